@@ -1,0 +1,18 @@
+"""The one error that a user sees: a sentence, said before anything expensive starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """What was asked for cannot be done.
+
+    The message is one sentence for the person who asked: what is wrong, and what would be right.
+    Command lines print it on stderr without a traceback and exit with 2.
+    """
+
+
+def unknown(kind: str, name: object, valid: Iterable[str]) -> InputError:
+    """The error for a name that nobody registered; it lists the names that somebody did."""
+    return InputError(f"unknown {kind} {name!r}: choose from {', '.join(sorted(valid))}")

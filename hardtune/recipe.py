@@ -1,0 +1,75 @@
+"""What every treatment of a sweep shares."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from hardtune.errors import InputError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How networks are trained; the default is HBR's recipe for CIFAR (arXiv 2504.07031).
+
+    Everything counted in epochs scales with ``epochs``: milestones and warm-up are fractions of the run.
+    """
+
+    model: str = "resnet18"
+    epochs: int = 200
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    """Nesterov momentum of SGD."""
+    weight_decay: float = 5e-4
+    schedule: str = "steps"
+    """``steps``: times ``decay`` at each milestone; ``linear``: to zero at the end; ``cosine``: likewise."""
+    milestones: tuple[float, ...] = (0.3, 0.6, 0.8)
+    """Where ``steps`` decays, as fractions of the run (60, 120 and 160 of 200 epochs)."""
+    decay: float = 0.2
+    warmup: float = 0.0
+    """The fraction of the run over which the learning rate rises linearly from zero."""
+    flip: bool = True
+    """Mirror half of the images left to right."""
+    crop_padding: int = 4
+    """Pixels of zero padding before a random crop back to size; 0 for no crop."""
+
+    members: int = 5
+    """Networks in each treatment's ensemble; member i shares its seed with the control's member i."""
+    scoring_members: int = 8
+    """Networks in the ensemble that scores the samples."""
+    encoder: str = "ViT-B-32/openai"
+    """The frozen encoder behind RMD and encoder-space neighbours."""
+    validation: float | str = 0.1
+    """Share of the training data, stratified, that objectives are measured on; ``"test"`` reproduces the
+    papers' protocol, which chooses on the test split."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "members", "scoring_members"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise InputError(f"seed must be a whole number of at least 0, got {self.seed!r}")
+        if not isinstance(self.crop_padding, int) or self.crop_padding < 0:
+            raise InputError(f"crop_padding must be a whole number of at least 0, got {self.crop_padding!r}")
+        if not self.learning_rate > 0:
+            raise InputError(f"learning_rate must be above 0, got {self.learning_rate!r}")
+        for name, low, high in (("momentum", 0, 1), ("weight_decay", 0, 1), ("decay", 0, 1), ("warmup", 0, 1)):
+            if not low <= getattr(self, name) < high:
+                raise InputError(f"{name} must be in [{low}, {high}), got {getattr(self, name)!r}")
+        if self.schedule not in ("steps", "linear", "cosine"):
+            raise InputError(f"unknown schedule {self.schedule!r}: choose from cosine, linear, steps")
+        if any(not 0 < point < 1 for point in self.milestones):
+            raise InputError(f"milestones must be fractions of the run between 0 and 1, got {self.milestones!r}")
+        if isinstance(self.validation, str):
+            if self.validation != "test":
+                raise InputError(f"validation must be a fraction or 'test', got {self.validation!r}")
+        elif not 0 < self.validation < 1:
+            raise InputError(f"validation must be between 0 and 1, or 'test', got {self.validation!r}")
+
+    def training_identity(self) -> dict[str, object]:
+        """The part that decides one trained network, given its data and seed: the rest may change freely."""
+        ignored = {"members", "scoring_members", "encoder", "validation", "seed"}
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in ignored}
