@@ -67,7 +67,7 @@ class Dataset:
         ``"test"`` to choose on the test split as the papers do; then nothing is taken from training.
         """
         if validation == "test":
-            return Split(self, np.arange(len(self.train)), None)
+            return self._split(np.arange(len(self.train)), self.test)
         rng = np.random.default_rng([seed, 0x5917])
         held_out: list[NDArray[np.int64]] = []
         for label, name in enumerate(self.classes):
@@ -79,35 +79,47 @@ class Dataset:
             size = min(max(1, round(float(validation) * len(members))), len(members) - 1)
             held_out.append(rng.permutation(members)[:size])
         held = np.sort(np.concatenate(held_out))
-        return Split(self, np.setdiff1d(np.arange(len(self.train)), held), held)
+        return self._split(np.setdiff1d(np.arange(len(self.train)), held), self.train.take(held))
+
+    def _split(self, kept: NDArray[np.int64], held_out: Samples) -> Split:
+        fingerprint = hashlib.sha256(self.fingerprint.encode())
+        fingerprint.update(np.ascontiguousarray(kept))
+        train = self.train if len(kept) == len(self.train) else self.train.take(kept)
+        return Split(
+            name=self.name,
+            train=train,
+            held_out=held_out,
+            test=self.test,
+            kept=kept,
+            classes=self.classes,
+            mean=self.mean,
+            std=self.std,
+            fingerprint=fingerprint.hexdigest(),
+        )
 
 
 @dataclass(frozen=True)
 class Split:
-    """A data set with its held-out part: networks train on ``train``, the search reads ``held_out`` only."""
+    """A data set as trials see it: networks train on ``train``, the search reads ``held_out``, the report ``test``."""
 
-    dataset: Dataset
-    train_indices: NDArray[np.int64]
-    held_out_indices: NDArray[np.int64] | None
-    """None where objectives are measured on the test split."""
-
-    @cached_property
-    def train(self) -> Samples:
-        return self.dataset.train.take(self.train_indices)
-
-    @cached_property
-    def held_out(self) -> Samples:
-        if self.held_out_indices is None:
-            return self.dataset.test
-        return self.dataset.train.take(self.held_out_indices)
+    name: str
+    train: Samples
+    held_out: Samples
+    """Training data set aside; the test split itself under ``validation="test"``."""
+    test: Samples
+    kept: NDArray[np.int64]
+    """Where each of ``train`` stands in the data set's whole training split."""
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+    """Of the data set's content and of which samples are trained on."""
 
     @property
-    def test(self) -> Samples:
-        return self.dataset.test
+    def num_classes(self) -> int:
+        return len(self.classes)
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Identifies the training part: the data set's content and which of its samples are trained on."""
-        digest = hashlib.sha256(self.dataset.fingerprint.encode())
-        digest.update(np.ascontiguousarray(self.train_indices))
-        return digest.hexdigest()
+    @property
+    def chooses_on_test(self) -> bool:
+        """Whether objectives are measured on the test split, as the papers do and this project does not by default."""
+        return self.held_out is self.test

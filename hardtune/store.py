@@ -1,0 +1,124 @@
+"""Results by content: what was computed once, from the same inputs, is never computed again.
+
+An entry is a few named arrays under an *identity*, the JSON-able description of everything that decides them. Its file
+name is the hash of that identity, so entries never need invalidating: different inputs have different names.
+Files are safetensors (no pickle can hide in them), appear whole (written aside, then renamed) and carry a checksum.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+from numpy.typing import NDArray
+
+from hardtune.errors import InputError
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def digest(*arrays: NDArray[Any]) -> str:
+    """SHA-256 over dtype, shape and content of arrays, to stand for them in an identity."""
+    sha = hashlib.sha256()
+    for array in arrays:
+        sha.update(f"{array.dtype.str}{array.shape}".encode())
+        sha.update(np.ascontiguousarray(array).data)
+    return sha.hexdigest()
+
+
+class Store:
+    """A folder of results, on a local or shared file system or at any fsspec URL (``s3://…``).
+
+    >>> import tempfile
+    >>> store = Store(tempfile.mkdtemp())
+    >>> store.put({"kind": "scores", "seed": 1}, {"aum": np.zeros(3)})
+    >>> store.get({"seed": 1, "kind": "scores"})["aum"]
+    array([0., 0., 0.])
+    >>> store.get({"kind": "scores", "seed": 2}) is None
+    True
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = str(root) if "://" in str(root) else str(Path(root).expanduser().resolve())
+        self._files, self._path = fsspec.core.url_to_fs(self.root)
+
+    def check_writable(self) -> None:
+        """Raise ``InputError`` unless a file can be written here, before hours of work depend on it."""
+        probe = f"{self._path}/.probe-{uuid.uuid4().hex}"
+        try:
+            self._files.makedirs(self._path, exist_ok=True)
+            self._files.pipe_file(probe, b"hardtune")
+            self._files.rm_file(probe)
+        except Exception as error:  # every file system has its own exceptions
+            raise InputError(f"cannot write results to {self.root}: {error}") from error
+
+    def get(self, identity: Mapping[str, Any]) -> dict[str, NDArray[Any]] | None:
+        """The arrays stored under ``identity``, or None.
+
+        A file that is truncated, altered or belongs to another identity is set aside (``….corrupt``), said in a
+        warning, and counts as absent: what it held is computed again.
+        """
+        from safetensors import SafetensorError
+
+        path = self._file(identity)
+        try:
+            data = self._files.cat_file(path)
+        except FileNotFoundError:
+            return None
+        try:
+            return _decode(data, identity)
+        except (SafetensorError, ValueError, KeyError) as error:
+            warnings.warn(f"set aside {path}, which is damaged ({error}); it will be computed again", stacklevel=2)
+            self._files.mv(path, f"{path}.corrupt")
+            return None
+
+    def put(self, identity: Mapping[str, Any], arrays: Arrays) -> None:
+        """Store ``arrays`` under ``identity``. Concurrent writers are safe: the last whole file stays."""
+        path = self._file(identity)
+        aside = f"{path}.{uuid.uuid4().hex}.tmp"
+        self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+        self._files.pipe_file(aside, _encode(identity, arrays))
+        self._files.mv(aside, path)
+
+    def __contains__(self, identity: Mapping[str, Any]) -> bool:
+        return bool(self._files.exists(self._file(identity)))
+
+    def _file(self, identity: Mapping[str, Any]) -> str:
+        name = hashlib.sha256(_canonical(identity).encode()).hexdigest()
+        return f"{self._path}/{identity['kind']}/{name}.safetensors"
+
+
+def _canonical(identity: Mapping[str, Any]) -> str:
+    return json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _checksum(arrays: Arrays) -> str:
+    names = sorted(arrays)
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest() + digest(*(arrays[name] for name in names))
+
+
+def _encode(identity: Mapping[str, Any], arrays: Arrays) -> bytes:
+    from safetensors.numpy import save
+
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return save(contiguous, {"identity": _canonical(identity), "checksum": _checksum(contiguous)})
+
+
+def _decode(data: bytes, identity: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    from safetensors.numpy import load
+
+    arrays: dict[str, NDArray[Any]] = load(data)
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    if header["identity"] != _canonical(identity):
+        raise ValueError("it holds another result")
+    if header["checksum"] != _checksum(arrays):
+        raise ValueError("its checksum does not match")
+    return arrays
