@@ -1,0 +1,1 @@
+"""Networks, their recipe at work, and the losses that treatments choose among."""
