@@ -1,0 +1,142 @@
+"""What a network is trained to minimise: one loss per sample, and the entropy term that is subtracted from it.
+
+Every loss is a ``torch.nn.Module`` called as ``loss(logits (B, K), labels (B,), ids (B,))``; ``ids`` number the
+samples 0 … N-1 of the training data. State, where a loss has any, lies in buffers made at construction, so that
+``state_dict`` saves it and a captured CUDA graph keeps updating it; no call waits for the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hardtune.registry import Registry
+
+LOSSES: Registry[Callable[[int, int, torch.device | str], nn.Module]] = Registry("loss")
+"""Factories ``(num_samples, num_classes, device)``; the loss maps (logits, labels, ids) to per-sample losses (B,)."""
+
+
+class Loss(nn.Module):
+    """A loss that keeps nothing from one batch to the next."""
+
+    def __init__(self, num_samples: int, num_classes: int, device: torch.device | str = "cpu") -> None:
+        super().__init__()
+
+
+@LOSSES.register("cross_entropy")
+class CrossEntropy(Loss):
+    """-log p_y."""
+
+    def forward(self, logits: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
+        return F.cross_entropy(at_least_float32(logits), labels, reduction="none")
+
+
+@LOSSES.register("label_smoothing")
+class LabelSmoothing(Loss):
+    """Cross-entropy with 0.9 of the target on the label and 0.1 spread over all classes (Szegedy et al. 2016)."""
+
+    smoothing = 0.1
+
+    def forward(self, logits: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
+        return F.cross_entropy(at_least_float32(logits), labels, reduction="none", label_smoothing=self.smoothing)
+
+
+@LOSSES.register("focal")
+class Focal(Loss):
+    """-(1 - p_y)^γ log p_y with γ = 3 (Lin et al. 2017; γ = 3 is Mukhoti et al. 2020's for calibration)."""
+
+    gamma = 3.0
+
+    def forward(self, logits: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
+        log_p = log_probability(logits, labels)
+        return -(_one_minus_exp(log_p) ** self.gamma) * log_p
+
+
+@LOSSES.register("adaptive_focal")
+class AdaptiveFocal(Loss):
+    """Focal loss with γ = 5 where p_y < 0.2 and 3 elsewhere: FLSD-53 of Mukhoti et al. 2020 (arXiv 2002.09437).
+
+    Ghosh et al. 2022 (AdaFocal) adapt γ to calibration errors on validation data instead; that would spend the
+    data on which objectives are measured, so it is not what this is.
+    """
+
+    def forward(self, logits: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
+        log_p = log_probability(logits, labels)
+        hard, easy = _one_minus_exp(log_p) ** 5.0, _one_minus_exp(log_p) ** 3.0
+        return -torch.where(log_p.detach().exp() < 0.2, hard, easy) * log_p
+
+
+@LOSSES.register("crl")
+class CorrectnessRanking(Loss):
+    """Cross-entropy plus the Correctness Ranking Loss (Moon et al., ICML 2020, arXiv 2007.01458).
+
+    Each sample i is paired with the next one j of its batch, and confidence is to be ordered as past correctness:
+    max(0, -sign(c_i - c_j) (κ_i - κ_j) + |c_i - c_j|), weight 1, κ the largest probability, c the share of i's
+    earlier appearances in training that were predicted correctly. A pair with a sample that has not been seen yet
+    has no order and adds nothing.
+    """
+
+    correct: Tensor
+    seen: Tensor
+
+    def __init__(self, num_samples: int, num_classes: int, device: torch.device | str = "cpu") -> None:
+        super().__init__(num_samples, num_classes, device)
+        # Whole numbers below 2^24 are exact in float32, whatever order the device adds them in.
+        self.register_buffer("correct", torch.zeros(num_samples, device=device))
+        self.register_buffer("seen", torch.zeros(num_samples, device=device))
+
+    def forward(self, logits: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
+        logits = at_least_float32(logits)
+        seen = self.seen[ids]
+        history = self.correct[ids] / seen.clamp(min=1)
+        confidence = logits.softmax(dim=1).amax(dim=1)
+        difference = history - history.roll(-1)
+        difference = difference * ((seen > 0) & (seen.roll(-1) > 0))
+        ranking = F.relu(difference.abs() - difference.sign() * (confidence - confidence.roll(-1)))
+        with torch.no_grad():  # index_add_: a sample may appear twice in a batch
+            self.correct.index_add_(0, ids, (logits.argmax(dim=1) == labels).to(self.correct.dtype))
+            self.seen.index_add_(0, ids, torch.ones_like(seen))
+        return F.cross_entropy(logits, labels, reduction="none") + ranking
+
+
+def regularised(per_sample: Tensor, logits: Tensor, s: Tensor, entropy_weight: float | Tensor) -> Tensor:
+    """mean_i (loss_i - λ s_i H(p_i)): the scalar that training minimises (RMD, arXiv 2304.10127, §3).
+
+    λ·s caps the confidence: with cross-entropy the optimum solves p + (K-1) p exp(-1 / (λ s p)) = 1.
+
+    Args:
+        per_sample: (B,) losses.
+        logits: (B, K).
+        s: (B,) weights in [0, 1], larger = harder.
+        entropy_weight: λ; a 0-d tensor where it changes without recompiling. A plain 0 skips the term.
+    """
+    if not isinstance(entropy_weight, Tensor) and entropy_weight == 0:
+        return per_sample.mean()
+    return (per_sample - entropy_weight * s * entropy(logits)).mean()
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """H(p) = -Σ p log p of softmax(logits (B, K)), in nats, (B,) in [0, log K], at least float32.
+
+    >>> entropy(torch.tensor([[0.0, 0.0], [1000.0, 0.0]]))
+    tensor([0.6931, 0.0000])
+    """
+    log_p = at_least_float32(logits).log_softmax(dim=1)
+    return (log_p.exp() * -log_p).sum(dim=1)
+
+
+def log_probability(logits: Tensor, labels: Tensor) -> Tensor:
+    """log p_y of the given labels, (B,), at least float32."""
+    return at_least_float32(logits).log_softmax(dim=1).gather(1, labels[:, None]).squeeze(1)
+
+
+def at_least_float32(logits: Tensor) -> Tensor:
+    """Half-precision logits as float32: bf16's 8 bits of mantissa cannot hold a log-sum-exp."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _one_minus_exp(log_p: Tensor) -> Tensor:
+    return -torch.expm1(log_p)

@@ -1,0 +1,190 @@
+"""How strongly each sample's entropy counts: s in (0, 1], the larger the harder the sample."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardtune.errors import InputError
+from hardtune.registry import Registry
+
+Floats = NDArray[np.float64]
+
+SCALES: Registry[Callable[[Floats], Floats]] = Registry("entropy scale")
+"""Scores (N,) to a usable scale (N,), order kept: T means something only once the scale is known."""
+
+TARGETS: Registry[Callable[[NDArray[np.float32], np.random.Generator], NDArray[np.float32]]] = Registry(
+    "entropy target"
+)
+"""Difficulty weights (N,) to the weights that are trained with: the method itself, or a control of it."""
+
+QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+
+
+@SCALES.register("clipped")
+def clipped(scores: Floats) -> Floats:
+    """Clip at the 99th percentile, then min-max to [0, 1], so one outlier cannot silence all others (our choice).
+
+    >>> clipped(np.array([0.0, 1.0, 2.0])).round(2)
+    array([0.  , 0.51, 1.  ])
+    """
+    low, high = scores.min(), np.percentile(scores, 99)
+    # Over half the samples can share the lowest score (forgetting counts): then the 99th percentile may be that score.
+    if high <= low:
+        high = scores.max()
+    return (np.minimum(scores, high) - low) / (high - low) if high > low else np.zeros_like(scores)
+
+
+@SCALES.register("raw")
+def raw(scores: Floats) -> Floats:
+    """The scores themselves, as RMD's formula has them (arXiv 2304.10127)."""
+    return scores
+
+
+@SCALES.register("rank")
+def rank(scores: Floats) -> Floats:
+    """Ranks in [0, 1], ties sharing their mean rank: the distribution of s no longer depends on the estimator (ours).
+
+    >>> rank(np.array([10.0, -3.0, 10.0]))
+    array([0.75, 0.  , 0.75])
+    """
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    mean_rank = np.cumsum(counts) - (counts + 1) / 2
+    return np.asarray(mean_rank[inverse] / max(len(scores) - 1, 1), dtype=np.float64)
+
+
+def difficulty_weights(
+    scores: NDArray[np.floating], *, scale: str = "clipped", temperature: float = 0.7
+) -> NDArray[np.float32]:
+    """s_i = exp((r_i - max r) / T), with r the scaled scores: float32 (N,) in (0, 1], 1 for the hardest.
+
+    The weighting by exp(r / T) is RMD's (Cui et al., NeurIPS 2023, arXiv 2304.10127); dividing by its maximum,
+    T = 0.7 and the ``clipped`` scale are our choice.
+
+    Args:
+        scores: (N,), higher = harder.
+        scale: A name in :data:`SCALES`.
+        temperature: T > 0; smaller concentrates the weight on the hardest samples.
+
+    Raises:
+        InputError: Scores that are not a non-empty, finite (N,), an unknown scale, or T not above 0.
+
+    Warns:
+        UserWarning: The weights are as good as zero, or as good as constant (see :class:`WeightSummary`).
+
+    >>> difficulty_weights(np.array([0.0, 1.0, 2.0]), scale="raw", temperature=1.0).round(3)
+    array([0.135, 0.368, 1.   ], dtype=float32)
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim != 1 or not len(values):
+        raise InputError(f"scores must be one number per sample, got an array of shape {values.shape}")
+    if not np.isfinite(values).all():
+        raise InputError(f"scores must be finite, and {np.count_nonzero(~np.isfinite(values))} of them are not")
+    if not (np.isfinite(temperature) and temperature > 0):
+        raise InputError(f"temperature must be a finite number above 0, got {temperature!r}")
+    scaled = SCALES[scale](values)
+    weights = np.exp((scaled - scaled.max()) / temperature).astype(np.float32)
+    weights = np.maximum(weights, np.finfo(np.float32).tiny)
+    message = summarise(weights).warning
+    if message:
+        warnings.warn(message, stacklevel=2)
+    return weights
+
+
+@TARGETS.register("difficulty")
+def difficulty(weights: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """The method: hard samples keep their entropy most."""
+    return weights
+
+
+@TARGETS.register("constant")
+def constant(weights: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """s = 1: the constant entropy penalty (Pereyra et al. 2017, arXiv 1701.06548)."""
+    return np.ones_like(weights)
+
+
+@TARGETS.register("shuffled")
+def shuffled(weights: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Control: the same weights on the wrong samples (ours)."""
+    return rng.permutation(weights)
+
+
+@TARGETS.register("mean")
+def mean(weights: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Control: the same total strength, no difficulty (ours)."""
+    return np.full_like(weights, weights.mean(dtype=np.float64))
+
+
+def entropy_weights(
+    target: str,
+    scores: NDArray[np.floating],
+    *,
+    scale: str = "clipped",
+    temperature: float = 0.7,
+    seed: int = 0,
+) -> NDArray[np.float32]:
+    """The weights s (N,) that training multiplies each sample's entropy with.
+
+    Args:
+        target: A name in :data:`TARGETS`.
+        scores: (N,), higher = harder. ``constant`` reads only their number.
+        seed: Decides the permutation of ``shuffled``.
+
+    Raises:
+        InputError: As :func:`difficulty_weights`, or an unknown target.
+    """
+    transform = TARGETS[target]
+    if transform is constant:
+        return np.ones(len(scores), dtype=np.float32)
+    weights = difficulty_weights(scores, scale=scale, temperature=temperature)
+    return transform(weights, np.random.default_rng([seed, 0xE27]))
+
+
+@dataclass(frozen=True)
+class WeightSummary:
+    """What the weights of one trial look like."""
+
+    mean: float
+    std: float
+    quantiles: dict[float, float]
+    """By probability, for each of :data:`QUANTILES`."""
+    histogram: NDArray[np.int64]
+    """(20,) samples per bin of width 0.05 over [0, 1]."""
+
+    @property
+    def warning(self) -> str | None:
+        """One sentence if difficulty cannot matter with such weights, else None."""
+        if self.quantiles[0.5] < 1e-3:
+            return (
+                f"the median entropy weight is {self.quantiles[0.5]:.1e}, so most samples get the plain loss: "
+                "raise the temperature or use the scale 'clipped'"
+            )
+        if self.std < 1e-2:
+            return (
+                f"the entropy weights barely differ (std {self.std:.1e}), so this is a constant entropy penalty: "
+                "lower the temperature or use the scale 'clipped'"
+            )
+        return None
+
+    def metrics(self) -> dict[str, float]:
+        """Flat figures for a tracker: mean, std, q00 … q100."""
+        return {"mean": self.mean, "std": self.std} | {f"q{100 * p:02.0f}": v for p, v in self.quantiles.items()}
+
+
+def summarise(weights: NDArray[np.floating]) -> WeightSummary:
+    """Mean, standard deviation, quantiles and histogram of weights (N,) in [0, 1].
+
+    >>> summarise(np.array([0.0, 0.5, 1.0])).metrics()["q50"]
+    0.5
+    """
+    values = np.asarray(weights, dtype=np.float64)
+    return WeightSummary(
+        mean=float(values.mean()),
+        std=float(values.std()),
+        quantiles={p: float(v) for p, v in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)},
+        histogram=np.histogram(values, bins=20, range=(0.0, 1.0))[0].astype(np.int64),
+    )
