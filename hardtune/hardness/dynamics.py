@@ -1,0 +1,190 @@
+"""Every training-dynamics score out of one training run, read from its own forward passes.
+
+Three lines put it into any training loop: make one, show it each batch, end each epoch.
+
+>>> import torch
+>>> from hardtune.hardness.dynamics import Dynamics
+>>> rng = torch.Generator().manual_seed(0)
+>>> labels = torch.arange(60) % 2
+>>> inputs = torch.randn(60, 4, generator=rng) + 2 * labels[:, None]
+>>> labels[0] = 1 - labels[0]  # one wrong label
+>>> model = torch.nn.Linear(4, 2)
+>>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+>>> dynamics = Dynamics(num_samples=60)  # 1
+>>> for epoch in range(5):
+...     for ids in torch.randperm(60, generator=rng).split(16):
+...         logits = model(inputs[ids])
+...         loss = torch.nn.functional.cross_entropy(logits, labels[ids])
+...         optimizer.zero_grad()
+...         loss.backward()
+...         optimizer.step()
+...         dynamics.update(ids, logits, labels[ids])  # 2
+...     dynamics.end_epoch()  # 3
+>>> scores = dynamics.scores()
+>>> int(scores["aum"].argmax())  # the hardest sample is the one with the wrong label
+0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hardtune.errors import InputError
+
+# What is summed per sample, in this order: one (B, 9) matrix and one indexed add serve every score.
+_SEEN, _MARGIN, _PROBABILITY_MARGIN, _EL2N, _LOSS, _CONFIDENCE, _SQUARE, _CORRECT, _FORGOTTEN = range(9)
+
+
+class Dynamics:
+    """Accumulates the training dynamics of ``num_samples`` samples; :meth:`scores` reads them.
+
+    Everything stays on ``device`` in O(N) memory (81 bytes a sample), and no call waits for the device but
+    :meth:`end_epoch`, once an epoch. :meth:`update` changes tensors in place and nothing else, so it may be captured
+    in a CUDA graph. Averages are over the number of times each sample was seen, which may differ between samples.
+
+    Args:
+        num_samples: N; sample ids are 0..N-1.
+        device: where the network trains.
+        early_epoch: after how many epochs ``el2n`` is read by ``predict`` (HBR: 20 of 200); None goes without it.
+    """
+
+    def __init__(self, num_samples: int, *, device: torch.device | str = "cpu", early_epoch: int | None = None) -> None:
+        if num_samples < 1:
+            raise InputError(f"num_samples must be at least 1, got {num_samples}")
+        if early_epoch is not None and early_epoch < 1:
+            raise InputError(f"early_epoch must be at least 1, got {early_epoch}")
+        self.num_samples = num_samples
+        self.device = torch.device(device)
+        self.early_epoch = early_epoch
+        self.epochs = 0
+        """How many epochs have ended."""
+        # float64: a variance taken from sums of squares needs it, and so does a mean over hundreds of epochs.
+        self._sums = torch.zeros(num_samples, 9, dtype=torch.float64, device=self.device)
+        self._was_correct = torch.zeros(num_samples, dtype=torch.bool, device=self.device)
+        self._labels = torch.full((num_samples,), -1, dtype=torch.int64, device=self.device)
+        self._all_finite = torch.ones((), dtype=torch.bool, device=self.device)
+        self._early_el2n: NDArray[np.float32] | None = None
+
+    @torch.no_grad()
+    def update(self, ids: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Take in one training batch: the logits of the step's own forward pass.
+
+        Args:
+            ids: int (B,), in 0..N-1; an id that stands twice in a batch counts as one view for ``forgetting``.
+            logits: (B, K), any float type, K of at least 2; NaN and infinity are reported by :meth:`end_epoch`.
+            labels: int (B,), the given labels.
+        """
+        if logits.ndim != 2 or logits.shape[1] < 2 or ids.shape != logits.shape[:1] or labels.shape != ids.shape:
+            raise InputError(
+                "update needs ids (B,), logits (B, K) with K of at least 2 and labels (B,), "
+                f"got {tuple(ids.shape)}, {tuple(logits.shape)} and {tuple(labels.shape)}"
+            )
+        ids = ids.to(self.device, torch.int64)
+        labels = labels.to(self.device, torch.int64)
+        logits = logits.detach().to(self.device, torch.float32)
+        self._all_finite &= logits.isfinite().all()
+
+        log_p = logits.log_softmax(1)
+        p = log_p.exp()
+        y = labels[:, None]
+        p_y = p.gather(1, y).squeeze(1)
+        margin = logits.gather(1, y).squeeze(1) - logits.scatter(1, y, -torch.inf).amax(1)
+        probability_margin = p_y - p.scatter(1, y, 0.0).amax(1)
+        # A tie with another class is not correct: an untrained network that says the same for all has learned nothing.
+        correct = margin > 0
+        was_correct = self._was_correct[ids]
+        columns = (
+            torch.ones_like(margin),
+            margin,
+            probability_margin,
+            _el2n(p, labels),
+            -log_p.gather(1, y).squeeze(1),
+            p_y,
+            p_y.double().square(),  # and with it the whole stack is float64
+            correct,
+            was_correct & ~correct,
+        )
+        self._sums.index_add_(0, ids, torch.stack(columns, dim=1))
+        self._was_correct.index_copy_(0, ids, correct)
+        self._labels.index_copy_(0, ids, labels)
+
+    @torch.no_grad()
+    def end_epoch(self, predict: Callable[[], Tensor] | None = None) -> None:
+        """Close an epoch.
+
+        Args:
+            predict: called at the early epoch only; returns the logits (N, K) of all samples in the order of their ids,
+                in evaluation mode and without augmentation.
+
+        Raises:
+            InputError: a logit of this epoch was NaN or infinite, or the early epoch came without ``predict``.
+        """
+        self.epochs += 1
+        if not bool(self._all_finite):
+            raise InputError(
+                f"the network's logits became NaN or infinite in epoch {self.epochs}: training diverged, "
+                "so lower the learning rate or raise the warm-up"
+            )
+        if self.epochs != self.early_epoch:
+            return
+        if predict is None:
+            raise InputError(f"el2n is read after epoch {self.epochs}, and end_epoch got no predict to read it with")
+        self._require_all_seen()
+        logits = predict()
+        if logits.ndim != 2 or len(logits) != self.num_samples:
+            raise InputError(f"predict must return logits ({self.num_samples}, K), got {tuple(logits.shape)}")
+        if not bool(logits.isfinite().all()):
+            raise InputError(f"the network's logits in evaluation mode were NaN or infinite after epoch {self.epochs}")
+        p = logits.detach().to(self.device, torch.float32).softmax(1)
+        self._early_el2n = _el2n(p, self._labels).cpu().numpy()
+
+    def scores(self) -> dict[str, NDArray[np.float32]]:
+        """Every score so far, float32 (N,), higher = harder; what each means is in ``ESTIMATORS``.
+
+        Raises:
+            InputError: a sample was never seen, or ``early_epoch`` was asked for and not reached.
+        """
+        self._require_all_seen()
+        sums = self._sums.cpu().numpy()
+        seen = sums[:, _SEEN]
+        margin, probability_margin, el2n, loss, confidence, square = (
+            sums[:, column] / seen for column in range(_MARGIN, _CORRECT)
+        )
+        forgotten = sums[:, _FORGOTTEN].copy()
+        # Toneva 2019 says infinity; one more than any other sample ranks the same and can be averaged over members.
+        forgotten[sums[:, _CORRECT] == 0] = forgotten.max() + 1
+        scores = {
+            "aum": -margin,
+            "margin": -probability_margin,
+            "el2n_mean": el2n,
+            "forgetting": forgotten,
+            "confidence": -confidence,
+            "variability": np.sqrt(np.maximum(square - confidence**2, 0.0)),
+            "dataiq": confidence - square,
+            "loss": loss,
+        }
+        if self.early_epoch is not None:
+            if self._early_el2n is None:
+                raise InputError(
+                    f"el2n is read after epoch {self.early_epoch}, and only {self.epochs} epochs were trained"
+                )
+            scores["el2n"] = self._early_el2n
+        return {name: score.astype(np.float32) for name, score in scores.items()}
+
+    def _require_all_seen(self) -> None:
+        unseen = torch.nonzero(self._labels < 0)
+        if len(unseen):
+            raise InputError(
+                f"{len(unseen)} of {self.num_samples} samples were never in a training batch "
+                f"(sample {int(unseen[0])} for one), so they have no score: train on all of them, without drop_last"
+            )
+
+
+def _el2n(p: Tensor, labels: Tensor) -> Tensor:
+    error = p.scatter_add(1, labels[:, None], torch.full_like(p[:, :1], -1.0))
+    return torch.linalg.vector_norm(error, dim=1)

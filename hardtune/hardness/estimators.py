@@ -1,0 +1,146 @@
+"""What is hard: every estimator by name, where its scores come from, and what is done with them.
+
+A score is a float32 per training sample and **higher is harder, always**. Estimators whose textbook form runs the other
+way are negated where they are computed; ``low_is_hard`` only says so, for formulas that need the textbook value back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardtune.errors import InputError
+from hardtune.hardness.kmeans import centre_distance
+from hardtune.hardness.mahalanobis import mahalanobis, relative_mahalanobis
+from hardtune.registry import Registry
+
+FeatureScores = Callable[[NDArray[np.floating], NDArray[np.int64], int, int], NDArray[np.floating]]
+"""(features (N, D), labels (N,), num_classes, seed) to scores (N,), higher = harder."""
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """One way to say how hard a sample is."""
+
+    name: str
+    source: Literal["dynamics", "features", "gradients"]
+    """``dynamics``: out of :class:`~hardtune.hardness.dynamics.Dynamics`; ``features``: out of a frozen encoder's
+    features; ``gradients``: out of per-sample gradient norms. All but ``features`` are averaged over the ensemble."""
+    doc: str
+    """The textbook form and the paper it comes from."""
+    low_is_hard: bool = False
+    """Whether the textbook form is low for hard samples, so that the score is its negative."""
+    version: int = 1
+    """Raised whenever the numbers change: it is part of every cache key."""
+    from_features: FeatureScores | None = None
+    """How a ``features`` estimator is computed."""
+
+
+ESTIMATORS: Registry[Estimator] = Registry("estimator")
+
+
+def _add(
+    name: str, source: Literal["dynamics", "features", "gradients"], doc: str, *, low_is_hard: bool = False
+) -> None:
+    ESTIMATORS.register(name)(Estimator(name, source, doc, low_is_hard))
+
+
+# z: logits, y: the given label, p = softmax(z); means are over all times the sample was seen in training.
+_add("aum", "dynamics", "mean of z_y - max over k≠y of z_k (Pleiss 2020; HBR's default)", low_is_hard=True)
+_add("margin", "dynamics", "mean of p_y - max over k≠y of p_k: AUM on probabilities (ours)", low_is_hard=True)
+_add("el2n", "dynamics", "|p - onehot(y)| at one early epoch, evaluation mode, no augmentation (Paul 2021, HBR)")
+_add("el2n_mean", "dynamics", "mean of |p - onehot(y)| over the training (Paul 2021's norm, our average)")
+_add("forgetting", "dynamics", "times it went from correct to wrong; never learned is hardest (Toneva 2019)")
+_add("confidence", "dynamics", "mean of p_y (Swayamdipta 2020)", low_is_hard=True)
+_add("variability", "dynamics", "standard deviation of p_y (Swayamdipta 2020)")
+_add("dataiq", "dynamics", "mean of p_y (1 - p_y), the aleatoric uncertainty of Data-IQ (Seedat 2022)")
+_add("loss", "dynamics", "mean cross-entropy")
+_add("grand", "gradients", "norm of the loss's gradient by all weights at initialisation or early (Paul 2021)")
+
+
+def _from_features(name: str, doc: str) -> Callable[[FeatureScores], FeatureScores]:
+    def add(compute: FeatureScores) -> FeatureScores:
+        ESTIMATORS.register(name)(Estimator(name, "features", doc, from_features=compute))
+        return compute
+
+    return add
+
+
+@_from_features("rmd", "distance to the given class minus distance to all data (RMD, section 3)")
+def _rmd(
+    features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int, seed: int
+) -> NDArray[np.floating]:
+    return relative_mahalanobis(features, labels, num_classes)
+
+
+@_from_features("md", "squared Mahalanobis distance to the given class's mean (RMD's ablation)")
+def _md(features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int, seed: int) -> NDArray[np.floating]:
+    return mahalanobis(features, labels, num_classes)
+
+
+@_from_features("kmeans", "distance to the nearest of K k-means centres (Sorscher 2022; RMD's ablation)")
+def _kmeans(
+    features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int, seed: int
+) -> NDArray[np.floating]:
+    return centre_distance(features, num_classes, seed)
+
+
+def feature_scores(
+    name: str, features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int, seed: int
+) -> NDArray[np.float32]:
+    """Score samples by the features (N, D) that a frozen encoder gives them; float32 (N,), higher = harder.
+
+    Args:
+        name: an estimator whose source is ``features``.
+        labels: int64 (N,), the given labels in 0..num_classes-1.
+        seed: of the estimators that draw (``kmeans``).
+
+    Raises:
+        InputError: not such an estimator, features that are not finite or do not fit the labels.
+    """
+    estimator = ESTIMATORS[name]
+    if estimator.from_features is None:
+        valid = ", ".join(sorted(e.name for e in ESTIMATORS.values() if e.from_features))
+        raise InputError(f"estimator {name!r} is not computed from features: choose from {valid}")
+    if features.ndim != 2 or len(features) != len(labels) or features.shape[1] == 0:
+        raise InputError(f"features must be ({len(labels)}, D), one row for each label, got {features.shape}")
+    if not np.isfinite(features).all():
+        raise InputError("the features contain NaN or infinity")
+    _require_labels(labels, num_classes)
+    return estimator.from_features(features, labels, num_classes, seed).astype(np.float32)
+
+
+def ensemble_scores(members: Sequence[NDArray[np.floating]] | NDArray[np.floating]) -> NDArray[np.float32]:
+    """The ensemble's score of each sample: the plain mean over members (HBR). Members (J, N) to float32 (N,)."""
+    if len(members) == 0:
+        raise InputError("an ensemble's score needs at least one member's")
+    return np.mean(members, axis=0, dtype=np.float64).astype(np.float32)
+
+
+def class_hardness(scores: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int) -> NDArray[np.float64]:
+    """The hardness of each class, float64 (K,): the mean score of its training samples (HBR); higher = harder.
+
+    Raises:
+        InputError: a class has no samples, or a score is not finite.
+
+    >>> class_hardness(np.array([1.0, 3.0, 5.0]), np.array([0, 0, 1]), num_classes=2)
+    array([2., 5.])
+    """
+    _require_labels(labels, num_classes)
+    if scores.shape != labels.shape:
+        raise InputError(f"there must be one score for each of {len(labels)} samples, got {scores.shape}")
+    if not np.isfinite(scores).all():
+        raise InputError("the scores contain NaN or infinity")
+    sizes = np.bincount(labels, minlength=num_classes)
+    if (sizes == 0).any():
+        raise InputError(f"class {int(np.argmin(sizes))} has no training samples, so it has no hardness")
+    return np.bincount(labels, weights=scores, minlength=num_classes) / sizes
+
+
+def _require_labels(labels: NDArray[np.int64], num_classes: int) -> None:
+    if len(labels) and not (labels.min() >= 0 and labels.max() < num_classes):
+        raise InputError(f"labels must be in 0..{num_classes - 1}, got {labels.min()}..{labels.max()}")

@@ -1,0 +1,28 @@
+"""Distance to the nearest k-means centre in a frozen encoder's feature space (Sorscher 2022, arXiv 2206.14486)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_EXACT = 100_000  # more samples than these are clustered from mini-batches
+
+
+def centre_distance(features: NDArray[np.floating], num_centres: int, seed: int) -> NDArray[np.float64]:
+    """Euclidean distance (N,) of features (N, D) to the nearest of ``num_centres`` k-means centres; higher = harder.
+
+    No label is used. As many centres as classes and Euclidean distance are our choices.
+    """
+    from sklearn.cluster import KMeans, MiniBatchKMeans
+    from threadpoolctl import threadpool_limits
+
+    num_centres = min(num_centres, len(features))
+    if len(features) > _EXACT:
+        clusters = MiniBatchKMeans(num_centres, random_state=seed, batch_size=16_384, n_init=3)
+    else:
+        clusters = KMeans(num_centres, random_state=seed, n_init=3)
+    # Threads add up the centres in any order, and one seed should give one result to the bit.
+    with threadpool_limits(1):
+        clusters.fit(features)
+        parts = np.array_split(features, max(1, len(features) // 10_000))
+        return np.concatenate([clusters.transform(part).min(axis=1) for part in parts])

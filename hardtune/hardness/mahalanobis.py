@@ -1,0 +1,150 @@
+"""(Relative) Mahalanobis distance of samples in a frozen encoder's feature space (RMD, arXiv 2304.10127, section 3).
+
+With z the features, y the given label, mu_k the class means, mu the overall mean, Sigma the covariance within classes
+(tied, divided by N) and Sig_a the covariance around mu::
+
+    MD_i = (z_i - mu_y)ᵀ Sigma⁻¹ (z_i - mu_y)          RM_i = MD_i - (z_i - mu)ᵀ Sig_a⁻¹ (z_i - mu)
+
+Libraries for out-of-distribution detection take the nearest class's mean instead of the given one's, which hides
+exactly the mislabelled and hard samples, so this is our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardtune.errors import InputError
+
+RIDGE = 1e-3
+"""The ridge ε where the covariance is singular, as a share of its mean eigenvalue (our choice)."""
+
+_ROWS = 4096  # at a time: float64 copies of a million features would not fit
+
+
+@dataclass(frozen=True)
+class ClassGaussians:
+    """One Gaussian a class with a tied covariance, and one for all data, as :func:`fit` finds them.
+
+    Since Sig_a = Sigma + the covariance between class means, both Gaussians agree but for at most K-1 directions, those
+    of linear discriminant analysis. RM is computed there: the others would only add and subtract the same numbers.
+    """
+
+    mean: NDArray[np.float64]
+    """mu (D,)."""
+    class_means: NDArray[np.float64]
+    """mu_k - mu, (K, D); zero for a class without samples."""
+    cholesky: NDArray[np.float64]
+    """L (D, D), lower triangular, with L Lᵀ = Sigma + ridge."""
+    directions: NDArray[np.float64]
+    """(D, J), J < K: what maps z - mu to coordinates u in which Sigma is the identity and Sig_a is diag(1 + spread)."""
+    spread: NDArray[np.float64]
+    """(J,): the variance between class means along each direction."""
+    ridge: float
+    """What was added to the diagonal of both covariances; 0 where they have full rank."""
+
+    def distance(self, features: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+        """MD (N,): squared Mahalanobis distance to the mean of the given label's class; higher = harder."""
+        from scipy.linalg import solve_triangular
+
+        result = np.empty(len(features))
+        for rows in _chunks(len(features)):
+            centred = features[rows] - self.mean - self.class_means[labels[rows]]
+            whitened = solve_triangular(self.cholesky, centred.T, lower=True, check_finite=False)
+            result[rows] = np.einsum("dn,dn->n", whitened, whitened)
+        return result
+
+    def relative_distance(self, features: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+        """RM (N,): MD less the distance to all data; higher = harder; its mean over the fitted data is 0."""
+        class_means = self.class_means @ self.directions
+        result = np.empty(len(features))
+        for rows in _chunks(len(features)):
+            u = (features[rows] - self.mean) @ self.directions
+            own = u - class_means[labels[rows]]
+            result[rows] = (own**2 - u**2 / (1 + self.spread)).sum(1)
+        return result
+
+
+def fit(
+    features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int, *, ridge: float | None = None
+) -> ClassGaussians:
+    """Fit the Gaussians to features (N, D) and labels int64 (N,), in float64.
+
+    Args:
+        ridge: ε; ε · tr(Sigma)/D is added to the diagonal of both covariances. None adds nothing where Sigma has full
+            rank, and ``RIDGE`` where it has not: fewer than D + K samples, or features that depend on each other.
+
+    Raises:
+        InputError: the features do not vary within the classes.
+    """
+    samples, dimensions = features.shape
+    sizes = np.bincount(labels, minlength=num_classes)
+    mean = _row_mean(features)
+    class_means = np.zeros((num_classes, dimensions))
+    for rows in _chunks(samples):
+        order = np.argsort(labels[rows], kind="stable")
+        present, starts = np.unique(labels[rows][order], return_index=True)
+        class_means[present] += np.add.reduceat(features[rows][order] - mean, starts, axis=0)
+    class_means /= np.maximum(sizes, 1)[:, None]
+
+    within = np.zeros((dimensions, dimensions))
+    for rows in _chunks(samples):
+        centred = features[rows] - mean - class_means[labels[rows]]
+        within += centred.T @ centred
+    within /= samples
+    average = float(np.trace(within)) / dimensions
+    if not average > 0:
+        raise InputError("the features do not vary within any class, so they have no Mahalanobis distance")
+
+    if ridge is None:
+        ridge = 0.0 if samples - np.count_nonzero(sizes) >= dimensions and _has_full_rank(within) else RIDGE
+    within[np.diag_indices(dimensions)] += ridge * average
+    cholesky = np.linalg.cholesky(within)
+    directions, spread = _discriminants(cholesky, class_means, sizes / samples)
+    return ClassGaussians(mean, class_means, cholesky, directions, spread, ridge * average)
+
+
+def relative_mahalanobis(
+    features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int
+) -> NDArray[np.float64]:
+    """RM (N,) of the data that the Gaussians are fitted to; higher = harder."""
+    return fit(features, labels, num_classes).relative_distance(features, labels)
+
+
+def mahalanobis(features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int) -> NDArray[np.float64]:
+    """MD (N,) of the data that the Gaussians are fitted to; higher = harder."""
+    return fit(features, labels, num_classes).distance(features, labels)
+
+
+def _discriminants(
+    cholesky: NDArray[np.float64], class_means: NDArray[np.float64], weights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    from scipy.linalg import solve_triangular
+
+    whitened = solve_triangular(cholesky, (class_means * np.sqrt(weights)[:, None]).T, lower=True)
+    axes, singular, _ = np.linalg.svd(whitened, full_matrices=False)
+    kept = singular > singular[0] * 1e-12  # the weighted class means sum to zero, so at least one direction is empty
+    return solve_triangular(cholesky, axes[:, kept], lower=True, trans="T"), singular[kept] ** 2
+
+
+def _has_full_rank(covariance: NDArray[np.float64]) -> bool:
+    """Whether the correlation matrix is positive definite beyond rounding: features may differ in scale at will."""
+    scale = np.sqrt(np.diag(covariance))
+    if not (scale > 0).all():
+        return False
+    eigenvalues = np.linalg.eigvalsh(covariance / np.outer(scale, scale))
+    return bool(eigenvalues[0] > len(scale) * np.finfo(np.float64).eps * eigenvalues[-1] * 100)
+
+
+def _row_mean(features: NDArray[np.floating]) -> NDArray[np.float64]:
+    total = np.zeros(features.shape[1])
+    for rows in _chunks(len(features)):
+        total += features[rows].sum(axis=0, dtype=np.float64)
+    return total / len(features)
+
+
+def _chunks(count: int) -> Iterator[slice]:
+    return (slice(start, start + _ROWS) for start in range(0, count, _ROWS))
