@@ -1,5 +1,7 @@
 """Images and labels as arrays: loading them, their fingerprint, and the split that every trial shares."""
 
+from hardtune.data import cifar, digits, fashion_mnist  # noqa: F401  importing them registers them
 from hardtune.data.dataset import Dataset, Samples, Split
+from hardtune.data.loading import Loader, datasets, load
 
-__all__ = ["Dataset", "Samples", "Split"]
+__all__ = ["Dataset", "Loader", "Samples", "Split", "datasets", "load"]

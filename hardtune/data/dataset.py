@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hardtune.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Samples:
     """Labelled images: ``images`` uint8 (N, H, W, C), ``labels`` int64 (N,) in 0..K-1."""
 
@@ -25,6 +25,9 @@ class Samples:
         if self.labels.dtype != np.int64 or self.labels.shape != self.images.shape[:1]:
             raise InputError(f"labels must be int64 ({len(self.images)},), got {self.labels.dtype} {self.labels.shape}")
 
+        if len(self.labels) and self.labels.min() < 0:
+            raise InputError(f"labels must be at least 0, got {self.labels.min()}")
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -33,7 +36,7 @@ class Samples:
         return Samples(self.images[indices], self.labels[indices])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """A training and a test split, and what a network must know of them."""
 
@@ -44,6 +47,24 @@ class Dataset:
     mean: tuple[float, ...]
     """Per channel, of images in [0, 1]; used with ``std`` to normalise."""
     std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if self.num_classes < 2:
+            raise InputError(f"data set {self.name!r} needs at least 2 classes, got {self.num_classes}")
+        shape = self.train.images.shape[1:]
+        for split, samples in (("training", self.train), ("test", self.test)):
+            if not len(samples):
+                raise InputError(f"data set {self.name!r} has no {split} samples")
+            if samples.images.shape[1:] != shape:
+                raise InputError(f"test images are {samples.images.shape[1:]}, but training images are {shape}")
+            if samples.labels.max() >= self.num_classes:
+                raise InputError(
+                    f"data set {self.name!r} has a {split} label {samples.labels.max()}, but {self.num_classes} classes"
+                )
+        if not len(self.mean) == len(self.std) == shape[2]:
+            raise InputError(f"mean and std must have one value for each of the {shape[2]} channels")
+        if min(self.std) <= 0:
+            raise InputError(f"std must be above 0 in every channel, got {self.std}")
 
     @property
     def num_classes(self) -> int:
@@ -68,17 +89,7 @@ class Dataset:
         """
         if validation == "test":
             return self._split(np.arange(len(self.train)), self.test)
-        rng = np.random.default_rng([seed, 0x5917])
-        held_out: list[NDArray[np.int64]] = []
-        for label, name in enumerate(self.classes):
-            members = np.flatnonzero(self.train.labels == label)
-            if len(members) < 2:
-                raise InputError(
-                    f"class {name!r} has {len(members)} training samples, and holding some out needs at least 2"
-                )
-            size = min(max(1, round(float(validation) * len(members))), len(members) - 1)
-            held_out.append(rng.permutation(members)[:size])
-        held = np.sort(np.concatenate(held_out))
+        held = stratified(self.train.labels, self.classes, float(validation), seed)
         return self._split(np.setdiff1d(np.arange(len(self.train)), held), self.train.take(held))
 
     def _split(self, kept: NDArray[np.int64], held_out: Samples) -> Split:
@@ -95,10 +106,12 @@ class Dataset:
             mean=self.mean,
             std=self.std,
             fingerprint=fingerprint.hexdigest(),
+            dataset_size=len(self.train),
+            dataset_fingerprint=self.fingerprint,
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
     """A data set as trials see it: networks train on ``train``, the search reads ``held_out``, the report ``test``."""
 
@@ -114,6 +127,9 @@ class Split:
     std: tuple[float, ...]
     fingerprint: str
     """Of the data set's content and of which samples are trained on."""
+    dataset_size: int
+    """Samples in the data set's whole training split, before any were held out."""
+    dataset_fingerprint: str
 
     @property
     def num_classes(self) -> int:
@@ -123,3 +139,22 @@ class Split:
     def chooses_on_test(self) -> bool:
         """Whether objectives are measured on the test split, as the papers do and this project does not by default."""
         return self.held_out is self.test
+
+
+def stratified(labels: NDArray[np.int64], classes: tuple[str, ...], share: float, seed: int) -> NDArray[np.int64]:
+    """Sorted indices of a random ``share`` of every class, at least one sample and never all of them.
+
+    >>> stratified(np.array([0, 0, 0, 0, 1, 1, 1, 1]), ("cat", "dog"), 0.25, seed=0).shape
+    (2,)
+
+    Raises ``InputError`` for a class with fewer than 2 samples.
+    """
+    rng = np.random.default_rng([seed, 0x5917])
+    taken: list[NDArray[np.int64]] = []
+    for label, name in enumerate(classes):
+        members = np.flatnonzero(labels == label)
+        if len(members) < 2:
+            raise InputError(f"class {name!r} has {len(members)} samples, and setting some aside needs at least 2")
+        size = min(max(1, round(share * len(members))), len(members) - 1)
+        taken.append(rng.permutation(members)[:size])
+    return np.sort(np.concatenate(taken))

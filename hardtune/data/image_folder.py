@@ -1,0 +1,161 @@
+"""Folders of images, one sub-folder a class, decoded by a pool of threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardtune.data.dataset import Samples, stratified
+from hardtune.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+TEST_NAMES = ("test", "val")
+TEST_SHARE = 0.2
+
+
+def class_folders(folder: Path) -> tuple[str, ...]:
+    """Names of the sub-folders, sorted: the classes of a folder of images."""
+    with os.scandir(folder) as entries:
+        return tuple(sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")))
+
+
+def read_image_folder(
+    folder: Path,
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Samples, Samples, tuple[str, ...]]:
+    """The training split, the test split and the class names of a folder of images.
+
+    ``folder`` holds ``train/`` and ``test/`` (or ``val/``, where there is no ``test/``), each with one sub-folder of
+    images a class; or the class folders themselves, and then a stratified 20 % of every class, drawn with a fixed
+    seed, is the test split. Files are taken in the order of their names, hidden files and files that are no
+    images by their suffix are passed over.
+
+    Images are 8-bit; they become grayscale (C = 1) where every one of them is, and RGB otherwise. ``image_size``
+    scales each to cover (height, width) with bicubic interpolation and crops the centre.
+
+    Raises ``InputError`` naming the class or file for an empty class, fewer than 2 classes, an unreadable image, or
+    images of different sizes without ``image_size``.
+    """
+    test_name = next((name for name in TEST_NAMES if (folder / name).is_dir()), None)
+    if (folder / "train").is_dir() and test_name:
+        classes = _classes(folder / "train")
+        train_files, train_labels = _files(folder / "train", classes)
+        extra = set(_classes(folder / test_name)) - set(classes)
+        if extra:
+            raise InputError(f"class {min(extra)!r} is in {folder / test_name}, but not in {folder / 'train'}")
+        test_files, test_labels = _files(folder / test_name, classes)
+        images = _decode(train_files + test_files, image_size, progress)
+        boundary = len(train_files)
+        return Samples(images[:boundary], train_labels), Samples(images[boundary:], test_labels), classes
+    classes = _classes(folder)
+    files, labels = _files(folder, classes)
+    test = stratified(labels, classes, TEST_SHARE, seed=0)
+    everything = Samples(_decode(files, image_size, progress), labels)
+    return everything.take(np.setdiff1d(np.arange(len(files)), test)), everything.take(test), classes
+
+
+def _classes(folder: Path) -> tuple[str, ...]:
+    classes = class_folders(folder)
+    if len(classes) < 2:
+        raise InputError(
+            f"{folder} needs a sub-folder of images for each of at least 2 classes, and has {len(classes)}"
+        )
+    return classes
+
+
+def _files(folder: Path, classes: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+    files: list[str] = []
+    counts = []
+    for name in classes:
+        try:
+            with os.scandir(folder / name) as entries:
+                found = sorted(
+                    entry.path
+                    for entry in entries
+                    if os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and not entry.name.startswith(".")
+                )
+        except FileNotFoundError:
+            found = []
+        if not found:
+            raise InputError(f"class {name!r} has no images in {folder}")
+        files += found
+        counts.append(len(found))
+    return files, np.repeat(np.arange(len(classes), dtype=np.int64), counts)
+
+
+def _decode(
+    files: list[str], image_size: int | tuple[int, int] | None, progress: Callable[[int, int], None] | None
+) -> NDArray[np.uint8]:
+    """Images as uint8 (N, H, W, C), C = 1 where all are grayscale and 3 otherwise."""
+    if isinstance(image_size, int):
+        image_size = (image_size, image_size)
+    if image_size is not None and min(image_size) < 1:
+        raise InputError(f"image_size must be at least 1 pixel, got {image_size}")
+    size = image_size or _read(files[0], None)[0].shape[:2]
+    images = np.empty((len(files), *size, 3), dtype=np.uint8)
+
+    def decode(start: int) -> bool:
+        colour = False
+        for i in range(start, min(start + 64, len(files))):
+            image, has_colour = _read(files[i], image_size)
+            if image.shape[:2] != size:
+                raise InputError(
+                    f"images differ in size: {files[i]} is {_by(image.shape)}, but {files[0]} is {_by(size)} "
+                    "(give an image size to bring them to one)"
+                )
+            images[i] = image
+            colour |= has_colour
+        return colour
+
+    colour = False
+    # Threads: Pillow's decoders release the interpreter lock.
+    pool = ThreadPoolExecutor(min(32, os.cpu_count() or 1))
+    try:
+        for done, has_colour in enumerate(pool.map(decode, range(0, len(files), 64)), start=1):
+            colour |= has_colour
+            if progress is not None:
+                progress(min(64 * done, len(files)), len(files))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return images if colour else np.ascontiguousarray(images[..., :1])
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]}x{shape[1]}"
+
+
+def _read(file: str, size: tuple[int, int] | None) -> tuple[NDArray[np.uint8], bool]:
+    """An image as uint8 (H, W, 3 or 1), and whether it has colour."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(file) as opened:
+            image: Image.Image = _eight_bit(opened, file)
+    # Decoders report broken files with nearly any of these.
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"cannot read the image {file}: {error}") from error
+    if size is not None:
+        image = ImageOps.fit(image, (size[1], size[0]), method=Image.Resampling.BICUBIC)
+    pixels = np.asarray(image)
+    return (pixels[..., None], False) if image.mode == "L" else (pixels, True)
+
+
+def _eight_bit(image: Image, file: str) -> Image:
+    """Decoded as L or RGB; transparency is dropped."""
+    if image.mode.startswith(("I", "F")):
+        # Pillow would clip these to 255 without a word.
+        raise InputError(f"the image {file} has pixels of mode {image.mode}, and only 8-bit images can be read")
+    return image.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB")

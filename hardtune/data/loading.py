@@ -1,0 +1,97 @@
+"""A data set by name, or any folder of images; and where its files are looked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardtune.data.dataset import Dataset
+from hardtune.data.image_folder import read_image_folder
+from hardtune.errors import InputError
+from hardtune.registry import Registry
+
+Progress = Callable[[int, int], None]
+"""Called with (done, of) now and then."""
+
+
+class Loader(Protocol):
+    """Reads one data set, whose files are looked for in and downloaded to ``data_dir``."""
+
+    def __call__(self, data_dir: Path, progress: Progress | None) -> Dataset: ...
+
+
+datasets: Registry[Loader] = Registry("data set")
+
+
+def load(
+    name: str,
+    data_dir: str | Path | None = None,
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """A data set by name, or the folder of images that ``name`` is the path of.
+
+    Args:
+        name: ``digits``, ``fashion_mnist``, ``cifar10``, ``cifar100``, or a path of a folder with one sub-folder of
+            images a class: ``train/CLASS/*.png`` with ``test/`` or ``val/`` beside ``train/``, or ``CLASS/*.png``
+            alone, of which a stratified 20 % (always the same ones) become the test split.
+        data_dir: where a named data set's files are, or are downloaded to where there is a network. By default
+            the environment variable ``HARDTUNE_DATA``, or else ``~/.cache/hardtune/data``.
+        image_size: pixels, or (height, width), that a folder's images are brought to; without it all must be of
+            one size.
+        progress: called with (images read, images) while a folder is read.
+
+    Raises:
+        InputError: an unknown name, files that are missing or unreadable (it says what was looked for, where, and
+            how to get it), or a folder that is no data set (it names the class or the file).
+
+    >>> digits = load("digits")
+    >>> digits.train.images.shape, digits.test.images.shape, digits.num_classes
+    ((1258, 8, 8, 1), (539, 8, 8, 1), 10)
+    """
+    if name in datasets:
+        if image_size is not None:
+            raise InputError(f"image_size is for folders of images; {name} has a size of its own")
+        return datasets[name](_data_dir(data_dir), progress)
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        names = ", ".join(sorted(datasets))
+        raise InputError(f"unknown data set {name!r}: choose from {names}, or give the path of a folder of images")
+    train, test, classes = read_image_folder(folder, image_size=image_size, progress=progress)
+    mean, std = channel_statistics(train.images)
+    return Dataset(folder.resolve().name, train, test, classes, mean, std)
+
+
+def _data_dir(given: str | Path | None) -> Path:
+    for source, path in (("data directory", given), ("HARDTUNE_DATA", os.environ.get("HARDTUNE_DATA"))):
+        if path:
+            folder = Path(path).expanduser()
+            if not folder.is_dir():
+                raise InputError(f"{source} {str(path)!r} is not a directory")
+            return folder
+    return Path.home() / ".cache" / "hardtune" / "data"
+
+
+def channel_statistics(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and population standard deviation of each channel of uint8 (N, H, W, C), in [0, 1].
+
+    A channel that never varies gets a deviation of 1, so that normalising it is harmless.
+    """
+    channels = images.shape[-1]
+    total, squares = np.zeros(channels), np.zeros(channels)
+    # Chunks of whole numbers: exact, and without a float copy of the data.
+    for start in range(0, len(images), 4096):
+        chunk = images[start : start + 4096].reshape(-1, channels)
+        total += chunk.sum(0, dtype=np.uint64)
+        squares += np.square(chunk, dtype=np.uint32).sum(0, dtype=np.uint64)
+    count = images.size // channels
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0)) / 255
+    std[std < 1e-8] = 1
+    return tuple((mean / 255).tolist()), tuple(std.tolist())
