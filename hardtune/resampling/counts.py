@@ -1,0 +1,107 @@
+"""Class hardness to class counts (HBR, arXiv 2504.07031), without the published code's drift and negative sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardtune.errors import InputError
+from hardtune.resampling.policies import POLICIES
+
+
+def class_counts(
+    hardness: NDArray[np.floating],
+    sizes: NDArray[np.integer],
+    alpha: float,
+    policy: str = "paper",
+    *,
+    low_is_hard: bool = False,
+    floor: int = 1,
+    caps: NDArray[np.integer] | None = None,
+    classes: Sequence[str] | None = None,
+) -> NDArray[np.int64]:
+    """How many samples each class should have: int64 (K,), summing to exactly N = sum of ``sizes``.
+
+    With the policy's ratio R, S_c = N · R_c / ΣR and n_c the class's size, the target is::
+
+        n_c + alpha · (S_c - N/K)       alpha = 0: the data itself       alpha = 1: the ratio       above: extrapolates
+
+    which for equal sizes is the paper's S_c(alpha) = N/K + alpha · (S_c - N/K); the rest of the generalisation is ours.
+    Targets are rounded by largest remainder, ties to the lower class number.
+
+    Where a target is below the floor or above its cap, that class stops there, and the other side gives (or takes), in
+    proportion, only what the stopped side still needs. So, up to one sample of rounding, a class that gains never gains
+    less for a larger alpha, and one that loses never loses less; and of two equally large classes the harder never gets
+    fewer.
+
+    Args:
+        hardness: (K,), mean score of each class; higher = harder.
+        sizes: (K,), how many samples each class has, at least 1.
+        alpha: at least 0.
+        policy: a name in ``POLICIES``.
+        low_is_hard: whether the estimator's textbook form is low for hard samples, ``hardness`` being its negative.
+        floor: no class shrinks below this many samples (a class that has fewer keeps what it has).
+        caps: (K,), what each class's source can supply, its own samples included; None for no limit.
+        classes: the names that errors use; their numbers if None.
+
+    Raises:
+        InputError: a hardness that is not finite or that the policy has no ratio for, an empty class, a negative alpha.
+
+    >>> class_counts(np.array([1.0, 1.0, 2.0]), np.array([100, 100, 100]), alpha=1)
+    array([ 75,  75, 150])
+    >>> class_counts(np.array([1.0, 1.0, 2.0]), np.array([100, 100, 100]), alpha=4)
+    array([  1,   1, 298])
+    """
+    hardness = np.asarray(hardness, dtype=np.float64)
+    sizes = np.asarray(sizes, dtype=np.int64)
+    names = [str(c) for c in range(len(hardness))] if classes is None else classes
+    if hardness.ndim != 1 or sizes.shape != hardness.shape or len(names) != len(hardness) or len(hardness) < 2:
+        raise InputError(f"hardness and sizes must be (K,) for K of at least 2, got {hardness.shape} and {sizes.shape}")
+    if not np.isfinite(hardness).all():
+        raise InputError(f"the hardness of class {names[int(np.argmin(np.isfinite(hardness)))]!r} is not finite")
+    if (sizes < 1).any():
+        raise InputError(f"class {names[int(np.argmin(sizes))]!r} has no samples to resample")
+    if not (np.isfinite(alpha) and alpha >= 0):
+        raise InputError(f"alpha must be a finite number of at least 0, got {alpha!r}")
+
+    ratio = POLICIES[policy](hardness, low_is_hard, names)
+    if ratio.sum() == 0:
+        ratio = np.ones_like(ratio)  # nothing is hard at all, so no class is harder than another
+    change = alpha * sizes.sum() * (ratio / ratio.sum() - 1 / len(sizes))
+    room_below = np.maximum(sizes - floor, 0)
+    room_above = np.full_like(sizes, sizes.sum()) if caps is None else np.maximum(np.asarray(caps) - sizes, 0)
+    lost = np.minimum(np.maximum(-change, 0.0), room_below)
+    gained = np.minimum(np.maximum(change, 0.0), room_above)
+    moved = min(lost.sum(), gained.sum())
+    target = sizes + _scale_to(moved, gained, change, room_above) - _scale_to(moved, lost, -change, room_below)
+    return _round_to_sum(target, int(sizes.sum()))
+
+
+def _scale_to(
+    total: float, moves: NDArray[np.float64], wanted: NDArray[np.float64], room: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """min(β · wanted, room) with the β in [0, 1] that makes it sum to ``total``; ``moves`` is the same at β = 1."""
+    if moves.sum() <= total:
+        return moves
+    wanted = np.maximum(wanted, 0.0)
+    # In the order in which classes run out of room, the sum is linear in β between one and the next.
+    order = np.argsort(np.divide(room, wanted, out=np.full(len(room), np.inf), where=wanted > 0), kind="stable")
+    filled = np.concatenate([[0.0], np.cumsum(room[order])[:-1]])
+    open_ = np.cumsum(wanted[order][::-1])[::-1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        beta = (total - filled) / open_
+        fits = beta * wanted[order] <= room[order]
+    return np.minimum(beta[int(np.argmax(fits))] * wanted, room)
+
+
+def _round_to_sum(target: NDArray[np.float64], total: int) -> NDArray[np.int64]:
+    """Round to whole numbers that sum to ``total``, each less than 1 from its target: largest remainder."""
+    # Sums of floats miss whole numbers by a hair; a target that close to one is meant to be it.
+    nearest = np.rint(target)
+    target = np.where(np.abs(target - nearest) < 1e-6, nearest, target)
+    counts = np.floor(target).astype(np.int64)
+    first = np.argsort(-(target - counts), kind="stable")
+    counts[first[: total - int(counts.sum())]] += 1
+    return counts

@@ -1,0 +1,72 @@
+"""Class hardness to the ratio of class sizes: one function a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardtune.errors import InputError
+from hardtune.registry import Registry
+
+Policy = Callable[[NDArray[np.float64], bool, Sequence[str]], NDArray[np.float64]]
+"""(hardness (K,), low_is_hard, class names) to the ratio R (K,): at least 0, not all 0, larger for harder classes."""
+
+POLICIES: Registry[Policy] = Registry("policy")
+
+
+@POLICIES.register("paper")
+def paper(hardness: NDArray[np.float64], low_is_hard: bool, classes: Sequence[str]) -> NDArray[np.float64]:
+    """R = 1/h for estimators whose textbook mean h is low for hard classes, R = H for the others (HBR).
+
+    Raises:
+        InputError: a class's h is not above 0 or its H is below 0: the published formula then gives that class nearly
+            all samples, or a negative number of them.
+    """
+    if low_is_hard:
+        _refuse(hardness >= 0, -hardness, classes, "the paper's ratio 1/mean needs it above 0")
+        return -1 / hardness
+    _refuse(hardness < 0, hardness, classes, "the paper's ratio needs it to be at least 0")
+    return hardness
+
+
+@POLICIES.register("shift")
+def shift(hardness: NDArray[np.float64], low_is_hard: bool, classes: Sequence[str]) -> NDArray[np.float64]:
+    """R = 1 + (H - min H) / (max H - min H): the hardest class gets twice the easiest (ours).
+
+    Hardness is shifted and scaled to [1, 2], so any estimator will do, whatever its sign and unit; at alpha = 1 the
+    hardest class is twice as large as the easiest, and equally hard classes stay equal.
+    """
+    above = hardness - hardness.min()
+    return 1 + above / (above.max() or 1.0)
+
+
+@POLICIES.register("margin")
+def margin(hardness: NDArray[np.float64], low_is_hard: bool, classes: Sequence[str]) -> NDArray[np.float64]:
+    """R = 1 - h for an h in probabilities, such as the estimators ``margin`` and ``confidence``; else R = H (ours).
+
+    With the probability margin, p of the given class less p of its strongest rival, R is between 0 (certain and right)
+    and 2 (certain and wrong), so a class that is mostly got wrong, where AUM's mean is below 0, has a finite ratio.
+
+    Raises:
+        InputError: h is not in [-1, 1], as AUM on logits is not.
+    """
+    if not low_is_hard:
+        return paper(hardness, low_is_hard, classes)
+    worst = int(np.argmax(np.abs(hardness)))
+    if abs(hardness[worst]) > 1 + 1e-6:
+        raise InputError(
+            f"policy 'margin' needs an estimator in probabilities, and class {classes[worst]!r} has a mean of "
+            f"{-hardness[worst]:.4g}: choose estimator 'margin' or 'confidence', or policy 'shift'"
+        )
+    return np.maximum(1 + hardness, 0.0)
+
+
+def _refuse(wrong: NDArray[np.bool_], textbook: NDArray[np.float64], classes: Sequence[str], why: str) -> None:
+    if wrong.any():
+        first = int(np.argmax(wrong))
+        raise InputError(
+            f"class {classes[first]!r} has a mean score of {textbook[first]:.4g}, and {why}: "
+            "choose policy 'shift', or estimator 'margin' with policy 'margin'"
+        )
