@@ -1,0 +1,23 @@
+"""What predictions are worth: recall gaps, calibration, selective prediction, out-of-distribution detection."""
+
+from hardtune.evaluation.calibration import fit_temperature, reliability
+from hardtune.evaluation.metric import METRICS, Metric, metric
+from hardtune.evaluation.predictions import Predictions
+from hardtune.evaluation.recall import class_recall
+from hardtune.evaluation.selective import risk_coverage
+from hardtune.evaluation.summary import MemberSummary, averaged_softmax, evaluate, evaluate_members
+
+__all__ = [
+    "METRICS",
+    "MemberSummary",
+    "Metric",
+    "Predictions",
+    "averaged_softmax",
+    "class_recall",
+    "evaluate",
+    "evaluate_members",
+    "fit_temperature",
+    "metric",
+    "reliability",
+    "risk_coverage",
+]

@@ -1,0 +1,149 @@
+"""Whether probabilities mean what they say.
+
+torchmetrics has an ECE too, but importing it takes seconds in every worker, and it puts confidence exactly 1.0 into a
+sixteenth bin of its own; these are numpy, in float64, with bins (lower, upper] as Guo et al. 2017 define them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hardtune.evaluation.metric import metric
+from hardtune.evaluation.predictions import Floats, Predictions, checked_labels, checked_logits, log_softmax
+
+BINS = 15
+TEMPERATURES = (0.01, 100.0)
+"""Where :func:`fit_temperature` looks."""
+
+CALIBRATION = ("nll", "brier", "ece", "ece_adaptive", "ece_classwise")
+"""The metrics that temperature scaling is meant to improve."""
+
+
+@metric("nll", better="min")
+def nll(predictions: Predictions) -> float:
+    """Mean negative log-likelihood of the labels, in nats: a proper score."""
+    return float(-np.take_along_axis(predictions.log_probabilities, predictions.labels[:, None], axis=1).mean())
+
+
+@metric("brier", better="min")
+def brier(predictions: Predictions) -> float:
+    """Mean of Σ_k (p_k - [k = y])², in [0, 2]: a proper score (Brier 1950, all classes summed)."""
+    p = predictions.probabilities
+    p_y = np.take_along_axis(p, predictions.labels[:, None], axis=1)
+    return float(((p**2).sum(axis=1, keepdims=True) - 2 * p_y + 1).mean())
+
+
+@metric("ece", better="min")
+def ece(predictions: Predictions) -> float:
+    """Expected calibration error: mean |accuracy - confidence| over 15 equal-width bins, weighted by their samples.
+
+    Top-1 confidence, Naeini et al. 2015; Guo et al. 2017, §2.
+    """
+    return reliability(predictions).error
+
+
+@metric("ece_adaptive", better="min")
+def ece_adaptive(predictions: Predictions) -> float:
+    """ECE over 15 bins of equal mass instead of equal width (Nguyen & O'Connor 2015), ties broken in expectation."""
+    confidence, share_correct = predictions.ranked
+    gap = share_correct - confidence
+    return float(sum(abs(part.sum()) for part in np.array_split(gap, BINS)) / len(gap))
+
+
+@metric("ece_classwise", better="min")
+def ece_classwise(predictions: Predictions) -> float:
+    """Mean over classes of the calibration error of p_k as the probability of class k (Kull et al. 2019, eq. 3)."""
+    return float(class_ece(predictions).mean())
+
+
+def class_ece(predictions: Predictions) -> Floats:
+    """(K,) calibration error of p_k as the probability of class k, over all samples and 15 equal-width bins."""
+    k = predictions.num_classes
+    cells = _bin(predictions.probabilities, BINS) + np.arange(k) * BINS
+    says = np.bincount(cells.ravel(), weights=predictions.probabilities.ravel(), minlength=k * BINS)
+    own = cells[np.arange(len(cells)), predictions.labels]
+    happens = np.bincount(own, minlength=k * BINS)
+    return np.abs(happens - says).reshape(k, BINS).sum(axis=1) / len(cells)
+
+
+def class_overconfidence(predictions: Predictions) -> Floats:
+    """(K,) mean confidence minus recall over each class's samples: > 0 is overconfident; NaN without samples."""
+    k, labels = predictions.num_classes, predictions.labels
+    excess = np.bincount(labels, weights=predictions.confidence - predictions.correct, minlength=k)
+    counts = np.bincount(labels, minlength=k)
+    return np.divide(excess, counts, out=np.full(k, np.nan), where=counts > 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """A reliability diagram: one row per equal-width bin (lower, upper] of top-1 confidence."""
+
+    edges: Floats
+    """(B + 1,)."""
+    counts: NDArray[np.int64]
+    """(B,)."""
+    confidence: Floats
+    """(B,) mean; NaN where a bin is empty."""
+    accuracy: Floats
+    """(B,); NaN where a bin is empty."""
+
+    @property
+    def error(self) -> float:
+        """The expected calibration error."""
+        filled = self.counts > 0
+        gap = np.abs(self.accuracy[filled] - self.confidence[filled])
+        return float(gap @ self.counts[filled] / self.counts.sum())
+
+
+def reliability(predictions: Predictions, bins: int = BINS) -> Reliability:
+    """Confidence against accuracy, binned."""
+    index = _bin(predictions.confidence, bins)
+    counts = np.bincount(index, minlength=bins)
+
+    def mean(values: NDArray[np.generic]) -> Floats:
+        total = np.bincount(index, weights=values, minlength=bins)
+        return np.divide(total, counts, out=np.full(bins, np.nan), where=counts > 0)
+
+    edges = np.linspace(0.0, 1.0, bins + 1)
+    return Reliability(edges, counts, mean(predictions.confidence), mean(predictions.correct))
+
+
+def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
+    """The T that minimises the NLL of softmax(logits / T) (Guo et al. 2017, §4.2).
+
+    T > 1 says that the network was overconfident. Fit it on held-out samples: ``evaluate(test_logits, test_labels,
+    temperature=T)`` then reports every calibration figure before and after. The NLL is convex in 1/T, so the optimum
+    is the one root of its derivative; where it lies outside [0.01, 100] (no errors, or nothing learned) T is the bound.
+
+    Raises:
+        InputError: As :meth:`Predictions.of`.
+
+    >>> logits = np.array([[4.0, 0.0]] * 4)
+    >>> round(fit_temperature(logits, np.array([0, 0, 0, 1])), 3)  # right in 3 of 4: log-odds should be log 3
+    3.641
+    """
+    z = checked_logits(logits)
+    y = checked_labels(labels, *z.shape)
+    z = z - z.max(axis=1, keepdims=True)
+    z_y = np.take_along_axis(z, y[:, None], axis=1).mean()
+
+    def slope(log_inverse: float) -> float:
+        p = np.exp(log_softmax(z * np.exp(log_inverse)))
+        return float(np.einsum("nk,nk->n", p, z).mean() - z_y)
+
+    low, high = (-float(np.log(t)) for t in reversed(TEMPERATURES))
+    if slope(high) <= 0:
+        return TEMPERATURES[0]
+    if slope(low) >= 0:
+        return TEMPERATURES[1]
+    from scipy.optimize import brentq
+
+    return float(np.exp(-brentq(slope, low, high, xtol=1e-6)))
+
+
+def _bin(values: Floats, bins: int) -> NDArray[np.int64]:
+    """Which of the bins (lower, upper] each value in [0, 1] lies in; 0 lies in the first."""
+    return np.searchsorted(np.linspace(0.0, 1.0, bins + 1)[1:-1], values, side="left")

@@ -1,0 +1,44 @@
+"""The figures that predictions are judged by, by name, and which way is better."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from hardtune.evaluation.predictions import Predictions
+from hardtune.registry import Registry
+
+Better = Literal["min", "max"]
+Function = TypeVar("Function", bound=Callable[[Predictions], float])
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure that is finite for any predictions, so that a search may have it as an objective."""
+
+    compute: Callable[[Predictions], float]
+    better: Better
+    """``min``: lower is better; ``max``: higher is."""
+
+
+METRICS: Registry[Metric] = Registry("metric")
+"""Everything that :func:`hardtune.evaluation.evaluate` computes."""
+
+
+def metric(name: str, better: Better) -> Callable[[Function], Function]:
+    """Register a function of :class:`Predictions` as a metric.
+
+    >>> @metric("mean_confidence", better="max")
+    ... def mean_confidence(predictions: Predictions) -> float:
+    ...     return float(predictions.confidence.mean())
+    >>> METRICS["mean_confidence"].better
+    'max'
+    >>> del METRICS._entries["mean_confidence"]  # leave no trace of this example
+    """
+
+    def register(function: Function) -> Function:
+        METRICS.register(name)(Metric(function, better))
+        return function
+
+    return register

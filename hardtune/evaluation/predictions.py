@@ -1,0 +1,107 @@
+"""What a network said of labelled samples: the one value that every metric is a function of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hardtune.errors import InputError
+
+Floats = NDArray[np.float64]
+
+LARGEST_LOGIT = 1e300
+"""Far above anything that a float32 network can say, and float64 sums of such logits still are finite."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """Labels and the log of the predicted probabilities; everything derived is worked out once, in float64."""
+
+    log_probabilities: Floats
+    """(N, K)."""
+    labels: NDArray[np.int64]
+    """(N,) in 0..K-1."""
+
+    @classmethod
+    def of(cls, logits: ArrayLike, labels: ArrayLike) -> Predictions:
+        """The softmax of logits (N, K) beside the labels (N,).
+
+        Raises:
+            InputError: Shapes that do not fit, fewer than 2 classes, no samples, labels that are not whole numbers
+                in 0..K-1, or logits that are not finite numbers.
+        """
+        return cls(log_softmax(checked_logits(logits)), checked_labels(labels, *np.shape(logits)))
+
+    @property
+    def num_classes(self) -> int:
+        return self.log_probabilities.shape[1]
+
+    @cached_property
+    def probabilities(self) -> Floats:
+        """(N, K)."""
+        return np.exp(self.log_probabilities)
+
+    @cached_property
+    def predicted(self) -> NDArray[np.int64]:
+        """(N,) the most probable class; the first of equals."""
+        return self.log_probabilities.argmax(axis=1)
+
+    @cached_property
+    def confidence(self) -> Floats:
+        """(N,) the probability of the predicted class."""
+        return self.probabilities.max(axis=1)
+
+    @cached_property
+    def correct(self) -> NDArray[np.bool_]:
+        """(N,) whether the predicted class is the label."""
+        return np.equal(self.predicted, self.labels)
+
+    @cached_property
+    def confusion(self) -> NDArray[np.int64]:
+        """(K, K) samples by label (row) and predicted class (column)."""
+        k = self.num_classes
+        return np.bincount(self.labels * k + self.predicted, minlength=k * k).reshape(k, k)
+
+    @cached_property
+    def ranked(self) -> tuple[Floats, Floats]:
+        """Confidence (N,), falling, and how often samples of that very confidence are correct (N,).
+
+        Giving tied samples their common share of correct answers is breaking ties at random, in expectation: no
+        metric then depends on the order of the samples.
+        """
+        confidence, inverse, counts = np.unique(self.confidence, return_inverse=True, return_counts=True)
+        share = np.bincount(inverse, weights=self.correct) / counts
+        return np.repeat(confidence, counts)[::-1], np.repeat(share, counts)[::-1]
+
+
+def log_softmax(logits: Floats) -> Floats:
+    """Over the last axis; finite for any logits that :func:`checked_logits` accepts."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+
+
+def checked_logits(logits: ArrayLike) -> Floats:
+    """Logits (N, K) as float64, or an InputError that says what is wrong with them."""
+    values = np.asarray(logits, dtype=np.float64)
+    if values.ndim != 2 or values.shape[0] < 1 or values.shape[1] < 2:
+        raise InputError(f"logits must be (samples, classes) with at least 1 and 2 of them, got shape {values.shape}")
+    usable = np.abs(values) <= LARGEST_LOGIT  # False for NaN
+    if not usable.all():
+        bad = np.count_nonzero(~usable.all(axis=1))
+        raise InputError(
+            f"logits must be finite, and those of {bad} of {len(values)} samples are not: has it diverged?"
+        )
+    return values
+
+
+def checked_labels(labels: ArrayLike, samples: int, classes: int) -> NDArray[np.int64]:
+    """Labels (N,) as int64, or an InputError that says what is wrong with them."""
+    values = np.asarray(labels)
+    if values.shape != (samples,) or values.dtype.kind not in "iu":
+        raise InputError(f"labels must be {samples} whole numbers, got {values.dtype} of shape {values.shape}")
+    if values.min() < 0 or values.max() >= classes:
+        raise InputError(f"labels must be in 0..{classes - 1}, got {values.min()}..{values.max()}")
+    return values.astype(np.int64)

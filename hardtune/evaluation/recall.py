@@ -1,0 +1,120 @@
+"""How well each class is recognised, and how unequally.
+
+A class without samples in the split has no recall: it is NaN in per-class arrays and left out of every summary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hardtune.errors import InputError
+from hardtune.evaluation.metric import metric
+from hardtune.evaluation.predictions import Floats, Predictions
+
+
+def class_recall(predictions: Predictions) -> Floats:
+    """(K,) share of each class's samples that are predicted as it; NaN for a class without samples."""
+    return _ratio(predictions.confusion.diagonal(), predictions.confusion.sum(axis=1))
+
+
+def class_precision(predictions: Predictions) -> Floats:
+    """(K,) share of each class's predictions that are right; 0 if never predicted, NaN for a class without samples."""
+    precision = np.nan_to_num(_ratio(predictions.confusion.diagonal(), predictions.confusion.sum(axis=0)))
+    return np.where(predictions.confusion.sum(axis=1) > 0, precision, np.nan)
+
+
+def class_f1(predictions: Predictions) -> Floats:
+    """(K,) 2 TP / (2 TP + FP + FN), the harmonic mean of precision and recall; NaN for a class without samples."""
+    confusion = predictions.confusion
+    f1 = _ratio(2 * confusion.diagonal(), confusion.sum(axis=0) + confusion.sum(axis=1))
+    return np.where(confusion.sum(axis=1) > 0, f1, np.nan)
+
+
+@metric("accuracy", better="max")
+def accuracy(predictions: Predictions) -> float:
+    """Share of correct predictions."""
+    return float(predictions.correct.mean())
+
+
+@metric("recall_gap", better="min")
+def recall_gap(predictions: Predictions) -> float:
+    """Population standard deviation of recall over classes: HBR v1's headline (arXiv 2504.07031)."""
+    return float(_present_recall(predictions).std())
+
+
+@metric("recall_range", better="min")
+def recall_range(predictions: Predictions) -> float:
+    """Δmax: best minus worst recall (HBR)."""
+    return float(np.ptp(_present_recall(predictions)))
+
+
+@metric("recall_topk_gap", better="min")
+def recall_topk_gap(predictions: Predictions) -> float:
+    """Δq: mean recall of the k best minus the k worst classes (HBR).
+
+    k is a tenth of the classes, at least 2 and at most half of them: HBR's 2 of 10 and 10 of 100 (the rule is ours).
+    """
+    recall = np.sort(_present_recall(predictions))
+    k = max(1, min(max(2, len(recall) // 10), len(recall) // 2))
+    return float(recall[-k:].mean() - recall[:k].mean())
+
+
+@metric("recall_mad", better="min")
+def recall_mad(predictions: Predictions) -> float:
+    """ΔMAD: mean absolute deviation of recall from its mean over classes (HBR names it; this reading is ours)."""
+    recall = _present_recall(predictions)
+    return float(np.abs(recall - recall.mean()).mean())
+
+
+@metric("worst_recall", better="max")
+def worst_recall(predictions: Predictions) -> float:
+    """Recall of the worst class."""
+    return float(_present_recall(predictions).min())
+
+
+@metric("macro_f1", better="max")
+def macro_f1(predictions: Predictions) -> float:
+    """Mean F1 over the classes that have samples."""
+    return float(np.nanmean(class_f1(predictions)))
+
+
+def recall_hard_easy(predictions: Predictions, hard_classes: Sequence[int] | ArrayLike) -> float:
+    """Δhe: mean recall of the easy classes minus that of the hard ones (HBR); 0 if either group is empty.
+
+    Args:
+        hard_classes: The hard ones' labels, or a boolean mask (K,). HBR's are those that α = 1 gives more than N/K
+            samples.
+
+    Raises:
+        InputError: Labels outside 0..K-1, or a mask of another length.
+    """
+    hard = _mask(hard_classes, predictions.num_classes)
+    recall = class_recall(predictions)
+    present = ~np.isnan(recall)
+    easy, hard = recall[present & ~hard], recall[present & hard]
+    return float(easy.mean() - hard.mean()) if len(easy) and len(hard) else 0.0
+
+
+def _mask(classes: ArrayLike, num_classes: int) -> NDArray[np.bool_]:
+    given = np.asarray(classes)
+    if given.dtype == np.bool_:
+        if given.shape != (num_classes,):
+            raise InputError(f"a mask of hard classes must have {num_classes} entries, got shape {given.shape}")
+        return given
+    mask = np.zeros(num_classes, dtype=np.bool_)
+    if given.size and (given.dtype.kind not in "iu" or given.min() < 0 or given.max() >= num_classes):
+        raise InputError(f"hard classes must be labels in 0..{num_classes - 1}, got {given.tolist()}")
+    mask[given.astype(np.int64)] = True
+    return mask
+
+
+def _present_recall(predictions: Predictions) -> Floats:
+    recall = class_recall(predictions)
+    return recall[~np.isnan(recall)]
+
+
+def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Floats:
+    return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)

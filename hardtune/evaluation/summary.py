@@ -1,0 +1,130 @@
+"""Logits and labels to every figure that a trial reports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hardtune.errors import InputError
+from hardtune.evaluation.calibration import CALIBRATION, fit_temperature
+from hardtune.evaluation.metric import METRICS
+from hardtune.evaluation.predictions import Floats, Predictions, checked_logits, log_softmax
+from hardtune.evaluation.recall import class_recall, recall_hard_easy
+
+
+def evaluate(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    hard_classes: Sequence[int] | ArrayLike | None = None,
+    temperature: float | None = None,
+) -> dict[str, float]:
+    """Every metric in :data:`~hardtune.evaluation.metric.METRICS`, all finite.
+
+    Args:
+        logits: (N, K), finite.
+        labels: (N,) in 0..K-1; a class without samples is left out of per-class summaries.
+        hard_classes: Labels or mask (K,) of the hard classes; adds ``recall_hard_easy``.
+        temperature: From :func:`fit_temperature` on held-out samples; adds ``temperature`` and, for every calibration
+            metric, its value after scaling as ``<name>_scaled``.
+
+    Raises:
+        InputError: As :meth:`Predictions.of`, hard classes that do not exist, or a temperature not above 0.
+
+    >>> figures = evaluate([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]], [0, 1, 1])
+    >>> round(figures["accuracy"], 3), figures["recall_gap"], figures["worst_recall"]
+    (0.667, 0.25, 0.5)
+    """
+    return _figures(Predictions.of(logits, labels), hard_classes, temperature)
+
+
+@dataclass(frozen=True, eq=False)
+class MemberSummary:
+    """The figures of an ensemble: each member's, their mean and spread, and those of the ensemble as one predictor."""
+
+    members: tuple[dict[str, float], ...]
+    member_mean: dict[str, float]
+    """What HBR reports: mean over members, never a vote."""
+    member_std: dict[str, float]
+    """Sample standard deviation over members (ddof = 1); 0 for a single member."""
+    ensemble: dict[str, float]
+    """Of the members' averaged softmax."""
+    recall: Floats
+    """(M, K) per member and class; NaN for a class without samples."""
+
+
+def evaluate_members(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    hard_classes: Sequence[int] | ArrayLike | None = None,
+    held_out: tuple[ArrayLike, ArrayLike] | None = None,
+) -> MemberSummary:
+    """Evaluate an ensemble's logits (M, N, K) on labels (N,).
+
+    Args:
+        hard_classes: As in :func:`evaluate`.
+        held_out: The same members' logits (M, N', K) and labels (N',) on held-out training samples; each member's
+            temperature, and the ensemble's, are fitted on them, and figures after scaling added.
+
+    Raises:
+        InputError: As :func:`evaluate`, or logits that are not (M, N, K).
+    """
+    stack = _members(logits)
+    temperatures: list[float | None] = [None] * (len(stack) + 1)
+    if held_out is not None:
+        held_logits, held_labels = _members(held_out[0]), held_out[1]
+        if len(held_logits) != len(stack):
+            raise InputError(f"held-out logits are of {len(held_logits)} members, the others of {len(stack)}")
+        predictors = [*held_logits, averaged_softmax(held_logits)]
+        temperatures = [fit_temperature(one, held_labels) for one in predictors]
+    predictions = [Predictions.of(one, labels) for one in stack]
+    ensemble = Predictions.of(averaged_softmax(stack), labels)
+    *members, of_ensemble = (
+        _figures(one, hard_classes, t) for one, t in zip([*predictions, ensemble], temperatures, strict=True)
+    )
+    values = {name: np.array([figures[name] for figures in members]) for name in members[0]}
+    return MemberSummary(
+        members=tuple(members),
+        member_mean={name: float(v.mean()) for name, v in values.items()},
+        member_std={name: float(v.std(ddof=1)) if len(v) > 1 else 0.0 for name, v in values.items()},
+        ensemble=of_ensemble,
+        recall=np.stack([class_recall(one) for one in predictions]),
+    )
+
+
+def averaged_softmax(logits: ArrayLike) -> Floats:
+    """The log of the members' mean softmax (N, K), from logits (M, N, K); itself logits of the ensemble."""
+    stack = _members(logits)
+    # logaddexp stays finite where every member's probability underflows.
+    total = np.logaddexp.reduce([log_softmax(checked_logits(member)) for member in stack], axis=0)
+    return np.asarray(total - math.log(len(stack)))
+
+
+def _figures(
+    predictions: Predictions, hard_classes: Sequence[int] | ArrayLike | None, temperature: float | None
+) -> dict[str, float]:
+    figures = {name: float(metric.compute(predictions)) for name, metric in METRICS.items()}
+    if hard_classes is not None:
+        figures["recall_hard_easy"] = recall_hard_easy(predictions, hard_classes)
+    if temperature is not None:
+        if not temperature > 0:
+            raise InputError(f"temperature must be above 0, got {temperature!r}")
+        scaled = Predictions(log_softmax(predictions.log_probabilities / temperature), predictions.labels)
+        figures["temperature"] = float(temperature)
+        figures |= {f"{name}_scaled": float(METRICS[name].compute(scaled)) for name in CALIBRATION}
+    for name, value in figures.items():
+        if not math.isfinite(value):
+            raise ValueError(f"the metric {name!r} is {value}; a metric must be finite for any predictions")
+    return figures
+
+
+def _members(logits: ArrayLike) -> Floats:
+    stack = np.asarray(logits)
+    if stack.ndim != 3 or not len(stack):
+        raise InputError(f"logits must be (members, samples, classes), got shape {stack.shape}")
+    return stack
