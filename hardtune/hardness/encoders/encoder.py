@@ -1,0 +1,109 @@
+"""What an encoder is, and how a recipe names one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardtune.data import Split
+from hardtune.errors import InputError
+from hardtune.registry import Registry
+
+Progress = Callable[[int, int], None]
+"""Called with (images encoded, images)."""
+
+
+class Encoder(Protocol):
+    """A frozen map from images to features."""
+
+    def check(self, split: Split) -> None:
+        """Raise ``InputError`` where ``encode`` could not work: before anything is trained."""
+
+    def identity(self) -> dict[str, str]:
+        """All that decides the features of given images, for the key of a cache."""
+
+    def encode(self, split: Split, *, device: str, batch_size: int, progress: Progress | None) -> NDArray[np.float32]:
+        """Features (N, D), a row for each of ``split.train``."""
+
+
+encoders: Registry[Callable[[str], Encoder]] = Registry("encoder")
+"""By the kind in ``kind:rest``; each is called with the rest, which is empty in a plain ``kind``."""
+
+
+def parse_encoder(spec: str) -> Encoder:
+    """The encoder that a recipe names.
+
+    ==================================  ===================================================================
+    ``pixels``                          standardised pixels and their principal components: not pre-trained
+    ``ViT-B-32/openai``                 an open_clip model and its pretrained tag
+    ``ViT-B-32@/path/checkpoint``       an open_clip model with weights from a file
+    ``ViT-B-32/openai@/path``           the same with the tag's own activation and preprocessing
+    ``timm:NAME``, ``timm:NAME@/path``  a timm model before its classifier
+    ``file:/path/features.npy``         a user's own features, also ``.npz`` and ``.safetensors``
+    ==================================  ===================================================================
+
+    Raises ``InputError`` for a name that is malformed; whether the model or file exists is ``check_encoder``'s.
+
+    >>> parse_encoder("ViT-B-32/openai")
+    Clip(model='ViT-B-32', tag='openai', path=None)
+    """
+    kind, colon, rest = spec.partition(":")
+    if kind in encoders:
+        return encoders[kind](rest)
+    # A path may hold a colon, and on its left side is an open_clip model.
+    if colon and "@" not in kind:
+        raise InputError(f"unknown kind of encoder {kind!r} in {spec!r}: choose from {', '.join(sorted(encoders))}")
+    return encoders["open_clip"](spec)
+
+
+def check_encoder(encoder: str, split: Split) -> None:
+    """Everything that can go wrong with an encoder on this data, before anything is trained.
+
+    Names and lengths are compared first; then networks are built with their weights, which takes seconds and
+    downloads the weights where they are not on the machine.
+
+    Raises ``InputError`` for an unknown model or tag (with close matches), weights or features that are missing
+    (with where they were looked for), that hold pickled code, or that do not fit the model or the data.
+    """
+    parse_encoder(encoder).check(split)
+
+
+def encoder_identity(encoder: str) -> dict[str, str]:
+    """All that decides an encoder's features of given images: kind, model, weights and preprocessing.
+
+    Weights from a file are told by their SHA-256, weights from a hub by their tag. The device is left out, so
+    features made in bfloat16 on a GPU serve a CPU as well.
+    """
+    return parse_encoder(encoder).identity()
+
+
+def encode(
+    encoder: str,
+    split: Split,
+    *,
+    device: str = "cpu",
+    batch_size: int = 256,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Features float32 (N, D) of the training images, row by row; no augmentation.
+
+    Networks run in bfloat16 on a CUDA device and in float32 elsewhere.
+
+    Args:
+        encoder: as ``parse_encoder`` reads it.
+        split: whose ``train`` images are encoded, and, by ``pixels``, fitted to.
+        device: ``cpu``, ``cuda``, ``cuda:1``, …
+        batch_size: images on the device at once.
+        progress: called with (images encoded, images) after each batch.
+
+    Raises:
+        InputError: as ``check_encoder``, or for features that are not finite.
+    """
+    features = parse_encoder(encoder).encode(split, device=device, batch_size=batch_size, progress=progress)
+    if not np.isfinite(features).all():
+        row = int(np.flatnonzero(~np.isfinite(features).all(1))[0])
+        raise InputError(f"encoder {encoder!r} gives features that are not finite, first for training sample {row}")
+    return features

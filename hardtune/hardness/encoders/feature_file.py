@@ -1,0 +1,113 @@
+"""A user's own features, from a file."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardtune.data import Split
+from hardtune.errors import InputError
+from hardtune.hardness.encoders.encoder import Progress, encoders
+from hardtune.hardness.encoders.weights import existing_file, sha256
+
+
+@dataclass(frozen=True)
+class FeatureFile:
+    """Features of a data set's whole training split, a row for each sample in its order.
+
+    ``.npy`` is one array of numbers (N, D). ``.npz`` and ``.safetensors`` hold it as ``features`` or as their only
+    other entry than ``fingerprint``: the ``Dataset.fingerprint`` of the data that it was made from, an array in
+    ``.npz`` and metadata in ``.safetensors``. Where there is one, it must be the fingerprint of the data in use::
+
+        np.savez("features.npz", features=features, fingerprint=dataset.fingerprint)
+    """
+
+    path: str
+
+    def check(self, split: Split) -> None:
+        self._read(split)
+
+    def identity(self) -> dict[str, str]:
+        return {"kind": "file", "sha256": sha256(existing_file(self.path, "feature file"))}
+
+    def encode(self, split: Split, *, device: str, batch_size: int, progress: Progress | None) -> NDArray[np.float32]:
+        features = self._read(split)[split.kept].astype(np.float32)
+        if progress is not None:
+            progress(len(features), len(features))
+        return features
+
+    def _read(self, split: Split) -> NDArray[np.floating]:
+        path = existing_file(self.path, "feature file")
+        features, fingerprint = read_features(path)
+        if features.ndim != 2 or not np.issubdtype(features.dtype, np.number) or features.dtype.kind == "c":
+            raise InputError(f"features in {path} must be numbers (N, D), got {features.dtype} {features.shape}")
+        if len(features) != split.dataset_size:
+            raise InputError(
+                f"{path} has features of {len(features)} samples, but the whole training split of {split.name} has "
+                f"{split.dataset_size}"
+            )
+        if fingerprint not in (None, split.dataset_fingerprint):
+            raise InputError(
+                f"{path} was made from other data: its fingerprint is {fingerprint}, but that of {split.name} is "
+                f"{split.dataset_fingerprint}"
+            )
+        return features
+
+
+def read_features(path: Path) -> tuple[NDArray[np.floating], str | None]:
+    """The array in a file of features, and the fingerprint beside it if there is one."""
+    readers = {".npy": _read_npy, ".npz": _read_npz, ".safetensors": _read_safetensors}
+    if path.suffix not in readers:
+        raise InputError(f"features are read from .npy, .npz or .safetensors files, not from {path}")
+    try:
+        return readers[path.suffix](path)
+    except InputError:
+        raise
+    # numpy refuses pickled objects with a ValueError; safetensors has an exception of its own.
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, _safetensors_error()) as error:
+        raise InputError(f"cannot read features from {path}: {error}") from error
+
+
+def _read_npy(path: Path) -> tuple[NDArray[np.floating], None]:
+    return np.load(path, mmap_mode="r", allow_pickle=False), None
+
+
+def _read_npz(path: Path) -> tuple[NDArray[np.floating], str | None]:
+    with np.load(path, allow_pickle=False) as arrays:
+        features = arrays[_key(path, arrays.files)]
+        return features, str(arrays["fingerprint"]) if "fingerprint" in arrays else None
+
+
+def _read_safetensors(path: Path) -> tuple[NDArray[np.floating], str | None]:
+    from safetensors import safe_open
+
+    # Through torch, which knows bfloat16; numpy doesn't.
+    with safe_open(path, framework="pt") as tensors:
+        features = tensors.get_tensor(_key(path, list(tensors.keys())))
+        return features.float().numpy(), (tensors.metadata() or {}).get("fingerprint")
+
+
+def _safetensors_error() -> type[Exception]:
+    from safetensors import SafetensorError
+
+    return SafetensorError
+
+
+def _key(path: Path, keys: list[str]) -> str:
+    candidates = [key for key in keys if key != "fingerprint"]
+    if "features" in candidates:
+        return "features"
+    if len(candidates) != 1:
+        raise InputError(f"{path} must hold an array named 'features', and holds {', '.join(candidates) or 'none'}")
+    return candidates[0]
+
+
+@encoders.register("file")
+def _file(rest: str) -> FeatureFile:
+    if not rest:
+        raise InputError("the encoder 'file' needs a path: file:/path/features.npy")
+    return FeatureFile(rest)

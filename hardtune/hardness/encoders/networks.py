@@ -1,0 +1,70 @@
+"""Running a frozen network over many images, preprocessed in batches as its library does one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hardtune.errors import InputError
+from hardtune.hardness.encoders.encoder import Progress
+
+
+def on_batches(transform: Any, encoder: str) -> Callable[[Tensor], Tensor]:
+    """A library's transform of one PIL image as a function of uint8 (B, C, H, W), C = 1 or 3, on any device.
+
+    The steps are the library's own; only the one that makes a tensor of a PIL image is replaced. Sizes are changed
+    with antialiasing and rounded to 8 bits in between, as PIL does it, and agree with it within 2 of 255.
+    """
+    from torchvision import transforms
+
+    steps: list[Callable[[Tensor], Tensor]] = []
+    for step in transform.transforms:
+        if isinstance(step, transforms.ToTensor):
+            steps.append(_unit_rgb)
+        elif type(step).__name__ == "MaybeConvertMode":
+            continue  # to RGB, which _unit_rgb sees to
+        elif isinstance(step, (transforms.Resize, transforms.CenterCrop, transforms.Normalize)):
+            steps.append(step)
+        else:
+            raise InputError(
+                f"encoder {encoder!r} prepares images with {type(step).__name__}, which cannot be done in batches: "
+                "encode the images yourself and use file:/path/features.npy"
+            )
+
+    def preprocess(images: Tensor) -> Tensor:
+        for step in steps:
+            images = step(images)
+        return images
+
+    return preprocess
+
+
+def _unit_rgb(images: Tensor) -> Tensor:
+    return (images.float() / 255).expand(-1, 3, -1, -1)
+
+
+def run_network(
+    network: Callable[[Tensor], Tensor],
+    preprocess: Callable[[Tensor], Tensor],
+    images: NDArray[np.uint8],
+    *,
+    device: str,
+    batch_size: int,
+    progress: Progress | None,
+) -> NDArray[np.float32]:
+    """Features float32 (N, D) of uint8 (N, H, W, C): bfloat16 autocast on CUDA, float32 elsewhere."""
+    rows: list[NDArray[np.float32]] = []
+    on_gpu = torch.device(device).type == "cuda"
+    with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=on_gpu):
+        for start in range(0, len(images), batch_size):
+            # torch.tensor copies: the images may be read-only.
+            batch = torch.tensor(images[start : start + batch_size]).to(device).permute(0, 3, 1, 2)
+            rows.append(network(preprocess(batch)).flatten(1).float().cpu().numpy())
+            if progress is not None:
+                progress(min(start + batch_size, len(images)), len(images))
+    return np.concatenate(rows)

@@ -1,0 +1,113 @@
+"""Image classifiers without their classifier, from timm."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hardtune.data import Split
+from hardtune.errors import InputError
+from hardtune.hardness.encoders.encoder import Progress, encoders
+from hardtune.hardness.encoders.networks import on_batches, run_network
+from hardtune.hardness.encoders.weights import downloading, existing_file, fitting, read_state_dict, sha256
+
+
+@dataclass(frozen=True)
+class Timm:
+    """A timm model's pooled features before the classifier, with the model's own preprocessing.
+
+    ``model`` is ``NAME`` or ``NAME.TAG``. Its weights are timm's pretrained ones, or those of the file at ``path``
+    in timm's own layout, with a classifier of any size or without one.
+    """
+
+    model: str
+    path: str | None = None
+
+    @property
+    def name(self) -> str:
+        return f"timm:{self.model}"
+
+    def check(self, split: Split) -> None:
+        self._build()
+
+    def identity(self) -> dict[str, str]:
+        config = self._config()
+        identity = {"kind": "timm", "preprocessing": json.dumps(_data_config(config), sort_keys=True)}
+        if self.path is not None:
+            digest = sha256(existing_file(self.path, "encoder checkpoint"))
+            return identity | {"model": config["architecture"], "sha256": digest}
+        return identity | {"model": f"{config['architecture']}.{config['tag']}"}
+
+    def encode(self, split: Split, *, device: str, batch_size: int, progress: Progress | None) -> NDArray[np.float32]:
+        network, preprocess = self._build()
+        return run_network(
+            network.to(device),
+            preprocess,
+            split.train.images,
+            device=device,
+            batch_size=batch_size,
+            progress=progress,
+        )
+
+    def _config(self) -> dict[str, Any]:
+        """timm's description of the pretrained weights: where they are, and what images they want."""
+        import timm
+
+        architecture, _, tag = self.model.partition(".")
+        if not timm.is_model(architecture):
+            close = difflib.get_close_matches(architecture, timm.list_models(), n=5, cutoff=0.5)
+            hint = f"did you mean {', '.join(close)}?" if close else "timm.list_models() has the names"
+            raise InputError(f"unknown timm model {architecture!r}: {hint}")
+        known = timm.list_models(f"{architecture}.*", pretrained=True)
+        if (tag or self.path is None) and (self.model not in known if tag else not known):
+            raise InputError(
+                f"timm has no pretrained weights named {self.model!r}: choose from {', '.join(known) or 'none'}, "
+                f"or name a file, as in timm:{architecture}@/path/to/model.safetensors"
+            )
+        config = timm.get_pretrained_cfg(self.model)
+        return config.to_dict() if config is not None else {"architecture": architecture, "tag": ""}
+
+    def _build(self) -> tuple[Any, Callable[[Tensor], Tensor]]:
+        import timm
+        from timm.data import create_transform
+
+        config = self._config()
+        if self.path is None:
+            repository = config.get("hf_hub_id")
+            files = ("model.safetensors", "pytorch_model.bin") if repository else ()
+            with downloading(self.name, repository or str(config.get("url")), files):
+                network = timm.create_model(self.model, pretrained=True, num_classes=0)
+        else:
+            path = existing_file(self.path, "encoder checkpoint")
+            network = timm.create_model(self.model, pretrained=False, num_classes=0)
+            with fitting(path, self.name):
+                # By hand: timm's loader accepts files that lack most of the weights.
+                network.load_state_dict(_without_classifier(read_state_dict(path), config))
+        return network.eval(), on_batches(create_transform(**_data_config(config), is_training=False), self.name)
+
+
+def _data_config(config: dict[str, Any]) -> dict[str, Any]:
+    from timm.data import resolve_data_config
+
+    return resolve_data_config(pretrained_cfg=config)  # type: ignore[no-any-return]
+
+
+def _without_classifier(state: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Tensor]:
+    names = config.get("classifier") or ()
+    heads = tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
+    return {name: value for name, value in state.items() if not name.startswith(heads)}
+
+
+@encoders.register("timm")
+def _timm(rest: str) -> Timm:
+    model, at, path = rest.partition("@")
+    if not model or (at and not path):
+        raise InputError(f"encoder 'timm:{rest}' is not timm:NAME or timm:NAME@PATH")
+    return Timm(model, path or None)
