@@ -1,0 +1,76 @@
+"""Oversampling with real images: the class's own samples again, or those that pruning had set aside."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardtune.resampling.oversamplers.request import Added, Request, oversampler
+
+
+@oversampler("none")
+def none(request: Request, rng: np.random.Generator) -> Added:
+    """Nothing: hard classes keep what they have (in HBR's code they vanish), and the training set shrinks."""
+    return Added()
+
+
+@oversampler("random")
+def random(request: Request, rng: np.random.Generator) -> Added:
+    """The class's own samples, uniformly with replacement (HBR)."""
+    return Added(indices=rng.choice(request.members, request.add))
+
+
+@oversampler("easy", needs="scores")
+def easy(request: Request, rng: np.random.Generator) -> Added:
+    """The class's own samples with replacement, easier ones up to twice as likely (HBR)."""
+    return _weighted(request, rng, rank_weights(-_scores(request)))
+
+
+@oversampler("hard", needs="scores")
+def hard(request: Request, rng: np.random.Generator) -> Added:
+    """The class's own samples with replacement, harder ones up to twice as likely (HBR)."""
+    return _weighted(request, rng, rank_weights(_scores(request)))
+
+
+@oversampler("weighted", needs="scores")
+def weighted(request: Request, rng: np.random.Generator) -> Added:
+    """The class's own samples with replacement, in proportion to their score above the class's easiest (ours)."""
+    above = _scores(request) - _scores(request).min()
+    return _weighted(request, rng, above if above.any() else np.ones_like(above))
+
+
+def _holdout_is_short(request: Request) -> str | None:
+    if len(request.holdout) >= request.add:
+        return None
+    return (
+        f"class {request.name!r} should gain {request.add} samples from the holdout, and pruning set aside "
+        f"{len(request.holdout)} of it: prune more, or choose a smaller alpha"
+    )
+
+
+@oversampler("holdout", infeasible=_holdout_is_short)
+def holdout(request: Request, rng: np.random.Generator) -> Added:
+    """Real samples of the class that pruning had removed, without replacement (HBR)."""
+    return Added(indices=rng.choice(request.holdout, request.add, replace=False))
+
+
+def rank_weights(favour: NDArray[np.floating]) -> NDArray[np.float64]:
+    """HBR's weights from 1 for the most favoured sample to 0.5 for the least: float64 (n,).
+
+    With the rank r from 0 (highest ``favour``) to 1: 0.5 + 0.5 (1 - exp(-5 (1 - r))) / (1 - exp(-5)).
+
+    >>> rank_weights(np.array([3.0, 1.0, 2.0])).round(3)
+    array([1.   , 0.5  , 0.962])
+    """
+    r = np.empty(len(favour))
+    r[np.argsort(-favour, kind="stable")] = np.linspace(0, 1, len(favour))
+    return 0.5 + 0.5 * (1 - np.exp(-5 * (1 - r))) / (1 - np.exp(-5))
+
+
+def _scores(request: Request) -> NDArray[np.float64]:
+    assert request.scores is not None  # the check before any draw
+    return request.scores[request.members].astype(np.float64)
+
+
+def _weighted(request: Request, rng: np.random.Generator, weights: NDArray[np.float64]) -> Added:
+    return Added(indices=rng.choice(request.members, request.add, p=weights / weights.sum()))

@@ -1,0 +1,112 @@
+"""What an oversampler is asked for, what it may draw on, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardtune.data.dataset import Samples
+from hardtune.errors import InputError
+from hardtune.registry import Registry
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Synthetic images that a user supplies, such as HBR's from diffusion models, judged by the scoring ensemble."""
+
+    images: NDArray[np.uint8]
+    """(P, H, W, C), the size of the training images."""
+    labels: NDArray[np.int64]
+    """(P,): the class that each was made for."""
+    confidence: NDArray[np.floating] | None = None
+    """(P,): the scoring ensemble's mean softmax probability of that class, unaugmented; ``pool_random`` needs none."""
+    class_confidence: NDArray[np.floating] | None = None
+    """(K,): the same, averaged over the real training images of each class; ``pool_mean`` needs it."""
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.labels.shape != self.images.shape[:1]:
+            raise InputError(
+                "a pool needs images uint8 (P, H, W, C) and labels (P,), "
+                f"got {self.images.dtype} {self.images.shape} and {self.labels.shape}"
+            )
+        if self.confidence is not None and self.confidence.shape != self.labels.shape:
+            raise InputError(f"a pool needs one confidence for each image, got {self.confidence.shape}")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One class that should gain ``add`` samples. Arrays are the shared ones: nobody writes to them."""
+
+    name: str
+    label: int
+    add: int
+    members: NDArray[np.int64]
+    """Training samples of the class, ascending; all of them stay."""
+    holdout: NDArray[np.int64]
+    """Training samples of the class that were pruned before."""
+    train: Samples
+    scores: NDArray[np.floating] | None = None
+    """(N,) over ``train``, higher = harder."""
+    features: NDArray[np.floating] | None = None
+    """(N, D) over ``train``, from a frozen encoder."""
+    pool: Pool | None = None
+
+
+@dataclass(frozen=True)
+class Added:
+    """What a class gains: training samples once more, or images made for it."""
+
+    indices: NDArray[np.int64] | None = None
+    """Training samples (m,), each as often as it is added."""
+    images: NDArray[np.uint8] | None = None
+    """(m, H, W, C), with ``parents``."""
+    parents: NDArray[np.int64] | None = None
+    """The training sample (m,) that each image comes from, or stands for."""
+
+
+Draw = Callable[[Request, np.random.Generator], Added]
+Check = Callable[[Request], str | None]
+
+
+@dataclass(frozen=True)
+class Oversampler:
+    """One way for a hard class to grow."""
+
+    draw: Draw
+    infeasible: Check
+    """Why the request cannot be met, in a clause that names the class; None if it can. Looks at no image."""
+    needs: Literal["scores", "features", "pool"] | None = None
+    """What must be prepared for it, beyond the training samples."""
+
+
+_NEEDED = {
+    "scores": "an estimator's scores",
+    "features": "a frozen encoder's features of the training samples",
+    "pool": "a pool of synthetic images",
+}
+
+OVERSAMPLERS: Registry[Oversampler] = Registry("oversampling")
+
+
+def oversampler(
+    name: str,
+    *,
+    needs: Literal["scores", "features", "pool"] | None = None,
+    infeasible: Check = lambda request: None,
+) -> Callable[[Draw], Draw]:
+    """Register the decorated function as the oversampler ``name``."""
+
+    def add(draw: Draw) -> Draw:
+        def check(request: Request) -> str | None:
+            if needs is not None and getattr(request, needs) is None:
+                return f"oversampling {name!r} needs {_NEEDED[needs]}"
+            return infeasible(request)
+
+        OVERSAMPLERS.register(name)(Oversampler(draw, check, needs))
+        return draw
+
+    return add

@@ -1,0 +1,205 @@
+"""A treatment's training set, as indices and synthesised images; and the same per class, before anything is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardtune.data.dataset import Samples
+from hardtune.errors import InputError
+from hardtune.resampling.counts import class_counts
+from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request
+from hardtune.resampling.prune import PRUNERS
+from hardtune.resampling.undersample import UNDERSAMPLERS
+from hardtune.treatment import Treatment
+
+
+@dataclass(frozen=True)
+class ClassPlan:
+    """What a treatment does to one class."""
+
+    name: str
+    size: int
+    """Training samples to begin with."""
+    pruned: int
+    """Of these, how many pruning removes."""
+    dropped: int
+    """Of the rest, how many undersampling removes."""
+    added: int
+    """How many oversampling adds."""
+    target: int
+    """What class hardness asks for; ``count`` differs from it where under- or oversampling is ``none``."""
+    source: str
+    """The oversampler, or an empty string if nothing is added."""
+    infeasible: str | None
+    """Why it cannot be done, or None if it can."""
+
+    @property
+    def count(self) -> int:
+        """How many samples the class has in the end."""
+        return self.size - self.pruned - self.dropped + self.added
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training set: training samples by index, and synthesised images."""
+
+    indices: NDArray[np.int64]
+    """(M,) into the training samples: those that stay, ascending, then those that are added once more."""
+    images: NDArray[np.uint8]
+    """(S, H, W, C), synthesised."""
+    labels: NDArray[np.int64]
+    """(S,), of the synthesised images."""
+    parents: NDArray[np.int64]
+    """(S,): the training sample that each synthesised image comes from, whose entropy weight it gets."""
+    classes: tuple[ClassPlan, ...]
+    """What became of each class."""
+
+    def __len__(self) -> int:
+        return len(self.indices) + len(self.labels)
+
+
+def make_plan(
+    treatment: Treatment,
+    train: Samples,
+    classes: Sequence[str],
+    *,
+    scores: NDArray[np.floating] | None,
+    low_is_hard: bool,
+    seed: int,
+    features: NDArray[np.floating] | None = None,
+    pool: Pool | None = None,
+) -> Plan:
+    """The training set that a treatment makes of ``train``: prune, then move class counts.
+
+    A class's hardness is the mean over all its training samples, pruned ones included. The total stays what pruning
+    left, unless under- or oversampling is ``none``: then one side of the exchange is missing, and the set grows or
+    shrinks. The control gives every sample once.
+
+    Args:
+        scores: (N,) of the treatment's estimator, higher = harder; None if the treatment neither prunes nor resamples.
+        low_is_hard: whether that estimator's textbook form is low for hard samples.
+        seed: of everything that is drawn; each class draws on its own, so that one does not disturb another.
+        features: (N, D) for ``smote_encoder``.
+        pool: for the ``pool_*`` oversamplers.
+
+    Raises:
+        InputError: an unknown name, a ratio that does not exist, or a class for which it cannot be done.
+    """
+    draft = _draft(treatment, train, classes, scores, low_is_hard, features, pool)
+    for row in draft.rows:
+        if row.infeasible is not None:
+            raise InputError(row.infeasible)
+    treatment = draft.treatment
+    kept: list[NDArray[np.int64]] = []
+    added: list[NDArray[np.int64]] = []
+    images: list[NDArray[np.uint8]] = [np.empty((0, *train.images.shape[1:]), np.uint8)]
+    parents: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+    for request, row in zip(draft.requests, draft.rows, strict=True):
+        rng = np.random.default_rng([seed, request.label])
+        members = request.members
+        if row.dropped:
+            assert scores is not None  # resampling needs them
+            members = members[UNDERSAMPLERS[treatment.undersample](scores[members], row.dropped, rng)]
+        kept.append(members)
+        if row.added:
+            gain = OVERSAMPLERS[treatment.oversample].draw(request, rng)
+            if gain.indices is not None:
+                added.append(gain.indices)
+            if gain.images is not None and gain.parents is not None:
+                images.append(gain.images)
+                parents.append(gain.parents)
+    made = np.concatenate(parents)
+    return Plan(
+        indices=np.concatenate([np.sort(np.concatenate(kept)), *added]),
+        images=np.concatenate(images),
+        labels=train.labels[made],
+        parents=made,
+        classes=draft.rows,
+    )
+
+
+def preview(
+    treatment: Treatment,
+    train: Samples,
+    classes: Sequence[str],
+    *,
+    scores: NDArray[np.floating] | None,
+    low_is_hard: bool,
+    features: NDArray[np.floating] | None = None,
+    pool: Pool | None = None,
+) -> tuple[ClassPlan, ...]:
+    """What :func:`make_plan` would do to each class, without looking at an image or drawing anything.
+
+    Raises:
+        InputError: an unknown name, or no counts exist at all; what one class cannot do is in its ``infeasible``.
+    """
+    return _draft(treatment, train, classes, scores, low_is_hard, features, pool).rows
+
+
+@dataclass(frozen=True)
+class _Draft:
+    treatment: Treatment
+    requests: tuple[Request, ...]
+    rows: tuple[ClassPlan, ...]
+
+
+def _draft(
+    treatment: Treatment,
+    train: Samples,
+    classes: Sequence[str],
+    scores: NDArray[np.floating] | None,
+    low_is_hard: bool,
+    features: NDArray[np.floating] | None,
+    pool: Pool | None,
+) -> _Draft:
+    prune = PRUNERS[treatment.prune]
+    undersamples = UNDERSAMPLERS[treatment.undersample] is not UNDERSAMPLERS["none"]
+    oversample = OVERSAMPLERS[treatment.oversample]
+    treatment = treatment.canonical()
+    for name, array in (("scores", scores), ("features", features)):
+        if array is not None and len(array) != len(train):
+            raise InputError(f"there must be {name} for each of {len(train)} training samples, got {len(array)}")
+    if scores is None and (treatment.alpha > 0 or treatment.prune_rate > 0):
+        raise InputError(f"pruning and resampling need the scores of estimator {treatment.estimator!r}")
+
+    kept = np.arange(len(train)) if scores is None else prune(scores, train.labels, treatment.prune_rate)
+    members = _by_class(kept, train.labels, len(classes))
+    pruned = _by_class(np.setdiff1d(np.arange(len(train)), kept, assume_unique=True), train.labels, len(classes))
+    sizes = np.array([len(indices) for indices in members])
+    if (sizes == 0).any():
+        gone = int(np.argmin(sizes))
+        why = "pruning removes all of them" if len(pruned[gone]) else "there are none"
+        raise InputError(f"class {classes[gone]!r} has no training samples: {why}")
+    targets = sizes
+    if treatment.alpha > 0:
+        assert scores is not None
+        total = np.bincount(train.labels, weights=scores, minlength=len(classes))
+        hardness = total / np.bincount(train.labels, minlength=len(classes))
+        targets = class_counts(
+            hardness, sizes, treatment.alpha, treatment.policy, low_is_hard=low_is_hard, classes=classes
+        )
+
+    requests: list[Request] = []
+    rows: list[ClassPlan] = []
+    for label, name in enumerate(classes):
+        size, target = int(sizes[label]), int(targets[label])
+        dropped = max(size - target, 0) if undersamples else 0
+        added = max(target - size, 0) if treatment.oversample != "none" else 0
+        request = Request(name, label, added, members[label], pruned[label], train, scores, features, pool)
+        requests.append(request)
+        infeasible = oversample.infeasible(request) if added else None
+        source = treatment.oversample if added else ""
+        lost = len(pruned[label])
+        rows.append(ClassPlan(name, size + lost, lost, dropped, added, target, source, infeasible))
+    return _Draft(treatment, tuple(requests), tuple(rows))
+
+
+def _by_class(indices: NDArray[np.int64], labels: NDArray[np.int64], num_classes: int) -> list[NDArray[np.int64]]:
+    """The ascending ``indices`` of each class, by one sort rather than a pass a class."""
+    own = labels[indices]
+    order = np.argsort(own, kind="stable")
+    return np.split(indices[order], np.cumsum(np.bincount(own, minlength=num_classes))[:-1])

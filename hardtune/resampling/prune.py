@@ -1,0 +1,50 @@
+"""Remove the easiest samples first (HBR's case study): globally, or class by class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardtune.registry import Registry
+
+Pruner = Callable[[NDArray[np.floating], NDArray[np.int64], float], NDArray[np.int64]]
+"""(scores (N,) with higher = harder, labels (N,), rate in [0, 1)) to the indices that stay, ascending."""
+
+PRUNERS: Registry[Pruner] = Registry("pruning")
+
+
+@PRUNERS.register("none")
+def none(scores: NDArray[np.floating], labels: NDArray[np.int64], rate: float) -> NDArray[np.int64]:
+    """Keep everything."""
+    return np.arange(len(labels))
+
+
+@PRUNERS.register("dataset")
+def dataset(scores: NDArray[np.floating], labels: NDArray[np.int64], rate: float) -> NDArray[np.int64]:
+    """Remove the easiest round(rate · N) of all samples (HBR's DLP), which leaves easy classes smaller.
+
+    Ties go by index: of equally easy samples the first is removed.
+
+    >>> dataset(np.array([0.1, 0.9, 0.2, 0.8]), np.array([0, 0, 1, 1]), 0.5)
+    array([1, 3])
+    """
+    order = np.argsort(scores, kind="stable")
+    return np.sort(order[round(rate * len(scores)) :])
+
+
+@PRUNERS.register("class")
+def per_class(scores: NDArray[np.floating], labels: NDArray[np.int64], rate: float) -> NDArray[np.int64]:
+    """Remove the easiest round(rate · n_c) of each class (HBR's CLP), which keeps balanced data balanced.
+
+    Every class keeps at least one sample.
+
+    >>> per_class(np.array([0.1, 0.9, 0.2, 0.3]), np.array([0, 0, 1, 1]), 0.5)
+    array([1, 3])
+    """
+    order = np.lexsort((scores, labels))  # stable: by class, then from easy to hard
+    sizes = np.bincount(labels)
+    removed = np.minimum(np.rint(rate * sizes).astype(np.int64), np.maximum(sizes - 1, 0))
+    position = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # within the class
+    return np.sort(order[position >= np.repeat(removed, sizes)])

@@ -1,0 +1,37 @@
+"""Which samples an easy class loses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardtune.registry import Registry
+
+Undersampler = Callable[[NDArray[np.floating], int, np.random.Generator], NDArray[np.int64]]
+"""(scores (n,) of a class with higher = harder, how many to drop, generator) to the positions that stay, ascending."""
+
+UNDERSAMPLERS: Registry[Undersampler] = Registry("undersampling")
+
+
+@UNDERSAMPLERS.register("easiest")
+def easiest(scores: NDArray[np.floating], drop: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Drop the easiest (HBR); of equally easy samples the first.
+
+    >>> easiest(np.array([0.9, 0.1, 0.5]), 1, np.random.default_rng(0))
+    array([0, 2])
+    """
+    return np.sort(np.argsort(scores, kind="stable")[drop:])
+
+
+@UNDERSAMPLERS.register("random")
+def random(scores: NDArray[np.floating], drop: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Drop any, all equally likely; with the same seed, dropping more drops the same ones and others."""
+    return np.sort(rng.permutation(len(scores))[drop:])
+
+
+@UNDERSAMPLERS.register("none")
+def none(scores: NDArray[np.floating], drop: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Drop none: easy classes keep what they have, and the training set grows by what hard classes gain."""
+    return np.arange(len(scores))
