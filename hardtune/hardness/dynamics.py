@@ -187,4 +187,5 @@ class Dynamics:
 
 def _el2n(p: Tensor, labels: Tensor) -> Tensor:
     error = p.scatter_add(1, labels[:, None], torch.full_like(p[:, :1], -1.0))
-    return torch.linalg.vector_norm(error, dim=1)
+    norm: Tensor = torch.linalg.vector_norm(error, dim=1)
+    return norm

@@ -118,7 +118,8 @@ def ensemble_scores(members: Sequence[NDArray[np.floating]] | NDArray[np.floatin
     """The ensemble's score of each sample: the plain mean over members (HBR). Members (J, N) to float32 (N,)."""
     if len(members) == 0:
         raise InputError("an ensemble's score needs at least one member's")
-    return np.mean(members, axis=0, dtype=np.float64).astype(np.float32)
+    mean: NDArray[np.float64] = np.mean(members, axis=0, dtype=np.float64)
+    return mean.astype(np.float32)
 
 
 def class_hardness(scores: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int) -> NDArray[np.float64]:

@@ -90,7 +90,7 @@ def fit(
         class_means[present] += np.add.reduceat(features[rows][order] - mean, starts, axis=0)
     class_means /= np.maximum(sizes, 1)[:, None]
 
-    within = np.zeros((dimensions, dimensions))
+    within = np.zeros((dimensions, dimensions), np.float64)
     for rows in _chunks(samples):
         centred = features[rows] - mean - class_means[labels[rows]]
         within += centred.T @ centred
@@ -102,7 +102,7 @@ def fit(
     if ridge is None:
         ridge = 0.0 if samples - np.count_nonzero(sizes) >= dimensions and _has_full_rank(within) else RIDGE
     within[np.diag_indices(dimensions)] += ridge * average
-    cholesky = np.linalg.cholesky(within)
+    cholesky = np.asarray(np.linalg.cholesky(within), np.float64)
     directions, spread = _discriminants(cholesky, class_means, sizes / samples)
     return ClassGaussians(mean, class_means, cholesky, directions, spread, ridge * average)
 

@@ -54,7 +54,6 @@ def class_counts(
     >>> class_counts(np.array([1.0, 1.0, 2.0]), np.array([100, 100, 100]), alpha=4)
     array([  1,   1, 298])
     """
-    hardness = np.asarray(hardness, dtype=np.float64)
     sizes = np.asarray(sizes, dtype=np.int64)
     names = [str(c) for c in range(len(hardness))] if classes is None else classes
     if hardness.ndim != 1 or sizes.shape != hardness.shape or len(names) != len(hardness) or len(hardness) < 2:
@@ -66,17 +65,18 @@ def class_counts(
     if not (np.isfinite(alpha) and alpha >= 0):
         raise InputError(f"alpha must be a finite number of at least 0, got {alpha!r}")
 
-    ratio = POLICIES[policy](hardness, low_is_hard, names)
+    ratio = POLICIES[policy](hardness.astype(np.float64), low_is_hard, names)
     if ratio.sum() == 0:
         ratio = np.ones_like(ratio)  # nothing is hard at all, so no class is harder than another
-    change = alpha * sizes.sum() * (ratio / ratio.sum() - 1 / len(sizes))
+    total = int(sizes.sum())
+    change: NDArray[np.float64] = alpha * total * (ratio / ratio.sum() - 1 / len(sizes))
     room_below = np.maximum(sizes - floor, 0)
-    room_above = np.full_like(sizes, sizes.sum()) if caps is None else np.maximum(np.asarray(caps) - sizes, 0)
+    room_above = np.full_like(sizes, total) if caps is None else np.maximum(np.asarray(caps) - sizes, 0)
     lost = np.minimum(np.maximum(-change, 0.0), room_below)
     gained = np.minimum(np.maximum(change, 0.0), room_above)
     moved = min(lost.sum(), gained.sum())
     target = sizes + _scale_to(moved, gained, change, room_above) - _scale_to(moved, lost, -change, room_below)
-    return _round_to_sum(target, int(sizes.sum()))
+    return _round_to_sum(target, total)
 
 
 def _scale_to(
@@ -93,7 +93,8 @@ def _scale_to(
     with np.errstate(divide="ignore", invalid="ignore"):
         beta = (total - filled) / open_
         fits = beta * wanted[order] <= room[order]
-    return np.minimum(beta[int(np.argmax(fits))] * wanted, room)
+    scaled: NDArray[np.float64] = np.minimum(beta[int(np.argmax(fits))] * wanted, room)
+    return scaled
 
 
 def _round_to_sum(target: NDArray[np.float64], total: int) -> NDArray[np.int64]:

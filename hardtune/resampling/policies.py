@@ -38,8 +38,9 @@ def shift(hardness: NDArray[np.float64], low_is_hard: bool, classes: Sequence[st
     Hardness is shifted and scaled to [1, 2], so any estimator will do, whatever its sign and unit; at alpha = 1 the
     hardest class is twice as large as the easiest, and equally hard classes stay equal.
     """
-    above = hardness - hardness.min()
-    return 1 + above / (above.max() or 1.0)
+    span = float(np.ptp(hardness)) or 1.0
+    ratio: NDArray[np.float64] = 1 + (hardness - hardness.min()) / span
+    return ratio
 
 
 @POLICIES.register("margin")

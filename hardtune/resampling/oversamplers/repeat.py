@@ -64,7 +64,8 @@ def rank_weights(favour: NDArray[np.floating]) -> NDArray[np.float64]:
     """
     r = np.empty(len(favour))
     r[np.argsort(-favour, kind="stable")] = np.linspace(0, 1, len(favour))
-    return 0.5 + 0.5 * (1 - np.exp(-5 * (1 - r))) / (1 - np.exp(-5))
+    weights: NDArray[np.float64] = 0.5 + 0.5 * (1 - np.exp(-5 * (1 - r))) / (1 - np.exp(-5))
+    return weights
 
 
 def _scores(request: Request) -> NDArray[np.float64]:

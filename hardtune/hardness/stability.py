@@ -1,0 +1,147 @@
+"""How many members a score needs: how much it still changes, and how far two ensembles agree.
+
+HBR plots how much class sizes and the pruned set change as one member after another joins. These ensembles are nested:
+of j + 1 members j are the same, so the change shrinks like 1/(j + 1) by arithmetic alone, whether or not the score has
+settled. The honest figure beside it compares ensembles that share no member (or bootstrap ones, where members are few).
+
+``members`` is everywhere (J, N): one score a member and sample, higher = harder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardtune.errors import InputError
+from hardtune.hardness.estimators import class_hardness
+
+
+def nested_change(
+    members: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    num_classes: int,
+    sizes: Callable[[NDArray[np.float64]], NDArray[np.number]] | None = None,
+) -> NDArray[np.float64]:
+    """d_c(j) = \\|S_c(first j + 1 members) - S_c(first j)\\| for j = 1..J-1: float64 (J-1, K) (HBR v1).
+
+    Args:
+        sizes: class hardness (K,) to class sizes S (K,), as ``class_counts`` does; None compares class hardness itself.
+    """
+    _require(members, 2)
+    by_class = np.stack([class_hardness(mean, labels, num_classes) for mean in _nested_means(members)])
+    if sizes is not None:
+        by_class = np.stack([np.asarray(sizes(hardness), dtype=np.float64) for hardness in by_class])
+    return np.abs(np.diff(by_class, axis=0))
+
+
+def nested_pruned_change(members: NDArray[np.floating], rate: float) -> NDArray[np.float64]:
+    """The share of the easiest ``rate`` of all samples that changes when member j + 1 joins: float64 (J-1,) (HBR v1)."""
+    _require(members, 2)
+    means = _nested_means(members)
+    return np.array([1 - pruned_overlap(a, b, rate) for a, b in zip(means[:-1], means[1:], strict=True)])
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far pairs of ensembles of one size agree; each value of a pair of them, 1 = fully."""
+
+    size: int
+    """Members in each ensemble."""
+    rank_correlation: NDArray[np.float64]
+    """Spearman's, over samples: (draws,)."""
+    pruned_overlap: NDArray[np.float64]
+    """The share that the two easiest parts have in common: (draws,)."""
+
+
+def agreement(
+    members: NDArray[np.floating],
+    size: int,
+    *,
+    rate: float = 0.3,
+    draws: int = 20,
+    seed: int = 0,
+    how: Literal["disjoint", "bootstrap"] = "disjoint",
+) -> Agreement:
+    """Compare random pairs of ensembles of ``size`` members.
+
+    Args:
+        rate: the easiest share that ``pruned_overlap`` looks at, in (0, 1).
+        draws: how many pairs.
+        how: ``disjoint`` ensembles share no member and need 2 · size <= J. ``bootstrap`` ones are drawn with
+            replacement from all J: they share members, so they agree more than two new ensembles would.
+
+    Raises:
+        InputError: too few members, or a rate outside (0, 1).
+    """
+    _require(members, 2 * size if how == "disjoint" else 1)
+    if size < 1:
+        raise InputError(f"an ensemble needs at least 1 member, got {size}")
+    rng = np.random.default_rng(seed)
+    correlations, overlaps = [], []
+    for _ in range(draws):
+        if how == "disjoint":
+            chosen = rng.permutation(len(members))[: 2 * size].reshape(2, size)
+        else:
+            chosen = rng.integers(len(members), size=(2, size))
+        a, b = (members[group].mean(axis=0, dtype=np.float64) for group in chosen)
+        correlations.append(rank_correlation(a, b))
+        overlaps.append(pruned_overlap(a, b, rate))
+    return Agreement(size, np.array(correlations), np.array(overlaps))
+
+
+def rank_correlation(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+    """Spearman's rank correlation of two scores (N,), ties sharing their mean rank; 0 if either is constant.
+
+    >>> round(rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([1.0, 9.0, 4.0])), 3)
+    0.5
+    """
+    return float(_correlate([a, b])[0, 1])
+
+
+def rank_correlations(scores: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float64]:
+    """Spearman's rank correlation between every two estimators' scores: float64 (E, E), in the mapping's order."""
+    return _correlate(list(scores.values()))
+
+
+def pruned_overlap(a: NDArray[np.floating], b: NDArray[np.floating], rate: float) -> float:
+    """The share of samples that the easiest ``rate`` by a and by b have in common, in [0, 1].
+
+    Ties go by index in both, so scores with many ties (``forgetting``) overlap more than they tell apart.
+
+    >>> pruned_overlap(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0]), 0.5)
+    0.5
+    """
+    count = round(rate * len(a))
+    if not 0 < count < len(a):
+        raise InputError(f"a rate of {rate:g} of {len(a)} samples prunes none or all of them")
+    easiest = np.zeros(len(a), np.bool_)
+    easiest[np.argsort(a, kind="stable")[:count]] = True
+    return float(easiest[np.argsort(b, kind="stable")[:count]].mean())
+
+
+def _correlate(scores: list[NDArray[np.floating]]) -> NDArray[np.float64]:
+    from scipy.stats import rankdata
+
+    ranks = np.stack([rankdata(score) for score in scores])
+    ranks -= ranks.mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(ranks, axis=1)
+    products = ranks @ ranks.T
+    correlation: NDArray[np.float64] = np.divide(
+        products, np.outer(norms, norms), out=np.zeros_like(products), where=products != 0
+    )
+    return correlation
+
+
+def _nested_means(members: NDArray[np.floating]) -> NDArray[np.float64]:
+    means: NDArray[np.float64] = np.cumsum(members, axis=0, dtype=np.float64)
+    means /= np.arange(1, len(members) + 1)[:, None]
+    return means
+
+
+def _require(members: NDArray[np.floating], count: int) -> None:
+    if members.ndim != 2 or len(members) < count:
+        raise InputError(f"this takes the scores (J, N) of at least {count} members, got {members.shape}")
