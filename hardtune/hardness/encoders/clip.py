@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hardtune.data import Split
+from hardtune.data import Dataset, Split
 from hardtune.errors import InputError
 from hardtune.hardness.encoders.encoder import Progress, encoders
 from hardtune.hardness.encoders.networks import on_batches, run_network
-from hardtune.hardness.encoders.weights import downloading, existing_file, fitting, sha256
+from hardtune.hardness.encoders.weights import downloading, existing_file, fetch, fitting, sha256
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Clip:
     def name(self) -> str:
         return f"{self.model}/{self.tag}" if self.tag else self.model
 
-    def check(self, split: Split) -> None:
+    def check(self, dataset: Dataset) -> None:
         self._build()
 
     def identity(self) -> dict[str, str]:
@@ -121,8 +121,9 @@ class Clip:
         from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 
         repository, _, file = config["hf_hub"].rpartition("/")
-        files = (file,) if file else (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
-        with downloading(self.name, repository or config["url"], files if repository else ()):
+        if repository:
+            return fetch(self.name, repository, (file,) if file else (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME))
+        with downloading(self.name, config["url"], "~/.cache/clip"):
             return Path(open_clip.download_pretrained(config))
 
 

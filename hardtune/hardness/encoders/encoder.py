@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.data import Split
+from hardtune.data import Dataset, Split
 from hardtune.errors import InputError
 from hardtune.registry import Registry
 
@@ -19,7 +19,7 @@ Progress = Callable[[int, int], None]
 class Encoder(Protocol):
     """A frozen map from images to features."""
 
-    def check(self, split: Split) -> None:
+    def check(self, dataset: Dataset) -> None:
         """Raise ``InputError`` where ``encode`` could not work: before anything is trained."""
 
     def identity(self) -> dict[str, str]:
@@ -59,7 +59,7 @@ def parse_encoder(spec: str) -> Encoder:
     return encoders["open_clip"](spec)
 
 
-def check_encoder(encoder: str, split: Split) -> None:
+def check_encoder(encoder: str, dataset: Dataset) -> None:
     """Everything that can go wrong with an encoder on this data, before anything is trained.
 
     Names and lengths are compared first; then networks are built with their weights, which takes seconds and
@@ -68,7 +68,7 @@ def check_encoder(encoder: str, split: Split) -> None:
     Raises ``InputError`` for an unknown model or tag (with close matches), weights or features that are missing
     (with where they were looked for), that hold pickled code, or that do not fit the model or the data.
     """
-    parse_encoder(encoder).check(split)
+    parse_encoder(encoder).check(dataset)
 
 
 def encoder_identity(encoder: str) -> dict[str, str]:

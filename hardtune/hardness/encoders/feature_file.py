@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.data import Split
+from hardtune.data import Dataset, Split
 from hardtune.errors import InputError
 from hardtune.hardness.encoders.encoder import Progress, encoders
 from hardtune.hardness.encoders.weights import existing_file, sha256
@@ -28,32 +28,31 @@ class FeatureFile:
 
     path: str
 
-    def check(self, split: Split) -> None:
-        self._read(split)
+    def check(self, dataset: Dataset) -> None:
+        self._read(dataset.name, len(dataset.train), dataset.fingerprint)
 
     def identity(self) -> dict[str, str]:
         return {"kind": "file", "sha256": sha256(existing_file(self.path, "feature file"))}
 
     def encode(self, split: Split, *, device: str, batch_size: int, progress: Progress | None) -> NDArray[np.float32]:
-        features = self._read(split)[split.kept].astype(np.float32)
+        features = self._read(split.name, split.dataset_size, split.dataset_fingerprint)[split.kept].astype(np.float32)
         if progress is not None:
             progress(len(features), len(features))
         return features
 
-    def _read(self, split: Split) -> NDArray[np.floating]:
+    def _read(self, data: str, size: int, data_fingerprint: str) -> NDArray[np.floating]:
         path = existing_file(self.path, "feature file")
         features, fingerprint = read_features(path)
         if features.ndim != 2 or not np.issubdtype(features.dtype, np.number) or features.dtype.kind == "c":
             raise InputError(f"features in {path} must be numbers (N, D), got {features.dtype} {features.shape}")
-        if len(features) != split.dataset_size:
+        if len(features) != size:
             raise InputError(
-                f"{path} has features of {len(features)} samples, but the whole training split of {split.name} has "
-                f"{split.dataset_size}"
+                f"{path} has features of {len(features)} samples, but the whole training split of {data} has {size}"
             )
-        if fingerprint not in (None, split.dataset_fingerprint):
+        if fingerprint not in (None, data_fingerprint):
             raise InputError(
-                f"{path} was made from other data: its fingerprint is {fingerprint}, but that of {split.name} is "
-                f"{split.dataset_fingerprint}"
+                f"{path} was made from other data: its fingerprint is {fingerprint}, but that of {data} is "
+                f"{data_fingerprint}"
             )
         return features
 

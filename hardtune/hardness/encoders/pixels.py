@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hardtune.data import Split
+from hardtune.data import Dataset, Split
 from hardtune.errors import InputError
 from hardtune.hardness.encoders.encoder import Progress, encoders
 
@@ -28,7 +28,7 @@ class Pixels:
     is quadratic in the pixels. All of this is our choice; no paper's.
     """
 
-    def check(self, split: Split) -> None:
+    def check(self, dataset: Dataset) -> None:
         """Nothing to check: any images will do."""
 
     def identity(self) -> dict[str, str]:
@@ -36,29 +36,8 @@ class Pixels:
 
     def encode(self, split: Split, *, device: str, batch_size: int, progress: Progress | None) -> NDArray[np.float32]:
         images = split.train.images
-        basis: torch.Tensor | None = None
-        # Sums of whole numbers up to 255² stay exact in float64, so one pass gives mean and covariance.
-        total: torch.Tensor | float = 0.0
-        products: torch.Tensor | float = 0.0
-        for batch in _rows(images, device):
-            total = total + batch.sum(0)
-            products = products + batch.T @ batch
-        assert isinstance(total, torch.Tensor)
-        mean = total / len(images)
-        covariance = products / len(images) - torch.outer(mean, mean)
-        deviation = covariance.diagonal().clamp(min=0).sqrt()
-        varying = deviation > 1e-6 * 255
-        if not varying.any():
-            raise InputError("the training images are all alike, and pixels have nothing to encode")
-        deviation = torch.where(varying, deviation, torch.inf)
-        variances, vectors = torch.linalg.eigh(covariance / torch.outer(deviation, deviation))
-        kept = torch.flip(torch.nonzero(variances > NEGLIGIBLE * variances[-1])[-COMPONENTS:, 0], [0])
-        basis = vectors[:, kept]
-        # An eigenvector's sign is the library's whim: make its largest entry positive.
-        largest = basis.abs().argmax(0)
-        basis = basis * basis.gather(0, largest[None]).sign() / deviation[:, None]
-
-        features = np.empty((len(images), len(kept)), dtype=np.float32)
+        mean, basis = _components(images, device)
+        features = np.empty((len(images), basis.shape[1]), dtype=np.float32)
         done = 0
         for batch in _rows(images, device):
             features[done : done + len(batch)] = ((batch - mean) @ basis).cpu()
@@ -66,6 +45,31 @@ class Pixels:
             if progress is not None:
                 progress(done, len(images))
         return features
+
+
+def _components(images: NDArray[np.uint8], device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean image (P,) and the matrix (P, D) that standardises and projects what is left."""
+    height, width, channels = images.shape[1:]
+    pixels = min(height, SIDE) * min(width, SIDE) * channels
+    # Sums of whole numbers up to 255² are exact in float64, so one pass gives mean and covariance.
+    total = torch.zeros(pixels, dtype=torch.float64, device=device)
+    products = torch.zeros(pixels, pixels, dtype=torch.float64, device=device)
+    for batch in _rows(images, device):
+        total += batch.sum(0)
+        products.addmm_(batch.T, batch)
+    mean = total / len(images)
+    covariance = products / len(images) - torch.outer(mean, mean)
+    deviation = covariance.diagonal().clamp(min=0).sqrt()
+    varying = deviation > 1e-6 * 255
+    if not varying.any():
+        raise InputError("the training images are all alike, and pixels have nothing to encode")
+    deviation = torch.where(varying, deviation, torch.inf)
+    variances, vectors = torch.linalg.eigh(covariance / torch.outer(deviation, deviation))
+    kept = torch.nonzero(variances > NEGLIGIBLE * variances[-1])[-COMPONENTS:, 0].flip(0)
+    basis = vectors[:, kept]
+    # An eigenvector's sign is the library's whim: make its largest entry positive.
+    largest = basis.abs().argmax(0, keepdim=True)
+    return mean, basis * basis.gather(0, largest).sign() / deviation[:, None]
 
 
 def _rows(images: NDArray[np.uint8], device: str) -> Iterator[torch.Tensor]:

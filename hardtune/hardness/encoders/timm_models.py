@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hardtune.data import Split
+from hardtune.data import Dataset, Split
 from hardtune.errors import InputError
 from hardtune.hardness.encoders.encoder import Progress, encoders
 from hardtune.hardness.encoders.networks import on_batches, run_network
-from hardtune.hardness.encoders.weights import downloading, existing_file, fitting, read_state_dict, sha256
+from hardtune.hardness.encoders.weights import downloading, existing_file, fetch, fitting, read_state_dict, sha256
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Timm:
     def name(self) -> str:
         return f"timm:{self.model}"
 
-    def check(self, split: Split) -> None:
+    def check(self, dataset: Dataset) -> None:
         self._build()
 
     def identity(self) -> dict[str, str]:
@@ -80,10 +80,7 @@ class Timm:
 
         config = self._config()
         if self.path is None:
-            repository = config.get("hf_hub_id")
-            files = ("model.safetensors", "pytorch_model.bin") if repository else ()
-            with downloading(self.name, repository or str(config.get("url")), files):
-                network = timm.create_model(self.model, pretrained=True, num_classes=0)
+            network = self._pretrained(config)
         else:
             path = existing_file(self.path, "encoder checkpoint")
             network = timm.create_model(self.model, pretrained=False, num_classes=0)
@@ -91,6 +88,21 @@ class Timm:
                 # By hand: timm's loader accepts files that lack most of the weights.
                 network.load_state_dict(_without_classifier(read_state_dict(path), config))
         return network.eval(), on_batches(create_transform(**_data_config(config), is_training=False), self.name)
+
+    def _pretrained(self, config: dict[str, Any]) -> Any:
+        import timm
+
+        if config.get("hf_hub_id") and not config.get("custom_load"):
+            file = config.get("hf_hub_filename")
+            path = fetch(
+                self.name, config["hf_hub_id"], (file,) if file else ("model.safetensors", "pytorch_model.bin")
+            )
+            with fitting(path, self.name):
+                return timm.create_model(
+                    self.model, pretrained=True, num_classes=0, pretrained_cfg_overlay={"file": str(path)}
+                )
+        with downloading(self.name, str(config.get("url") or config.get("hf_hub_id")), "timm's cache"):
+            return timm.create_model(self.model, pretrained=True, num_classes=0)
 
 
 def _data_config(config: dict[str, Any]) -> dict[str, Any]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import socket
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from hardtune.errors import InputError
@@ -38,6 +37,7 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     import torch
     from safetensors.torch import load_file
 
+    state: Any
     if path.suffix == ".safetensors":
         state = load_file(path)
     else:
@@ -70,30 +70,38 @@ def fitting(path: Path, model: str) -> Iterator[None]:
         raise InputError(f"weights in {path} do not fit {model}: {reason[:300]}") from error
 
 
+def fetch(encoder: str, repository: str, files: tuple[str, ...]) -> Path:
+    """The first of ``files`` that a repository of the Hugging Face hub has, downloaded unless it is in the cache."""
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError
+
+    # The cache first, by hand: without a network the hub's client would try for most of a minute.
+    for file in files:
+        cached = try_to_load_from_cache(repository, file)
+        if isinstance(cached, str):
+            return Path(cached)
+    wanted = f"{' or '.join(files)} of {constants.ENDPOINT}/{repository}"
+    with downloading(encoder, wanted, constants.HF_HUB_CACHE):
+        if not urllib.request.getproxies():
+            hub = urlparse(constants.ENDPOINT)
+            port = hub.port or (80 if hub.scheme == "http" else 443)
+            socket.create_connection((hub.hostname or "", port), timeout=5).close()
+        for file in files:
+            try:
+                return Path(hf_hub_download(repository, file))
+            except EntryNotFoundError:
+                continue
+        raise FileNotFoundError("the repository has no such file")
+
+
 @contextmanager
-def downloading(encoder: str, address: str, hub_files: tuple[str, ...] = ()) -> Iterator[None]:
-    """Turns a download that cannot be into an ``InputError`` that says what is missing and what to do instead.
-
-    ``address`` is that of the weights, or a repository of the Hugging Face hub, of which one of ``hub_files`` is
-    wanted; a hub that cannot be reached is told in a second, where the hub's client would try for most of a minute.
-    """
-    from huggingface_hub import constants, try_to_load_from_cache
-
-    cache = constants.HF_HUB_CACHE if hub_files else str(Path.home() / ".cache")
+def downloading(encoder: str, wanted: str, cache: str) -> Iterator[None]:
+    """Turns a failed download into an ``InputError`` that says what is missing where, and what to do instead."""
     try:
-        here = any(isinstance(try_to_load_from_cache(address, file), str) for file in hub_files)
-        if hub_files and not here and not urllib.request.getproxies():
-            host = urlparse(constants.ENDPOINT)
-            port = host.port or (80 if host.scheme == "http" else 443)
-            socket.create_connection((host.hostname or "", port), timeout=5).close()
         yield
-    except InputError:
-        raise
     except (OSError, RuntimeError, ValueError) as error:
-        source = f"{constants.ENDPOINT}/{address}" if hub_files else address
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"weights of {encoder} are not in {cache} and cannot be downloaded from {source} ({reason[:200]}): "
-            f"download them on a machine with a network and name the file, as in {encoder}@{os.sep}path{os.sep}to"
-            f"{os.sep}model.safetensors"
+            f"weights of {encoder} are not in {cache} and cannot be downloaded ({reason}): download {wanted} where "
+            f"there is a network, and name the file as in {encoder}@/path/to/model.safetensors"
         ) from error
