@@ -6,7 +6,7 @@ Three lines put it into any training loop: make one, show it each batch, end eac
 >>> from hardtune.hardness.dynamics import Dynamics
 >>> rng = torch.Generator().manual_seed(0)
 >>> labels = torch.arange(60) % 2
->>> inputs = torch.randn(60, 4, generator=rng) + 2 * labels[:, None]
+>>> inputs = torch.randn(60, 4, generator=rng) + 6 * labels[:, None] - 3
 >>> labels[0] = 1 - labels[0]  # one wrong label
 >>> model = torch.nn.Linear(4, 2)
 >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

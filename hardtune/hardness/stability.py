@@ -9,6 +9,7 @@ settled. The honest figure beside it compares ensembles that share no member (or
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -39,10 +40,10 @@ def nested_change(
 
 
 def nested_pruned_change(members: NDArray[np.floating], rate: float) -> NDArray[np.float64]:
-    """The share of the easiest ``rate`` of all samples that changes when member j + 1 joins: float64 (J-1,) (HBR v1)."""
+    """The share of the easiest ``rate`` of all samples that changes as member j + 1 joins: float64 (J-1,) (HBR v1)."""
     _require(members, 2)
     means = _nested_means(members)
-    return np.array([1 - pruned_overlap(a, b, rate) for a, b in zip(means[:-1], means[1:], strict=True)])
+    return np.array([1 - pruned_overlap(a, b, rate) for a, b in itertools.pairwise(means)])
 
 
 @dataclass(frozen=True)
