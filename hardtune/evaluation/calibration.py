@@ -66,7 +66,7 @@ def class_ece(predictions: Predictions) -> Floats:
     says = np.bincount(cells.ravel(), weights=predictions.probabilities.ravel(), minlength=k * BINS)
     own = cells[np.arange(len(cells)), predictions.labels]
     happens = np.bincount(own, minlength=k * BINS)
-    return np.abs(happens - says).reshape(k, BINS).sum(axis=1) / len(cells)
+    return np.asarray(np.abs(happens - says).reshape(k, BINS).sum(axis=1) / len(cells))
 
 
 def class_overconfidence(predictions: Predictions) -> Floats:

@@ -37,7 +37,7 @@ class Predictions:
 
     @property
     def num_classes(self) -> int:
-        return self.log_probabilities.shape[1]
+        return int(self.log_probabilities.shape[1])
 
     @cached_property
     def probabilities(self) -> Floats:
@@ -47,12 +47,12 @@ class Predictions:
     @cached_property
     def predicted(self) -> NDArray[np.int64]:
         """(N,) the most probable class; the first of equals."""
-        return self.log_probabilities.argmax(axis=1)
+        return np.asarray(self.log_probabilities.argmax(axis=1))
 
     @cached_property
     def confidence(self) -> Floats:
         """(N,) the probability of the predicted class."""
-        return self.probabilities.max(axis=1)
+        return np.asarray(self.probabilities.max(axis=1))
 
     @cached_property
     def correct(self) -> NDArray[np.bool_]:

@@ -94,8 +94,8 @@ def recall_hard_easy(predictions: Predictions, hard_classes: Sequence[int] | Arr
     hard = _mask(hard_classes, predictions.num_classes)
     recall = class_recall(predictions)
     present = ~np.isnan(recall)
-    easy, hard = recall[present & ~hard], recall[present & hard]
-    return float(easy.mean() - hard.mean()) if len(easy) and len(hard) else 0.0
+    of_easy, of_hard = recall[present & ~hard], recall[present & hard]
+    return float(of_easy.mean() - of_hard.mean()) if len(of_easy) and len(of_hard) else 0.0
 
 
 def _mask(classes: ArrayLike, num_classes: int) -> NDArray[np.bool_]:
@@ -113,7 +113,7 @@ def _mask(classes: ArrayLike, num_classes: int) -> NDArray[np.bool_]:
 
 def _present_recall(predictions: Predictions) -> Floats:
     recall = class_recall(predictions)
-    return recall[~np.isnan(recall)]
+    return np.asarray(recall[~np.isnan(recall)])
 
 
 def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> Floats:

@@ -1,0 +1,111 @@
+"""Whether a network notices inputs from another distribution.
+
+Every score is higher for a sample that looks more out of distribution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hardtune.errors import InputError
+from hardtune.evaluation.predictions import Floats, checked_labels, checked_logits, log_softmax
+from hardtune.registry import Registry
+
+OOD_SCORES: Registry[Callable[[Floats], Floats]] = Registry("OOD score")
+"""Logits (N, K) to scores (N,), higher = more out of distribution."""
+
+
+@OOD_SCORES.register("msp")
+def msp(logits: ArrayLike) -> Floats:
+    """1 - the largest softmax probability (Hendrycks & Gimpel 2017), without rounding to 0 where it is tiny."""
+    largest_last = np.partition(log_softmax(checked_logits(logits)), -1, axis=1)
+    return np.asarray(np.exp(largest_last[:, :-1]).sum(axis=1))
+
+
+@OOD_SCORES.register("entropy")
+def entropy(logits: ArrayLike) -> Floats:
+    """Entropy of the softmax, in nats."""
+    log_p = log_softmax(checked_logits(logits))
+    return np.asarray(-(np.exp(log_p) * log_p).sum(axis=1))
+
+
+@OOD_SCORES.register("max_logit")
+def max_logit(logits: ArrayLike) -> Floats:
+    """The largest logit, negated (Hendrycks et al. 2022)."""
+    return np.asarray(-checked_logits(logits).max(axis=1))
+
+
+def mahalanobis(
+    features: NDArray[np.floating], train_features: NDArray[np.floating], train_labels: NDArray[np.integer]
+) -> Floats:
+    """Squared Mahalanobis distance to the nearest class mean, one covariance for all classes (Lee et al. 2018).
+
+    Args:
+        features: (N, D), of the layer before the logits say.
+        train_features, train_labels: (N', D) and (N',) in 0..K-1; a class without samples is no candidate.
+
+    Returns:
+        (N,). The covariance gets a ridge of 1e-6 times its mean variance, so that N' < D is no error (our choice).
+
+    Raises:
+        InputError: Shapes that do not fit, or features that are not finite.
+    """
+    known, asked = np.asarray(train_features, np.float64), np.asarray(features, np.float64)
+    if known.ndim != 2 or asked.ndim != 2 or known.shape[1] != asked.shape[1] or not len(known):
+        raise InputError(f"features must be (N, D) with one D, got shapes {asked.shape} and {known.shape}")
+    if not (np.isfinite(known).all() and np.isfinite(asked).all()):
+        raise InputError("features must be finite, and some are not")
+    y = checked_labels(train_labels, len(known), int(np.max(train_labels, initial=0)) + 1)
+    _, y, counts = np.unique(y, return_inverse=True, return_counts=True)
+    means = np.zeros((len(counts), known.shape[1]))
+    np.add.at(means, y, known)
+    means /= counts[:, None]
+    centred = known - means[y]
+    covariance = centred.T @ centred / len(known)
+    variance = float(np.trace(covariance)) / len(covariance)
+    covariance[np.diag_indices_from(covariance)] += 1e-6 * variance if variance > 0 else 1.0
+    whiten = np.linalg.inv(np.linalg.cholesky(covariance)).T
+    # Centred first: ‖a‖² - 2ab + ‖b‖² cancels badly far from the origin.
+    origin = means.mean(axis=0)
+    a, b = (asked - origin) @ whiten, (means - origin) @ whiten
+    squared = (a**2).sum(axis=1)[:, None] - 2 * a @ b.T + (b**2).sum(axis=1)
+    return np.asarray(np.maximum(squared.min(axis=1), 0.0))
+
+
+def ood_metrics(in_scores: ArrayLike, out_scores: ArrayLike) -> dict[str, float]:
+    """How well scores tell in-distribution samples from others.
+
+    Args:
+        in_scores, out_scores: (N,) and (N',) of samples inside and outside; higher = more out of distribution.
+
+    Returns:
+        ``auroc``: probability that a sample outside scores higher than one inside (ties count half); higher = better.
+        ``aupr_out``, ``aupr_in``: average precision with the samples outside, or inside, as positives; higher = better.
+        ``fpr95``: positives are the samples *inside*: the share of samples outside that pass at the threshold
+        which lets 95 % of those inside pass (Liang et al. 2018, ODIN); lower = better.
+
+    Raises:
+        InputError: Either side is empty, or a score is not finite.
+
+    >>> ood_metrics(in_scores=[0.1, 0.2, 0.3], out_scores=[0.25, 0.9])["fpr95"]
+    0.5
+    """
+    inside, outside = np.asarray(in_scores, np.float64), np.asarray(out_scores, np.float64)
+    if inside.ndim != 1 or outside.ndim != 1 or not len(inside) or not len(outside):
+        raise InputError(f"both sides need one score per sample, got shapes {inside.shape} and {outside.shape}")
+    scores = np.concatenate([inside, outside])
+    if not np.isfinite(scores).all():
+        raise InputError(f"scores must be finite, and {np.count_nonzero(~np.isfinite(scores))} of them are not")
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    is_outside = np.arange(len(scores)) >= len(inside)
+    threshold = np.quantile(inside, 0.95, method="inverted_cdf")
+    return {
+        "auroc": float(roc_auc_score(is_outside, scores)),
+        "aupr_out": float(average_precision_score(is_outside, scores)),
+        "aupr_in": float(average_precision_score(~is_outside, -scores)),
+        "fpr95": float((outside <= threshold).mean()),
+    }

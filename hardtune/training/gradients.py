@@ -1,0 +1,87 @@
+"""GraNd: how hard one sample pulls at the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional as F
+
+from hardtune.errors import InputError
+
+CHUNK = 32
+"""Samples differentiated at once: larger chunks fall out of a CPU's cache."""
+GRADIENT_BYTES = 2**29
+"""What their gradients may take at most; a large network gets smaller chunks."""
+
+
+def gradient_norms(
+    model: nn.Module,
+    images: Iterable[Tensor],
+    labels: Tensor,
+    *,
+    chunk_size: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> NDArray[np.float32]:
+    """‖∇ cross-entropy(model(x_i), y_i)‖₂ over all trainable parameters: float32 (N,), higher = harder.
+
+    GraNd of Paul et al. 2021 (arXiv 2107.07075, def. 2.1), who average it over networks early in training. The model
+    is in eval mode meanwhile: in train mode batch norm makes a sample's loss depend on its batch, and no gradient
+    belongs to the sample alone. It comes back in the mode it was in, its parameters, buffers and gradients untouched.
+
+    Args:
+        model: On the device to compute on.
+        images: Batches (B, C, H, W) of normalised images, N in all, or one such tensor.
+        labels: int64 (N,), in the same order.
+        chunk_size: Samples differentiated at once; by default 32, or as many as keep their gradients within 512 MiB.
+        progress: Called with (samples done, N).
+
+    Raises:
+        InputError: The batches do not hold one image per label, or nothing is trainable.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False))
+    >>> _ = nn.init.zeros_(model[1].weight)
+    >>> gradient_norms(model, torch.tensor([1.0, 2.0]).view(2, 1, 1, 1), torch.tensor([0, 1])).round(4)  # |x| / √2
+    array([0.7071, 1.4142], dtype=float32)
+    """
+    parameters = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    if not parameters:
+        raise InputError("gradient norms need a model with trainable parameters, and this one has none")
+    fixed = {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
+    fixed |= {name: buffer.detach() for name, buffer in model.named_buffers()}
+    anywhere = next(iter(parameters.values()))
+    count = sum(p.numel() for p in parameters.values())
+    size = chunk_size or max(1, min(CHUNK, GRADIENT_BYTES // (count * anywhere.element_size())))
+
+    def loss(values: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
+        logits = functional_call(model, {**fixed, **values}, (image[None],))
+        return F.cross_entropy(logits, label[None])
+
+    def norm(image: Tensor, label: Tensor) -> Tensor:
+        gradients: dict[str, Tensor] = grad(loss)(parameters, image, label)
+        return torch.stack([g.square().sum() for g in gradients.values()]).sum().sqrt()
+
+    per_sample = vmap(norm)
+    was_training = model.training
+    norms: list[Tensor] = []
+    done = 0
+    model.eval()
+    try:
+        for batch in [images] if isinstance(images, Tensor) else images:
+            for chunk in batch.split(size):
+                part = labels[done : done + len(chunk)].to(anywhere.device)
+                if len(part) < len(chunk):
+                    raise InputError(f"there are more images than the {len(labels)} labels")
+                norms.append(per_sample(chunk.to(anywhere), part).detach())
+                done += len(chunk)
+                if progress is not None:
+                    progress(done, len(labels))
+    finally:
+        model.train(was_training)
+    if done != len(labels):
+        raise InputError(f"there are {done} images for {len(labels)} labels")
+    return torch.cat(norms).cpu().numpy().astype(np.float32) if norms else np.empty(0, np.float32)
