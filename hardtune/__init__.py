@@ -1,0 +1,37 @@
+"""Which treatment of hard classes and hard samples gives the best trade-off on your data?
+
+The library in five names; everything else lives in its room (``hardtune.hardness``, ``hardtune.resampling``, …).
+They are imported on first use, so that ``import hardtune`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hardtune.data import load
+    from hardtune.recipe import Recipe
+    from hardtune.store import Store
+    from hardtune.treatment import Treatment
+    from hardtune.trial import run
+
+__all__ = ["Recipe", "Store", "Treatment", "load", "run"]
+
+_HOME = {
+    "Recipe": "hardtune.recipe",
+    "Store": "hardtune.store",
+    "Treatment": "hardtune.treatment",
+    "load": "hardtune.data",
+    "run": "hardtune.trial",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'hardtune' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -85,6 +85,28 @@ class Treatment:
             changes |= _defaults("entropy_estimator", "entropy_scale", "temperature")
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
+    def __str__(self) -> str:
+        """In a few words, only what matters.
+
+        >>> print(Treatment(alpha=1.5, oversample="smote", entropy_weight=0.3))
+        aum α=1.5 easiest/smote, λ=0.3 rmd
+        >>> print(Treatment(alpha=0, estimator="el2n"))
+        control
+        """
+        it = self.canonical()
+        parts = []
+        if it.prune != "none":
+            parts.append(f"{it.estimator} prune {it.prune} {it.prune_rate:.0%}")
+        if it.alpha:
+            policy = "" if it.policy == "paper" else f" {it.policy}"
+            parts.append(f"{it.estimator} α={it.alpha:.3g}{policy} {it.undersample}/{it.oversample}")
+        if it.loss != "cross_entropy":
+            parts.append(it.loss)
+        if it.entropy_weight:
+            by = it.entropy_estimator if it.entropy_target == "difficulty" else it.entropy_target
+            parts.append(f"λ={it.entropy_weight:.3g} {by}")
+        return ", ".join(parts) or "control"
+
     @property
     def is_control(self) -> bool:
         """Whether this treatment changes nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -77,7 +78,7 @@ class Dataset:
         for part in (self.train, self.test):
             for array in (part.images, part.labels):
                 digest.update(f"{array.dtype}{array.shape}".encode())
-                digest.update(np.ascontiguousarray(array))
+                digest.update(np.ascontiguousarray(array).data)
         digest.update(repr((self.classes, self.mean, self.std)).encode())
         return digest.hexdigest()
 
@@ -92,9 +93,21 @@ class Dataset:
         held = stratified(self.train.labels, self.classes, float(validation), seed)
         return self._split(np.setdiff1d(np.arange(len(self.train)), held), self.train.take(held))
 
+    def subset(self, *, classes: int, train: int, test: int, seed: int) -> Dataset:
+        """At most ``train`` and ``test`` samples of each of the first ``classes`` classes, to try things out."""
+        rng = np.random.default_rng([seed, 0x5B5E7])
+
+        def few(samples: Samples, size: int) -> Samples:
+            picked = [rng.permutation(np.flatnonzero(samples.labels == label))[:size] for label in range(classes)]
+            return samples.take(np.sort(np.concatenate(picked)))
+
+        return dataclasses.replace(
+            self, train=few(self.train, train), test=few(self.test, test), classes=self.classes[:classes]
+        )
+
     def _split(self, kept: NDArray[np.int64], held_out: Samples) -> Split:
         fingerprint = hashlib.sha256(self.fingerprint.encode())
-        fingerprint.update(np.ascontiguousarray(kept))
+        fingerprint.update(np.ascontiguousarray(kept).data)
         train = self.train if len(kept) == len(self.train) else self.train.take(kept)
         return Split(
             name=self.name,

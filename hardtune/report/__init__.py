@@ -1,0 +1,1 @@
+"""Reads what a sweep left: records, the Pareto front, its table and figure."""

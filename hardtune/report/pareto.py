@@ -1,0 +1,44 @@
+"""Which trials nobody beats in everything at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardtune.report.records import Record
+
+
+def pareto_mask(values: NDArray[np.float64], directions: Sequence[str]) -> NDArray[np.bool_]:
+    """Which rows of ``values`` (T, O) no other row dominates: as good in every column and better in one.
+
+    ``directions`` says ``"min"`` or ``"max"`` for each column. Equal rows do not dominate each other.
+
+    >>> pareto_mask(np.array([[0.1, 0.9], [0.2, 0.95], [0.2, 0.9]]), ["min", "max"]).tolist()
+    [True, True, False]
+    """
+    signs = np.array([1.0 if direction == "min" else -1.0 for direction in directions])
+    costs = values * signs
+    mask = np.ones(len(costs), dtype=bool)
+    for row, cost in enumerate(costs):
+        mask[row] = not ((costs <= cost).all(axis=1) & (costs < cost).any(axis=1)).any()
+    return mask
+
+
+def front(records: Sequence[Record], objectives: Mapping[str, str]) -> list[Record]:
+    """The finished records on the Pareto front, one for each different treatment, best first objective first.
+
+    The control competes like any other. Stopped and failed trials cannot be on the front.
+    """
+    different: dict[object, Record] = {}
+    for record in records:
+        if record.state == "finished":
+            different.setdefault(record.treatment.canonical(), record)
+    finished = list(different.values())
+    if not finished:
+        return []
+    values = np.array([[record.metrics[name] for name in objectives] for record in finished])
+    kept = [record for record, on in zip(finished, pareto_mask(values, list(objectives.values())), strict=True) if on]
+    first, direction = next(iter(objectives.items()))
+    return sorted(kept, key=lambda record: record.metrics[first], reverse=direction == "max")

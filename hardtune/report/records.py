@@ -1,0 +1,56 @@
+"""One JSON file a trial: what a sweep leaves behind, and all that a report reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hardtune.treatment import Treatment
+
+CONTROL = -1
+"""The number of the control, which is no trial of the search: it is there before the first one."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of one trial."""
+
+    number: int
+    treatment: Treatment
+    state: str
+    """``finished``, ``stopped`` (by a scheduler, so its figures are of a part of its ensemble) or ``failed``."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """By full name, ``final/accuracy`` for one; complete only where the state is ``finished``."""
+    per_class: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """By class name: ``size`` in training, ``recall`` on held-out and ``test_recall`` on test samples."""
+    reason: str = ""
+    """Why it failed, in a sentence."""
+
+    @property
+    def is_control(self) -> bool:
+        return self.number == CONTROL
+
+
+def write(folder: Path, record: Record) -> None:
+    """Write the record as ``<number>.json``, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = "control" if record.is_control else f"{record.number:05d}"
+    aside = folder / f".{name}.{uuid.uuid4().hex}"
+    aside.write_text(json.dumps(dataclasses.asdict(record), indent=1))
+    os.replace(aside, folder / f"{name}.json")
+
+
+def read(folder: Path) -> list[Record]:
+    """All records of a folder, the control first, then by number."""
+    return sorted((_parse(path.read_text()) for path in folder.glob("*.json")), key=lambda record: record.number)
+
+
+def _parse(text: str) -> Record:
+    fields: dict[str, Any] = json.loads(text)
+    return Record(**{**fields, "treatment": Treatment(**fields["treatment"])})

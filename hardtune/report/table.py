@@ -1,0 +1,72 @@
+"""The front as a table: what the search saw, and what the test split says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from hardtune.report.records import Record
+
+
+def on_test(metric: str) -> str:
+    """The test-split twin of a held-out metric.
+
+    >>> on_test("final/ece"), on_test("ensemble/nll")
+    ('test/ece', 'test_ensemble/nll')
+    """
+    group, _, name = metric.partition("/")
+    return f"{'test' if group == 'final' else 'test_' + group}/{name}"
+
+
+def rows(front: Sequence[Record], control: Record | None, objectives: Mapping[str, str]) -> list[dict[str, Any]]:
+    """A plain row a record, the control last: its treatment, the objectives, and the same on the test split."""
+    records = [record for record in front if control is None or record.number != control.number]
+    if control is not None:
+        records.append(control)
+    on_front = {record.number for record in front}
+    return [
+        {
+            "trial": "control" if record.is_control else record.number,
+            "treatment": str(record.treatment),
+            "pareto": record.number in on_front,
+            **{name: record.metrics[name] for name in objectives},
+            **{on_test(name): record.metrics[on_test(name)] for name in objectives},
+        }
+        for record in records
+    ]
+
+
+def render(table_rows: Sequence[Mapping[str, Any]], objectives: Mapping[str, str], title: str, held_out: str) -> Table:
+    """The rows for a terminal of 80 columns; ``held_out`` says what the objectives were measured on."""
+    table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.caption = (
+        f"Each figure: on {held_out}, which the search saw / on the test split, which it did not. "
+        "↓ lower is better, ↑ higher."
+    )
+    table.add_column("trial", justify="right")
+    table.add_column("treatment", overflow="fold")
+    for name, direction in objectives.items():
+        table.add_column(f"{label(name)} {'↓' if direction == 'min' else '↑'}", justify="right", no_wrap=True)
+    for row in table_rows:
+        figures = [f"{row[name]:.3f} / {row[on_test(name)]:.3f}" for name in objectives]
+        is_control = row["trial"] == "control"
+        if is_control:
+            table.add_section()
+        place = "on the front" if row["pareto"] else "for comparison"
+        treatment = f"changes nothing ({place})" if is_control else row["treatment"]
+        table.add_row(str(row["trial"]), treatment, *figures, style="yellow" if is_control else "")
+    return table
+
+
+def label(metric: str) -> str:
+    """A metric's name as a person says it.
+
+    >>> label("final/recall_gap"), label("ensemble/nll")
+    ('recall gap', 'ensemble NLL')
+    """
+    group, _, name = metric.rpartition("/")
+    words = name.replace("_", " ").replace("ece", "ECE").replace("nll", "NLL")
+    return words if group in ("final", "") else f"{group.replace('_', ' ')} {words}"

@@ -1,0 +1,74 @@
+"""Ray, started quietly or joined, and what its nodes can carry at once."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Read when Ray and MLflow are imported or started: no usage reports, no second progress display.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+
+import hardtune
+from hardtune.errors import InputError
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one trial, or one member of the scoring ensemble, gets of a node."""
+
+    cpus: float
+    gpus: float
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.gpus else "cpu"
+
+    def slots(self, resources: dict[str, float]) -> int:
+        """How many shares the resources hold, at least 1."""
+        cpus = resources.get("CPU", 0.0) / self.cpus
+        gpus = resources.get("GPU", 0.0) / self.gpus if self.gpus else cpus
+        return max(1, int(min(cpus, gpus)))
+
+
+def connect(address: str | None) -> None:
+    """Join the cluster at ``address`` (``auto`` for the one on this machine), or start one here.
+
+    Raises:
+        InputError: nothing answers at the address.
+    """
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    if address is None:
+        # Never join a cluster by accident: RAY_ADDRESS is for those who ask for one.
+        ray.init(address="local", include_dashboard=False, **quiet)
+        return
+    package = str(Path(hardtune.__file__).parent)
+    try:
+        # The package travels with the job, so that all nodes run the driver's version of it.
+        ray.init(address=address, runtime_env={"py_modules": [package]}, **quiet)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise InputError(f"no Ray cluster answers at {address!r}: {str(error).splitlines()[0]}") from error
+
+
+def share(cpus: float, gpus: float | None) -> Share:
+    """A trial's share of the connected cluster.
+
+    Raises:
+        InputError: no node is large enough for one.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if gpus is None:
+        gpus = 1.0 if any(node.get("GPU", 0) >= 1 for node in nodes) else 0.0
+    if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
+        largest = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)))
+        raise InputError(
+            f"a trial asks for {cpus:g} CPUs and {gpus:g} GPUs, and the largest node has "
+            f"{largest.get('CPU', 0):g} and {largest.get('GPU', 0):g}"
+        )
+    return Share(cpus, gpus)

@@ -1,0 +1,109 @@
+"""The folder of one sweep: its description, its study, its records, and a lock against a second driver."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import inspect
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from hardtune.errors import InputError
+from hardtune.sweep.definition import Space, Sweep
+
+
+@dataclasses.dataclass(frozen=True)
+class Ledger:
+    """Where one sweep keeps what it must not forget."""
+
+    folder: Path
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def records(self) -> Path:
+        return self.folder / "trials"
+
+    @property
+    def study_url(self) -> str:
+        return f"sqlite:///{self.folder / 'study.db'}"
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the sweep's lock; the system frees it when a process dies, however it dies."""
+        lock = FileLock(self.folder / ".lock")
+        try:
+            with lock.acquire(timeout=0):
+                yield
+        except Timeout:
+            raise InputError(f"sweep {self.id} is running in another process") from None
+
+
+def open_ledger(sweep: Sweep, fingerprint: str, storage: Path, *, resume: bool) -> Ledger:
+    """The folder for a new sweep, or that of the latest one of the same name and content.
+
+    Raises:
+        InputError: nothing to resume, or what there is was another sweep.
+    """
+    content = describe(sweep, fingerprint)
+    sweeps = storage / "sweeps"
+    if not resume:
+        return _create(sweeps, sweep.name, content)
+    former = sorted(path.parent for path in sweeps.glob(f"{sweep.name}-2*/sweep.json"))
+    if not former:
+        raise InputError(f"there is no sweep named {sweep.name} to resume in {sweeps}")
+    ledger = Ledger(former[-1])
+    then: dict[str, Any] = json.loads((ledger.folder / "sweep.json").read_text())
+    changed = [name for name in content if content[name] != then.get(name)]
+    if changed:
+        raise InputError(
+            f"cannot resume {ledger.id}, whose {' and '.join(changed)} differed: start a new sweep, without --resume"
+        )
+    return ledger
+
+
+def describe(sweep: Sweep, fingerprint: str) -> dict[str, Any]:
+    """What makes two sweeps the same one, in plain JSON; the number of trials may grow."""
+    described = {
+        "data": fingerprint,
+        "recipe": dataclasses.asdict(sweep.recipe),
+        "space": _describe_space(sweep.space),
+        "objectives": dict(sweep.objectives),
+        "no_worse_than_control": list(sweep.no_worse_than_control),
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(described))
+    return plain
+
+
+def _describe_space(space: Space) -> dict[str, str] | str:
+    if callable(space):
+        return hashlib.sha256(inspect.getsource(space).encode()).hexdigest()
+    return {name: _describe_domain(value) for name, value in sorted(space.items())}
+
+
+def _describe_domain(value: Any) -> str:
+    if not hasattr(value, "domain_str"):
+        return repr(value)
+    quantum = getattr(value.get_sampler(), "q", None)
+    return f"{type(value).__name__}{value.domain_str} {type(value.get_sampler()).__name__} {quantum or ''}".strip()
+
+
+def _create(sweeps: Path, name: str, content: dict[str, Any]) -> Ledger:
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    for suffix in ("", *(f"-{n}" for n in range(2, 1000))):
+        folder = sweeps / f"{name}-{stamp}{suffix}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        (folder / "sweep.json").write_text(json.dumps(content, indent=1))
+        return Ledger(folder)
+    raise InputError(f"cannot make a folder for the sweep in {sweeps}")

@@ -1,0 +1,134 @@
+"""The one calm view of a running sweep."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.text import Text
+
+from hardtune.report.records import Record
+from hardtune.report.table import label
+
+QUIET_SECONDS = 15.0
+"""How often a line is printed where there is no terminal to redraw."""
+
+
+class View:
+    """Phase, trials, members, best figures so far and the time left.
+
+    Redrawn in place on a terminal; a line now and then where the output is a file.
+    """
+
+    def __init__(self, title: str, objectives: Mapping[str, str], console: Console | None = None) -> None:
+        self.console = console or Console()
+        self._objectives = objectives
+        self._best: dict[str, float] = {}
+        self._states = {"finished": 0, "stopped": 0, "failed": 0, "running": 0}
+        self._members = 0
+        self._started = time.monotonic()
+        self._phase_started = self._started
+        self._last_line = 0.0
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(30),
+            TextColumn("{task.completed}/{task.total}"),
+        )
+        self._task = self._progress.add_task("starting", total=None)
+        self._title = title
+        self._phase = ""
+        self._unit = ""
+        self._done, self._of, self._already = 0, 0, 0
+        self.note = ""
+        """A line of trouble, where there is some."""
+        self._live = Live(get_renderable=self._draw, console=self.console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> View:
+        self.console.print(Text(self._title, style="bold"))
+        if self.console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.console.is_terminal:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        self.console.print(text, highlight=False)
+
+    def phase(self, name: str, total: int, unit: str) -> None:
+        """Begin a phase of ``total`` units of work."""
+        self._phase, self._unit, self._done, self._of, self._already = name, unit, 0, total, 0
+        self._phase_started = time.monotonic()
+        self._progress.reset(self._task, total=total or None, description=name)
+        self._line(force=True)
+
+    def advance(self, done: int, already: int = 0) -> None:
+        """Say how much of the phase is done, of which ``already`` cost nothing."""
+        self._done, self._already = done, already
+        self._progress.update(self._task, completed=done)
+        self._line()
+
+    def trials(self, running: int, members: int) -> None:
+        """Say how many trials run and how many of their members are done."""
+        self._states["running"], self._members = running, members
+        self._line()
+
+    def ended(self, record: Record) -> None:
+        """Count a trial that ended, and keep its figures where they are the best yet."""
+        if not record.is_control:
+            self._states[record.state] += 1
+        if record.state != "finished":
+            return
+        for name, direction in self._objectives.items():
+            pick = min if direction == "min" else max
+            self._best[name] = pick(self._best.get(name, record.metrics[name]), record.metrics[name])
+
+    def _draw(self) -> RenderableType:
+        return Group(self._progress, *(Text(f"  {line}", style="dim") for line in self._lines()))
+
+    def _lines(self) -> list[str]:
+        lines = []
+        if self._phase == "trials":
+            states = self._states
+            stopped = f", {states['stopped']} stopped" if states["stopped"] else ""
+            lines.append(
+                f"trials: {states['finished']} done, {states['running']} running, {states['failed']} failed{stopped}"
+                f" · {self._members} members done"
+            )
+        if self._best:
+            figures = " · ".join(f"{label(name)} {value:.4f}" for name, value in self._best.items())
+            lines.append(f"best so far: {figures}")
+        lines.append(f"{_clock(time.monotonic() - self._started)} so far{self._left()}")
+        if self.note:
+            lines.append(self.note)
+        return lines
+
+    def _left(self) -> str:
+        worked = self._done - self._already
+        if worked <= 0 or self._done >= self._of:
+            return ""
+        pace = (time.monotonic() - self._phase_started) / worked
+        return f", about {_clock(pace * (self._of - self._done))} left in this phase"
+
+    def _line(self, force: bool = False) -> None:
+        now = time.monotonic()
+        if self.console.is_terminal or not (force or now - self._last_line >= QUIET_SECONDS):
+            return
+        self._last_line = now
+        amount = f" {self._done}/{self._of} {self._unit}" if self._of else ""
+        self.console.print(f"{self._phase}{amount} · {' · '.join(self._lines())}", highlight=False, soft_wrap=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,89 @@
+"""What Ray Tune tells of its trials, passed on: to disk, to MLflow and to the screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from hardtune.report import records
+from hardtune.report.records import Record
+from hardtune.sweep.live import View
+from hardtune.sweep.search import FAILED, FINISHED
+from hardtune.sweep.space import treatment_of
+from hardtune.sweep.tracking import Tracker
+
+GROUPS = ("final/", "final_std/", "ensemble/", "test/", "test_std/", "test_ensemble/", "weights/")
+
+
+class Recorder(tune.Callback):
+    """Writes a record a trial, and keeps MLflow and the live view up to date."""
+
+    def __init__(self, folder: Path, tracker: Tracker, view: View, already: int) -> None:
+        """``already``: how many trials ended in earlier parts of a resumed sweep."""
+        self._folder, self._tracker, self._view = folder, tracker, view
+        self._members = 0
+        self._trained = 0
+        self._ended = already
+        self._running: set[str] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its callbacks for a restore of its own, and resuming here never uses that."""
+        return {}
+
+    @property
+    def members(self) -> tuple[int, int]:
+        """How many members were reported, and how many of them had to be trained."""
+        return self._members, self._trained
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._running.add(trial.trial_id)
+        self._tracker.trial_started(_record(trial, "running"))
+        self._show()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        if "members" in result and not result[FINISHED]:
+            self._members += 1
+            self._trained += bool(result["trained"])
+            figures = {name: value for name, value in result.items() if name.startswith("members/")}
+            self._tracker.member(_record(trial, "running"), result["members"], figures)
+            self._show()
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        result = trial.last_result or {}
+        if result.get(FAILED):
+            self._end(trial, _record(trial, "failed", reason=result[FAILED]))
+        elif not result.get(FINISHED):
+            self._end(trial, _record(trial, "stopped", reason="stopped by the scheduler before its ensemble was whole"))
+        else:
+            metrics = {name: float(value) for name, value in result.items() if name.startswith(GROUPS)}
+            self._end(trial, _record(trial, "finished", metrics=metrics, per_class=result["per_class"]))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        error = trial.get_error()
+        lines = str(error).strip().splitlines() or ["it ended without a word"]
+        self._end(trial, _record(trial, "failed", reason=lines[-1]))
+
+    def _end(self, trial: Any, record: Record) -> None:
+        self._running.discard(trial.trial_id)
+        self._ended += 1
+        records.write(self._folder, record)
+        self._tracker.trial_ended(record)
+        self._view.ended(record)
+        self._view.advance(self._ended)
+        self._show()
+
+    def _show(self) -> None:
+        self._view.note = (
+            f"MLflow does not answer, records wait ({self._tracker.trouble})" if self._tracker.trouble else ""
+        )
+        self._view.trials(len(self._running), self._members)
+
+
+def _record(trial: Any, state: str, **fields: Any) -> Record:
+    point = dict(trial.config)
+    number = point.pop("number")
+    return Record(number, treatment_of(point), state, **fields)

@@ -1,0 +1,107 @@
+"""Optuna behind Ray Tune, told the truth about every trial.
+
+Ray's ``OptunaSearch`` tells a stopped trial COMPLETE with figures of half an ensemble, leaves a trial RUNNING for ever
+when a figure is NaN, and forgets what was running when its process is killed. This one does not.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+from ray.tune.search.optuna import OptunaSearch
+
+FINISHED = "finished"
+"""The key of a trial's report that says: the whole ensemble was trained, these figures count."""
+FAILED = "failed"
+"""The key of a report that says, in a sentence, why there are no figures."""
+SHORTFALL = "shortfall"
+"""The key of a report that says how far the trial is behind the control where it must not be; at most 0 is feasible."""
+
+
+class StudySearch(OptunaSearch):
+    """``OptunaSearch`` over a study that outlives its process.
+
+    A trial's state in the study is COMPLETE only if its report says that it finished, FAIL if it failed or a figure
+    is not finite, and PRUNED otherwise. Trials that a former process left RUNNING are handed out again, with their
+    parameters, before any new one. ``suggest`` adds the trial's ``number`` in the study to its parameters.
+    """
+
+    def __init__(
+        self,
+        space: Any,
+        objectives: Mapping[str, str],
+        *,
+        study_name: str,
+        storage: optuna.storages.BaseStorage,
+        seed: int,
+        constrained: bool = False,
+        adopt: bool = False,
+    ) -> None:
+        # Only warnings of the library's own making: a space with ranges is what is wanted here.
+        logging.getLogger("ray.tune.search.optuna.optuna_search").setLevel(logging.ERROR)
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        names, modes = list(objectives), list(objectives.values())
+        self._objectives = names
+        feasible: Callable[[optuna.trial.FrozenTrial], list[float]] | None = _shortfall if constrained else None
+        super().__init__(
+            space,
+            metric=names if len(names) > 1 else names[0],
+            mode=modes if len(modes) > 1 else modes[0],
+            sampler=optuna.samplers.TPESampler(seed=seed, constraints_func=feasible),
+            study_name=study_name,
+            storage=storage,
+        )
+        self._orphans = self._unfinished() if adopt else []
+
+    @property
+    def study(self) -> optuna.Study:
+        """The study itself."""
+        return self._ot_study
+
+    def count_done(self) -> int:
+        """How many trials have ended, one way or another."""
+        return sum(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False))
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        if self._orphans and trial_id not in self._ot_trials:
+            trial = optuna.Trial(self.study, self._orphans.pop(0))
+            self._ot_trials[trial_id] = trial
+            if not callable(self._space):
+                # A kill may have struck between two parameters of one trial; those it has keep their values.
+                for name, distribution in self._space.items():
+                    trial._suggest(name, distribution)
+        point = super().suggest(trial_id)
+        return None if point is None else {**point, "number": self._ot_trials[trial_id].number}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Nothing to tell: a report of some members is no observation of the whole."""
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        if trial_id in self._completed_trials:
+            return
+        self._completed_trials.add(trial_id)
+        trial = self._ot_trials[trial_id]
+        report = result or {}
+        values = [float(report.get(name, math.nan)) for name in self._objectives]
+        if error or report.get(FAILED):
+            self.study.tell(trial, state=TrialState.FAIL)
+        elif not report.get(FINISHED):
+            self.study.tell(trial, state=TrialState.PRUNED)
+        elif not all(map(math.isfinite, values)):
+            self.study.tell(trial, state=TrialState.FAIL)
+        else:
+            trial.set_user_attr(SHORTFALL, float(report.get(SHORTFALL, 0.0)))
+            self.study.tell(trial, values)
+
+    def _unfinished(self) -> list[int]:
+        trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING))
+        return [trial._trial_id for trial in trials]
+
+
+def _shortfall(trial: optuna.trial.FrozenTrial) -> list[float]:
+    return [float(trial.user_attrs.get(SHORTFALL, 0.0))]

@@ -1,0 +1,76 @@
+"""Search spaces before they are searched: their names, their ranges, and the treatments at their corners."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ray.tune.search.sample import Categorical, Domain, Float, Integer
+
+from hardtune.errors import InputError, unknown
+from hardtune.sweep.definition import Space
+from hardtune.treatment import Treatment
+
+MOST_CORNERS = 4096
+"""A larger space is checked at this many of its corners, drawn from a fixed seed."""
+
+
+def corners(space: Space) -> list[Treatment]:
+    """The different treatments at the space's corners: every choice, both ends of every range.
+
+    What can be carried out at all corners can be carried out in between, since class counts move steadily with
+    alpha. A define-by-run function is asked for 256 random treatments instead.
+
+    Raises:
+        InputError: a name that is no field of ``Treatment``, a value out of range, a ``grid_search``.
+    """
+    points = _sampled(space) if callable(space) else _grid(space)
+    return list(dict.fromkeys(treatment_of(point).canonical() for point in points))
+
+
+def treatment_of(point: Mapping[str, Any]) -> Treatment:
+    """The treatment that a point of the space means."""
+    fields = [field.name for field in dataclasses.fields(Treatment)]
+    for name in point:
+        if name not in fields:
+            raise unknown("field of a treatment", name, fields)
+    return Treatment(**point)
+
+
+def _grid(space: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    ends = {name: _ends(name, value) for name, value in space.items()}
+    count = math.prod(len(values) for values in ends.values())
+    if count <= MOST_CORNERS:
+        return (dict(zip(ends, values, strict=True)) for values in itertools.product(*ends.values()))
+    draw = random.Random(0)
+    return [{name: draw.choice(values) for name, values in ends.items()} for _ in range(MOST_CORNERS)]
+
+
+def _ends(name: str, value: Any) -> Sequence[Any]:
+    if isinstance(value, Categorical):
+        return list(value.categories)
+    if isinstance(value, (Float, Integer)):
+        if not (math.isfinite(value.lower) and math.isfinite(value.upper)):
+            raise InputError(f"the range of {name} must be finite, got {value.lower} to {value.upper}")
+        return [value.lower, value.upper]
+    if isinstance(value, dict) and "grid_search" in value:
+        raise InputError(f"{name} is a grid_search, which Optuna cannot propose: use tune.choice")
+    if isinstance(value, Domain):
+        raise InputError(f"{name} is a {type(value).__name__}, which Optuna cannot propose: use tune.choice or a range")
+    return [value]
+
+
+def _sampled(space: Any) -> list[dict[str, Any]]:
+    import optuna
+
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    points = []
+    for _ in range(256):
+        trial = study.ask()
+        fixed = space(trial) or {}
+        points.append({**trial.params, **fixed})
+    return points
