@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from hardtune.data.image_folder import TEST_NAMES, class_folders
@@ -20,7 +20,9 @@ def find_image_folder(folders: Iterable[Path], num_classes: int) -> Path | None:
     return None
 
 
-def download(name: str, files: dict[str, tuple[tuple[str, ...], str]], folder: Path, looked_for: str, how: str) -> None:
+def download(
+    name: str, files: Mapping[str, tuple[Sequence[str], str]], folder: Path, looked_for: str, how: str
+) -> None:
     """Fetch ``files`` (name → mirrors' addresses, MD5) into ``folder``, all of them or none.
 
     Raises ``InputError`` where that is impossible: it says what was looked for, where, and how to get it by hand.

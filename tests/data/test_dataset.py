@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+
+from hardtune.data import Dataset, Samples
+from hardtune.errors import InputError
+
+
+def samples(labels: list[int], value: int = 0) -> Samples:
+    images = np.arange(len(labels) * 4, dtype=np.uint8).reshape(-1, 2, 2, 1) + np.uint8(value)
+    images.flags.writeable = False
+    return Samples(images, np.array(labels, dtype=np.int64))
+
+
+def dataset(train: list[int], value: int = 0) -> Dataset:
+    return Dataset("d", samples(train, value), samples([0, 1]), ("cat", "dog"), (0.5,), (0.25,))
+
+
+def test_equal_content_has_an_equal_fingerprint_whatever_its_name_and_memory_layout():
+    data = dataset([0, 1, 0, 1])
+    other = Dataset(
+        "other",
+        Samples(np.asfortranarray(data.train.images), data.train.labels.copy()),
+        data.test,
+        data.classes,
+        data.mean,
+        data.std,
+    )
+    assert other.fingerprint == data.fingerprint
+
+
+def test_any_change_of_content_changes_the_fingerprint():
+    fingerprints = {
+        dataset([0, 1, 0, 1]).fingerprint,
+        dataset([0, 1, 1, 1]).fingerprint,
+        dataset([0, 1, 0, 1], 1).fingerprint,
+    }
+    assert len(fingerprints) == 3
+
+
+def test_holding_out_takes_the_share_of_every_class_and_nothing_twice():
+    data = dataset([0] * 30 + [1] * 10)
+    split = data.hold_out(0.1, seed=3)
+    assert np.bincount(split.held_out.labels).tolist() == [3, 1]
+    assert np.bincount(split.train.labels).tolist() == [27, 9]
+    np.testing.assert_array_equal(split.train.images, data.train.images[split.kept])
+    everything = np.concatenate([split.train.images, split.held_out.images])
+    np.testing.assert_array_equal(np.sort(everything, axis=0), np.sort(data.train.images, axis=0))
+
+
+def test_the_same_seed_holds_out_the_same_samples_and_another_seed_others():
+    data = dataset([0] * 50 + [1] * 50)
+    assert data.hold_out(0.2, seed=1).fingerprint == data.hold_out(0.2, seed=1).fingerprint
+    assert data.hold_out(0.2, seed=1).fingerprint != data.hold_out(0.2, seed=2).fingerprint
+
+
+def test_both_sides_keep_a_sample_of_every_class_for_extreme_shares():
+    data = dataset([0, 0, 1, 1])
+    for share in (0.001, 0.999):
+        split = data.hold_out(share, seed=0)
+        assert np.bincount(split.held_out.labels).tolist() == [1, 1] == np.bincount(split.train.labels).tolist()
+
+
+def test_choosing_on_the_test_split_takes_nothing_from_training_and_says_so():
+    data = dataset([0, 1, 0, 1])
+    split = data.hold_out("test", seed=0)
+    assert split.train is data.train
+    assert split.held_out is data.test
+    assert split.chooses_on_test
+    assert not data.hold_out(0.5, seed=0).chooses_on_test
+
+
+def test_a_split_knows_the_whole_data_set_that_it_came_from():
+    data = dataset([0, 1, 0, 1])
+    split = data.hold_out(0.5, seed=0)
+    assert (split.dataset_size, split.dataset_fingerprint) == (4, data.fingerprint)
+
+
+def test_a_class_of_one_sample_cannot_be_split_and_is_named():
+    with pytest.raises(InputError, match="class 'dog' has 1 samples"):
+        dataset([0, 0, 1]).hold_out(0.1, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (np.zeros((2, 2, 2, 1)), np.zeros(2, np.int64), r"images must be uint8 \(N, H, W, C\), got float64"),
+        (np.zeros((2, 2, 2), np.uint8), np.zeros(2, np.int64), r"images must be uint8 \(N, H, W, C\)"),
+        (np.zeros((2, 2, 2, 1), np.uint8), np.zeros(3, np.int64), r"labels must be int64 \(2,\)"),
+        (np.zeros((2, 2, 2, 1), np.uint8), np.zeros(2, np.int32), r"labels must be int64 \(2,\)"),
+        (np.zeros((2, 2, 2, 1), np.uint8), np.array([0, -1]), "labels must be at least 0, got -1"),
+    ],
+)
+def test_arrays_of_the_wrong_kind_are_told_what_is_right(images, labels, message):
+    with pytest.raises(InputError, match=message):
+        Samples(images, labels)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classes": ("cat",)}, "at least 2 classes"),
+        ({"train": samples([0, 2])}, "training label 2, but 2 classes"),
+        ({"test": samples([])}, "no test samples"),
+        ({"mean": (0.5, 0.5)}, "one value for each of the 1 channels"),
+        ({"std": (0.0,)}, "std must be above 0"),
+        ({"test": Samples(np.zeros((1, 3, 3, 1), np.uint8), np.zeros(1, np.int64))}, "test images are"),
+    ],
+)
+def test_a_data_set_that_cannot_be_trained_on_is_refused(change, message):
+    fields = {
+        "name": "d",
+        "train": samples([0, 1]),
+        "test": samples([0, 1]),
+        "classes": ("cat", "dog"),
+        "mean": (0.5,),
+        "std": (0.25,),
+    }
+    with pytest.raises(InputError, match=message):
+        Dataset(**(fields | change))

@@ -1,0 +1,129 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hardtune.data import load
+from hardtune.errors import InputError
+
+
+def write(path: Path, pixels: np.ndarray) -> np.ndarray:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+def write_classes(folder: Path, classes: dict[str, int], shape: tuple[int, ...] = (4, 5, 3)) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(len(str(folder)))
+    return {
+        name: np.stack(
+            [write(folder / name / f"{i:04}.png", rng.integers(0, 256, shape, dtype=np.uint8)) for i in range(n)]
+        )
+        for name, n in classes.items()
+    }
+
+
+@pytest.mark.parametrize("test_name", ["test", "val"])
+def test_train_and_test_folders_become_the_two_splits(tmp_path: Path, test_name: str):
+    train = write_classes(tmp_path / "pets" / "train", {"dog": 3, "cat": 2})
+    test = write_classes(tmp_path / "pets" / test_name, {"dog": 1, "cat": 1})
+    pets = load(str(tmp_path / "pets"))
+    assert (pets.name, pets.classes) == ("pets", ("cat", "dog"))
+    np.testing.assert_array_equal(pets.train.images, np.concatenate([train["cat"], train["dog"]]))
+    np.testing.assert_array_equal(pets.train.labels, [0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(pets.test.images, np.concatenate([test["cat"], test["dog"]]))
+    np.testing.assert_allclose(pets.mean, (pets.train.images / 255).mean((0, 1, 2)))
+
+
+def test_without_splits_a_fifth_of_every_class_is_always_the_same_test_split(tmp_path: Path):
+    write_classes(tmp_path, {"a": 10, "b": 20})
+    data = load(str(tmp_path))
+    assert np.bincount(data.train.labels).tolist() == [8, 16]
+    assert np.bincount(data.test.labels).tolist() == [2, 4]
+    assert data.fingerprint == load(str(tmp_path)).fingerprint
+
+
+def test_images_stay_with_their_labels_when_many_are_decoded_at_once(tmp_path: Path):
+    for label, name in enumerate("ab"):
+        for i in range(200):
+            write(tmp_path / "train" / name / f"{i:03}.png", np.full((2, 2), 100 * label + i % 100, dtype=np.uint8))
+            write(tmp_path / "test" / name / "0.png", np.zeros((2, 2), dtype=np.uint8))
+    train = load(str(tmp_path)).train
+    np.testing.assert_array_equal(train.images[:, 0, 0, 0] // 100, train.labels)
+    np.testing.assert_array_equal(train.images[:200, 0, 0, 0], np.arange(200) % 100)
+
+
+def test_all_grayscale_images_have_one_channel_and_a_single_coloured_one_makes_it_three(tmp_path: Path):
+    gray = write_classes(tmp_path, {"a": 5, "b": 5}, shape=(4, 5))
+    assert load(str(tmp_path)).train.images.shape == (8, 4, 5, 1)
+    write(tmp_path / "b" / "colour.png", np.zeros((4, 5, 3), dtype=np.uint8))
+    data = load(str(tmp_path))
+    assert data.train.images.shape[1:] == (4, 5, 3)
+    everything = np.concatenate([data.train.images, data.test.images])
+    assert any(np.array_equal(image, np.repeat(gray["a"][0][..., None], 3, axis=2)) for image in everything)
+
+
+def test_hidden_files_and_files_that_are_no_images_are_passed_over(tmp_path: Path):
+    write_classes(tmp_path, {"a": 5, "b": 5})
+    (tmp_path / "a" / "notes.txt").write_text("nothing to see")
+    (tmp_path / "a" / "._0000.png").write_bytes(b"macOS")
+    (tmp_path / ".cache").mkdir()
+    assert len(load(str(tmp_path)).train) == 8
+
+
+def test_progress_reaches_the_number_of_images(tmp_path: Path):
+    write_classes(tmp_path, {"a": 70, "b": 70}, shape=(2, 2))
+    calls: list[tuple[int, int]] = []
+    load(str(tmp_path), progress=lambda done, of: calls.append((done, of)))
+    assert calls == [(64, 140), (128, 140), (140, 140)]
+
+
+def test_different_sizes_name_the_file_unless_an_image_size_brings_them_to_one(tmp_path: Path):
+    write_classes(tmp_path, {"a": 5, "b": 5}, shape=(4, 6, 3))
+    write(tmp_path / "b" / "large.png", np.full((40, 60, 3), 200, dtype=np.uint8))
+    with pytest.raises(InputError, match=r"large\.png is 40x60, but .*a/0000\.png is 4x6"):
+        load(str(tmp_path))
+    assert load(str(tmp_path), image_size=(8, 12)).train.images.shape[1:] == (8, 12, 3)
+    everything = load(str(tmp_path), image_size=4)
+    images = np.concatenate([everything.train.images, everything.test.images])
+    assert images.shape[1:] == (4, 4, 3)
+    assert any((image == 200).all() for image in images)
+
+
+def test_an_unreadable_image_is_named(tmp_path: Path):
+    write_classes(tmp_path, {"a": 5, "b": 5})
+    broken = tmp_path / "b" / "broken.png"
+    for content in (b"no image", (tmp_path / "a" / "0000.png").read_bytes()[:60]):
+        broken.write_bytes(content)
+        with pytest.raises(InputError, match=r"cannot read the image .*broken\.png"):
+            load(str(tmp_path))
+
+
+def test_sixteen_bit_images_are_refused_rather_than_clipped(tmp_path: Path):
+    write_classes(tmp_path, {"a": 5, "b": 5}, shape=(4, 5))
+    write(tmp_path / "b" / "deep.png", np.full((4, 5), 40_000, dtype=np.uint16))
+    with pytest.raises(InputError, match=r"deep\.png has pixels of mode I;16"):
+        load(str(tmp_path))
+
+
+def test_a_folder_that_is_no_data_set_is_told_why(tmp_path: Path):
+    with pytest.raises(InputError, match="at least 2 classes, and has 0"):
+        load(str(tmp_path))
+    write_classes(tmp_path, {"a": 5})
+    with pytest.raises(InputError, match="at least 2 classes, and has 1"):
+        load(str(tmp_path))
+    (tmp_path / "b").mkdir()
+    with pytest.raises(InputError, match="class 'b' has no images"):
+        load(str(tmp_path))
+
+
+def test_splits_with_unlike_classes_name_the_class(tmp_path: Path):
+    write_classes(tmp_path / "train", {"a": 2, "b": 2})
+    write_classes(tmp_path / "test", {"a": 1, "c": 1})
+    with pytest.raises(InputError, match=r"class 'c' is in .*test, but not in .*train"):
+        load(str(tmp_path))
+    (tmp_path / "test" / "c").rename(tmp_path / "elsewhere")
+    (tmp_path / "test" / "b").mkdir()
+    with pytest.raises(InputError, match=r"class 'b' has no images in .*test"):
+        load(str(tmp_path))
