@@ -19,8 +19,11 @@ from numpy.typing import NDArray
 
 from hardtune.errors import InputError
 
-RIDGE = 1e-3
-"""The ridge ε where the covariance is singular, as a share of its mean eigenvalue (our choice)."""
+FEW_SAMPLES_RIDGE = 0.1
+"""ε where there are fewer than D + K samples (our choice: with a smaller one Sigma fits single samples, and planted label
+errors are found worse)."""
+DEPENDENT_RIDGE = 1e-9
+"""ε where there are enough samples, but some features follow from others: only just enough to invert Sigma."""
 
 _ROWS = 4096  # at a time: float64 copies of a million features would not fit
 
@@ -75,7 +78,7 @@ def fit(
 
     Args:
         ridge: ε; ε · tr(Sigma)/D is added to the diagonal of both covariances. None adds nothing where Sigma has full
-            rank, and ``RIDGE`` where it has not: fewer than D + K samples, or features that depend on each other.
+            rank, and else ``FEW_SAMPLES_RIDGE`` or ``DEPENDENT_RIDGE``.
 
     Raises:
         InputError: the features do not vary within the classes.
@@ -100,7 +103,8 @@ def fit(
         raise InputError("the features do not vary within any class, so they have no Mahalanobis distance")
 
     if ridge is None:
-        ridge = 0.0 if samples - np.count_nonzero(sizes) >= dimensions and _has_full_rank(within) else RIDGE
+        enough = samples - np.count_nonzero(sizes) >= dimensions
+        ridge = (0.0 if _has_full_rank(within) else DEPENDENT_RIDGE) if enough else FEW_SAMPLES_RIDGE
     within[np.diag_indices(dimensions)] += ridge * average
     cholesky = np.asarray(np.linalg.cholesky(within), np.float64)
     directions, spread = _discriminants(cholesky, class_means, sizes / samples)

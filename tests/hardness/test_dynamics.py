@@ -1,0 +1,175 @@
+"""Training dynamics, against values worked by hand and against what a training loop may do to them."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from hardtune.errors import InputError
+from hardtune.hardness.dynamics import Dynamics
+
+# Probabilities of (given class, strongest rival, the third), and who gets which in four epochs.
+SURE, LEANING, WRONG = (0.8, 0.1, 0.1), (0.5, 0.3, 0.2), (0.2, 0.7, 0.1)
+TABLE = [(SURE, WRONG, WRONG), (SURE, LEANING, WRONG), (SURE, WRONG, WRONG), (SURE, LEANING, WRONG)]
+GOLDEN = {
+    "aum": [-math.log(8), -(math.log(5 / 3) + math.log(2 / 7)) / 2, -math.log(2 / 7)],
+    "margin": [-0.7, 0.15, 0.5],
+    "el2n": [math.sqrt(0.06), math.sqrt(0.38), math.sqrt(1.14)],  # after the second epoch
+    "el2n_mean": [math.sqrt(0.06), (math.sqrt(0.38) + math.sqrt(1.14)) / 2, math.sqrt(1.14)],
+    "forgetting": [0, 1, 2],  # the third is never learned: one above the largest count
+    "confidence": [-0.8, -0.35, -0.2],
+    "variability": [0, 0.15, 0],
+    "dataiq": [0.16, 0.205, 0.16],
+    "loss": [-math.log(0.8), -(math.log(0.5) + math.log(0.2)) / 2, -math.log(0.2)],
+}
+LABELS = torch.tensor([0, 1, 2])
+
+
+def logits_of(row):
+    """Logits whose softmax is the row's probabilities, each sample's given class first put in its place."""
+    return torch.stack([torch.tensor(p).log().roll(i) + i for i, p in enumerate(row)])
+
+
+def watch(table, *, order=(0, 1, 2), early_epoch=2, dtype=torch.float32):
+    dynamics = Dynamics(3, early_epoch=early_epoch)
+    ids = torch.tensor(order)
+    for row in table:
+        logits = logits_of(row)
+        for part in ids.split(2):
+            dynamics.update(part, logits[part].to(dtype), LABELS[part])
+        dynamics.end_epoch(lambda logits=logits: logits)
+    return dynamics.scores()
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_a_score_equals_the_formula_worked_by_hand(name):
+    np.testing.assert_allclose(watch(TABLE)[name], GOLDEN[name], rtol=1e-5, atol=1e-6)
+
+
+def test_scores_are_finite_float32_one_per_sample():
+    scores = watch(TABLE)
+    assert set(scores) == set(GOLDEN)
+    for score in scores.values():
+        assert score.dtype == np.float32
+        assert score.shape == (3,)
+        assert np.isfinite(score).all()
+
+
+def test_the_order_within_an_epoch_does_not_matter():
+    one, other = watch(TABLE), watch(TABLE, order=(2, 0, 1))
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_a_sample_is_averaged_over_the_times_it_was_seen():
+    dynamics = Dynamics(2)
+    logits = torch.tensor([[2.0, 0.0], [3.0, 0.0]])
+    zeros = torch.zeros(2, dtype=torch.int64)
+    dynamics.update(torch.tensor([0, 1]), logits, zeros)
+    for _ in range(3):
+        dynamics.update(torch.tensor([1]), logits[1:] + torch.tensor([1.0, 0.0]), zeros[1:])
+    np.testing.assert_allclose(dynamics.scores()["aum"], [-2.0, -(3.0 + 3 * 4.0) / 4])
+
+
+def test_a_sample_never_learned_ranks_above_the_most_forgotten():
+    dynamics = Dynamics(3)
+    for epoch in range(9):
+        flips = epoch % 2 == 0
+        z = torch.tensor([[1.0, 0.0], [1.0 if flips else -1.0, 0.0], [-1.0, 0.0]])
+        dynamics.update(torch.arange(3), z, torch.zeros(3, dtype=torch.int64))
+    forgetting = dynamics.scores()["forgetting"]
+    assert list(forgetting) == [0, 4, 5]
+
+
+def test_a_tie_between_classes_is_not_correct():
+    dynamics = Dynamics(2)
+    dynamics.update(torch.arange(2), torch.zeros(2, 5), torch.tensor([0, 4]))
+    assert list(dynamics.scores()["forgetting"]) == [1, 1]
+
+
+def test_el2n_is_read_once_at_the_early_epoch_from_predict():
+    calls = []
+
+    def predict():
+        calls.append(len(calls))
+        return torch.tensor([[9.0, -9.0]])
+
+    dynamics = Dynamics(1, early_epoch=2)
+    for _ in range(4):
+        dynamics.update(torch.tensor([0]), torch.zeros(1, 2), torch.tensor([1]))
+        dynamics.end_epoch(predict)
+    assert calls == [0]
+    np.testing.assert_allclose(dynamics.scores()["el2n"], math.sqrt(2), rtol=1e-6)
+    np.testing.assert_allclose(dynamics.scores()["el2n_mean"], math.sqrt(0.5), rtol=1e-6)
+
+
+def test_variability_survives_a_tiny_spread_around_a_large_mean():
+    dynamics = Dynamics(1)
+    spread = 1e-5
+    p = 0.9 + spread * np.array([-1, 1] * 200)
+    for value in p:
+        z = torch.tensor([[math.log(value / (1 - value)), 0.0]])
+        dynamics.update(torch.tensor([0]), z, torch.tensor([0]))
+    assert dynamics.scores()["variability"][0] == pytest.approx(spread, rel=0.02)
+
+
+def test_logits_may_be_half_precision_and_carry_a_gradient():
+    half = watch(TABLE, dtype=torch.bfloat16)["aum"]
+    np.testing.assert_allclose(half, GOLDEN["aum"], rtol=0.02)
+    dynamics = Dynamics(1)
+    z = torch.zeros(1, 2, requires_grad=True)
+    dynamics.update(torch.tensor([0]), z, torch.tensor([0]))
+    z.sum().backward()
+    np.testing.assert_array_equal(dynamics.scores()["aum"], [0.0])
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_logits_that_are_not_finite_raise_when_their_epoch_ends(bad):
+    dynamics = Dynamics(2)
+    dynamics.update(torch.tensor([0, 1]), torch.ones(2, 3), torch.tensor([0, 1]))
+    dynamics.end_epoch()
+    dynamics.update(torch.tensor([0, 1]), torch.tensor([[0.0, bad, 0.0], [0.0, 0.0, 0.0]]), torch.tensor([0, 1]))
+    with pytest.raises(InputError, match="NaN or infinite in epoch 2"):
+        dynamics.end_epoch()
+
+
+def test_predictions_that_are_not_finite_raise_too():
+    dynamics = Dynamics(1, early_epoch=1)
+    dynamics.update(torch.tensor([0]), torch.ones(1, 2), torch.tensor([0]))
+    with pytest.raises(InputError, match="evaluation mode"):
+        dynamics.end_epoch(lambda: torch.tensor([[math.nan, 0.0]]))
+
+
+def test_a_sample_never_seen_is_an_error_that_names_one():
+    dynamics = Dynamics(3)
+    dynamics.update(torch.tensor([0, 2]), torch.ones(2, 2), torch.tensor([0, 1]))
+    with pytest.raises(InputError, match=r"1 of 3 samples .*sample 1 for one"):
+        dynamics.scores()
+
+
+def test_an_early_epoch_without_predict_or_never_reached_is_an_error():
+    dynamics = Dynamics(1, early_epoch=2)
+    dynamics.update(torch.tensor([0]), torch.ones(1, 2), torch.tensor([0]))
+    dynamics.end_epoch()
+    with pytest.raises(InputError, match="only 1 epochs"):
+        dynamics.scores()
+    with pytest.raises(InputError, match="no predict"):
+        dynamics.end_epoch()
+
+
+def test_shapes_that_do_not_fit_are_an_error():
+    with pytest.raises(InputError, match=r"ids \(B,\)"):
+        Dynamics(3).update(torch.tensor([0]), torch.ones(2, 2), torch.tensor([0, 1]))
+
+
+def test_an_update_never_waits_for_the_device():
+    # Tensors without data: anything that would need a value on the host raises.
+    dynamics = Dynamics(8, device="meta")
+    ids = torch.empty(4, dtype=torch.int64, device="meta")
+    dynamics.update(ids, torch.empty(4, 10, device="meta"), ids)
+
+
+def test_memory_is_some_eighty_bytes_a_sample():
+    state = [value for value in vars(Dynamics(1000)).values() if isinstance(value, torch.Tensor)]
+    assert sum(tensor.nbytes for tensor in state) <= 81 * 1000 + 16

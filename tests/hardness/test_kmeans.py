@@ -1,0 +1,24 @@
+import numpy as np
+import pytest
+
+from hardtune.hardness import kmeans as module
+from hardtune.hardness.kmeans import centre_distance
+
+
+def three_blobs(samples=600):
+    rng = np.random.default_rng(0)
+    centres = np.array([[0.0, 0], [20, 0], [0, 20]])
+    return (centres[np.arange(samples) % 3] + rng.normal(size=(samples, 2))).astype(np.float32)
+
+
+@pytest.mark.parametrize("exact", [10, 100_000])
+def test_the_distance_is_to_the_nearest_centre_by_batches_or_at_once(exact, monkeypatch):
+    monkeypatch.setattr(module, "_EXACT", exact)
+    features = three_blobs()
+    centres = np.stack([features[c::3].mean(0) for c in range(3)])
+    expected = np.linalg.norm(features[:, None] - centres, axis=2).min(axis=1)
+    np.testing.assert_allclose(centre_distance(features, 3, seed=0), expected, atol=0.15 if exact == 10 else 1e-3)
+
+
+def test_fewer_samples_than_centres_are_all_at_a_centre():
+    np.testing.assert_allclose(centre_distance(three_blobs(2), 5, seed=0), 0, atol=1e-6)

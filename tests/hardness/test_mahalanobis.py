@@ -1,0 +1,139 @@
+"""The facts about relative Mahalanobis distance that its definition implies."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from hardtune.errors import InputError
+from hardtune.hardness import mahalanobis as module
+from hardtune.hardness.mahalanobis import fit, mahalanobis, relative_mahalanobis
+
+
+def clusters(samples=1200, dimensions=24, classes=6, spread=3.0, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(samples) % classes)
+    mixing = rng.normal(size=(dimensions, dimensions))
+    features = (
+        spread * rng.normal(size=(classes, dimensions))[labels] + rng.normal(size=(samples, dimensions))
+    ) @ mixing
+    return features, labels
+
+
+def direct_form(features, labels, classes, ridge=0.0):
+    """The definition, term by term."""
+    means = np.stack([features[labels == c].mean(0) for c in range(classes)])
+    own, all_ = features - means[labels], features - features.mean(0)
+    within = own.T @ own / len(features)
+    added = ridge * np.eye(len(within))
+    to_class = np.einsum("nd,de,ne->n", own, np.linalg.inv(within + added), own)
+    return to_class, to_class - np.einsum("nd,de,ne->n", all_, np.linalg.inv(all_.T @ all_ / len(all_) + added), all_)
+
+
+def test_both_distances_equal_the_direct_form():
+    features, labels = clusters()
+    md, rmd = direct_form(features, labels, 6)
+    np.testing.assert_allclose(mahalanobis(features, labels, 6), md, atol=1e-8)
+    np.testing.assert_allclose(relative_mahalanobis(features, labels, 6), rmd, atol=1e-8)
+
+
+def test_the_direct_form_holds_with_a_ridge_on_both_covariances():
+    features, labels = clusters()
+    gaussians = fit(features, labels, 6, ridge=0.1)
+    md, rmd = direct_form(features, labels, 6, gaussians.ridge)
+    np.testing.assert_allclose(gaussians.distance(features, labels), md, atol=1e-8)
+    np.testing.assert_allclose(gaussians.relative_distance(features, labels), rmd, atol=1e-8)
+
+
+def test_the_mean_over_the_training_set_is_zero():
+    features, labels = clusters()
+    assert abs(relative_mahalanobis(features, labels, 6).mean()) < 1e-10
+    assert mahalanobis(features, labels, 6).mean() == pytest.approx(24)
+
+
+def test_an_invertible_affine_map_changes_nothing():
+    features, labels = clusters()
+    rng = np.random.default_rng(5)
+    moved = features @ rng.normal(size=(24, 24)) + 100 * rng.normal(size=24)
+    np.testing.assert_allclose(
+        relative_mahalanobis(moved, labels, 6), relative_mahalanobis(features, labels, 6), rtol=1e-6, atol=1e-6
+    )
+
+
+def test_flipped_labels_are_found_where_the_plain_distance_misses_them():
+    features, labels = clusters(samples=6000, dimensions=512, classes=10, spread=0.2)
+    rng = np.random.default_rng(1)
+    flipped = rng.random(len(labels)) < 0.1
+    given = np.where(flipped, (labels + rng.integers(1, 10, len(labels))) % 10, labels)
+    assert roc_auc_score(flipped, relative_mahalanobis(features, given, 10)) >= 0.99
+    assert roc_auc_score(flipped, mahalanobis(features, given, 10)) < 0.75
+
+
+def test_only_as_many_directions_are_kept_as_classes_less_one():
+    features, labels = clusters()
+    assert fit(features, labels, 6).directions.shape == (24, 5)
+
+
+def test_full_rank_needs_no_ridge_and_too_few_samples_get_one_that_is_recorded():
+    features, labels = clusters()
+    assert fit(features, labels, 6).ridge == 0
+    few = fit(features[:25], labels[:25], 6)
+    assert few.ridge > 0
+    assert np.isfinite(few.relative_distance(features[:25], labels[:25])).all()
+
+
+def test_flipped_labels_are_found_with_fewer_samples_than_dimensions():
+    features, labels = clusters(samples=400, dimensions=512, classes=10, spread=0.5)
+    flipped = np.arange(400) < 40
+    given = np.where(flipped, (labels + 3) % 10, labels)
+    assert roc_auc_score(flipped, relative_mahalanobis(features, given, 10)) >= 0.95
+
+
+@pytest.mark.parametrize("extra", ["constant", "copy"])
+def test_features_that_depend_on_each_other_get_a_ridge(extra):
+    features, labels = clusters()
+    column = np.zeros((len(features), 1)) if extra == "constant" else features[:, :1] + features[:, 1:2]
+    gaussians = fit(np.hstack([features, column]), labels, 6)
+    assert gaussians.ridge > 0
+    # A column that says nothing new changes nothing.
+    np.testing.assert_allclose(
+        gaussians.relative_distance(np.hstack([features, column]), labels),
+        relative_mahalanobis(features, labels, 6),
+        rtol=1e-3,
+        atol=1e-3,
+    )
+
+
+def test_features_of_very_different_scales_are_not_mistaken_for_dependent_ones():
+    features, labels = clusters()
+    scaled = features * np.logspace(-6, 6, 24)
+    assert fit(scaled, labels, 6).ridge == 0
+    np.testing.assert_allclose(
+        relative_mahalanobis(scaled, labels, 6), relative_mahalanobis(features, labels, 6), rtol=1e-6, atol=1e-6
+    )
+
+
+def test_blocks_of_rows_do_not_show(monkeypatch):
+    features, labels = clusters()
+    whole = relative_mahalanobis(features, labels, 6)
+    monkeypatch.setattr(module, "_ROWS", 7)
+    np.testing.assert_allclose(relative_mahalanobis(features, labels, 6), whole, atol=1e-9)
+
+
+def test_a_class_without_samples_does_no_harm():
+    features, labels = clusters(classes=6)
+    np.testing.assert_allclose(
+        relative_mahalanobis(features, labels, 9), relative_mahalanobis(features, labels, 6), atol=1e-9
+    )
+
+
+def test_features_that_do_not_vary_within_classes_are_an_error():
+    labels = np.arange(20) % 2
+    with pytest.raises(InputError, match="do not vary"):
+        fit(np.eye(2)[labels], labels, 2)
+
+
+def test_read_only_float32_features_are_fine():
+    features, labels = clusters()
+    features = features.astype(np.float32)
+    features.flags.writeable = labels.flags.writeable = False
+    assert relative_mahalanobis(features, labels, 6).dtype == np.float64
