@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 from ray.tune.search.optuna import OptunaSearch
+from ray.tune.search.sample import Domain
 
 FINISHED = "finished"
 """The key of a trial's report that says: the whole ensemble was trained, these figures count."""
@@ -28,7 +29,8 @@ class StudySearch(OptunaSearch):
 
     A trial's state in the study is COMPLETE only if its report says that it finished, FAIL if it failed or a figure
     is not finite, and PRUNED otherwise. Trials that a former process left RUNNING are handed out again, with their
-    parameters, before any new one. ``suggest`` adds the trial's ``number`` in the study to its parameters.
+    parameters, before any new one. ``suggest`` adds the space's fixed values, which ``OptunaSearch`` would drop, and
+    the trial's ``number`` in the study.
     """
 
     def __init__(
@@ -48,6 +50,10 @@ class StudySearch(OptunaSearch):
         names, modes = list(objectives), list(objectives.values())
         self._objectives = names
         feasible: Callable[[optuna.trial.FrozenTrial], list[float]] | None = _shortfall if constrained else None
+        self._fixed: dict[str, Any] = {}
+        if not callable(space):
+            self._fixed = {name: value for name, value in space.items() if not isinstance(value, Domain)}
+            space = {name: value for name, value in space.items() if isinstance(value, Domain)}
         super().__init__(
             space,
             metric=names if len(names) > 1 else names[0],
@@ -76,7 +82,7 @@ class StudySearch(OptunaSearch):
                 for name, distribution in self._space.items():
                     trial._suggest(name, distribution)
         point = super().suggest(trial_id)
-        return None if point is None else {**point, "number": self._ot_trials[trial_id].number}
+        return None if point is None else {**self._fixed, **point, "number": self._ot_trials[trial_id].number}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing to tell: a report of some members is no observation of the whole."""

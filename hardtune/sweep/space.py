@@ -42,6 +42,8 @@ def treatment_of(point: Mapping[str, Any]) -> Treatment:
 
 
 def _grid(space: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    if not any(isinstance(value, Domain) for value in space.values()):
+        raise InputError("the space has nothing to search: give at least one field a tune.choice or a range")
     ends = {name: _ends(name, value) for name, value in space.items()}
     count = math.prod(len(values) for values in ends.values())
     if count <= MOST_CORNERS:
