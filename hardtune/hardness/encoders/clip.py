@@ -113,7 +113,7 @@ class Clip:
                 weights_only=True,
             )
         settings = open_clip.transform.PreprocessCfg(**network.visual.preprocess_cfg)
-        transform = open_clip.image_transform_v2(settings, is_train=False)
+        transform = open_clip.transform.image_transform_v2(settings, is_train=False)
         return network.eval(), on_batches(transform, self.name)
 
     def _fetch(self, config: dict[str, Any]) -> Path:

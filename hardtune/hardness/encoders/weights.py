@@ -52,8 +52,6 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
 @contextmanager
 def fitting(path: Path, model: str) -> Iterator[None]:
     """Turns whatever goes wrong while weights are read from ``path`` into ``model`` into an ``InputError``."""
-    from safetensors import SafetensorError
-
     try:
         yield
     except InputError:
@@ -63,11 +61,12 @@ def fitting(path: Path, model: str) -> Iterator[None]:
             f"{path} is not loaded, since it is broken or holds pickled objects or code beside the weights; "
             "save the model's state_dict as .safetensors instead"
         ) from error
-    except (RuntimeError, OSError, EOFError, KeyError, ValueError, AttributeError, SafetensorError) as error:
+    # A broken file, or one of another network, can raise nearly anything.
+    except Exception as error:
         reason = " ".join(str(error).split())
         if "TorchScript" in reason:
             reason = "it is a TorchScript archive, which holds code; save its state_dict as .safetensors instead"
-        raise InputError(f"weights in {path} do not fit {model}: {reason[:300]}") from error
+        raise InputError(f"weights in {path} cannot be loaded into {model}: {reason[:300]}") from error
 
 
 def fetch(encoder: str, repository: str, files: tuple[str, ...]) -> Path:
