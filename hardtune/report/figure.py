@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,14 +15,17 @@ from hardtune.report.table import label, on_test
 def pareto_figure(
     records: Sequence[Record], front: Sequence[Record], objectives: Mapping[str, str], title: str, path: Path
 ) -> None:
-    """Draw a panel for every pair of objectives (one objective: a bar a trial) and write it to ``path`` (PNG)."""
+    """Draw a panel for every pair of objectives and write it to ``path`` (PNG).
+
+    A single objective is drawn over the one number that the treatments vary, an entropy weight say; where they vary
+    more, against its twin on the test split.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     finished = [record for record in records if record.state == "finished"]
-    # Each panel is a pair of held-out objectives; a single objective is drawn against its test twin.
     names = list(objectives)
-    pairs = list(itertools.combinations(names, 2)) or [(names[0], on_test(names[0]))]
+    pairs = list(itertools.combinations(names, 2)) or [(_varied_number(finished) or on_test(names[0]), names[0])]
     figure = Figure(figsize=(4.6 * len(pairs) + 0.6, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
@@ -32,17 +36,26 @@ def pareto_figure(
         best = [r for r in finished if r.number in on_front and not r.is_control]
         control = [r for r in finished if r.is_control]
         styles: tuple[tuple[list[Record], dict[str, Any]], ...] = (
-            (plain, {"marker": "o", "s": 26, "c": "#b9c0c8", "label": "dominated"}),
-            (best, {"marker": "o", "s": 52, "c": "#0b6e99", "edgecolors": "white", "label": "Pareto front"}),
+            (plain, {"marker": "o", "s": 26, "c": "#b9c0c8", "label": "dominated" if len(names) > 1 else "trials"}),
+            (
+                best,
+                {
+                    "marker": "o",
+                    "s": 52,
+                    "c": "#0b6e99",
+                    "edgecolors": "white",
+                    "label": "Pareto front" if len(names) > 1 else "best",
+                },
+            ),
             (control, {"marker": "*", "s": 190, "c": "#d9480f", "edgecolors": "white", "label": "control"}),
         )
         for group, style in styles:
             if group:
-                axes.scatter([r.metrics[x] for r in group], [r.metrics[y] for r in group], zorder=3, **style)
+                axes.scatter([_value(r, x) for r in group], [_value(r, y) for r in group], zorder=3, **style)
         for record in best:
             axes.annotate(
                 str(record.number),
-                (record.metrics[x], record.metrics[y]),
+                (_value(record, x), _value(record, y)),
                 xytext=(5, 4),
                 textcoords="offset points",
                 fontsize=7,
@@ -56,6 +69,17 @@ def pareto_figure(
             axes.legend(frameon=False, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
+
+
+def _varied_number(records: Sequence[Record]) -> str | None:
+    """The one field of the treatments that varies, if it is a number."""
+    treatments = [dataclasses.asdict(record.treatment) for record in records if not record.is_control]
+    varied = [name for name in treatments[0] if len({t[name] for t in treatments}) > 1] if treatments else []
+    return varied[0] if len(varied) == 1 and isinstance(treatments[0][varied[0]], float) else None
+
+
+def _value(record: Record, name: str) -> float:
+    return record.metrics[name] if "/" in name else getattr(record.treatment, name)
 
 
 def _axis(name: str, objectives: Mapping[str, str]) -> str:

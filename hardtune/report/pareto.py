@@ -29,11 +29,12 @@ def pareto_mask(values: NDArray[np.float64], directions: Sequence[str]) -> NDArr
 def front(records: Sequence[Record], objectives: Mapping[str, str]) -> list[Record]:
     """The finished records on the Pareto front, one for each different treatment, best first objective first.
 
-    The control competes like any other. Stopped and failed trials cannot be on the front.
+    The control competes like any other. Stopped and failed trials cannot be on the front, nor can those that fall
+    short of the control where the sweep forbids it. With one objective the front is the best trial.
     """
     different: dict[object, Record] = {}
     for record in records:
-        if record.state == "finished":
+        if record.state == "finished" and record.shortfall <= 0:
             different.setdefault(record.treatment.canonical(), record)
     finished = list(different.values())
     if not finished:

@@ -29,6 +29,8 @@ class Record:
     """By full name, ``final/accuracy`` for one; complete only where the state is ``finished``."""
     per_class: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """By class name: ``size`` in training, ``recall`` on held-out and ``test_recall`` on test samples."""
+    shortfall: float = 0.0
+    """How far it is behind the control where the sweep says it must not be; above 0 it cannot be on the front."""
     reason: str = ""
     """Why it failed, in a sentence."""
 

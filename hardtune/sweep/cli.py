@@ -127,9 +127,10 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
     held_out = (
         "the test split (the papers' protocol)" if sweep.recipe.validation == "test" else "held-out training data"
     )
+    title = f"{'Pareto front' if len(sweep.objectives) > 1 else 'Best'} of {sweep.name}"
     if outcome.interrupted:
         console.print(f"Stopped after {len(outcome.records) - 1} of {sweep.trials} trials; so far:")
-    console.print(render(outcome.rows, sweep.objectives, f"Pareto front of {sweep.name}", held_out))
+    console.print(render(outcome.rows, sweep.objectives, title, held_out))
     failed = [record for record in outcome.records if record.state == "failed"]
     for record in failed[:3]:
         console.print(f"trial {record.number} ({record.treatment}) failed: {record.reason}", highlight=False)

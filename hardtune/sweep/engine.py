@@ -239,7 +239,12 @@ def _search(
     tuner = tune.Tuner(
         tune.with_resources(run, {"cpu": share.cpus, "gpu": share.gpus}),
         tune_config=tune.TuneConfig(
-            search_alg=search, num_samples=left, max_concurrent_trials=min(slots, left), reuse_actors=True
+            search_alg=search,
+            num_samples=left,
+            max_concurrent_trials=min(slots, left),
+            reuse_actors=True,
+            trial_name_creator=_name,
+            trial_dirname_creator=_name,
         ),
         run_config=tune.RunConfig(
             name="tune",
@@ -252,6 +257,10 @@ def _search(
     )
     tuner.fit()
     return search.count_done() < sweep.trials
+
+
+def _name(trial: Any) -> str:
+    return f"trial-{trial.config['number']:05d}-{trial.trial_id}"
 
 
 def _direction(metric: str, sweep: Sweep) -> str:

@@ -62,7 +62,7 @@ class View:
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, soft_wrap=True)
 
     def phase(self, name: str, total: int, unit: str) -> None:
         """Begin a phase of ``total`` units of work."""

@@ -10,7 +10,7 @@ from ray import tune
 from hardtune.report import records
 from hardtune.report.records import Record
 from hardtune.sweep.live import View
-from hardtune.sweep.search import FAILED, FINISHED
+from hardtune.sweep.search import FAILED, FINISHED, SHORTFALL
 from hardtune.sweep.space import treatment_of
 from hardtune.sweep.tracking import Tracker
 
@@ -60,7 +60,10 @@ class Recorder(tune.Callback):
             self._end(trial, _record(trial, "stopped", reason="stopped by the scheduler before its ensemble was whole"))
         else:
             metrics = {name: float(value) for name, value in result.items() if name.startswith(GROUPS)}
-            self._end(trial, _record(trial, "finished", metrics=metrics, per_class=result["per_class"]))
+            ended = _record(
+                trial, "finished", metrics=metrics, per_class=result["per_class"], shortfall=result[SHORTFALL]
+            )
+            self._end(trial, ended)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         error = trial.get_error()
