@@ -49,7 +49,7 @@ def ece(predictions: Predictions) -> float:
 def ece_adaptive(predictions: Predictions) -> float:
     """ECE over 15 bins of equal mass instead of equal width (Nguyen & O'Connor 2015), ties broken in expectation."""
     confidence, share_correct = predictions.ranked
-    gap = share_correct - confidence
+    gap = (share_correct - confidence)[::-1]  # rising, as torch-uncertainty: it decides which bins get one more sample
     return float(sum(abs(part.sum()) for part in np.array_split(gap, BINS)) / len(gap))
 
 

@@ -81,10 +81,8 @@ def jpeg_compression(images: Images, severity: int, rng: np.random.Generator) ->
 
 
 def _coarse(size: int, small: int) -> NDArray[np.float32]:
-    """(size, size): mean over ``small`` equal boxes, then the nearest box for each pixel."""
-    edges = np.arange(small + 1) * size / small
-    pixel = np.arange(size)
-    overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
-    down = np.maximum(overlap, 0) * small / size
-    nearest = ((pixel + 0.5) * small / size).astype(np.intp)
-    return np.asarray(down[nearest], dtype=np.float32)
+    """(size, size): what Pillow's box filter, to ``small`` and back, makes of each unit vector."""
+    from PIL import Image
+
+    down = Image.fromarray(np.eye(size, dtype=np.float32)).resize((size, small), Image.Resampling.BOX)
+    return np.asarray(down.resize((size, size), Image.Resampling.BOX))

@@ -1,0 +1,168 @@
+import math
+
+import numpy as np
+import pytest
+
+from hardtune.errors import InputError
+from hardtune.evaluation import Predictions, calibration, fit_temperature, reliability
+
+
+def some(seed=0, n=300, k=4, scale=3.0, decimals=None):
+    """Random logits, rounded to few decimals for ties."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(k, size=n)
+    logits = rng.normal(size=(n, k)) * scale
+    logits[np.arange(n), labels] += 1
+    return (logits if decimals is None else logits.round(decimals)), labels
+
+
+def certain():
+    """Confidence exactly 1.0, twice right and once wrong, among doubtful samples."""
+    logits, labels = some(n=20, scale=0.5)
+    sure = np.array([[900.0, 0, 0, 0], [0, 900.0, 0, 0], [0, 0, 900.0, 0]])
+    return np.concatenate([logits, sure]), np.concatenate([labels, [0, 1, 0]])
+
+
+CASES = {"plain": some(), "ties": some(decimals=0), "certain": certain(), "two classes": some(k=2), "one": some(n=1)}
+every_case = pytest.mark.parametrize(("logits", "labels"), CASES.values(), ids=CASES.keys())
+
+
+def brute_force_ece(said, happened, bins=15):
+    """Over bins (lower, upper], straight from the definition."""
+    total = 0.0
+    for b in range(bins):
+        inside = [i for i, p in enumerate(said) if b / bins < p <= (b + 1) / bins or (b == 0 and p == 0)]
+        if inside:
+            total += abs(sum(happened[i] for i in inside) - sum(said[i] for i in inside))
+    return total / len(said)
+
+
+@every_case
+def test_ece_is_its_definition(logits, labels):
+    p = Predictions.of(logits, labels)
+    assert calibration.ece(p) == pytest.approx(brute_force_ece(p.confidence, p.correct), abs=1e-12)
+
+
+@every_case
+def test_classwise_ece_is_its_definition(logits, labels):
+    p = Predictions.of(logits, labels)
+    expected = [brute_force_ece(p.probabilities[:, k], labels == k) for k in range(p.num_classes)]
+    assert np.allclose(calibration.class_ece(p), expected, atol=1e-12)
+    assert calibration.ece_classwise(p) == pytest.approx(np.mean(expected), abs=1e-12)
+
+
+@every_case
+def test_brier_and_nll_are_their_definitions(logits, labels):
+    p = Predictions.of(logits, labels)
+    n, k = logits.shape
+    brier = sum((p.probabilities[i, c] - (labels[i] == c)) ** 2 for i in range(n) for c in range(k)) / n
+    assert calibration.brier(p) == pytest.approx(brier)
+    nll = sum(math.log(sum(math.exp(z - logits[i, labels[i]]) for z in logits[i])) if abs(logits[i]).max() < 600 else
+              logits[i].max() - logits[i, labels[i]] for i in range(n)) / n  # fmt: skip
+    assert calibration.nll(p) == pytest.approx(nll)
+
+
+def test_adaptive_ece_without_ties_is_its_definition():
+    p = Predictions.of(*some(n=100))
+    order = sorted(range(100), key=lambda i: p.confidence[i])
+    bins = np.array_split(order, 15)
+    expected = sum(abs(sum(float(p.correct[i]) - p.confidence[i] for i in members)) for members in bins) / 100
+    assert calibration.ece_adaptive(p) == pytest.approx(expected, abs=1e-12)
+
+
+def test_adaptive_ece_with_ties_does_not_depend_on_the_order_of_samples():
+    logits, labels = some(decimals=0, scale=1.0)
+    values = {
+        round(calibration.ece_adaptive(Predictions.of(logits[order], labels[order])), 12)
+        for order in (np.random.default_rng(i).permutation(len(labels)) for i in range(5))
+    }
+    assert len(values) == 1
+
+
+def test_all_samples_equally_confident_have_one_calibration_error():
+    p = Predictions.of(np.tile([math.log(3), 0.0], (8, 1)), np.array([0, 0, 0, 0, 1, 1, 1, 1]))
+    for metric in (calibration.ece, calibration.ece_adaptive, calibration.ece_classwise):
+        assert metric(p) == pytest.approx(0.25)
+
+
+def test_confidence_exactly_one_lies_in_the_last_bin():
+    p = Predictions.of(*certain())
+    assert (p.confidence == 1.0).sum() == 3
+    diagram = reliability(p)
+    assert len(diagram.counts) == 15
+    assert diagram.counts[-1] == 3
+    assert diagram.accuracy[-1] == pytest.approx(2 / 3)
+
+
+def test_a_reliability_diagram_holds_every_sample_and_marks_empty_bins():
+    p = Predictions.of(*some(k=4))
+    diagram = reliability(p, bins=10)
+    assert diagram.counts.sum() == 300
+    assert np.isnan(diagram.accuracy[:2]).all()  # of 4 classes the first has at least 0.25
+    assert np.allclose(np.nansum(diagram.confidence * diagram.counts), p.confidence.sum())
+    filled = diagram.counts > 0
+    assert (diagram.edges[:-1][filled] < diagram.confidence[filled]).all()
+    assert (diagram.confidence[filled] <= diagram.edges[1:][filled]).all()
+
+
+def test_class_overconfidence_is_confidence_minus_recall_of_each_class():
+    p = Predictions.of(*some(k=5))
+    expected = [p.confidence[p.labels == k].mean() - p.correct[p.labels == k].mean() for k in range(5)]
+    assert np.allclose(calibration.class_overconfidence(p), expected)
+
+
+def test_torchmetrics_agrees_where_no_confidence_is_exactly_one():
+    torch = pytest.importorskip("torch")
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    logits, labels = some(n=2000)
+    p = Predictions.of(logits, labels)
+    theirs = multiclass_calibration_error(torch.tensor(p.probabilities), torch.tensor(labels), 4, n_bins=15)
+    assert calibration.ece(p) == pytest.approx(float(theirs), abs=1e-6)
+
+
+def test_torch_uncertainty_agrees():
+    # torch-uncertainty 0.13.0 on this input: AdaptiveCalibrationError, ClasswiseCalibrationError, CalibrationError
+    # (15 bins each), BrierScore and CategoricalNLL, in float32. It is too heavy a dependency for a test.
+    rng = np.random.default_rng(7)
+    labels = rng.integers(0, 10, 2000)
+    logits = rng.normal(size=(2000, 10))
+    logits[np.arange(2000), labels] += 2
+    p = Predictions.of(2 * logits, labels)
+    assert calibration.ece_adaptive(p) == pytest.approx(0.0232982, abs=1e-6)
+    assert calibration.ece_classwise(p) == pytest.approx(0.0120798, abs=1e-6)
+    assert calibration.ece(p) == pytest.approx(0.0255723, abs=1e-6)
+    assert calibration.brier(p) == pytest.approx(0.4489372, abs=1e-6)
+    assert calibration.nll(p) == pytest.approx(0.9692832, abs=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 4.0])
+def test_the_fitted_temperature_undoes_a_known_scaling(temperature):
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(20_000, 5)) * 2
+    p = Predictions.of(logits, np.zeros(20_000, dtype=int)).probabilities
+    labels = (p.cumsum(axis=1) < rng.random((20_000, 1))).sum(axis=1)  # drawn from what the logits say
+    assert fit_temperature(logits * temperature, labels) == pytest.approx(temperature, rel=0.03)
+
+
+def test_no_other_temperature_has_a_lower_nll():
+    logits, labels = some(n=500)
+    best = fit_temperature(logits, labels)
+    nlls = [calibration.nll(Predictions.of(logits / t, labels)) for t in best * np.array([1, 0.99, 1.01, 0.5, 2])]
+    assert np.argmin(nlls) == 0
+
+
+def test_the_temperature_is_bounded_where_no_best_one_exists():
+    logits = np.array([[2.0, 0.0], [0.0, 2.0]])
+    assert fit_temperature(logits, [0, 1]) == 0.01
+    assert fit_temperature(logits, [1, 0]) == 100.0
+    assert fit_temperature(np.zeros((2, 3)), [0, 1]) in (0.01, 100.0)
+
+
+def test_a_temperature_can_be_fitted_to_huge_logits():
+    assert 0.01 <= fit_temperature(np.array([[1e38, -1e38], [3e38, 0.0]]), [0, 1]) <= 100
+
+
+def test_fitting_on_logits_that_are_not_finite_is_an_error():
+    with pytest.raises(InputError, match="finite"):
+        fit_temperature([[np.nan, 0.0]], [0])

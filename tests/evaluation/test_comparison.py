@@ -1,0 +1,91 @@
+import math
+
+import numpy as np
+import pytest
+
+from hardtune.errors import InputError
+from hardtune.evaluation.comparison import compare, holm, paired_difference
+
+
+def test_the_interval_and_p_value_are_scipys_paired_t_test():
+    from scipy.stats import ttest_rel
+
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.normal(0.8, 0.02, 8), rng.normal(0.79, 0.02, 8)
+    found, reference = paired_difference(ours, theirs, confidence=0.9), ttest_rel(ours, theirs)
+    interval = reference.confidence_interval(0.9)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert found.p_value == pytest.approx(reference.pvalue)
+    assert found.mean == pytest.approx(np.mean(ours - theirs))
+
+
+def test_the_interval_covers_the_true_difference_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    seeds = rng.normal(0, 1, (2000, 5))  # what a seed adds to both sides
+    ours, theirs = seeds + 0.1 + rng.normal(0, 0.1, (2000, 5)), seeds + rng.normal(0, 0.1, (2000, 5))
+    found = [paired_difference(a, b) for a, b in zip(ours, theirs, strict=True)]
+    assert 0.935 < np.mean([d.low <= 0.1 <= d.high for d in found]) < 0.965
+    assert np.median([d.high - d.low for d in found]) < 0.5  # unpaired it would be about 2.6
+
+
+def test_one_member_says_nothing_about_spread():
+    found = paired_difference([0.9], [0.8])
+    assert (found.low, found.high, found.p_value) == (-math.inf, math.inf, 1.0)
+    assert found.mean == pytest.approx(0.1)
+    assert not found.significant
+
+
+def test_equal_figures_differ_by_nothing():
+    found = paired_difference([0.1, 0.2, 0.3], [0.1, 0.2, 0.3])
+    assert (found.mean, found.low, found.high, found.p_value) == (0, 0, 0, 1)
+
+
+def test_the_same_gain_for_two_members_is_not_certainty():
+    found = paired_difference([0.5 + 0.1, 0.6 + 0.1], [0.5, 0.6])
+    assert found.p_value == 0.5
+    assert not found.significant
+    assert paired_difference(np.arange(8) + 1.0, np.arange(8)).p_value == pytest.approx(2**-7)
+
+
+def test_holm_agrees_with_its_definition():
+    p = [0.01, 0.04, 0.03, 0.005, 0.9, 0.03]
+    rank = {i: r for r, i in enumerate(sorted(range(6), key=lambda i: p[i]))}
+    expected = [min(1, max((6 - rank[j]) * p[j] for j in range(6) if rank[j] <= rank[i])) for i in range(6)]
+    assert holm(p) == pytest.approx(expected)
+    assert holm([]) == []
+
+
+def test_many_comparisons_with_the_control_rarely_find_something_where_nothing_is():
+    rng = np.random.default_rng(2)
+    false_discoveries = uncorrected = 0
+    for _ in range(300):
+        control = rng.normal(size=5)
+        found = compare({str(i): rng.normal(size=5) for i in range(20)}, control)
+        false_discoveries += any(d.significant for d in found.values())
+        uncorrected += any(d.p_value < 0.05 for d in found.values())
+    assert false_discoveries / 300 < 0.08
+    assert uncorrected / 300 > 0.4
+
+
+def test_a_real_difference_survives_correction():
+    rng = np.random.default_rng(3)
+    control = rng.normal(size=6)
+    noise = {f"noise {i}": control + rng.normal(0, 1, 6) for i in range(10)}
+    found = compare({"real": control + 1 + rng.normal(0, 0.05, 6), **noise}, control)
+    assert list(found) == ["real", *noise]
+    assert found["real"].significant
+    assert found["real"].p_adjusted == pytest.approx(11 * found["real"].p_value)
+
+
+@pytest.mark.parametrize(
+    ("treatment", "control", "message"),
+    [([1.0, 2.0], [1.0], "same members"), ([], [], "same members"), ([1.0, math.nan], [1.0, 2.0], "finite")],
+)
+def test_what_cannot_be_paired_is_an_error(treatment, control, message):
+    with pytest.raises(InputError, match=message):
+        paired_difference(treatment, control)
+
+
+def test_a_confidence_of_a_hundred_percent_is_an_error():
+    with pytest.raises(InputError, match="confidence"):
+        paired_difference([1.0, 2.0], [1.0, 1.0], confidence=1.0)

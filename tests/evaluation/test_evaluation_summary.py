@@ -1,0 +1,205 @@
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hardtune.errors import InputError
+from hardtune.evaluation import (
+    METRICS,
+    Predictions,
+    averaged_softmax,
+    class_recall,
+    evaluate,
+    evaluate_members,
+    fit_temperature,
+    metric,
+)
+
+PROMISED = {
+    "accuracy", "recall_gap", "recall_range", "recall_topk_gap", "recall_mad", "worst_recall", "macro_f1", "nll",
+    "brier", "ece", "ece_adaptive", "ece_classwise", "aurc", "eaurc", "accuracy_at_80", "accuracy_at_90",
+    "accuracy_at_95", "misclassification_auroc",
+}  # fmt: skip
+
+
+def ensemble(seed=0, members=3, n=200, k=5):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(k, size=n)
+    logits = rng.normal(size=(members, n, k)).astype(np.float32)
+    logits[:, np.arange(n), labels] += 1.5
+    return logits, labels
+
+
+def test_every_promised_metric_is_there_and_says_which_way_is_better():
+    logits, labels = ensemble()
+    assert set(evaluate(logits[0], labels)) == set(METRICS) == PROMISED
+    assert {name for name in METRICS if METRICS[name].better == "max"} == {
+        "accuracy", "worst_recall", "macro_f1", "accuracy_at_80", "accuracy_at_90", "accuracy_at_95",
+        "misclassification_auroc",
+    }  # fmt: skip
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_everything_is_finite_for_any_finite_logits(data):
+    n, k = data.draw(st.integers(1, 6)), data.draw(st.integers(2, 4))
+    values = st.sampled_from([0.0, 1.0, -1.0, 50.0, 1e4, -1e4, 3e38, -3e38, 1e-30])
+    logits = np.array(data.draw(st.lists(values, min_size=n * k, max_size=n * k))).reshape(n, k)
+    labels = np.array(data.draw(st.lists(st.integers(0, k - 1), min_size=n, max_size=n)))
+    figures = evaluate(logits, labels, hard_classes=[0], temperature=data.draw(st.sampled_from([0.01, 1.0, 100.0])))
+    assert all(np.isfinite(v) for v in figures.values())
+    assert all(0 <= figures[name] <= 1 + 1e-12 for name in PROMISED - {"nll", "brier"})
+    both = evaluate_members(np.stack([logits, -logits]), labels, held_out=(np.stack([logits, -logits]), labels))
+    assert all(np.isfinite(v) for v in both.ensemble.values())
+
+
+def test_perfect_predictions_score_perfectly():
+    labels = np.arange(10).repeat(3)
+    figures = evaluate(np.eye(10)[labels] * 1000, labels)
+    for name, value in figures.items():
+        best = {"max": 1.0, "min": 0.0}[METRICS[name].better] if name != "misclassification_auroc" else 0.5
+        assert value == pytest.approx(best), name
+
+
+def test_no_metric_depends_on_the_order_of_the_samples():
+    logits, labels = ensemble()
+    rounded = logits[0].round(0)  # plenty of ties
+    order = np.random.default_rng(5).permutation(len(labels))
+    assert evaluate(rounded, labels) == pytest.approx(evaluate(rounded[order], labels[order]), abs=1e-12)
+
+
+def test_inputs_may_be_read_only_and_are_left_alone():
+    logits, labels = ensemble()
+    before = logits.copy(), labels.copy()
+    logits.flags.writeable = labels.flags.writeable = False
+    evaluate(logits[0], labels, temperature=2.0)
+    evaluate_members(logits, labels, held_out=(logits, labels))
+    assert np.array_equal(logits, before[0])
+    assert np.array_equal(labels, before[1])
+
+
+def test_temperature_adds_calibration_after_scaling_and_leaves_the_rest():
+    logits, labels = ensemble(n=2000)
+    plain = evaluate(logits[0], labels)
+    temperature = fit_temperature(logits[0], labels)
+    scaled = evaluate(logits[0], labels, temperature=temperature)
+    divided = evaluate(logits[0] / np.float64(temperature), labels)
+    added = {k: v for k, v in scaled.items() if k not in plain}
+    assert {k: v for k, v in scaled.items() if k in plain} == plain
+    assert added.pop("temperature") == temperature
+    assert set(added) == {f"{name}_scaled" for name in ("nll", "brier", "ece", "ece_adaptive", "ece_classwise")}
+    assert added == pytest.approx({name: divided[name.removesuffix("_scaled")] for name in added})
+    assert added["nll_scaled"] < plain["nll"]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_diverged_logits_are_one_sentence(bad):
+    logits, labels = ensemble()
+    logits[0, 3, 2] = bad
+    with pytest.raises(InputError, match="1 of 200 samples are not"):
+        evaluate(logits[0], labels)
+    with pytest.raises(InputError, match="finite"):
+        evaluate_members(logits, labels)
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "message"),
+    [
+        (np.zeros((3, 2)), [0, 1], "3 whole numbers"),
+        (np.zeros((3, 2)), [0.0, 1.0, 1.0], "whole numbers"),
+        (np.zeros((3, 2)), [0, 1, 2], r"labels must be in 0\.\.1, got 0\.\.2"),
+        (np.zeros((3, 2)), [0, -1, 1], r"0\.\.1, got -1"),
+        (np.zeros((0, 2)), [], "at least 1"),
+        (np.zeros((3, 1)), [0, 0, 0], "at least 1 and 2"),
+        (np.zeros(3), [0, 0, 0], "shape"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(logits, labels, message):
+    with pytest.raises(InputError, match=message):
+        evaluate(logits, labels)
+    with pytest.raises(InputError):
+        evaluate_members(logits[None], labels)
+
+
+def test_a_temperature_of_zero_is_an_error():
+    with pytest.raises(InputError, match="temperature"):
+        evaluate([[1.0, 0.0]], [0], temperature=0.0)
+
+
+def test_members_are_averaged_not_voted():
+    logits, labels = ensemble(members=4)
+    summary = evaluate_members(logits, labels, hard_classes=[0, 1])
+    alone = [evaluate(member, labels, hard_classes=[0, 1]) for member in logits]
+    assert list(summary.members) == alone
+    for name in alone[0]:
+        values = [figures[name] for figures in alone]
+        assert summary.member_mean[name] == pytest.approx(np.mean(values))
+        assert summary.member_std[name] == pytest.approx(np.std(values, ddof=1))
+    assert np.array_equal(summary.recall, [class_recall(Predictions.of(member, labels)) for member in logits])
+
+
+def test_the_ensemble_is_the_averaged_softmax():
+    logits, labels = ensemble(members=4)
+    softmax = np.exp(logits - logits.max(axis=2, keepdims=True))
+    mean = (softmax / softmax.sum(axis=2, keepdims=True)).mean(axis=0)
+    assert np.allclose(np.exp(averaged_softmax(logits)), mean)
+    expected = evaluate(np.log(mean), labels)
+    assert evaluate_members(logits, labels).ensemble == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_ensemble_is_finite_where_every_member_is_sure_of_something_else():
+    logits = np.array([[[2000.0, 0.0, 0.0]], [[0.0, 2000.0, 0.0]]])
+    summary = evaluate_members(logits, [2])
+    assert summary.ensemble["nll"] == pytest.approx(2000.0)  # by softmax first it would be infinite
+    assert summary.ensemble["brier"] == pytest.approx(1.5)
+
+
+def test_one_member_has_no_spread_and_is_its_own_ensemble():
+    logits, labels = ensemble(members=1)
+    summary = evaluate_members(logits, labels)
+    assert set(summary.member_std.values()) == {0.0}
+    assert summary.ensemble == pytest.approx(summary.member_mean)
+
+
+def test_temperatures_are_fitted_for_each_member_and_for_the_ensemble():
+    logits, labels = ensemble(members=2)
+    held_logits, held_labels = ensemble(seed=9, members=2, n=500)
+    summary = evaluate_members(logits, labels, held_out=(held_logits, held_labels))
+    assert [m["temperature"] for m in summary.members] == [fit_temperature(one, held_labels) for one in held_logits]
+    assert summary.ensemble["temperature"] == fit_temperature(averaged_softmax(held_logits), held_labels)
+    assert summary.member_mean["nll_scaled"] < summary.member_mean["nll"]
+    with pytest.raises(InputError, match="1 members, the others of 2"):
+        evaluate_members(logits, labels, held_out=(held_logits[:1], held_labels))
+
+
+def test_a_metric_of_ones_own_is_computed_with_the_others_and_must_be_finite():
+    @metric("odd", better="min")
+    def odd(predictions):
+        return float("nan") if predictions.correct.all() else 0.25
+
+    try:
+        assert evaluate([[1.0, 0.0], [1.0, 0.0]], [0, 1])["odd"] == 0.25
+        with pytest.raises(ValueError, match="'odd' is nan"):
+            evaluate([[1.0, 0.0]], [0])
+    finally:
+        METRICS._entries.pop("odd")
+
+
+def test_ten_thousand_samples_of_a_hundred_classes_take_well_under_a_second():
+    logits, labels = ensemble(members=1, n=10_000, k=100)
+    evaluate(logits[0, :10], labels[:10])  # imports scikit-learn
+    start = time.process_time()
+    evaluate(logits[0], labels)
+    assert time.process_time() - start < 0.5
+
+
+def test_importing_the_room_imports_nothing_heavy():
+    import subprocess
+    import sys
+
+    heavy = "torch", "sklearn", "scipy", "torchmetrics", "PIL"
+    code = f"import sys, hardtune.evaluation; print([m for m in {heavy} if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

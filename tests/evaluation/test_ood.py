@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+
+from hardtune.errors import InputError
+from hardtune.evaluation.ood import OOD_SCORES, mahalanobis, ood_metrics
+
+
+def two_sides(seed=0, n=60, m=40, shift=1.0, decimals=1):
+    """Scores with ties, higher outside."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=n).round(decimals), (rng.normal(size=m) + shift).round(decimals)
+
+
+def test_every_score_is_higher_where_the_network_is_less_sure():
+    sure, unsure = [[8.0, 0.0, 0.0]], [[1.0, 0.9, 0.8]]
+    assert set(OOD_SCORES) == {"msp", "entropy", "max_logit"}
+    for score in OOD_SCORES.values():
+        assert score(np.array(sure)) < score(np.array(unsure))
+
+
+def test_scores_are_their_definitions():
+    logits = np.random.default_rng(0).normal(size=(20, 4))
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert np.allclose(OOD_SCORES["msp"](logits), 1 - p.max(axis=1))
+    assert np.allclose(OOD_SCORES["entropy"](logits), -(p * np.log(p)).sum(axis=1))
+    assert np.array_equal(OOD_SCORES["max_logit"](logits), -logits.max(axis=1))
+
+
+def test_msp_still_ranks_samples_whose_confidence_rounds_to_one():
+    scores = OOD_SCORES["msp"](np.array([[100.0, 0.0], [50.0, 0.0]]))
+    assert 0 < scores[0] < scores[1]
+
+
+def test_auroc_counts_pairs_with_the_outside_positive():
+    inside, outside = two_sides()
+    pairs = [(o > i) + 0.5 * (o == i) for o in outside for i in inside]
+    assert ood_metrics(inside, outside)["auroc"] == pytest.approx(np.mean(pairs))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_fpr95_is_the_share_of_outsiders_that_pass_when_95_percent_of_insiders_do(seed):
+    inside, outside = two_sides(seed)
+    passing = [np.mean(outside <= t) for t in np.unique(inside) if np.mean(inside <= t) >= 0.95]
+    assert ood_metrics(inside, outside)["fpr95"] == pytest.approx(min(passing))
+
+
+def brute_force_average_precision(scores, positive):
+    total, recall = 0.0, 0.0
+    for threshold in sorted(set(scores), reverse=True):
+        flagged = scores >= threshold
+        new_recall = (flagged & positive).sum() / positive.sum()
+        total += (new_recall - recall) * (flagged & positive).sum() / flagged.sum()
+        recall = new_recall
+    return total
+
+
+def test_aupr_is_average_precision_for_each_side_as_positive():
+    inside, outside = two_sides()
+    scores, is_outside = np.concatenate([inside, outside]), np.arange(100) >= 60
+    found = ood_metrics(inside, outside)
+    assert found["aupr_out"] == pytest.approx(brute_force_average_precision(scores, is_outside))
+    assert found["aupr_in"] == pytest.approx(brute_force_average_precision(-scores, ~is_outside))
+
+
+def test_perfect_separation_and_none():
+    assert ood_metrics([0.0, 1.0], [2.0, 3.0]) == {"auroc": 1, "aupr_out": 1, "aupr_in": 1, "fpr95": 0}
+    blind = ood_metrics(np.zeros(30), np.zeros(10))
+    assert blind == {"auroc": 0.5, "aupr_out": 0.25, "aupr_in": 0.75, "fpr95": 1}
+
+
+@pytest.mark.parametrize(("inside", "outside"), [([], [1.0]), ([1.0], []), ([[1.0]], [1.0]), ([np.nan], [1.0])])
+def test_scores_that_cannot_be_compared_are_an_error(inside, outside):
+    with pytest.raises(InputError):
+        ood_metrics(inside, outside)
+
+
+def gaussians(seed=0, n=300, d=6, k=3):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(k, size=n)
+    mixing = rng.normal(size=(d, d))
+    return (rng.normal(size=(n, d)) + 3 * rng.normal(size=(k, d))[labels]) @ mixing, labels
+
+
+def test_mahalanobis_is_its_definition():
+    train, labels = gaussians()
+    asked = np.random.default_rng(1).normal(size=(10, 6)) * 5
+    means = np.array([train[labels == k].mean(axis=0) for k in range(3)])
+    precision = np.linalg.inv(np.mean([np.outer(x, x) for x in train - means[labels]], axis=0))
+    expected = [min((x - m) @ precision @ (x - m) for m in means) for x in asked]
+    assert np.allclose(mahalanobis(asked, train, labels), expected, rtol=1e-4)
+
+
+def test_mahalanobis_finds_what_is_far_and_survives_an_offset_and_read_only_float32():
+    train, labels = (a.astype(t) for a, t in zip(gaussians(), (np.float32, np.int64), strict=True))
+    train.flags.writeable = False
+    far = train + 20 * np.random.default_rng(2).normal(size=train.shape).astype(np.float32)
+    near = mahalanobis(train, train, labels)
+    assert ood_metrics(near, mahalanobis(far, train, labels))["auroc"] > 0.99
+    offset = mahalanobis(train + np.float32(1000), train + np.float32(1000), labels)
+    assert np.allclose(near, offset, rtol=0.05, atol=0.05)
+
+
+def test_mahalanobis_works_with_fewer_samples_than_dimensions_and_with_an_absent_class():
+    train, labels = gaussians(n=8, d=20)
+    scores = mahalanobis(train, train, labels * 2)
+    assert np.isfinite(scores).all()
+    assert np.allclose(scores, mahalanobis(train, train, labels))
+
+
+def test_mahalanobis_of_features_that_do_not_fit_is_an_error():
+    train, labels = gaussians()
+    with pytest.raises(InputError, match="one D"):
+        mahalanobis(train[:, :3], train, labels)
+    with pytest.raises(InputError, match="finite"):
+        mahalanobis(np.full((1, 6), np.nan), train, labels)

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hardtune.errors import InputError
+from hardtune.evaluation import METRICS, Predictions, recall
+
+
+def predicted(labels, predictions, num_classes):
+    """Predictions whose argmax is given."""
+    return Predictions.of(np.eye(num_classes)[np.asarray(predictions)] * 5, np.asarray(labels))
+
+
+def with_recalls(recalls):
+    """Predictions of 100 samples a class whose recalls are these."""
+    k = len(recalls)
+    labels = np.repeat(np.arange(k), 100)
+    hits = np.concatenate([np.arange(100) < round(100 * r) for r in recalls])
+    return predicted(labels, np.where(hits, labels, (labels + 1) % k), k)
+
+
+def gaps(predictions):
+    names = ("recall_gap", "recall_range", "recall_topk_gap", "recall_mad", "worst_recall")
+    return {name: METRICS[name].compute(predictions) for name in names}
+
+
+@settings(deadline=None)  # scikit-learn is imported on the first call
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=60))
+def test_per_class_figures_agree_with_scikit_learn_where_classes_have_samples(pairs):
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    labels, guesses = map(np.array, zip(*pairs, strict=True))
+    ours = predicted(labels, guesses, 5)
+    assert np.array_equal(ours.confusion, confusion_matrix(labels, guesses, labels=range(5)))
+    precision, recalls, f1, support = precision_recall_fscore_support(labels, guesses, labels=range(5), zero_division=0)
+    present = support > 0
+    for values, reference in (
+        (recall.class_precision(ours), precision),
+        (recall.class_recall(ours), recalls),
+        (recall.class_f1(ours), f1),
+    ):
+        assert np.allclose(values[present], reference[present])
+        assert np.isnan(values[~present]).all()
+    assert recall.macro_f1(ours) == pytest.approx(f1[present].mean())
+
+
+def test_gaps_of_hbrs_cifar10_baseline_are_those_of_its_figure():
+    # arXiv 2504.07031, sorted class recalls digitised from the authors' figure.
+    figure = with_recalls([0.89, 0.92, 0.94, 0.96, 0.96, 0.97, 0.97, 0.97, 0.97, 0.98])
+    found = gaps(figure)
+    assert found["recall_range"] == pytest.approx(0.09)
+    assert found["recall_topk_gap"] == pytest.approx((0.98 + 0.97) / 2 - (0.89 + 0.92) / 2)
+    assert found["recall_gap"] == pytest.approx(np.std([89, 92, 94, 96, 96, 97, 97, 97, 97, 98]) / 100)
+    assert found["worst_recall"] == pytest.approx(0.89)
+
+
+@pytest.mark.parametrize(("classes", "k"), [(2, 1), (3, 1), (4, 2), (10, 2), (20, 2), (30, 3), (100, 10)])
+def test_the_topk_gap_takes_two_classes_of_ten_and_ten_of_a_hundred(classes, k):
+    recalls = np.linspace(0, 1, classes).round(2)
+    expected = recalls[-k:].mean() - recalls[:k].mean()
+    assert recall.recall_topk_gap(with_recalls(recalls)) == pytest.approx(expected)
+
+
+def test_mean_absolute_deviation_is_from_the_mean():
+    assert recall.recall_mad(with_recalls([0.0, 0.5, 1.0, 0.5])) == pytest.approx(0.25)
+
+
+def test_a_class_that_is_never_recognised_stays_in_the_gaps():
+    found = gaps(with_recalls([0.0, 1.0]))
+    assert found["worst_recall"] == 0
+    assert found["recall_gap"] == pytest.approx(0.5)
+
+
+def test_a_class_without_samples_is_left_out_of_the_gaps():
+    found = gaps(predicted([0, 0, 1, 1], [0, 0, 1, 2], num_classes=3))
+    assert found["worst_recall"] == 0.5
+    assert found["recall_gap"] == pytest.approx(0.25)
+
+
+def test_one_class_alone_has_no_gap():
+    found = gaps(predicted([1, 1], [1, 0], num_classes=3))
+    assert (found["recall_gap"], found["recall_range"], found["recall_topk_gap"], found["recall_mad"]) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("hard", [[0, 1], np.array([True, True, False, False])])
+def test_hard_easy_gap_is_positive_when_hard_classes_are_recognised_less(hard):
+    assert recall.recall_hard_easy(with_recalls([0.2, 0.4, 0.8, 1.0]), hard) == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("hard", [[], [0, 1, 2, 3]])
+def test_hard_easy_gap_is_zero_where_one_group_is_empty(hard):
+    assert recall.recall_hard_easy(with_recalls([0.2, 0.4, 0.8, 1.0]), hard) == 0
+
+
+@pytest.mark.parametrize("hard", [[4], [-1], [0.5], np.array([True])])
+def test_hard_classes_that_do_not_exist_are_an_error(hard):
+    with pytest.raises(InputError, match="hard classes"):
+        recall.recall_hard_easy(with_recalls([0.2, 0.4, 0.8, 1.0]), hard)

@@ -1,0 +1,99 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from hardtune.evaluation import Predictions, risk_coverage, selective
+
+
+def binary(confidences, correct):
+    """Two-class predictions of these confidences (> 0.5), right or wrong."""
+    c = np.asarray(confidences, float)
+    return Predictions.of(np.stack([np.log(c) - np.log1p(-c), np.zeros(len(c))], axis=1), np.where(correct, 0, 1))
+
+
+def random_case(seed, n=50, ties=False):
+    rng = np.random.default_rng(seed)
+    confidences = 0.5 + rng.integers(1, 5, n) / 10 if ties else rng.uniform(0.51, 0.99, n)
+    return confidences, rng.random(n) < 0.7
+
+
+def brute_force_aurc(correct_by_falling_confidence):
+    wrong = [not c for c in correct_by_falling_confidence]
+    return sum(sum(wrong[:kept]) / kept for kept in range(1, len(wrong) + 1)) / len(wrong)
+
+
+def test_aurc_is_the_mean_error_rate_over_coverages():
+    confidences, correct = random_case(0)
+    expected = brute_force_aurc(list(correct[np.argsort(-confidences)]))
+    assert selective.aurc(binary(confidences, correct)) == pytest.approx(expected)
+
+
+def test_ties_are_broken_at_random_in_expectation():
+    confidences = np.array([0.9, 0.8, 0.8, 0.8, 0.6])
+    correct = np.array([True, False, True, True, False])
+    orders = [[0, *tied, 4] for tied in itertools.permutations([1, 2, 3])]
+    expected = np.mean([brute_force_aurc([correct[i] for i in order]) for order in orders])
+    assert selective.aurc(binary(confidences, correct)) == pytest.approx(expected)
+    at_40 = np.mean([np.mean([correct[i] for i in order[:2]]) for order in orders])
+    assert selective.accuracy_at(binary(confidences, correct), 0.4) == pytest.approx(at_40)
+
+
+def test_confidence_exactly_one_is_a_tie_like_any_other():
+    p = Predictions.of([[800.0, 0.0], [900.0, 0.0], [1.0, 0.0]], [0, 1, 0])
+    assert (p.confidence[:2] == 1).all()
+    assert selective.aurc(p) == pytest.approx((1 / 2 + 1 / 2 + 1 / 3) / 3)
+
+
+def test_the_risk_coverage_curve_ends_at_the_error_rate():
+    confidences, correct = random_case(1)
+    coverage, risk = risk_coverage(binary(confidences, correct))
+    assert coverage[-1] == 1
+    assert risk[-1] == pytest.approx(1 - correct.mean())
+    assert np.allclose(np.diff(coverage), 1 / 50)
+
+
+def test_torch_uncertainty_agrees_on_the_curve_and_differs_in_the_rule_of_integration():
+    # torch-uncertainty 0.13.0 on this input; it integrates by trapezoids from coverage 1/N, its docstring by the mean.
+    rng = np.random.default_rng(7)
+    labels = rng.integers(0, 10, 2000)
+    logits = rng.normal(size=(2000, 10))
+    logits[np.arange(2000), labels] += 2
+    p = Predictions.of(2 * logits, labels)
+    coverage, risk = risk_coverage(p)
+    assert np.trapezoid(risk, coverage) / (1 - 1 / 2000) == pytest.approx(0.1444115, abs=1e-6)
+    assert 1 - selective.accuracy_at_80(p) == pytest.approx(0.2525, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_eaurc_is_what_the_ordering_costs(seed):
+    confidences, correct = random_case(seed, n=2000)
+    p = binary(confidences, correct)
+    r = 1 - correct.mean()
+    assert selective.eaurc(p) == pytest.approx(selective.aurc(p) - (r + (1 - r) * math.log(1 - r)))
+    perfect = binary(np.where(correct, 0.9, 0.6), correct)
+    assert 0 <= selective.eaurc(perfect) < 2e-3 < selective.eaurc(p)
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_all_right_and_all_wrong_are_finite(right):
+    p = binary([0.6, 0.7, 0.8], [right] * 3)
+    assert selective.aurc(p) == (0.0 if right else 1.0)
+    assert selective.eaurc(p) == pytest.approx(0.0)
+    assert selective.misclassification_auroc(p) == 0.5
+
+
+def test_accuracy_at_full_coverage_is_accuracy_and_grows_when_confidence_is_telling():
+    confidences, correct = np.linspace(0.51, 0.99, 100), np.arange(100) >= 30
+    p = binary(confidences, correct)
+    assert selective.accuracy_at(p, 1.0) == pytest.approx(0.7)
+    assert selective.accuracy_at_95(p) == pytest.approx(70 / 95)
+    assert selective.accuracy_at_90(p) == pytest.approx(70 / 90)
+    assert selective.accuracy_at_80(p) == pytest.approx(70 / 80)
+
+
+def test_misclassification_auroc_counts_pairs_and_ties_half():
+    confidences, correct = random_case(3, ties=True)
+    pairs = [(a > b) + 0.5 * (a == b) for a in confidences[correct].round(9) for b in confidences[~correct].round(9)]
+    assert selective.misclassification_auroc(binary(confidences, correct)) == pytest.approx(np.mean(pairs))

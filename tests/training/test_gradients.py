@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from hardtune.errors import InputError
+from hardtune.training.gradients import gradient_norms
+
+
+def network():
+    """A convolutional network with batch norm whose running statistics are not the initial ones."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.AdaptiveMaxPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 5),
+    )
+    model(torch.randn(32, 3, 6, 6))
+    return model
+
+
+def samples(n=11):
+    g = torch.Generator().manual_seed(1)
+    return torch.randn(n, 3, 6, 6, generator=g), torch.randint(5, (n,), generator=g)
+
+
+def one_by_one(model, images, labels):
+    model.eval()
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    norms = []
+    for image, label in zip(images, labels, strict=True):
+        gradients = torch.autograd.grad(F.cross_entropy(model(image[None]), label[None]), parameters)
+        norms.append(torch.cat([g.flatten() for g in gradients]).norm().item())
+    return np.array(norms)
+
+
+def test_norms_are_those_of_a_loop_over_samples():
+    model, (images, labels) = network(), samples()
+    found = gradient_norms(model, images, labels)
+    assert found.dtype == np.float32
+    assert np.allclose(found, one_by_one(model, images, labels), rtol=1e-5)
+
+
+def test_batches_and_chunks_do_not_matter():
+    model, (images, labels) = network(), samples()
+    whole = gradient_norms(model, images, labels)
+    assert np.allclose(whole, gradient_norms(model, images.split(3), labels), rtol=1e-5)
+    assert np.allclose(whole, gradient_norms(model, (b for b in images.split(8)), labels, chunk_size=2), rtol=1e-5)
+
+
+def test_the_model_comes_back_as_it_was():
+    model, (images, labels) = network(), samples()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    gradient_norms(model, images, labels)
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+    model.eval()
+    gradient_norms(model, images, labels)
+    assert not model.training
+
+
+def test_frozen_parameters_do_not_count():
+    model, (images, labels) = network(), samples()
+    model[0].requires_grad_(False)
+    assert np.allclose(gradient_norms(model, images, labels), one_by_one(model, images, labels), rtol=1e-5)
+
+
+def test_a_mislabelled_sample_of_a_trained_model_pulls_hardest():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    labels = torch.arange(40) % 2
+    images = (2.0 * labels - 1)[:, None, None, None] * torch.ones(40, 1, 2, 2) + 0.1 * torch.randn(40, 1, 2, 2)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.5)
+    for _ in range(20):
+        optimiser.zero_grad()
+        F.cross_entropy(model(images), labels).backward()
+        optimiser.step()
+    labels[7] = 1 - labels[7]
+    assert gradient_norms(model, images, labels).argmax() == 7
+
+
+def test_progress_counts_to_the_end():
+    model, (images, labels) = network(), samples()
+    seen = []
+    gradient_norms(model, images, labels, chunk_size=4, progress=lambda done, of: seen.append((done, of)))
+    assert seen == [(4, 11), (8, 11), (11, 11)]
+
+
+@pytest.mark.parametrize("count", [10, 12])
+def test_images_and_labels_must_match(count):
+    model, (images, _) = network(), samples()
+    with pytest.raises(InputError, match="labels"):
+        gradient_norms(model, images, torch.zeros(count, dtype=torch.long))
+    assert model.training
+
+
+def test_a_model_without_trainable_parameters_is_an_error():
+    with pytest.raises(InputError, match="trainable"):
+        gradient_norms(nn.Flatten(), *samples())

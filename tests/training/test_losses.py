@@ -1,0 +1,240 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from hardtune.training.losses import LOSSES, entropy, regularised
+
+every_loss = pytest.mark.parametrize("name", LOSSES)
+
+
+def batch(b=8, k=5, seed=0, dtype=torch.float64):
+    g = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(b, k, generator=g, dtype=torch.float64)
+    labels = torch.randint(k, (b,), generator=g)
+    return logits.to(dtype).requires_grad_(), labels, torch.arange(b)
+
+
+def loss_of(name, num_samples=8, num_classes=5):
+    return LOSSES[name](num_samples, num_classes, "cpu")
+
+
+# What every loss promises
+
+
+@every_loss
+def test_one_finite_loss_of_at_least_zero_per_sample(name):
+    logits, labels, ids = batch()
+    per_sample = loss_of(name)(logits, labels, ids)
+    assert per_sample.shape == (8,)
+    assert torch.isfinite(per_sample).all()
+    assert (per_sample >= 0).all()
+
+
+@every_loss
+def test_sure_and_right_costs_less_than_sure_and_wrong(name):
+    logits = torch.tensor([[8.0, 0.0, 0.0], [8.0, 0.0, 0.0]])
+    right, wrong = loss_of(name, 2, 3)(logits, torch.tensor([0, 1]), torch.arange(2))
+    assert right < wrong
+
+
+@every_loss
+@pytest.mark.parametrize("extreme", [1e4, 3e37])
+def test_extreme_logits_have_finite_losses_and_gradients(name, extreme):
+    logits = torch.tensor([[extreme, 0.0, -extreme], [0.0, 0.0, 0.0]], requires_grad=True)
+    labels, s = torch.tensor([2, 1]), torch.ones(2)
+    regularised(loss_of(name, 2, 3)(logits, labels, torch.arange(2)), logits, s, 0.3).backward()
+    assert torch.isfinite(logits.grad).all()
+
+
+@every_loss
+def test_half_precision_logits_are_computed_in_float32(name):
+    logits, labels, ids = batch(dtype=torch.bfloat16)
+    per_sample = loss_of(name)(logits, labels, ids)
+    assert per_sample.dtype == torch.float32
+    exact = loss_of(name)(logits.float(), labels, ids)
+    assert torch.equal(per_sample, exact)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(loss_of(name)(logits, labels, ids), exact)
+
+
+@every_loss
+def test_no_loss_ever_waits_for_the_device(name):
+    # On the meta device tensors have no values, so asking for one raises; so would capturing a CUDA graph.
+    loss = LOSSES[name](8, 5, "meta")
+    logits, labels = torch.zeros(8, 5, device="meta"), torch.zeros(8, dtype=torch.long, device="meta")
+    total = regularised(loss(logits, labels, labels), logits, torch.ones(8, device="meta"), 0.3)
+    assert total.shape == ()
+
+
+@every_loss
+def test_state_lies_in_buffers_that_keep_their_place(name):
+    loss = loss_of(name)
+    before = {key: (value.data_ptr(), value.shape) for key, value in loss.state_dict().items()}
+    logits, labels, ids = batch()
+    loss(logits, labels, ids)
+    assert {key: (value.data_ptr(), value.shape) for key, value in loss.state_dict().items()} == before
+
+
+@every_loss
+def test_gradients_are_those_of_finite_differences(name):
+    logits, labels, ids = batch()
+    ready = loss_of(name)
+    ready(*batch(seed=1))  # gives crl a history
+    state = {key: value.clone() for key, value in ready.state_dict().items()}
+
+    def mean_loss(z):
+        ready.load_state_dict(state)
+        return ready(z, labels, ids).mean()
+
+    assert torch.autograd.gradcheck(mean_loss, (logits,))
+
+
+# Each loss against its formula
+
+
+def test_cross_entropy_is_minus_log_p():
+    logits, labels, ids = batch()
+    expected = [
+        -math.log(math.exp(z[y]) / sum(math.exp(v) for v in z)) for z, y in zip(logits.tolist(), labels, strict=True)
+    ]
+    assert loss_of("cross_entropy")(logits, labels, ids).tolist() == pytest.approx(expected)
+
+
+def test_label_smoothing_moves_a_tenth_of_the_target_to_all_classes():
+    logits, labels, ids = batch()
+    target = 0.9 * F.one_hot(labels, 5) + 0.1 / 5
+    expected = -(target * logits.log_softmax(1)).sum(1)
+    assert torch.allclose(loss_of("label_smoothing")(logits, labels, ids), expected)
+
+
+def test_focal_is_cross_entropy_times_a_power_of_what_is_missing():
+    logits, labels, ids = batch(b=64)
+    p = logits.softmax(1).gather(1, labels[:, None]).squeeze(1)
+    assert torch.allclose(loss_of("focal", 64)(logits, labels, ids), -((1 - p) ** 3) * p.log())
+    gamma = torch.where(p < 0.2, 5.0, 3.0)
+    assert 0 < (p < 0.2).sum() < 64
+    assert torch.allclose(loss_of("adaptive_focal", 64)(logits, labels, ids), -((1 - p) ** gamma) * p.log())
+
+
+def brute_force_crl(batches, num_samples):
+    """Moon et al. 2020, pair by pair, in plain Python."""
+    correct, seen, losses = [0] * num_samples, [0] * num_samples, []
+    for logits, labels, ids in batches:
+        p = logits.softmax(1).tolist()
+        ids, total = ids.tolist(), []
+        for i in range(len(ids)):
+            j = (i + 1) % len(ids)
+            a, b = ids[i], ids[j]
+            rank = 0.0
+            if seen[a] and seen[b]:
+                c_i, c_j = correct[a] / seen[a], correct[b] / seen[b]
+                sign = (c_i > c_j) - (c_i < c_j)
+                rank = max(0.0, -sign * (max(p[i]) - max(p[j])) + abs(c_i - c_j))
+            total.append(-math.log(p[i][labels[i]]) + rank)
+        for i, sample in enumerate(ids):
+            seen[sample] += 1
+            correct[sample] += p[i].index(max(p[i])) == labels[i]
+        losses.append(total)
+    return losses
+
+
+def test_crl_is_its_definition_over_epochs_with_repeated_samples():
+    g = torch.Generator().manual_seed(0)
+    batches = []
+    for seed in range(12):
+        logits, labels, _ = batch(b=6, seed=seed)
+        batches.append((logits.detach(), labels, torch.randint(9, (6,), generator=g)))  # 9 samples, some twice
+    loss = loss_of("crl", 9)
+    found = [loss(*one).tolist() for one in batches]
+    for ours, expected in zip(found, brute_force_crl(batches, 9), strict=True):
+        assert ours == pytest.approx(expected)
+    plain = loss_of("cross_entropy", 9)
+    assert any(ours != pytest.approx(plain(*one).tolist()) for ours, one in zip(found, batches, strict=True))
+
+
+def test_crl_is_cross_entropy_while_no_sample_has_a_history():
+    assert torch.equal(loss_of("crl")(*batch()), loss_of("cross_entropy")(*batch()))
+
+
+def test_crl_pulls_confidence_towards_the_order_of_past_correctness():
+    loss = loss_of("crl", 2, 3)
+    labels, ids = torch.tensor([0, 0]), torch.arange(2)
+    for _ in range(4):  # sample 0 is always right, sample 1 always wrong
+        loss(torch.tensor([[4.0, 0.0, 0.0], [0.0, 4.0, 0.0]]), labels, ids)
+    logits = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]], requires_grad=True)
+    ranking = loss(logits, labels, ids) - F.cross_entropy(logits, labels, reduction="none")
+    (gradient,) = torch.autograd.grad(ranking.sum(), logits)
+    assert gradient[0, 0] < 0 < gradient[1, 0]  # descending raises the confidence of 0 and lowers that of 1
+
+
+def test_crl_goes_on_where_its_saved_state_left_off():
+    first, second = loss_of("crl"), loss_of("crl")
+    first(*batch(seed=1))
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first(*batch(seed=2)), second(*batch(seed=2)))
+
+
+# The entropy term
+
+
+def test_entropy_is_its_definition_from_certainty_to_ignorance():
+    logits, _, _ = batch()
+    p = logits.softmax(1)
+    assert torch.allclose(entropy(logits), -(p * p.log()).sum(1))
+    assert entropy(torch.zeros(1, 7)).item() == pytest.approx(math.log(7))
+    assert entropy(torch.tensor([[1e4, 0.0, -1e4]])).item() == 0
+    assert entropy(torch.zeros(1, 7, dtype=torch.bfloat16)).dtype == torch.float32
+
+
+def test_without_weight_the_loss_is_cross_entropy_to_the_bit():
+    logits, labels, ids = batch()
+    per_sample = loss_of("cross_entropy")(logits, labels, ids)
+    s = torch.rand(8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(regularised(per_sample, logits, s, 0.0), F.cross_entropy(logits, labels))
+    assert torch.equal(regularised(per_sample, logits, s, torch.tensor(0.0)), F.cross_entropy(logits, labels))
+
+
+def test_with_all_weights_one_it_is_the_constant_entropy_penalty():
+    logits, labels, ids = batch()
+    per_sample = loss_of("cross_entropy")(logits, labels, ids)
+    expected = F.cross_entropy(logits, labels) - 0.3 * entropy(logits).mean()
+    assert torch.allclose(regularised(per_sample, logits, torch.ones(8), 0.3), expected)
+    assert torch.allclose(regularised(per_sample, logits, torch.ones(8), torch.tensor(0.3)), expected)
+
+
+def test_the_gradient_is_the_closed_form():
+    # ∂L_i/∂z_c = p_c - 1[c = y] + λ s_i p_c (log p_c + H), arXiv 2304.10127
+    logits, labels, ids = batch()
+    s, strength = torch.linspace(0, 1, 8, dtype=torch.float64), 0.7
+    regularised(loss_of("cross_entropy")(logits, labels, ids), logits, s, strength).backward()
+    p = logits.detach().softmax(1)
+    h = -(p * p.log()).sum(1, keepdim=True)
+    expected = p - F.one_hot(labels, 5) + strength * s[:, None] * p * (p.log() + h)
+    assert (8 * logits.grad - expected).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("classes", "strength", "ceiling"),
+    [(10, 0.2, 0.954), (10, 0.3, 0.849), (100, 0.1, 0.996), (100, 0.2, 0.819), (100, 0.3, 0.643)],
+)
+def test_minimising_stops_at_the_confidence_ceiling(classes, strength, ceiling):
+    logits = torch.zeros(1, classes, dtype=torch.float64, requires_grad=True)
+    labels, ids = torch.zeros(1, dtype=torch.long), torch.zeros(1, dtype=torch.long)
+    loss, s = loss_of("cross_entropy", 1, classes), torch.full((1,), 0.5, dtype=torch.float64)
+    optimiser = torch.optim.LBFGS(
+        [logits], max_iter=500, tolerance_grad=1e-12, tolerance_change=1e-15, line_search_fn="strong_wolfe"
+    )
+
+    def step():
+        optimiser.zero_grad()
+        total = regularised(loss(logits, labels, ids), logits, s, 2 * strength)
+        total.backward()
+        return total
+
+    optimiser.step(step)
+    p = float(logits.detach().softmax(1)[0, 0])
+    assert p == pytest.approx(ceiling, abs=6e-4)
+    assert p + (classes - 1) * p * np.exp(-1 / (strength * p)) == pytest.approx(1, abs=1e-6)

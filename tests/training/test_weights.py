@@ -1,0 +1,174 @@
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from hardtune.errors import InputError
+from hardtune.training.weights import (
+    SCALES,
+    TARGETS,
+    clipped,
+    difficulty_weights,
+    entropy_weights,
+    rank,
+    summarise,
+)
+
+
+def relative_distances(n=2000, seed=0):
+    """Scores like RMD's: mean zero, a heavy tail of hard samples, hundreds of units wide."""
+    rng = np.random.default_rng(seed)
+    scores = 40 * rng.standard_t(3, n)
+    return (scores - scores.mean()).astype(np.float32)
+
+
+finite = arrays(np.float64, st.integers(1, 30), elements=st.floats(-1e6, 1e6))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("scale", SCALES)
+@given(scores=finite, temperature=st.floats(0.01, 100))
+def test_weights_are_in_zero_one_and_never_fall_with_difficulty(scale, scores, temperature):
+    s = difficulty_weights(scores, scale=scale, temperature=temperature)
+    assert s.dtype == np.float32
+    assert s.shape == scores.shape
+    assert (s > 0).all()
+    assert s.max() == 1
+    assert (np.diff(s[np.argsort(scores)]) >= 0).all()
+
+
+def test_raw_weights_are_the_formula():
+    scores = np.array([-1.0, 0.5, 0.7])
+    expected = np.exp((scores - 0.7) / 0.4)
+    assert np.allclose(difficulty_weights(scores, scale="raw", temperature=0.4), expected)
+
+
+def test_clipped_scores_are_min_max_scaled_below_the_99th_percentile():
+    scores = relative_distances().astype(float)
+    top = np.percentile(scores, 99)
+    expected = np.clip((scores - scores.min()) / (top - scores.min()), 0, 1)
+    assert np.allclose(clipped(scores), expected)
+    assert (clipped(scores) == 1).mean() == pytest.approx(0.01, abs=0.001)
+
+
+@pytest.mark.parametrize("scale", ["clipped", "rank"])
+def test_scaled_weights_do_not_depend_on_the_unit_of_the_scores(scale):
+    scores = relative_distances()
+    assert np.allclose(
+        difficulty_weights(scores, scale=scale), difficulty_weights(3 * scores + 7, scale=scale), atol=1e-5
+    )
+
+
+def test_one_outlier_does_not_silence_the_others():
+    scores = relative_distances()
+    scores[0] = 1e6
+    assert np.median(difficulty_weights(scores)) > 0.2
+
+
+def test_ranks_give_every_estimator_the_same_weights():
+    skewed, flat = np.exp(relative_distances() / 40), np.linspace(0, 1, 2000)
+    quantiles = [summarise(difficulty_weights(s, scale="rank")).quantiles for s in (skewed, flat)]
+    assert quantiles[0] == pytest.approx(quantiles[1], rel=1e-3)
+
+
+def test_ranks_share_ties():
+    assert rank(np.array([5.0, 1.0, 5.0, 9.0])).tolist() == [0.5, 0.0, 0.5, 1.0]
+
+
+def test_scores_that_are_mostly_equal_still_single_out_the_rest():
+    scores = np.zeros(1000)
+    scores[:5] = 3.0
+    weights = difficulty_weights(scores)
+    assert (weights[:5] == 1).all()
+    assert (weights[5:] < 0.3).all()
+
+
+@pytest.mark.parametrize("scale", ["clipped", "rank", "raw"])
+def test_scores_that_are_all_equal_weigh_all_samples_fully_and_say_so(scale):
+    with pytest.warns(UserWarning, match="constant entropy penalty"):
+        assert (difficulty_weights(np.full(10, 2.5), scale=scale) == 1).all()
+
+
+def test_raw_rmd_is_said_to_be_the_plain_loss_for_most_samples():
+    with pytest.warns(UserWarning, match="most samples get the plain loss"):
+        difficulty_weights(relative_distances(), scale="raw")
+
+
+def test_scores_divided_by_n_are_said_to_be_a_constant_penalty():
+    with pytest.warns(UserWarning, match="constant entropy penalty"):
+        difficulty_weights(relative_distances() / 2e4, scale="raw")
+
+
+def test_the_default_scale_gives_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        difficulty_weights(relative_distances())
+        entropy_weights("constant", np.zeros(10))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_gives_one_weight_in_zero_one_per_sample_and_leaves_scores_alone(target):
+    scores = relative_distances()
+    before = scores.copy()
+    scores.flags.writeable = False
+    s = entropy_weights(target, scores, seed=1)
+    assert s.shape == scores.shape
+    assert s.dtype == np.float32
+    assert ((s > 0) & (s <= 1)).all()
+    assert np.array_equal(scores, before)
+
+
+def test_the_shuffled_control_has_the_same_weights_on_other_samples():
+    scores = relative_distances()
+    method, control = entropy_weights("difficulty", scores), entropy_weights("shuffled", scores, seed=3)
+    assert np.array_equal(np.sort(method), np.sort(control))
+    assert abs(np.corrcoef(method, control)[0, 1]) < 0.1
+    assert np.array_equal(control, entropy_weights("shuffled", scores, seed=3))
+    assert not np.array_equal(control, entropy_weights("shuffled", scores, seed=4))
+
+
+def test_the_mean_control_has_the_same_strength_everywhere():
+    scores = relative_distances()
+    method, control = entropy_weights("difficulty", scores), entropy_weights("mean", scores)
+    assert np.ptp(control) == 0
+    assert control.mean(dtype=float) == pytest.approx(method.mean(dtype=float))
+
+
+def test_the_constant_penalty_needs_no_usable_scores():
+    assert (entropy_weights("constant", np.full(4, np.nan)) == 1).all()
+
+
+def test_the_summary_is_what_numpy_says():
+    s = difficulty_weights(relative_distances())
+    summary = summarise(s)
+    assert summary.histogram.sum() == len(s)
+    assert summary.histogram.shape == (20,)
+    assert summary.metrics()["q50"] == pytest.approx(np.median(s))
+    assert summary.metrics()["q99"] == pytest.approx(np.quantile(s.astype(float), 0.99))
+    assert summary.metrics()["q100"] == 1
+    assert summary.warning is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"scores": np.array([1.0, np.nan])}, "finite, and 1 of them"),
+        ({"scores": np.array([1.0, np.inf])}, "finite"),
+        ({"scores": np.empty(0)}, "one number per sample"),
+        ({"scores": np.zeros((2, 2))}, "one number per sample"),
+        ({"scores": np.arange(3.0), "scale": "log"}, "unknown entropy scale 'log': choose from clipped, rank, raw"),
+        ({"scores": np.arange(3.0), "temperature": 0.0}, "temperature"),
+        ({"scores": np.arange(3.0), "temperature": float("nan")}, "temperature"),
+    ],
+)
+def test_what_cannot_be_weighted_is_an_error(arguments, message):
+    with pytest.raises(InputError, match=message):
+        difficulty_weights(**arguments)
+
+
+def test_an_unknown_target_lists_the_known_ones():
+    with pytest.raises(InputError, match="choose from constant, difficulty, mean, shuffled"):
+        entropy_weights("hard", np.arange(3.0))
