@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from hardtune.errors import InputError
 
 FEW_SAMPLES_RIDGE = 0.1
-"""ε where there are fewer than D + K samples (our choice: with a smaller one Sigma fits single samples, and planted label
-errors are found worse)."""
+"""ε where there are fewer than D + K samples (our choice: with a smaller one Sigma fits single samples, and planted
+label errors are found worse)."""
 DEPENDENT_RIDGE = 1e-9
 """ε where there are enough samples, but some features follow from others: only just enough to invert Sigma."""
 

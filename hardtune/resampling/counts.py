@@ -87,10 +87,10 @@ def _scale_to(
         return moves
     wanted = np.maximum(wanted, 0.0)
     # In the order in which classes run out of room, the sum is linear in β between one and the next.
-    order = np.argsort(np.divide(room, wanted, out=np.full(len(room), np.inf), where=wanted > 0), kind="stable")
-    filled = np.concatenate([[0.0], np.cumsum(room[order])[:-1]])
-    open_ = np.cumsum(wanted[order][::-1])[::-1]
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # classes that want nothing come last
+        order = np.argsort(room / wanted, kind="stable")
+        filled = np.concatenate([[0.0], np.cumsum(room[order])[:-1]])
+        open_ = np.cumsum(wanted[order][::-1])[::-1]
         beta = (total - filled) / open_
         fits = beta * wanted[order] <= room[order]
     scaled: NDArray[np.float64] = np.minimum(beta[int(np.argmax(fits))] * wanted, room)

@@ -1,0 +1,196 @@
+"""The laws of class counts, over many random hardness vectors; and the published code's failures."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hardtune.errors import InputError
+from hardtune.resampling.counts import class_counts
+from hardtune.resampling.policies import POLICIES
+
+many = settings(max_examples=300, deadline=None)
+
+
+@st.composite
+def cases(draw, balanced=False):
+    """Hardness of any shape, sizes, alpha and policy, for which a ratio exists."""
+    classes = draw(st.one_of(st.integers(2, 12), st.sampled_from([100, 1000])))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    sizes = np.full(classes, draw(st.integers(1, 5000))) if balanced else rng.integers(1, 5000, classes)
+    low_is_hard = draw(st.booleans())
+    policy = draw(st.sampled_from(sorted(POLICIES)))
+    textbook = np.exp(rng.normal(size=classes) * draw(st.sampled_from([0.01, 0.3, 2.0])))
+    if policy == "margin":
+        textbook = textbook / textbook.max()
+    if draw(st.booleans()):
+        textbook = textbook.round(1) + 0.1 * (policy != "margin")  # ties
+    hardness = -np.maximum(textbook, 1e-3) if low_is_hard else textbook
+    if policy == "shift" and draw(st.booleans()):
+        hardness = hardness - hardness.mean()  # of either sign
+    alpha = draw(st.one_of(st.just(0.0), st.floats(0, 10), st.just(1.0)))
+    return hardness, sizes, alpha, policy, low_is_hard
+
+
+def formula(hardness, sizes, alpha, policy, low_is_hard):
+    names = [str(c) for c in range(len(sizes))]
+    ratio = POLICIES[policy](hardness, low_is_hard, names)
+    ratio = ratio if ratio.any() else np.ones_like(ratio)
+    total = sizes.sum()
+    return sizes + alpha * (total * ratio / ratio.sum() - total / len(sizes))
+
+
+def counts_of(case, **options):
+    hardness, sizes, alpha, policy, low_is_hard = case
+    return class_counts(hardness, sizes, alpha, policy, low_is_hard=low_is_hard, **options)
+
+
+@many
+@given(cases(), st.integers(0, 50))
+def test_counts_sum_to_n_and_keep_the_floor_for_any_alpha(case, floor):
+    counts = counts_of(case, floor=floor)
+    sizes = case[1]
+    assert counts.dtype == np.int64
+    assert counts.sum() == sizes.sum()
+    assert (counts >= np.minimum(sizes, floor)).all()
+
+
+@many
+@given(cases(), st.integers(0, 2**32))
+def test_counts_keep_every_cap(case, seed):
+    sizes = case[1]
+    caps = sizes + np.random.default_rng(seed).integers(0, 300, len(sizes))
+    counts = counts_of(case, caps=caps)
+    assert counts.sum() == sizes.sum()
+    assert (counts <= caps).all()
+    assert (counts >= 1).all()
+
+
+@many
+@given(cases())
+def test_counts_are_the_formula_rounded_where_nothing_binds(case):
+    target = formula(*case)
+    if (target >= 1).all():
+        assert np.abs(counts_of(case) - target).max() < 1 + 1e-6
+
+
+@many
+@given(cases())
+def test_alpha_zero_is_the_data_itself(case):
+    hardness, sizes, _, policy, low_is_hard = case
+    np.testing.assert_array_equal(class_counts(hardness, sizes, 0.0, policy, low_is_hard=low_is_hard), sizes)
+
+
+@many
+@given(cases(balanced=True))
+def test_of_two_equally_large_classes_the_harder_never_gets_fewer(case):
+    counts = counts_of(case)[np.argsort(case[0], kind="stable")]
+    if case[2] > 0:
+        gaps = np.diff(counts)
+        equally_hard = np.diff(np.sort(case[0])) == 0
+        assert (gaps[~equally_hard] >= 0).all()
+        assert (np.abs(gaps[equally_hard]) <= 1).all()
+
+
+@many
+@given(cases(), st.floats(0, 10))
+def test_a_larger_alpha_never_gives_back_more_than_a_rounding(case, other):
+    hardness, sizes, alpha, policy, low_is_hard = case
+    less, more = sorted([alpha, other])
+    before = class_counts(hardness, sizes, less, policy, low_is_hard=low_is_hard)
+    after = class_counts(hardness, sizes, more, policy, low_is_hard=low_is_hard)
+    change = formula(hardness, sizes, 1.0, policy, low_is_hard) - sizes
+    assert (after[change > 0] >= before[change > 0] - 1).all()
+    assert (after[change < 0] <= before[change < 0] + 1).all()
+
+
+@many
+@given(cases(), st.integers(0, 11), st.floats(1.0, 3.0))
+def test_a_class_that_becomes_harder_never_gets_fewer(case, index, factor):
+    hardness, sizes, alpha, policy, low_is_hard = case
+    index %= len(hardness)
+    harder = hardness.copy()
+    harder[index] = harder[index] / factor if harder[index] < 0 else harder[index] * factor
+    if policy == "shift" or (policy == "margin" and np.abs(harder).max() > 1):
+        return  # moving one class moves the range that all are measured by
+    before = class_counts(hardness, sizes, alpha, policy, low_is_hard=low_is_hard)
+    after = class_counts(harder, sizes, alpha, policy, low_is_hard=low_is_hard)
+    assert after[index] >= before[index] - 1
+
+
+@many
+@given(cases())
+def test_the_same_question_has_the_same_answer_and_inputs_stay_as_they_are(case):
+    for array in case[:2]:
+        array.flags.writeable = False
+    np.testing.assert_array_equal(counts_of(case), counts_of(case))
+
+
+def test_the_papers_formula_for_a_low_is_hard_estimator_by_hand():
+    # AUM 2, 4, 4: R = 1/2, 1/4, 1/4, so S = 600, 300, 300 of N = 1200; at alpha 0.5 halfway there from 400.
+    hardness, sizes = -np.array([2.0, 4.0, 4.0]), np.full(3, 400)
+    assert list(class_counts(hardness, sizes, 1, low_is_hard=True)) == [600, 300, 300]
+    assert list(class_counts(hardness, sizes, 0.5, low_is_hard=True)) == [500, 350, 350]
+
+
+def test_an_alpha_at_which_the_published_code_goes_negative_stops_at_the_floor():
+    hardness, sizes = np.array([1.0, 4.0, 7.0]), np.full(3, 1000)
+    assert formula(hardness, sizes, 5.0, "paper", False)[0] < 0
+    assert list(class_counts(hardness, sizes, 5.0, floor=10)) == [10, 1000, 1990]
+
+
+def test_equal_remainders_go_to_the_lower_class_number():
+    assert list(class_counts(np.array([1.0, 1.0, 2.0]), np.array([2, 2, 2]), 1)) == [2, 1, 3]
+
+
+@pytest.mark.parametrize("mean", [0.0, -0.3])
+def test_a_class_whose_mean_aum_is_not_above_zero_is_an_error_that_names_it_and_the_ways_out(mean):
+    hardness = -np.array([3.0, mean, 2.0])
+    with pytest.raises(InputError, match=r"'cat'.*'shift'.*'margin'"):
+        class_counts(hardness, np.full(3, 5000), 1, low_is_hard=True, classes=["car", "cat", "dog"])
+
+
+def test_the_same_class_has_counts_by_shift_and_by_probability_margins():
+    sizes = np.full(3, 5000)
+    assert list(class_counts(-np.array([3.0, -0.3, 2.0]), sizes, 1, "shift", low_is_hard=True)) == [3486, 6972, 4542]
+    # R = 1 - margin = 0.1, 1.1, 0.3; and above R = 1, 2, 1 + 1/3.3
+    assert list(class_counts(-np.array([0.9, -0.1, 0.7]), sizes, 1, "margin", low_is_hard=True)) == [1000, 11000, 3000]
+
+
+def test_shift_gives_the_hardest_class_twice_the_easiest_in_any_unit():
+    hardness = np.array([-7.0, 3.0, 13.0])
+    counts = class_counts(hardness, np.full(3, 300), 1, "shift")
+    assert list(counts) == [200, 300, 400]
+    np.testing.assert_array_equal(class_counts(5 * hardness - 80, np.full(3, 300), 1, "shift"), counts)
+
+
+def test_a_negative_mean_of_a_high_is_hard_estimator_is_an_error_too():
+    with pytest.raises(InputError, match="at least 0"):
+        class_counts(np.array([-1.0, 1.0]), np.full(2, 100), 1)
+
+
+def test_probability_margins_need_probabilities():
+    with pytest.raises(InputError, match=r"class '1' has a mean of 7\.5: choose estimator 'margin'"):
+        class_counts(-np.array([0.5, 7.5]), np.full(2, 100), 1, "margin", low_is_hard=True)
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+def test_classes_that_are_all_equally_hard_keep_their_sizes(policy):
+    for value in (0.0, 0.5):
+        assert list(class_counts(np.full(4, value), np.full(4, 9), 3, policy)) == [9, 9, 9, 9]
+
+
+@pytest.mark.parametrize(
+    ("hardness", "sizes", "alpha", "policy", "message"),
+    [
+        ([1.0, np.nan], [5, 5], 1, "paper", "class '1' is not finite"),
+        ([1.0, 2.0], [5, 0], 1, "paper", "class '1' has no samples"),
+        ([1.0, 2.0], [5, 5], -1, "paper", "alpha"),
+        ([1.0, 2.0], [5, 5], np.inf, "paper", "alpha"),
+        ([1.0, 2.0], [5, 5], 1, "papers", "choose from margin, paper, shift"),
+        ([1.0, 2.0, 3.0], [5, 5], 1, "paper", r"\(3,\) and \(2,\)"),
+    ],
+)
+def test_what_has_no_counts_is_an_error(hardness, sizes, alpha, policy, message):
+    with pytest.raises(InputError, match=message):
+        class_counts(np.array(hardness), np.array(sizes), alpha, policy)

@@ -1,0 +1,205 @@
+"""From a treatment to a training set, and the same per class beforehand."""
+
+import numpy as np
+import pytest
+
+from hardtune.data import Samples
+from hardtune.errors import InputError
+from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool
+from hardtune.resampling.plan import make_plan, preview
+from hardtune.resampling.undersample import UNDERSAMPLERS
+from hardtune.treatment import Treatment
+
+CLASSES = ("ant", "bee", "cat", "dog")
+N = 400
+
+
+def read_only(array):
+    array.flags.writeable = False
+    return array
+
+
+RNG = np.random.default_rng(0)
+LABELS = read_only(RNG.permutation(np.arange(N) % 4))
+TRAIN = Samples(read_only(RNG.integers(0, 256, (N, 4, 4, 1), dtype=np.uint8)), LABELS)
+SCORES = read_only((-np.array([8.0, 5.0, 4.0, 3.0])[LABELS] + RNG.normal(size=N)).astype(np.float32))  # AUM, negated
+FEATURES = read_only(RNG.normal(size=(N, 6)).astype(np.float32))
+POOL = Pool(
+    read_only(RNG.integers(0, 256, (2000, 4, 4, 1), dtype=np.uint8)),
+    read_only(np.arange(2000) % 4),
+    read_only(RNG.random(2000)),
+    read_only(np.full(4, 0.5)),
+)
+
+
+def plan(seed=0, train=TRAIN, scores=SCORES, features=FEATURES, pool=POOL, **treatment):
+    return make_plan(
+        Treatment(**treatment), train, CLASSES, scores=scores, low_is_hard=True, seed=seed, features=features, pool=pool
+    )
+
+
+def rows(train=TRAIN, scores=SCORES, features=FEATURES, pool=POOL, **treatment):
+    return preview(
+        Treatment(**treatment), train, CLASSES, scores=scores, low_is_hard=True, features=features, pool=pool
+    )
+
+
+def sizes_of(made):
+    return np.bincount(LABELS[made.indices], minlength=4) + np.bincount(made.labels, minlength=4)
+
+
+# The holdout needs pruned samples to draw on.
+EVERY = [
+    dict(
+        alpha=1.0,
+        undersample=under,
+        oversample=over,
+        **({"prune": "class", "prune_rate": 0.5} if over == "holdout" else {}),
+    )
+    for under in UNDERSAMPLERS
+    for over in OVERSAMPLERS
+]
+
+
+def test_the_control_gives_every_sample_once_and_needs_no_scores():
+    made = plan(scores=None, features=None, pool=None)
+    np.testing.assert_array_equal(made.indices, np.arange(N))
+    assert made.images.shape == (0, 4, 4, 1)
+    assert len(made) == N
+    assert [row.count for row in made.classes] == [100] * 4
+
+
+@pytest.mark.parametrize("treatment", EVERY, ids=lambda t: f"{t['undersample']}-{t['oversample']}")
+def test_a_plan_holds_what_its_preview_promised(treatment):
+    made, promised = plan(**treatment), rows(**treatment)
+    assert made.classes == promised
+    assert list(sizes_of(made)) == [row.count for row in promised]
+    if "none" not in (treatment["undersample"], treatment["oversample"]):
+        assert [row.count for row in promised] == [row.target for row in promised]
+        assert len(made) == N - sum(row.pruned for row in promised)
+
+
+@pytest.mark.parametrize("treatment", EVERY, ids=lambda t: f"{t['undersample']}-{t['oversample']}")
+def test_everything_in_a_plan_is_well_formed(treatment):
+    made = plan(**treatment)
+    assert made.indices.dtype == made.labels.dtype == made.parents.dtype == np.int64
+    assert made.images.dtype == np.uint8
+    assert len(made.images) == len(made.labels) == len(made.parents)
+    assert made.indices.min() >= 0
+    assert made.indices.max() < N  # only training samples: nothing of the test split can be named
+    np.testing.assert_array_equal(LABELS[made.parents], made.labels)
+
+
+@pytest.mark.parametrize("treatment", EVERY, ids=lambda t: f"{t['undersample']}-{t['oversample']}")
+def test_a_class_that_gains_keeps_all_its_originals(treatment):
+    made = plan(**treatment)
+    kept = set(made.indices)
+    for label, row in enumerate(made.classes):
+        if row.added:
+            originals = np.flatnonzero(TRAIN.labels == label)
+            assert sum(index in kept for index in originals) >= row.size - row.pruned
+
+
+@pytest.mark.parametrize("treatment", EVERY, ids=lambda t: f"{t['undersample']}-{t['oversample']}")
+def test_a_seed_decides_a_plan(treatment):
+    one, same = plan(seed=5, **treatment), plan(seed=5, **treatment)
+    for field in ("indices", "images", "labels", "parents"):
+        np.testing.assert_array_equal(getattr(one, field), getattr(same, field))
+
+
+def test_another_seed_draws_other_samples():
+    one, other = plan(seed=1, alpha=1.0), plan(seed=2, alpha=1.0)
+    assert len(one) == len(other)
+    assert (one.indices != other.indices).any()
+
+
+def test_hard_classes_grow_and_easy_ones_lose_their_easiest():
+    made = plan(alpha=1.0)
+    sizes = sizes_of(made)
+    assert sizes[0] < sizes[1] < sizes[2] < sizes[3]
+    ants = np.flatnonzero(LABELS == 0)
+    kept = np.intersect1d(ants, made.indices)
+    assert SCORES[kept].min() >= SCORES[np.setdiff1d(ants, kept)].max()
+
+
+def test_originals_come_first_in_order_and_additions_after():
+    made = plan(alpha=1.0)
+    originals = np.unique(made.indices)
+    np.testing.assert_array_equal(made.indices[: len(originals)], originals)
+
+
+def test_without_undersampling_the_set_grows_and_without_oversampling_it_shrinks():
+    assert len(plan(alpha=1.0, undersample="none")) > N > len(plan(alpha=1.0, oversample="none"))
+
+
+def test_with_neither_the_data_stay_as_they_are():
+    made = plan(alpha=1.0, undersample="none", oversample="none")
+    np.testing.assert_array_equal(made.indices, np.arange(N))
+
+
+def test_pruning_alone_keeps_the_hardest():
+    made = plan(prune="dataset", prune_rate=0.3)
+    assert len(made) == 280
+    assert SCORES[made.indices].min() >= np.delete(SCORES, made.indices).max()
+
+
+def test_pruned_samples_come_back_from_the_holdout_once_each():
+    made = plan(prune="class", prune_rate=0.5, alpha=1.0, oversample="holdout")
+    assert len(np.unique(made.indices)) == len(made.indices) == N // 2
+
+
+def test_a_synthesised_image_is_of_its_parents_class_in_unbalanced_data():
+    labels = np.repeat(np.arange(4), [200, 100, 60, 40])
+    made = plan(
+        train=Samples(TRAIN.images, labels), scores=(-8.0 + labels).astype(np.float32), alpha=2.0, oversample="smote"
+    )
+    np.testing.assert_array_equal(labels[made.parents], made.labels)
+
+
+def test_a_class_too_small_for_smote_is_named_before_anything_is_made():
+    labels = np.concatenate([np.arange(N - 5) % 3, np.full(5, 3)])
+    small = Samples(TRAIN.images, labels)
+    scores = (-np.array([8.0, 5.0, 4.0, 3.0])[labels]).astype(np.float32)
+    promised = rows(train=small, scores=scores, alpha=1.0, oversample="smote")
+    assert [row.infeasible is None for row in promised] == [True, True, True, False]
+    with pytest.raises(InputError, match="'dog' has 5 samples"):
+        plan(train=small, scores=scores, alpha=1.0, oversample="smote")
+
+
+def test_a_holdout_without_pruning_is_named():
+    with pytest.raises(InputError, match=r"'(cat|dog)' should gain .* set aside 0"):
+        plan(alpha=1.0, oversample="holdout")
+
+
+def test_a_mean_aum_below_zero_is_named_by_class():
+    with pytest.raises(InputError, match="class 'dog' has a mean score of -"):
+        plan(scores=SCORES + np.float32(3.5), alpha=1.0)
+
+
+def test_pruning_that_empties_a_class_is_named():
+    scores = np.where(LABELS == 2, -100, SCORES).astype(np.float32)
+    with pytest.raises(InputError, match="'cat' has no training samples: pruning removes all"):
+        plan(scores=scores, prune="dataset", prune_rate=0.5)
+
+
+@pytest.mark.parametrize("field", ["undersample", "oversample", "prune", "policy"])
+def test_an_unknown_name_lists_the_valid_ones(field):
+    with pytest.raises(InputError, match="choose from"):
+        rows(alpha=1.0, **{field: "nonsense"})
+
+
+def test_resampling_without_scores_or_with_too_few_is_an_error():
+    with pytest.raises(InputError, match="need the scores of estimator 'aum'"):
+        plan(scores=None, alpha=1.0)
+    with pytest.raises(InputError, match="each of 400 training samples, got 399"):
+        plan(scores=SCORES[1:], alpha=1.0)
+
+
+def test_a_preview_never_looks_at_an_image():
+    class Unseen(np.ndarray):
+        def __getitem__(self, key):
+            raise AssertionError("an image was looked at")
+
+    unseen = Samples(TRAIN.images.view(Unseen), LABELS)
+    for oversample in OVERSAMPLERS:
+        rows(train=unseen, alpha=1.0, oversample=oversample)

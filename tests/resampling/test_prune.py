@@ -1,0 +1,49 @@
+"""Pruning removes the easiest: the published code in this field has kept them instead."""
+
+import numpy as np
+import pytest
+
+from hardtune.resampling.prune import PRUNERS
+
+rng = np.random.default_rng(0)
+LABELS = np.repeat(np.arange(4), [100, 100, 60, 40])
+SCORES = (rng.normal(size=300) + LABELS).astype(np.float32)  # class 0 is the easiest
+SCORES.flags.writeable = LABELS.flags.writeable = False
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.35, 0.7])
+def test_the_dataset_level_removes_exactly_the_easiest_of_all(rate):
+    kept = PRUNERS["dataset"](SCORES, LABELS, rate)
+    removed = np.setdiff1d(np.arange(300), kept)
+    assert len(removed) == round(rate * 300)
+    assert SCORES[removed].max() <= SCORES[kept].min()
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.35, 0.7])
+def test_the_class_level_removes_the_same_share_of_every_class_and_its_easiest(rate):
+    kept = PRUNERS["class"](SCORES, LABELS, rate)
+    removed = np.setdiff1d(np.arange(300), kept)
+    assert list(np.bincount(LABELS[removed])) == [round(rate * n) for n in (100, 100, 60, 40)]
+    for label in range(4):
+        assert SCORES[removed][LABELS[removed] == label].max() <= SCORES[kept][LABELS[kept] == label].min()
+
+
+def test_the_dataset_level_makes_easy_classes_smaller_and_the_class_level_does_not():
+    balanced = np.arange(300) % 3
+    scores = rng.normal(size=300) + balanced
+    sizes = np.bincount(balanced[PRUNERS["dataset"](scores, balanced, 0.5)])
+    assert sizes[0] < sizes[1] < sizes[2]
+    assert list(np.bincount(balanced[PRUNERS["class"](scores, balanced, 0.5)])) == [50, 50, 50]
+
+
+@pytest.mark.parametrize("name", PRUNERS)
+def test_the_indices_that_stay_ascend_and_a_rate_of_zero_keeps_all(name):
+    kept = PRUNERS[name](SCORES, LABELS, 0.0)
+    np.testing.assert_array_equal(kept, np.arange(300))
+    some = PRUNERS[name](SCORES, LABELS, 0.5)
+    assert some.dtype == np.int64
+    assert (np.diff(some) > 0).all()
+
+
+def test_the_class_level_leaves_one_sample_of_every_class():
+    assert list(PRUNERS["class"](np.array([3.0, 1.0, 2.0]), np.array([0, 0, 1]), 0.99)) == [0, 2]

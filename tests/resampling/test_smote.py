@@ -1,0 +1,119 @@
+"""SMOTE: the neighbours of imbalanced-learn and scikit-learn, and images on the lines between them."""
+
+import numpy as np
+import pytest
+from imblearn.over_sampling import SMOTE
+from sklearn.datasets import load_digits
+from sklearn.neighbors import NearestNeighbors
+
+from hardtune.data import Samples
+from hardtune.resampling.oversamplers import OVERSAMPLERS, Request
+from hardtune.resampling.oversamplers import smote as module
+from hardtune.resampling.oversamplers.smote import NEIGHBOURS, nearest
+
+
+def digits():
+    bunch = load_digits()
+    images = np.rint(bunch.images * 255 / 16).astype(np.uint8)[..., None]
+    return Samples(images, bunch.target.astype(np.int64))
+
+
+def eights(add, features=None):
+    train = digits()
+    members = np.flatnonzero(train.labels == 8)
+    return Request("8", 8, add, members, np.empty(0, np.int64), train, None, features, None)
+
+
+def draw(asked, name="smote", seed=0):
+    return OVERSAMPLERS[name].draw(asked, np.random.default_rng(seed))
+
+
+def test_the_neighbours_are_scikit_learns():
+    points = digits().images[digits().labels == 8].reshape(-1, 64)
+    ours = nearest(points, np.arange(len(points)), 5)
+    points = points.astype(np.float64)
+    theirs = NearestNeighbors(n_neighbors=6).fit(points).kneighbors(points)[1][:, 1:]
+    own = np.arange(len(points))[:, None]
+    np.testing.assert_allclose(
+        np.linalg.norm(points[ours] - points[own], axis=2), np.linalg.norm(points[theirs] - points[own], axis=2)
+    )
+
+
+def test_a_sample_is_not_its_own_neighbour_but_its_copy_is():
+    points = np.array([[0.0, 0], [0, 0], [5, 5], [9, 9]])
+    assert nearest(points, np.array([0, 1]), 1).tolist() == [[1], [0]]
+
+
+def test_neighbours_do_not_depend_on_the_blocks_they_are_found_in(monkeypatch):
+    points = np.random.default_rng(0).normal(size=(200, 30)).astype(np.float32)
+    whole = nearest(points, np.arange(0, 200, 3), 5)
+    monkeypatch.setattr(module, "_ROWS", 7)
+    np.testing.assert_array_equal(nearest(points, np.arange(0, 200, 3), 5), whole)
+
+
+def test_every_image_lies_between_its_parent_and_one_of_the_parents_neighbours():
+    asked = eights(300)
+    added = draw(asked)
+    points = asked.train.images[asked.members].reshape(len(asked.members), -1)
+    near = asked.members[nearest(points, np.arange(len(asked.members)), NEIGHBOURS)]
+    for image, parent in zip(added.images, added.parents, strict=True):
+        x = asked.train.images[parent].astype(float)
+        others = asked.train.images[near[np.searchsorted(asked.members, parent)]].astype(float)
+        steps = others - x
+        u = np.clip(((image - x) * steps).sum((1, 2, 3)) / (steps**2).sum((1, 2, 3)), 0, 1)
+        gaps = np.abs(x + u[:, None, None, None] * steps - image).max((1, 2, 3))
+        assert gaps.min() < 2  # rounding to whole grey values moves a pixel by a half, and u with it
+
+
+def test_u_is_uniform_and_parents_and_neighbours_equally_likely():
+    asked = eights(20_000)
+    added = draw(asked)
+    counts = np.bincount(added.parents)[asked.members]
+    assert counts.min() > 0.5 * counts.mean()
+    images = asked.train.images.astype(float)
+    share = []
+    for image, parent in list(zip(added.images, added.parents, strict=True))[:500]:
+        moved = np.abs(image - images[parent]).sum()
+        share.append(moved)
+    whole = np.mean(
+        [np.abs(images[n] - images[p]).sum() for p in asked.members for n in asked.members[_neighbours_of(asked, p)]]
+    )
+    assert np.mean(share) == pytest.approx(whole / 2, rel=0.1)
+
+
+def _neighbours_of(asked, parent):
+    points = asked.train.images[asked.members].reshape(len(asked.members), -1)
+    return nearest(points, np.searchsorted(asked.members, [parent]), NEIGHBOURS)[0]
+
+
+def test_the_result_is_distributed_as_imbalanced_learns():
+    asked = eights(3000)
+    ours = draw(asked).images.reshape(3000, -1).astype(float)
+    own = asked.train.images[asked.members].reshape(len(asked.members), -1).astype(float)
+    others = np.zeros((len(own) + 3000, 64))  # a class large enough that imbalanced-learn makes 3,000 eights
+    stacked, labels = np.vstack([own, others]), np.repeat([8, 0], [len(own), len(others)])
+    made, made_labels = SMOTE(k_neighbors=5, random_state=0).fit_resample(stacked, labels)
+    theirs = made[len(stacked) :]
+    assert (made_labels[len(stacked) :] == 8).all()
+    np.testing.assert_allclose(ours.mean(0), theirs.mean(0), atol=6)
+    np.testing.assert_allclose(ours.std(0), theirs.std(0), atol=6)
+
+
+def test_a_class_of_one_image_many_times_gives_that_image():
+    images = np.full((8, 2, 2, 1), 200, np.uint8)
+    asked = Request("a", 0, 20, np.arange(8), np.empty(0, np.int64), Samples(images, np.zeros(8, np.int64)))
+    assert (draw(asked).images == 200).all()
+
+
+def test_encoder_neighbours_are_chosen_by_features_and_mixed_in_pixels():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (40, 3, 3, 1), dtype=np.uint8)
+    # In pixels all are alike; the features make two groups of twenty that never mix.
+    features = np.repeat([[0.0], [100.0]], 20, axis=0) + rng.normal(size=(40, 1))
+    images[:20, 0], images[20:, 0] = 0, 255
+    asked = Request(
+        "a", 0, 200, np.arange(40), np.empty(0, np.int64), Samples(images, np.zeros(40, np.int64)), features=features
+    )
+    added = draw(asked, "smote_encoder")
+    assert set(np.unique(added.images[:, 0])) == {0, 255}
+    np.testing.assert_array_equal(added.images[:, 0, 0, 0] == 255, added.parents >= 20)
