@@ -75,6 +75,17 @@ def test_a_split_knows_the_whole_data_set_that_it_came_from():
     assert (split.dataset_size, split.dataset_fingerprint) == (4, data.fingerprint)
 
 
+def test_a_subset_keeps_a_few_samples_of_the_first_classes():
+    data = Dataset(
+        "d", samples([0] * 9 + [1] * 9 + [2] * 9), samples([0, 1, 2, 0, 1]), ("a", "b", "c"), (0.5,), (0.25,)
+    )
+    few = data.subset(classes=2, train=4, test=1, seed=0)
+    assert np.bincount(few.train.labels).tolist() == [4, 4]
+    assert np.bincount(few.test.labels).tolist() == [1, 1]
+    assert few.classes == ("a", "b")
+    assert few.fingerprint == data.subset(classes=2, train=4, test=1, seed=0).fingerprint != data.fingerprint
+
+
 def test_a_class_of_one_sample_cannot_be_split_and_is_named():
     with pytest.raises(InputError, match="class 'dog' has 1 samples"):
         dataset([0, 0, 1]).hold_out(0.1, seed=0)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from hardtune.errors import InputError
 from hardtune.hardness.encoders.encoder import Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def on_batches(transform: Any, encoder: str) -> Callable[[Tensor], Tensor]:
@@ -73,6 +74,8 @@ def run_network(
     progress: Progress | None,
 ) -> NDArray[np.float32]:
     """Features float32 (N, D) of uint8 (N, H, W, C): bfloat16 autocast on CUDA, float32 elsewhere."""
+    import torch
+
     rows: list[NDArray[np.float32]] = []
     on_gpu = torch.device(device).type == "cuda"
     with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=on_gpu):

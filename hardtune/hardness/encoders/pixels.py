@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hardtune.data import Dataset, Split
 from hardtune.errors import InputError
 from hardtune.hardness.encoders.encoder import Progress, encoders
+
+if TYPE_CHECKING:
+    import torch
 
 COMPONENTS = 256
 NEGLIGIBLE = 1e-6
@@ -49,6 +52,8 @@ class Pixels:
 
 def _components(images: NDArray[np.uint8], device: str) -> tuple[torch.Tensor, torch.Tensor]:
     """The mean image (P,) and the matrix (P, D) that standardises and projects what is left."""
+    import torch
+
     height, width, channels = images.shape[1:]
     pixels = min(height, SIDE) * min(width, SIDE) * channels
     # Sums of whole numbers up to 255² are exact in float64, so one pass gives mean and covariance.
@@ -74,6 +79,8 @@ def _components(images: NDArray[np.uint8], device: str) -> tuple[torch.Tensor, t
 
 def _rows(images: NDArray[np.uint8], device: str) -> Iterator[torch.Tensor]:
     """Images as float64 (B, pixels) in 0..255, reduced to at most 32 a side."""
+    import torch
+
     height, width = images.shape[1:3]
     for start in range(0, len(images), 2048):
         batch = torch.tensor(images[start : start + 2048], device=device).double()
