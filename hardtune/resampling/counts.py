@@ -99,9 +99,6 @@ def _scale_to(
 
 def _round_to_sum(target: NDArray[np.float64], total: int) -> NDArray[np.int64]:
     """Round to whole numbers that sum to ``total``, each less than 1 from its target: largest remainder."""
-    # Sums of floats miss whole numbers by a hair; a target that close to one is meant to be it.
-    nearest = np.rint(target)
-    target = np.where(np.abs(target - nearest) < 1e-6, nearest, target)
     counts = np.floor(target).astype(np.int64)
     first = np.argsort(-(target - counts), kind="stable")
     counts[first[: total - int(counts.sum())]] += 1

@@ -99,6 +99,12 @@ def test_the_result_is_distributed_as_imbalanced_learns():
     np.testing.assert_allclose(ours.std(0), theirs.std(0), atol=6)
 
 
+def test_grey_values_are_rounded_not_cut_off():
+    images = np.repeat(np.array([0, 1], np.uint8), 3).reshape(6, 1, 1, 1)
+    asked = Request("a", 0, 20_000, np.arange(6), np.empty(0, np.int64), Samples(images, np.zeros(6, np.int64)))
+    assert draw(asked).images.mean() == pytest.approx(0.5, abs=0.02)
+
+
 def test_a_class_of_one_image_many_times_gives_that_image():
     images = np.full((8, 2, 2, 1), 200, np.uint8)
     asked = Request("a", 0, 20, np.arange(8), np.empty(0, np.int64), Samples(images, np.zeros(8, np.int64)))
