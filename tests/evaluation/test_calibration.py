@@ -94,6 +94,10 @@ def test_confidence_exactly_one_lies_in_the_last_bin():
     assert diagram.accuracy[-1] == pytest.approx(2 / 3)
 
 
+def test_a_confidence_on_an_edge_lies_in_the_bin_below():
+    assert reliability(Predictions.of([[0.0, 0.0]], [0]), bins=2).counts.tolist() == [1, 0]
+
+
 def test_a_reliability_diagram_holds_every_sample_and_marks_empty_bins():
     p = Predictions.of(*some(k=4))
     diagram = reliability(p, bins=10)

@@ -92,6 +92,13 @@ def test_chunks_cover_everything_and_progress_says_so():
     assert seen == [(count - 5, count), (count, count)]
 
 
+def test_no_two_chunks_draw_alike():
+    size = CHUNK_VALUES // (64 * 64)
+    images = np.full((2 * size, 64, 64, 1), 100, np.uint8)
+    result = corrupt(images, "gaussian_noise", 1)
+    assert not np.array_equal(result[0], result[size])
+
+
 def test_noise_has_the_strength_of_cifar10_c():
     grey = np.full((200, 32, 32, 3), 128, np.uint8)
     assert corrupt(grey, "gaussian_noise", 5).std() / 255 == pytest.approx(0.10, rel=0.02)

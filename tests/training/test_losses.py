@@ -97,9 +97,8 @@ def test_gradients_are_those_of_finite_differences(name):
 
 def test_cross_entropy_is_minus_log_p():
     logits, labels, ids = batch()
-    expected = [
-        -math.log(math.exp(z[y]) / sum(math.exp(v) for v in z)) for z, y in zip(logits.tolist(), labels, strict=True)
-    ]
+    pairs = zip(logits.tolist(), labels, strict=True)
+    expected = [-math.log(math.exp(z[y]) / sum(math.exp(v) for v in z)) for z, y in pairs]
     assert loss_of("cross_entropy")(logits, labels, ids).tolist() == pytest.approx(expected)
 
 
@@ -124,7 +123,7 @@ def brute_force_crl(batches, num_samples):
     correct, seen, losses = [0] * num_samples, [0] * num_samples, []
     for logits, labels, ids in batches:
         p = logits.softmax(1).tolist()
-        ids, total = ids.tolist(), []
+        labels, ids, total = labels.tolist(), ids.tolist(), []
         for i in range(len(ids)):
             j = (i + 1) % len(ids)
             a, b = ids[i], ids[j]
@@ -193,8 +192,9 @@ def test_without_weight_the_loss_is_cross_entropy_to_the_bit():
     logits, labels, ids = batch()
     per_sample = loss_of("cross_entropy")(logits, labels, ids)
     s = torch.rand(8, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(regularised(per_sample, logits, s, 0.0), F.cross_entropy(logits, labels))
-    assert torch.equal(regularised(per_sample, logits, s, torch.tensor(0.0)), F.cross_entropy(logits, labels))
+    expected = F.cross_entropy(logits, labels, reduction="none").mean()
+    assert torch.equal(regularised(per_sample, logits, s, 0.0), expected)
+    assert torch.equal(regularised(per_sample, logits, s, torch.tensor(0.0)), expected)
 
 
 def test_with_all_weights_one_it_is_the_constant_entropy_penalty():
