@@ -52,7 +52,7 @@ class Focal(Loss):
 
     def forward(self, logits: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
         log_p = log_probability(logits, labels)
-        return -(_one_minus_exp(log_p) ** self.gamma) * log_p
+        return -((1 - log_p.exp()) ** self.gamma) * log_p
 
 
 @LOSSES.register("adaptive_focal")
@@ -65,8 +65,8 @@ class AdaptiveFocal(Loss):
 
     def forward(self, logits: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
         log_p = log_probability(logits, labels)
-        hard, easy = _one_minus_exp(log_p) ** 5.0, _one_minus_exp(log_p) ** 3.0
-        return -torch.where(log_p.detach().exp() < 0.2, hard, easy) * log_p
+        p = log_p.exp()
+        return -torch.where(p < 0.2, (1 - p) ** 5, (1 - p) ** 3) * log_p
 
 
 @LOSSES.register("crl")
@@ -136,7 +136,3 @@ def log_probability(logits: Tensor, labels: Tensor) -> Tensor:
 def at_least_float32(logits: Tensor) -> Tensor:
     """Half-precision logits as float32: bf16's 8 bits of mantissa cannot hold a log-sum-exp."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
-
-
-def _one_minus_exp(log_p: Tensor) -> Tensor:
-    return -torch.expm1(log_p)
