@@ -27,14 +27,17 @@ METRICS: Registry[Metric] = Registry("metric")
 
 
 def metric(name: str, better: Better) -> Callable[[Function], Function]:
-    """Register a function of :class:`Predictions` as a metric.
+    """Register a function of :class:`Predictions` as a metric, which every trial then reports::
 
-    >>> @metric("mean_confidence", better="max")
-    ... def mean_confidence(predictions: Predictions) -> float:
-    ...     return float(predictions.confidence.mean())
-    >>> METRICS["mean_confidence"].better
-    'max'
-    >>> del METRICS._entries["mean_confidence"]  # leave no trace of this example
+        @metric("mean_confidence", better="max")
+        def mean_confidence(predictions: Predictions) -> float:
+            return float(predictions.confidence.mean())
+
+    Raises:
+        ValueError: The name is taken.
+
+    >>> METRICS["ece"].better
+    'min'
     """
 
     def register(function: Function) -> Function:
