@@ -113,7 +113,7 @@ def needs_features(treatment: Treatment) -> bool:
 
 
 def check_sources(split: Split, treatment: Treatment) -> None:
-    """Raise ``InputError`` if a class could not gain a single sample, as far as that shows before anything is scored."""
+    """Raise ``InputError`` if a class could not gain a sample, as far as that shows before anything is scored."""
     treatment = treatment.canonical()
     if treatment.alpha == 0 or treatment.prune_rate > 0:
         return

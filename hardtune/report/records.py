@@ -40,17 +40,27 @@ class Record:
 
 
 def write(folder: Path, record: Record) -> None:
-    """Write the record as ``<number>.json``, whole or not at all."""
+    """Write the record as ``00012.json`` (or ``control.json``), whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    name = "control" if record.is_control else f"{record.number:05d}"
-    aside = folder / f".{name}.{uuid.uuid4().hex}"
+    path = _file(folder, record.number)
+    aside = folder / f".{path.stem}.{uuid.uuid4().hex}"
     aside.write_text(json.dumps(dataclasses.asdict(record), indent=1))
-    os.replace(aside, folder / f"{name}.json")
+    os.replace(aside, path)
 
 
-def read(folder: Path) -> list[Record]:
+def read(folder: Path, number: int) -> Record | None:
+    """The record of one trial, or None where there is none yet."""
+    path = _file(folder, number)
+    return _parse(path.read_text()) if path.exists() else None
+
+
+def read_all(folder: Path) -> list[Record]:
     """All records of a folder, the control first, then by number."""
     return sorted((_parse(path.read_text()) for path in folder.glob("*.json")), key=lambda record: record.number)
+
+
+def _file(folder: Path, number: int) -> Path:
+    return folder / ("control.json" if number == CONTROL else f"{number:05d}.json")
 
 
 def _parse(text: str) -> Record:

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import logging
 import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +31,7 @@ from hardtune.sweep.recorder import Recorder
 from hardtune.sweep.search import StudySearch
 from hardtune.sweep.space import corners
 from hardtune.sweep.tracking import Tracker, check_tracking, default_uri
-from hardtune.sweep.trainable import per_class, trainable
+from hardtune.sweep.trainable import record_of, trainable
 from hardtune.training.models import MODELS
 from hardtune.treatment import Treatment
 from hardtune.trial import metric_names, run_trial
@@ -107,11 +106,14 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
             prepared = _prepare(sweep, split, needs, store, share, view)
             for treatment in treatments:
                 preview_plan(prepared, treatment)
+            for record in records.read_all(ledger.records):
+                tracker.trial_ended(record)  # of an earlier part of the sweep; what MLflow has already is left alone
+                view.ended(record)
             control = _control(sweep, prepared, store, share, ledger, tracker)
             view.ended(control)
             interrupted = _search(sweep, place, prepared, control, store, share, ledger, tracker, view)
             status = "KILLED" if interrupted else "FINISHED"
-            found = records.read(ledger.records)
+            found = records.read_all(ledger.records)
             best = front(found, sweep.objectives)
             table = rows(best, control, sweep.objectives)
             figure = ledger.folder / "pareto.png"
@@ -178,7 +180,7 @@ def _control(
 ) -> Record:
     """The control's figures: its members are the scoring ensemble's, so nothing is trained."""
     result = run_trial(Treatment(), prepared, sweep.recipe, store, device=share.device)
-    record = Record(CONTROL, Treatment(), "finished", result.metrics(), per_class(result, prepared.split.classes))
+    record = record_of(CONTROL, result, prepared.split.classes, bounds={})
     records.write(ledger.records, record)
     for step, figures in enumerate(result.held_out.members):
         tracker.member(record, step + 1, {f"members/{name}": value for name, value in figures.items()})
@@ -202,17 +204,14 @@ def _search(
     import ray
     from ray import tune
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # optuna marks constraints as experimental, every time
-        search = StudySearch(
-            dict(sweep.space) if isinstance(sweep.space, Mapping) else sweep.space,
-            sweep.objectives,
-            study_name=ledger.id,
-            storage=optuna.storages.RDBStorage(ledger.study_url),
-            seed=sweep.recipe.seed,
-            constrained=bool(sweep.no_worse_than_control),
-            adopt=place.resume,
-        )
+    search = StudySearch(
+        dict(sweep.space) if isinstance(sweep.space, Mapping) else sweep.space,
+        sweep.objectives,
+        study_name=ledger.id,
+        storage=optuna.storages.RDBStorage(ledger.study_url),
+        seed=sweep.recipe.seed,
+        adopt=place.resume,
+    )
     left = sweep.trials - search.count_done()
     view.phase("trials", sweep.trials, "trials")
     recorder = Recorder(ledger.records, tracker, view, already=search.count_done())
@@ -232,6 +231,7 @@ def _search(
         prepared=prepared,
         recipe=sweep.recipe,
         root=store.root,
+        folder=ledger.records,
         device=share.device,
         cpus=share.cpus,
         bounds=bounds,
@@ -247,7 +247,7 @@ def _search(
             trial_dirname_creator=_name,
         ),
         run_config=tune.RunConfig(
-            name="tune",
+            name=f"tune-{len(list(ledger.folder.glob('tune-*'))) + 1}",
             storage_path=str(ledger.folder),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=3),

@@ -1,4 +1,4 @@
-"""What Ray Tune tells of its trials, passed on: to disk, to MLflow and to the screen."""
+"""What Ray Tune tells of its trials, passed on to MLflow and to the screen."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from ray import tune
 from hardtune.report import records
 from hardtune.report.records import Record
 from hardtune.sweep.live import View
-from hardtune.sweep.search import FAILED, FINISHED, SHORTFALL
+from hardtune.sweep.search import FINISHED
 from hardtune.sweep.space import treatment_of
 from hardtune.sweep.tracking import Tracker
 
-GROUPS = ("final/", "final_std/", "ensemble/", "test/", "test_std/", "test_ensemble/", "weights/")
-
 
 class Recorder(tune.Callback):
-    """Writes a record a trial, and keeps MLflow and the live view up to date."""
+    """Keeps MLflow and the live view up to date, and the books on trials that cannot keep their own."""
 
     def __init__(self, folder: Path, tracker: Tracker, view: View, already: int) -> None:
         """``already``: how many trials ended in earlier parts of a resumed sweep."""
@@ -53,27 +51,21 @@ class Recorder(tune.Callback):
             self._show()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        result = trial.last_result or {}
-        if result.get(FAILED):
-            self._end(trial, _record(trial, "failed", reason=result[FAILED]))
-        elif not result.get(FINISHED):
-            self._end(trial, _record(trial, "stopped", reason="stopped by the scheduler before its ensemble was whole"))
-        else:
-            metrics = {name: float(value) for name, value in result.items() if name.startswith(GROUPS)}
-            ended = _record(
-                trial, "finished", metrics=metrics, per_class=result["per_class"], shortfall=result[SHORTFALL]
-            )
-            self._end(trial, ended)
+        record = records.read(self._folder, trial.config["number"])
+        if record is None:
+            record = _record(trial, "stopped", reason="the scheduler stopped it before its ensemble was whole")
+            records.write(self._folder, record)
+        self._end(trial, record)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        error = trial.get_error()
-        lines = str(error).strip().splitlines() or ["it ended without a word"]
-        self._end(trial, _record(trial, "failed", reason=lines[-1]))
+        lines = str(trial.get_error()).strip().splitlines() or ["it ended without a word"]
+        record = _record(trial, "failed", reason=lines[-1])
+        records.write(self._folder, record)
+        self._end(trial, record)
 
     def _end(self, trial: Any, record: Record) -> None:
         self._running.discard(trial.trial_id)
         self._ended += 1
-        records.write(self._folder, record)
         self._tracker.trial_ended(record)
         self._view.ended(record)
         self._view.advance(self._ended)

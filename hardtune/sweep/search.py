@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -19,7 +19,7 @@ from ray.tune.search.sample import Domain
 FINISHED = "finished"
 """The key of a trial's report that says: the whole ensemble was trained, these figures count."""
 FAILED = "failed"
-"""The key of a report that says, in a sentence, why there are no figures."""
+"""The key of a report that says: there will be no figures; the trial's record has the reason."""
 SHORTFALL = "shortfall"
 """The key of a report that says how far the trial is behind the control where it must not be; at most 0 is feasible."""
 
@@ -41,7 +41,6 @@ class StudySearch(OptunaSearch):
         study_name: str,
         storage: optuna.storages.BaseStorage,
         seed: int,
-        constrained: bool = False,
         adopt: bool = False,
     ) -> None:
         # Only warnings of the library's own making: a space with ranges is what is wanted here.
@@ -49,7 +48,6 @@ class StudySearch(OptunaSearch):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         names, modes = list(objectives), list(objectives.values())
         self._objectives = names
-        feasible: Callable[[optuna.trial.FrozenTrial], list[float]] | None = _shortfall if constrained else None
         self._fixed: dict[str, Any] = {}
         if not callable(space):
             self._fixed = {name: value for name, value in space.items() if not isinstance(value, Domain)}
@@ -58,7 +56,7 @@ class StudySearch(OptunaSearch):
             space,
             metric=names if len(names) > 1 else names[0],
             mode=modes if len(modes) > 1 else modes[0],
-            sampler=optuna.samplers.TPESampler(seed=seed, constraints_func=feasible),
+            sampler=optuna.samplers.TPESampler(seed=seed),
             study_name=study_name,
             storage=storage,
         )
@@ -101,13 +99,9 @@ class StudySearch(OptunaSearch):
         elif not all(map(math.isfinite, values)):
             self.study.tell(trial, state=TrialState.FAIL)
         else:
-            trial.set_user_attr(SHORTFALL, float(report.get(SHORTFALL, 0.0)))
+            trial.set_constraint(SHORTFALL, report.get(SHORTFALL, 0.0))
             self.study.tell(trial, values)
 
     def _unfinished(self) -> list[int]:
         trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING))
         return [trial._trial_id for trial in trials]
-
-
-def _shortfall(trial: optuna.trial.FrozenTrial) -> list[float]:
-    return [float(trial.user_attrs.get(SHORTFALL, 0.0))]

@@ -42,9 +42,9 @@ def treatment_of(point: Mapping[str, Any]) -> Treatment:
 
 
 def _grid(space: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    ends = {name: _ends(name, value) for name, value in space.items()}
     if not any(isinstance(value, Domain) for value in space.values()):
         raise InputError("the space has nothing to search: give at least one field a tune.choice or a range")
-    ends = {name: _ends(name, value) for name, value in space.items()}
     count = math.prod(len(values) for values in ends.values())
     if count <= MOST_CORNERS:
         return (dict(zip(ends, values, strict=True)) for values in itertools.product(*ends.values()))
@@ -56,8 +56,6 @@ def _ends(name: str, value: Any) -> Sequence[Any]:
     if isinstance(value, Categorical):
         return list(value.categories)
     if isinstance(value, (Float, Integer)):
-        if not (math.isfinite(value.lower) and math.isfinite(value.upper)):
-            raise InputError(f"the range of {name} must be finite, got {value.lower} to {value.upper}")
         return [value.lower, value.upper]
     if isinstance(value, dict) and "grid_search" in value:
         raise InputError(f"{name} is a grid_search, which Optuna cannot propose: use tune.choice")

@@ -7,6 +7,7 @@ sweep's back, so a slow or absent server delays the records and not the trials.
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import os
 import queue
@@ -24,6 +25,9 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
 # One failed request is retried by the queue below; MLflow's own back-off would hold a stop up for minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
 
 from hardtune.errors import InputError
 from hardtune.report.records import CONTROL, Record
@@ -65,6 +69,7 @@ class Tracker:
         self._uri, self._experiment, self._sweep, self._artifacts = uri, experiment, sweep, artifacts
         self._queue: queue.Queue[Callable[[], object] | None] = queue.Queue()
         self._runs: dict[int | None, str] = {}
+        self._closed: set[int] = set()
         self._abandoned = threading.Event()
         self.experiment_id = ""
         self.trouble = ""
@@ -82,21 +87,27 @@ class Tracker:
 
     def member(self, record: Record, step: int, metrics: Mapping[str, float]) -> None:
         """Log one finished member's metrics at ``step``."""
-        self._metrics(record, metrics, step)
+        now = int(time.time() * 1000)
+        batch = [Metric(name, value, now, step) for name, value in metrics.items()]
+        self._queue.put(lambda: self._client.log_batch(self._child(record), metrics=batch))
 
     def trial_ended(self, record: Record) -> None:
-        """Log the trial's figures and close its run as what it became."""
-        if record.metrics:
-            self._metrics(record, record.metrics, None)
+        """Log the trial's figures and close its run as what it became; nothing, if it is closed already."""
+        now = int(time.time() * 1000)
 
         def close() -> None:
             run = self._child(record)
+            if record.number in self._closed:
+                return
+            if record.metrics:
+                metrics = [Metric(name, value, now, 0) for name, value in record.metrics.items()]
+                self._client.log_batch(run, metrics=metrics)
             if record.per_class:
-                rows = [{"class": name, **values} for name, values in record.per_class.items()]
-                self._client.log_table(run, _columns(rows), "per_class.json")
+                self._table(run, [{"class": name, **values} for name, values in record.per_class.items()], "per_class")
             if record.reason:
                 self._client.set_tag(run, "reason", record.reason)
             self._client.set_terminated(run, {"finished": "FINISHED", "stopped": "KILLED"}.get(record.state, "FAILED"))
+            self._closed.add(record.number)
 
         self._queue.put(close)
 
@@ -112,7 +123,7 @@ class Tracker:
                 if number is not None:
                     self._client.set_tag(run, PARETO_TAG, "true" if number in on_front else "false")
             if rows:
-                self._client.log_dict(parent, _columns(rows), "pareto.json")
+                self._table(parent, rows, "pareto")
             for file in files:
                 self._client.log_artifact(parent, str(file))
             self._client.set_terminated(parent, status)
@@ -136,13 +147,6 @@ class Tracker:
             f"?searchFilter={search}&orderByKey={order}&orderByAsc=false&compareRunsMode=CHART"
         )
 
-    def _metrics(self, record: Record, metrics: Mapping[str, float], step: int | None) -> None:
-        from mlflow.entities import Metric
-
-        now = int(time.time() * 1000)
-        batch = [Metric(name, value, now, step or 0) for name, value in metrics.items()]
-        self._queue.put(lambda: self._client.log_batch(self._child(record), metrics=batch))
-
     def _work(self) -> None:
         logging.getLogger("alembic").setLevel(logging.ERROR)
         while (job := self._queue.get()) is not None:
@@ -159,13 +163,13 @@ class Tracker:
                     break
 
     def _open(self, parameters: dict[str, Any], tags: dict[str, str]) -> None:
-        from mlflow import MlflowClient
-
         self._client = MlflowClient(self._uri)
         experiment = self._client.get_experiment_by_name(self._experiment)
         if experiment is None:
             location = None if self._artifacts is None else self._artifacts.joinpath(self._experiment).as_uri()
-            self.experiment_id = self._client.create_experiment(self._experiment, location)
+            # The kind makes the UI open on runs and metrics rather than on traces of language models.
+            kind = {"mlflow.experimentKind": "custom_model_development"}
+            self.experiment_id = self._client.create_experiment(self._experiment, location, kind)
         else:
             self.experiment_id = experiment.experiment_id
         token = None
@@ -176,6 +180,8 @@ class Tracker:
             for run in page:
                 number = run.data.tags.get(TRIAL_TAG)
                 self._runs[None if number is None else int(number)] = run.info.run_id
+                if number is not None and run.info.status != "RUNNING":
+                    self._closed.add(int(number))
             token = page.token
             if not token:
                 break
@@ -204,10 +210,11 @@ class Tracker:
         return run
 
     def _parameters(self, run: str, parameters: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param
-
         self._client.log_batch(run, params=[Param(name, str(value)) for name, value in parameters.items()])
 
-
-def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    return {name: [row[name] for row in rows] for name in rows[0]}
+    def _table(self, run: str, rows: Sequence[Mapping[str, Any]], name: str) -> None:
+        """Log the rows so that the UI shows a table; unlike ``log_table``, doing it twice does not double them."""
+        table = {"columns": list(rows[0]), "data": [list(row.values()) for row in rows]}
+        self._client.log_dict(run, table, f"{name}.json")
+        shown_as = [{"path": f"{name}.json", "type": "table"}]
+        self._client.set_tag(run, "mlflow.loggedArtifacts", json.dumps(shown_as))

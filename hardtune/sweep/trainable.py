@@ -12,6 +12,8 @@ from ray import tune
 from hardtune.errors import InputError
 from hardtune.member import Prepared
 from hardtune.recipe import Recipe
+from hardtune.report import records
+from hardtune.report.records import Record
 from hardtune.store import Store
 from hardtune.sweep.prepare import use_threads
 from hardtune.sweep.search import FAILED, FINISHED, SHORTFALL
@@ -25,44 +27,51 @@ def trainable(
     prepared: Prepared,
     recipe: Recipe,
     root: str,
+    folder: Path,
     device: str,
     cpus: float,
     bounds: dict[str, tuple[str, float]],
 ) -> None:
-    """Run one treatment. ``bounds`` maps metrics to the (direction, figure) of the control that it must not miss.
+    """Run one treatment and leave its record in ``folder``.
 
     A finished member's logits are its whole state and lie in the store, where every node finds them; so a trial that
-    starts again trains only what is missing, and its checkpoint merely says how far it came.
+    starts again trains only what is missing, and its checkpoint merely says how far it came. The record is written
+    before the last report, so whatever dies after that, a trial that the study knows as ended has one.
+
+    Args:
+        config: a point of the space, and the trial's ``number``.
+        root: of the store.
+        bounds: metrics to the (direction, figure) of the control that the trial must not miss.
     """
     use_threads(cpus)
-    point = {name: value for name, value in config.items() if name != "number"}
+    point = dict(config)
+    number = point.pop("number")
+    treatment = treatment_of(point)
     try:
-        result = run_trial(treatment_of(point), prepared, recipe, Store(root), device=device, on_member=_report_member)
+        result = run_trial(treatment, prepared, recipe, Store(root), device=device, on_member=_report_member)
     except (InputError, DivergedError) as error:
         # It would fail the same way again: no retry, a reason instead.
-        tune.report({FAILED: str(error), FINISHED: False})
+        records.write(folder, Record(number, treatment, "failed", reason=str(error)))
+        tune.report({FAILED: True, FINISHED: False})
         return
-    tune.report(
-        {
-            FINISHED: True,
-            SHORTFALL: _shortfall(result.metrics(), bounds),
-            "per_class": per_class(result, prepared.split.classes),
-            **result.metrics(),
-        }
-    )
+    record = record_of(number, result, prepared.split.classes, bounds)
+    records.write(folder, record)
+    tune.report({FINISHED: True, SHORTFALL: record.shortfall, **record.metrics})
 
 
-def per_class(result: Result, classes: tuple[str, ...]) -> dict[str, dict[str, float]]:
-    """By class: its size in training, and the members' mean recall on held-out and on test samples."""
+def record_of(number: int, result: Result, classes: tuple[str, ...], bounds: dict[str, tuple[str, float]]) -> Record:
+    """A finished trial for the books."""
+    metrics = result.metrics()
     held_out, test = result.held_out.recall.mean(axis=0), result.test.recall.mean(axis=0)
-    return {
-        name: {
-            "size": int(result.class_counts[k]),
-            "recall": float(held_out[k]),
-            "test_recall": float(test[k]),
-        }
+    per_class = {
+        name: {"size": int(result.class_counts[k]), "recall": float(held_out[k]), "test_recall": float(test[k])}
         for k, name in enumerate(classes)
     }
+    behind = [
+        control - metrics[name] if direction == "max" else metrics[name] - control
+        for name, (direction, control) in bounds.items()
+    ]
+    return Record(number, result.treatment, "finished", metrics, per_class, shortfall=max(behind, default=0.0))
 
 
 def _report_member(progress: Progress) -> None:
@@ -77,12 +86,3 @@ def _report_member(progress: Progress) -> None:
             },
             checkpoint=tune.Checkpoint.from_directory(folder),
         )
-
-
-def _shortfall(metrics: dict[str, float], bounds: dict[str, tuple[str, float]]) -> float:
-    """How far the worst bounded metric is behind the control's; at most 0 where none is."""
-    behind = [
-        control - metrics[name] if direction == "max" else metrics[name] - control
-        for name, (direction, control) in bounds.items()
-    ]
-    return max(behind, default=0.0)

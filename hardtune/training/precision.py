@@ -16,8 +16,7 @@ def uses_bfloat16(device: str) -> bool:
     """
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported()
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(capabilities.get("amx_bf16", False))
+    return hasattr(torch.cpu, "get_capabilities") and bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
 def autocast(device: str) -> contextlib.AbstractContextManager[object]:

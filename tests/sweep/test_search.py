@@ -1,0 +1,128 @@
+"""Optuna is told the truth about every trial, also by a process that was killed."""
+
+import math
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from ray import tune
+from ray.tune.search.optuna import OptunaSearch
+
+from hardtune.sweep.search import FAILED, FINISHED, SHORTFALL, StudySearch
+
+OBJECTIVES = {"final/recall_gap": "min", "final/accuracy": "max"}
+SPACE = {"alpha": tune.uniform(0, 2), "estimator": tune.choice(["aum", "el2n"]), "policy": "shift"}
+GOOD = {FINISHED: True, "final/recall_gap": 0.1, "final/accuracy": 0.9}
+
+
+def search(tmp_path, space=SPACE, objectives=OBJECTIVES, **options):
+    return StudySearch(
+        space,
+        objectives,
+        study_name="test",
+        storage=optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/study.db"),
+        seed=0,
+        **options,
+    )
+
+
+def state(searcher, number):
+    return searcher.study.trials[number].state
+
+
+def test_a_finished_trial_is_complete_with_its_figures(tmp_path):
+    searcher = search(tmp_path)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", GOOD)
+    assert state(searcher, 0) == TrialState.COMPLETE
+    assert searcher.study.trials[0].values == [0.1, 0.9]
+
+
+def test_a_stopped_trial_is_pruned_where_rays_own_search_calls_it_complete(tmp_path):
+    stopped = {FINISHED: False, "final/recall_gap": 0.0, "final/accuracy": 1.0}
+    searcher = search(tmp_path)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", stopped)
+    assert state(searcher, 0) == TrialState.PRUNED
+
+    stock = OptunaSearch({"alpha": tune.uniform(0, 2)}, metric=list(OBJECTIVES), mode=["min", "max"])
+    stock.suggest("a")
+    stock.on_trial_complete("a", stopped)
+    assert stock._ot_study.trials[0].state == TrialState.COMPLETE
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf, None])
+def test_a_figure_that_is_not_finite_fails_the_trial_where_rays_own_leaves_it_running(tmp_path, poison):
+    result = {FINISHED: True, "final/recall_gap": poison, "final/accuracy": 0.9}
+    result = {name: value for name, value in result.items() if value is not None}
+    searcher = search(tmp_path)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", result)
+    assert state(searcher, 0) == TrialState.FAIL
+    searcher.suggest("b")
+    searcher.on_trial_complete("b", GOOD)
+    assert [trial.number for trial in searcher.study.best_trials] == [1]
+
+
+def test_a_failed_trial_and_an_error_are_fail(tmp_path):
+    searcher = search(tmp_path)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", {FAILED: "it diverged", FINISHED: False})
+    searcher.suggest("b")
+    searcher.on_trial_complete("b", None, error=True)
+    assert [state(searcher, n) for n in (0, 1)] == [TrialState.FAIL, TrialState.FAIL]
+
+
+def test_fixed_values_and_the_number_reach_the_trial(tmp_path):
+    point = search(tmp_path).suggest("a")
+    assert point["policy"] == "shift"
+    assert point["number"] == 0
+    assert set(point) == {"alpha", "estimator", "policy", "number"}
+
+
+@pytest.mark.parametrize("define_by_run", [False, True])
+def test_what_a_killed_process_left_running_is_handed_out_again_first(tmp_path, define_by_run):
+    def conditional(trial):
+        if trial.suggest_categorical("estimator", ["aum", "el2n"]) == "aum":
+            trial.suggest_float("alpha", 0, 2)
+        return {"policy": "shift"}
+
+    space = conditional if define_by_run else SPACE
+    killed = search(tmp_path, space)
+    left = [killed.suggest(name) for name in "abc"]
+    killed.on_trial_complete("b", GOOD)
+
+    resumed = search(tmp_path, space, adopt=True)
+    again = [resumed.suggest(name) for name in "xyz"]
+    assert again[:2] == [left[0], left[2]]
+    assert again[2]["number"] == 3
+    for name in "xyz":
+        resumed.on_trial_complete(name, GOOD)
+    assert {trial.state for trial in resumed.study.trials} == {TrialState.COMPLETE}
+    assert resumed.count_done() == 4
+
+
+def test_a_kill_between_two_parameters_of_a_trial_is_mended(tmp_path):
+    killed = search(tmp_path)
+    half = killed.study.ask()
+    half.suggest_float("alpha", 0, 2)
+    resumed = search(tmp_path, adopt=True)
+    point = resumed.suggest("a")
+    assert point["alpha"] == half.params["alpha"]
+    assert point["estimator"] in ("aum", "el2n")
+
+
+def test_telling_twice_changes_nothing(tmp_path):
+    searcher = search(tmp_path)
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", GOOD)
+    searcher.on_trial_complete("a", None, error=True)
+    assert state(searcher, 0) == TrialState.COMPLETE
+
+
+def test_trials_that_fall_short_of_the_control_are_infeasible_to_the_sampler(tmp_path):
+    searcher = search(tmp_path, objectives={"ensemble/ece": "min"})
+    for number, (ece, short) in enumerate([(0.01, 0.02), (0.05, -0.01)]):
+        searcher.suggest(str(number))
+        searcher.on_trial_complete(str(number), {FINISHED: True, "ensemble/ece": ece, SHORTFALL: short})
+    assert searcher.study.best_trial.number == 1

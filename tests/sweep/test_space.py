@@ -1,0 +1,54 @@
+"""A space is checked at its corners, before anything is spent."""
+
+import pytest
+from ray import tune
+
+from hardtune import Treatment
+from hardtune.errors import InputError
+from hardtune.sweep.space import MOST_CORNERS, corners
+
+
+def test_corners_are_every_choice_at_both_ends_of_every_range():
+    found = corners({"estimator": tune.choice(["aum", "el2n"]), "alpha": tune.uniform(0, 2)})
+    assert set(found) == {Treatment(), Treatment(alpha=2), Treatment(alpha=2, estimator="el2n")}
+
+
+def test_fixed_values_are_in_every_corner():
+    found = corners({"policy": "shift", "alpha": tune.uniform(1, 2)})
+    assert {treatment.policy for treatment in found} == {"shift"}
+
+
+def test_a_huge_space_is_sampled():
+    space = {
+        "estimator": tune.choice([f"e{i}" for i in range(30)]),
+        "oversample": tune.choice([f"o{i}" for i in range(30)]),
+        "undersample": tune.choice([f"u{i}" for i in range(30)]),
+        "alpha": tune.uniform(1, 2),
+    }
+    assert 1000 < len(corners(space)) <= MOST_CORNERS
+
+
+def test_a_define_by_run_function_is_asked():
+    def space(trial):
+        if trial.suggest_categorical("entropy_target", ["constant", "shuffled"]) == "shuffled":
+            trial.suggest_categorical("entropy_scale", ["raw", "rank"])
+        return {"entropy_weight": 0.1}
+
+    found = corners(space)
+    assert {t.entropy_scale for t in found if t.entropy_target == "shuffled"} == {"raw", "rank"}
+    assert {t.entropy_weight for t in found} == {0.1}
+
+
+@pytest.mark.parametrize(
+    ("space", "says"),
+    [
+        ({"alhpa": tune.uniform(0, 1)}, "unknown field of a treatment 'alhpa': choose from alpha"),
+        ({"alpha": tune.uniform(-1, 1)}, "alpha must be a finite number of at least 0, got -1"),
+        ({"alpha": tune.grid_search([0, 1])}, "alpha is a grid_search"),
+        ({"alpha": tune.sample_from(lambda spec: 1)}, "alpha is a Function"),
+        ({"alpha": 1.0}, "nothing to search"),
+    ],
+)
+def test_what_cannot_be_searched_is_said(space, says):
+    with pytest.raises(InputError, match=says):
+        corners(space)

@@ -1,0 +1,132 @@
+"""What was computed once is found again; what is damaged is set aside, said, and computed again."""
+
+import json
+import multiprocessing
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hardtune import Store
+from hardtune.errors import InputError
+from hardtune.store import digest
+
+IDENTITY = {"kind": "scores", "data": "abc", "seed": [0, 1]}
+ARRAYS = {"aum": np.arange(5, dtype=np.float32), "loss": np.ones((2, 3))}
+
+
+def entry(store: Store) -> Path:
+    (path,) = Path(store.root).rglob("*.safetensors")
+    return path
+
+
+def test_what_was_put_is_got_back_bit_for_bit(tmp_path):
+    store = Store(tmp_path)
+    store.put(IDENTITY, ARRAYS)
+    found = Store(tmp_path).get(IDENTITY)
+    assert found is not None
+    assert found.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_the_order_of_an_identity_does_not_matter_but_every_value_does(tmp_path):
+    store = Store(tmp_path)
+    store.put(IDENTITY, ARRAYS)
+    assert {"seed": [0, 1], "data": "abc", "kind": "scores"} in store
+    assert {**IDENTITY, "seed": [0, 2]} not in store
+    assert store.get({**IDENTITY, "data": "abd"}) is None
+
+
+def test_a_truncated_file_is_set_aside_said_and_counts_as_absent(tmp_path):
+    store = Store(tmp_path)
+    store.put(IDENTITY, ARRAYS)
+    path = entry(store)
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.warns(UserWarning, match="damaged"):
+        assert store.get(IDENTITY) is None
+    assert path.with_name(path.name + ".corrupt").exists()
+    store.put(IDENTITY, ARRAYS)
+    assert store.get(IDENTITY) is not None
+
+
+def test_one_flipped_bit_is_noticed(tmp_path):
+    store = Store(tmp_path)
+    store.put(IDENTITY, ARRAYS)
+    path = entry(store)
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    with pytest.warns(UserWarning, match="checksum"):
+        assert store.get(IDENTITY) is None
+
+
+def test_a_file_that_holds_another_result_is_not_believed(tmp_path):
+    store = Store(tmp_path)
+    store.put(IDENTITY, ARRAYS)
+    mine = entry(store)
+    other = {**IDENTITY, "seed": [9]}
+    store.put(other, ARRAYS)
+    (foreign,) = set(Path(store.root).rglob("*.safetensors")) - {mine}
+    foreign.replace(mine)
+    with pytest.warns(UserWarning, match="another result"):
+        assert store.get(IDENTITY) is None
+
+
+def test_a_pickle_in_place_of_a_result_is_never_executed(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (Path(tmp_path, "exploded").touch, ())
+
+    store = Store(tmp_path)
+    store.put(IDENTITY, ARRAYS)
+    entry(store).write_bytes(pickle.dumps(Bomb()))
+    with pytest.warns(UserWarning, match="damaged"):
+        assert store.get(IDENTITY) is None
+    assert not Path(tmp_path, "exploded").exists()
+
+
+def _write_often(root: str, value: float) -> None:
+    store = Store(root)
+    for _ in range(50):
+        store.put(IDENTITY, {"aum": np.full(20_000, value)})
+
+
+def test_concurrent_writers_leave_one_whole_file(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_write_often, args=(str(tmp_path), float(i))) for i in range(3)]
+    for writer in writers:
+        writer.start()
+    store = Store(tmp_path)
+    while any(writer.is_alive() for writer in writers):
+        found = store.get(IDENTITY)
+        assert found is None or len(set(found["aum"])) == 1
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    assert [path.name for path in entry(store).parent.iterdir()] == [entry(store).name]
+
+
+def test_any_fsspec_url_will_do():
+    store = Store("memory://results")
+    store.check_writable()
+    store.put(IDENTITY, ARRAYS)
+    found = Store("memory://results").get(IDENTITY)
+    assert found is not None
+    np.testing.assert_array_equal(found["aum"], ARRAYS["aum"])
+
+
+def test_a_place_that_cannot_be_written_is_said_at_once(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="cannot write results"):
+        Store(tmp_path / "file").check_writable()
+
+
+def test_a_digest_tells_shape_type_and_content_apart():
+    zeros = np.zeros(4, np.float32)
+    others = [np.zeros((2, 2), np.float32), np.zeros(2, np.float64), np.array([0, 0, 0, 1], np.float32)]
+    assert digest(zeros) == digest(zeros.copy())
+    assert digest(zeros) not in {digest(other) for other in others}
+    assert json.dumps(digest(zeros))

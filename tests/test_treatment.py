@@ -1,0 +1,73 @@
+"""A treatment says what it means, and says when it means nothing."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hardtune import Treatment
+from hardtune.errors import InputError
+
+treatments = st.builds(
+    Treatment,
+    alpha=st.sampled_from([0.0, 0.5, 2.0]),
+    estimator=st.sampled_from(["aum", "el2n"]),
+    undersample=st.sampled_from(["easiest", "none"]),
+    oversample=st.sampled_from(["smote", "none"]),
+    prune=st.sampled_from(["none", "class"]),
+    prune_rate=st.sampled_from([0.0, 0.3]),
+    entropy_weight=st.sampled_from([0.0, 0.3]),
+    entropy_target=st.sampled_from(["difficulty", "constant"]),
+    temperature=st.sampled_from([0.7, 1.0]),
+)
+
+
+@given(treatments)
+def test_a_canonical_form_is_its_own(treatment):
+    assert treatment.canonical().canonical() == treatment.canonical()
+
+
+@given(treatments)
+def test_only_what_can_matter_survives(treatment):
+    canonical = treatment.canonical()
+    if treatment.entropy_weight == 0:
+        assert canonical.temperature == Treatment().temperature
+    if treatment.alpha == 0:
+        assert canonical.oversample == Treatment().oversample
+    if treatment.alpha == 0 and treatment.prune_rate == 0 and treatment.entropy_weight == 0:
+        assert canonical == Treatment()
+        assert treatment.is_control
+
+
+def test_pruning_keeps_its_estimator_without_resampling():
+    treatment = Treatment(prune="class", prune_rate=0.3, estimator="el2n")
+    assert treatment.canonical() == treatment
+    assert Treatment(prune="none", prune_rate=0.3, estimator="el2n").is_control
+
+
+def test_resampling_that_may_neither_drop_nor_add_is_the_control():
+    assert Treatment(alpha=2, undersample="none", oversample="none").is_control
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"alpha": -1}, "alpha must be a finite number of at least 0"),
+        ({"alpha": float("nan")}, "alpha"),
+        ({"alpha": "much"}, "alpha must be a number"),
+        ({"alpha": True}, "alpha must be a number"),
+        ({"entropy_weight": float("inf")}, "entropy_weight"),
+        ({"prune_rate": 1.0}, "prune_rate must be below 1"),
+        ({"temperature": 0}, "temperature must be above 0"),
+        ({"estimator": 3}, "estimator must be a name"),
+    ],
+)
+def test_values_out_of_range_are_refused_in_a_sentence(change, says):
+    with pytest.raises(InputError, match=says):
+        Treatment(**change)
+
+
+def test_whole_numbers_and_fractions_are_the_same_treatment():
+    assert Treatment(alpha=1) == Treatment(alpha=1.0)
+    assert dataclasses.asdict(Treatment(alpha=1))["alpha"] == 1.0

@@ -1,0 +1,156 @@
+"""One treatment in, one result out; the same one every time, and never by way of the test split."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from hardtune import Recipe, Store, Treatment, load, run
+from hardtune.errors import InputError
+from hardtune.member import Prepared, identity, needed_scores, plan_for, train_member
+from hardtune.scoring import needs_of, prepare, score_member
+from hardtune.trial import metric_names, run_trial
+
+RECIPE = Recipe(
+    model="small_cnn",
+    epochs=2,
+    batch_size=64,
+    flip=False,
+    crop_padding=1,
+    members=2,
+    scoring_members=2,
+    validation=0.25,
+    encoder="pixels",
+)
+TREATMENT = Treatment(alpha=1.0, policy="shift", oversample="smote", entropy_weight=0.2)
+
+
+@pytest.fixture(scope="module")
+def split():
+    return load("digits").subset(classes=10, train=30, test=10, seed=0).hold_out(RECIPE.validation, RECIPE.seed)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def prepared(split, store):
+    return prepare(split, RECIPE, [TREATMENT], store)
+
+
+def test_one_trial_run_twice_gives_equal_metrics_to_the_bit(prepared):
+    first, second = (run_trial(TREATMENT, prepared, RECIPE) for _ in range(2))
+    assert first.metrics() == second.metrics()
+    np.testing.assert_array_equal(first.held_out.recall, second.held_out.recall)
+
+
+def test_every_figure_is_finite_and_named_as_objectives_name_it(prepared):
+    metrics = run_trial(TREATMENT, prepared, RECIPE).metrics()
+    assert all(np.isfinite(value) for value in metrics.values())
+    assert metric_names() <= metrics.keys()
+
+
+def test_members_differ_and_keep_their_seed_across_treatments(prepared, split):
+    control = [train_member(prepared, RECIPE, Treatment(), i, device="cpu").held_out for i in (0, 1)]
+    again = train_member(prepared, RECIPE, Treatment(estimator="el2n"), 0, device="cpu").held_out
+    assert not np.array_equal(*control)
+    np.testing.assert_array_equal(control[0], again)
+
+
+def test_scoring_ensemble_and_control_are_the_same_networks(prepared, split, store):
+    logits = train_member(prepared, RECIPE, Treatment(), 1, device="cpu")
+    found = store.get(identity(prepared, RECIPE, Treatment(), 1, "cpu"))
+    np.testing.assert_array_equal(found["held_out"], logits.held_out)
+    np.testing.assert_array_equal(found["test"], logits.test)
+
+
+def test_what_was_trained_once_is_not_trained_again(prepared, tmp_path):
+    store = Store(tmp_path)
+    trained = []
+    for _ in range(2):
+        run_trial(TREATMENT, prepared, RECIPE, store, on_member=lambda progress: trained.append(progress.trained))
+    assert trained == [True, True, False, False]
+    larger = dataclasses.replace(RECIPE, members=3)
+    run_trial(TREATMENT, prepared, larger, store, on_member=lambda progress: trained.append(progress.trained))
+    assert trained[4:] == [False, False, True]
+
+
+def test_equal_treatments_are_one(prepared, tmp_path):
+    store = Store(tmp_path)
+    run_trial(Treatment(alpha=0, estimator="el2n"), prepared, RECIPE, store)
+    progress = []
+    run_trial(
+        Treatment(entropy_weight=0, entropy_target="shuffled"), prepared, RECIPE, store, on_member=progress.append
+    )
+    assert [step.trained for step in progress] == [False, False]
+
+
+def test_a_scoring_member_in_the_store_is_not_trained_again(split, store, prepared):
+    assert not score_member(split, RECIPE, 0, store, device="cpu")
+    assert not score_member(split, dataclasses.replace(RECIPE, members=9), 1, store, device="cpu")
+
+
+def test_nothing_of_the_held_out_or_test_samples_reaches_training(split, prepared):
+    """Other held-out and test images change what is measured, and neither scores nor plans nor networks."""
+    rng = np.random.default_rng(0)
+
+    def noise(samples):
+        return dataclasses.replace(samples, images=rng.integers(0, 256, samples.images.shape, dtype=np.uint8))
+
+    other = dataclasses.replace(split, held_out=noise(split.held_out), test=noise(split.test))
+    scored = prepare(other, RECIPE, [TREATMENT], Store("memory://noise"))
+    for name, scores in prepared.scores.items():
+        np.testing.assert_array_equal(scored.scores[name], scores)
+    moved = dataclasses.replace(other, held_out=split.held_out)
+    ours = train_member(prepared, RECIPE, TREATMENT, 0, device="cpu")
+    theirs = train_member(dataclasses.replace(scored, split=moved), RECIPE, TREATMENT, 0, device="cpu")
+    np.testing.assert_array_equal(ours.held_out, theirs.held_out)
+    assert not np.array_equal(ours.test, theirs.test)
+
+
+def test_shared_arrays_are_never_written(prepared, split):
+    arrays = [split.train.images, split.train.labels, split.test.images, *prepared.scores.values(), prepared.features]
+    before = [array.copy() for array in arrays]
+    for array in arrays:
+        array.setflags(write=False)
+    run_trial(TREATMENT, prepared, RECIPE)
+    for array, copy in zip(arrays, before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+def test_the_papers_protocol_measures_on_the_test_split_and_holds_nothing_out():
+    dataset = load("digits").subset(classes=3, train=20, test=10, seed=0)
+    recipe = dataclasses.replace(RECIPE, validation="test", members=1)
+    result = run(Treatment(), dataset, recipe)
+    assert result.class_counts.tolist() == [20, 20, 20]
+    metrics = result.metrics()
+    assert metrics["final/accuracy"] == metrics["test/accuracy"]
+    assert "test/ece_scaled" not in metrics
+
+
+def test_alpha_moves_samples_from_easy_to_hard_classes(prepared):
+    scores = prepared.scores["aum"]
+    labels = prepared.split.train.labels
+    hardness = [scores[labels == k].mean() for k in range(10)]
+    counts = run_trial(TREATMENT, prepared, RECIPE).class_counts
+    assert counts.sum() == len(labels)
+    assert counts[np.argmax(hardness)] > counts[np.argmin(hardness)]
+    assert len(plan_for(prepared, RECIPE, Treatment(), 0).indices) == len(labels)
+
+
+def test_needs_are_read_off_the_treatments():
+    assert needed_scores(Treatment(estimator="el2n")) == set()
+    assert needed_scores(Treatment(alpha=1, estimator="el2n", entropy_weight=0.1)) == {"el2n", "rmd"}
+    assert needed_scores(Treatment(entropy_weight=0.1, entropy_target="constant")) == set()
+    assert not needs_of([Treatment()]).dynamics
+    assert needs_of([Treatment(entropy_weight=0.1)]).features
+    assert needs_of([Treatment(alpha=1, oversample="smote_encoder")]).features
+
+
+def test_a_class_with_a_mean_aum_below_zero_is_named_before_training(split):
+    scores = np.where(split.train.labels == 3, 1.0, -1.0).astype(np.float32)
+    prepared = Prepared(split, {"aum": scores})
+    with pytest.raises(InputError, match=r"class '3' .* choose policy"):
+        run_trial(Treatment(alpha=1.0), prepared, RECIPE)

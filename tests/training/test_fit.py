@@ -1,0 +1,169 @@
+"""One network, from its seed to its last epoch."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from hardtune import Recipe
+from hardtune.training.fit import DivergedError, build_model, fit, predict
+from hardtune.training.images import DeviceImages
+from hardtune.training.models import MODELS
+from hardtune.training.schedule import learning_rate
+
+RECIPE = Recipe(model="small_cnn", epochs=2, batch_size=32, learning_rate=0.05, crop_padding=1)
+
+
+def blobs(count=97, seed=0):
+    """Images whose class is plain to see: which half is bright."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, count)
+    images = rng.integers(0, 60, (count, 8, 8, 1))
+    for half in (0, 1):
+        images[labels == half, 4 * half : 4 * half + 4] += 150
+    return images.astype(np.uint8), labels
+
+
+def on_device(images, synthesised=None):
+    return DeviceImages(images, mean=(0.4,), std=(0.3,), device="cpu", synthesised=synthesised)
+
+
+def trained(recipe=RECIPE, *, rows=None, observer=None, seed=1, synthesised=None):
+    images, labels = blobs()
+    extra = 0 if synthesised is None else len(synthesised)
+    model = build_model(recipe, (8, 8, 1), 2, seed=seed, device="cpu")
+    fit(
+        model,
+        on_device(images, synthesised),
+        torch.from_numpy(np.concatenate([labels, np.zeros(extra, np.int64)])),
+        torch.arange(len(labels)) if rows is None else rows,
+        recipe,
+        seed=seed,
+        objective=lambda logits, labels, ids: cross_entropy(logits, labels),
+        observer=observer,
+    )
+    return model
+
+
+class Watcher:
+    def __init__(self):
+        self.seen, self.logits, self.epochs, self.predicted = [], [], 0, None
+
+    def update(self, ids, logits, labels):
+        assert not logits.requires_grad
+        self.seen.append(ids.clone())
+        self.logits.append(logits.clone())
+
+    def end_epoch(self, predict=None):
+        self.epochs += 1
+        self.predicted = predict()
+
+
+def test_the_same_seed_gives_the_same_weights_to_the_bit():
+    first, second, other = trained(), trained(), trained(seed=2)
+    for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    assert not torch.equal(next(first.parameters()), next(other.parameters()))
+
+
+def test_watching_a_network_does_not_change_it():
+    alone, watched = trained(), trained(observer=Watcher())
+    for a, b in zip(alone.state_dict().values(), watched.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_an_observer_sees_every_row_once_an_epoch_and_evaluation_logits_at_its_end():
+    watcher = Watcher()
+    model = trained(observer=watcher)
+    assert watcher.epochs == 2
+    assert sorted(torch.cat(watcher.seen).tolist()) == sorted(2 * list(range(97)))
+    images, _ = blobs()
+    assert torch.equal(watcher.predicted, predict(model, on_device(images), torch.arange(97)))
+
+
+def test_no_sample_is_left_alone_in_a_batch():
+    watcher = Watcher()
+    trained(dataclasses.replace(RECIPE, batch_size=32, epochs=1), observer=watcher)  # 97 = 3 * 32 + 1
+    assert [len(batch) for batch in watcher.seen] == [32, 32, 33]
+
+
+def test_rows_may_repeat_samples_and_name_synthesised_images():
+    made = np.full((3, 8, 8, 1), 200, np.uint8)
+    watcher = Watcher()
+    trained(rows=torch.tensor([0, 0, 5, 97, 99]), observer=watcher, synthesised=made)
+    assert sorted(torch.cat(watcher.seen).tolist()) == [0, 0, 0, 0, 5, 5, 97, 97, 99, 99]
+
+
+def test_a_network_learns_what_is_plain_to_see():
+    images, labels = blobs(seed=5)
+    model = trained(dataclasses.replace(RECIPE, epochs=6))
+    guess = predict(model, on_device(images), torch.arange(len(labels))).argmax(1).numpy()
+    assert (guess == labels).mean() > 0.95
+
+
+def test_the_global_random_state_is_left_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    trained()
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_a_run_that_leaves_the_finite_numbers_says_so():
+    with pytest.raises(DivergedError, match="diverged in epoch 1 of 2"):
+        trained(dataclasses.replace(RECIPE, learning_rate=1e12))
+
+
+def test_shared_images_are_read_where_they_lie_and_never_written():
+    images, _ = blobs()
+    before = images.copy()
+    images.setflags(write=False)
+    held = on_device(images)
+    assert held.images.data_ptr() == images.ctypes.data
+    held.augmented(torch.arange(9), 2, torch.randint(5, (9,)), torch.randint(5, (9,)), torch.rand(9) < 0.5).add_(1)
+    np.testing.assert_array_equal(images, before)
+
+
+def test_augmentation_is_the_textbook_crop_of_the_padded_image_and_flip():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (5, 6, 6, 3), dtype=np.uint8)
+    held = DeviceImages(images, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7), device="cpu")
+    dy, dx, flip = torch.tensor([0, 4, 2, 1, 3]), torch.tensor([4, 0, 2, 3, 1]), torch.tensor([1, 0, 1, 0, 1]).bool()
+    batch = held.augmented(torch.arange(5), 2, dy, dx, flip)
+    for i in range(5):
+        padded = np.pad(images[i], ((2, 2), (2, 2), (0, 0)))
+        view = padded[dy[i] : dy[i] + 6, dx[i] : dx[i] + 6]
+        view = view[:, ::-1] if flip[i] else view
+        expected = (view / 255 - [0.1, 0.2, 0.3]) / [0.5, 0.6, 0.7]
+        np.testing.assert_allclose(batch[i].permute(1, 2, 0).numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize(("channels", "size"), [(1, 8), (1, 28), (3, 32)])
+def test_every_model_maps_images_to_logits(name, channels, size):
+    model = MODELS[name](channels, 7, size)
+    assert model(torch.zeros(2, channels, size, size)).shape == (2, 7)
+
+
+def test_resnet18_has_the_cifar_stem():
+    model = MODELS["resnet18"](3, 10, 32)
+    assert sum(p.numel() for p in model.parameters()) == 11_173_962
+    assert model.conv1.stride == (1, 1)
+
+
+def test_the_papers_schedule_divides_by_five_at_60_120_and_160_of_200_epochs():
+    rates = [learning_rate(Recipe(), epoch / 200) for epoch in (0, 59, 60, 119, 120, 159, 160, 199)]
+    np.testing.assert_allclose(rates, [0.1, 0.1, 0.02, 0.02, 0.004, 0.004, 0.0008, 0.0008])
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_other_schedules_rise_over_the_warmup_and_fall_to_nothing(schedule):
+    recipe = Recipe(schedule=schedule, warmup=0.25)
+    rates = [learning_rate(recipe, done) for done in (0.0, 0.125, 0.25, 0.6, 0.999)]
+    assert rates[0] == 0
+    assert rates[1] == pytest.approx(0.05)
+    assert rates[2] == pytest.approx(0.1)
+    assert 0.1 > rates[3] > rates[4] >= 0
+    assert rates[4] < 0.001
