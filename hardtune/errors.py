@@ -1,4 +1,4 @@
-"""The one error that a user sees: a sentence, said before anything expensive starts."""
+"""The errors that a user sees: a sentence each."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ class InputError(ValueError):
     The message is one sentence for the person who asked: what is wrong, and what would be right.
     Command lines print it on stderr without a traceback and exit with 2.
     """
+
+
+class DivergedError(RuntimeError):
+    """Training left the finite numbers; the message says when, and what to try."""
 
 
 def unknown(kind: str, name: object, valid: Iterable[str]) -> InputError:

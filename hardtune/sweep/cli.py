@@ -16,12 +16,11 @@ from typing import Any
 
 from rich.console import Console
 
-from hardtune.errors import InputError, unknown
+from hardtune.errors import DivergedError, InputError, unknown
 from hardtune.recipe import Recipe
 from hardtune.report.table import render
 from hardtune.sweep.definition import Sweep
 from hardtune.sweep.live import View
-from hardtune.training.fit import DivergedError
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ray import tune
 
-from hardtune.errors import InputError
+from hardtune.errors import DivergedError, InputError
 from hardtune.member import Prepared
 from hardtune.recipe import Recipe
 from hardtune.report import records
@@ -18,7 +18,6 @@ from hardtune.store import Store
 from hardtune.sweep.prepare import use_threads
 from hardtune.sweep.search import FAILED, FINISHED, SHORTFALL
 from hardtune.sweep.space import treatment_of
-from hardtune.training.fit import DivergedError
 from hardtune.trial import Progress, Result, run_trial
 
 

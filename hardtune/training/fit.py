@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from hardtune.errors import DivergedError
 from hardtune.recipe import Recipe
 from hardtune.training.images import DeviceImages
 from hardtune.training.models import MODELS
@@ -16,10 +17,6 @@ from hardtune.training.schedule import learning_rate
 
 Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(logits (B, K), labels (B,), positions (B,)) to the scalar that is minimised."""
-
-
-class DivergedError(RuntimeError):
-    """Training left the finite numbers; the message says when, and what to try."""
 
 
 class Observer(Protocol):

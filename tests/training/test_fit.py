@@ -8,7 +8,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from hardtune import Recipe
-from hardtune.training.fit import DivergedError, build_model, fit, predict
+from hardtune.errors import DivergedError
+from hardtune.training.fit import build_model, fit, predict
 from hardtune.training.images import DeviceImages
 from hardtune.training.models import MODELS
 from hardtune.training.schedule import learning_rate
