@@ -2,6 +2,8 @@
 
 A score is a float32 per training sample and **higher is harder, always**. Estimators whose textbook form runs the other
 way are negated where they are computed; ``low_is_hard`` only says so, for formulas that need the textbook value back.
+
+To add one that reads features, give ``ESTIMATORS.register(name)`` an :class:`Estimator` with a ``from_features``.
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ class ClassPlan:
     """What a treatment does to one class."""
 
     name: str
+    hardness: float | None
+    """Mean score of its training samples, higher = harder; None where class counts do not move."""
     size: int
     """Training samples to begin with."""
     pruned: int
@@ -174,7 +176,7 @@ def _draft(
         gone = int(np.argmin(sizes))
         why = "pruning removes all of them" if len(pruned[gone]) else "there are none"
         raise InputError(f"class {classes[gone]!r} has no training samples: {why}")
-    targets = sizes
+    targets, hardness = sizes, None
     if treatment.alpha > 0:
         assert scores is not None
         total = np.bincount(train.labels, weights=scores, minlength=len(classes))
@@ -194,7 +196,8 @@ def _draft(
         infeasible = oversample.infeasible(request) if added else None
         source = treatment.oversample if added else ""
         lost = len(pruned[label])
-        rows.append(ClassPlan(name, size + lost, lost, dropped, added, target, source, infeasible))
+        mean = None if hardness is None else float(hardness[label])
+        rows.append(ClassPlan(name, mean, size + lost, lost, dropped, added, target, source, infeasible))
     return _Draft(treatment, tuple(requests), tuple(rows))
 
 

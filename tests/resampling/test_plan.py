@@ -203,3 +203,10 @@ def test_a_preview_never_looks_at_an_image():
     unseen = Samples(TRAIN.images.view(Unseen), LABELS)
     for oversample in OVERSAMPLERS:
         rows(train=unseen, alpha=1.0, oversample=oversample)
+
+
+def test_a_preview_says_how_hard_each_class_is_where_that_decides():
+    promised = rows(alpha=1.0)
+    for label, row in enumerate(promised):
+        assert row.hardness == pytest.approx(SCORES[TRAIN.labels == label].mean(), rel=1e-5)
+    assert [row.hardness for row in rows(prune="class", prune_rate=0.5)] == [None] * 4

@@ -98,7 +98,11 @@ def oversampler(
     needs: Literal["scores", "features", "pool"] | None = None,
     infeasible: Check = lambda request: None,
 ) -> Callable[[Draw], Draw]:
-    """Register the decorated function as the oversampler ``name``."""
+    """Register the decorated function as the oversampler ``name``.
+
+    It must give exactly ``request.add`` samples of the class, leave the request's arrays alone, and draw from the
+    generator only. Whether it can is ``infeasible``'s to say, before any training and without looking at an image.
+    """
 
     def add(draw: Draw) -> Draw:
         def check(request: Request) -> str | None:
