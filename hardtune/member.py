@@ -109,7 +109,7 @@ def needed_scores(treatment: Treatment) -> set[str]:
 
 def needs_features(treatment: Treatment) -> bool:
     """Whether resampling itself looks into encoder space (scores made from features are another matter)."""
-    return treatment.canonical().oversample == "smote_encoder"
+    return OVERSAMPLERS[treatment.canonical().oversample].needs == "features"
 
 
 def check_sources(split: Split, treatment: Treatment) -> None:

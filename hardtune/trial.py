@@ -2,7 +2,7 @@
 
 >>> from hardtune import Recipe, Treatment, load, run
 >>> recipe = Recipe(model="small_cnn", epochs=1, members=2, scoring_members=1, validation=0.25, encoder="pixels")
->>> result = run(Treatment(alpha=1.0), load("digits"), recipe)
+>>> result = run(Treatment(alpha=1.0, policy="shift"), load("digits"), recipe)
 >>> sorted(result.held_out.member_mean)[:2]
 ['accuracy', 'accuracy_at_80']
 """

@@ -16,6 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -32,7 +33,9 @@ from mlflow.entities import Metric, Param
 from hardtune.errors import InputError
 from hardtune.report.records import CONTROL, Record
 
-SWEEP_TAG, TRIAL_TAG, PARETO_TAG = "hardtune.sweep", "hardtune.trial", "pareto"
+SWEEP_TAG, TRIAL_TAG, STATE_TAG, PARETO_TAG = "hardtune.sweep", "hardtune.trial", "hardtune.state", "pareto"
+_REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "PERMISSION_DENIED"}
+_STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 
 
 def default_uri(storage: Path) -> str:
@@ -61,19 +64,36 @@ def check_tracking(uri: str) -> None:
         )
 
 
+@dataclass
+class _Run:
+    """What is known of a run in MLflow."""
+
+    id: str
+    state: str
+    """Its ``STATE_TAG``: what became of the trial, or empty while it is open."""
+    step: int
+    """The last member that was logged."""
+
+
 class Tracker:
-    """Sends what happens in a sweep to MLflow, in order, as soon as MLflow takes it."""
+    """Sends what happens in a sweep to MLflow, in order, as soon as MLflow takes it.
+
+    Everything may be said twice: a run is found by its tags before it is made, and what it has is not logged again.
+    So a sweep that was killed and resumed, at any point, has one parent and one child a trial.
+    """
 
     def __init__(self, uri: str, experiment: str, sweep: str, artifacts: Path | None) -> None:
         """``artifacts``: where a database's experiment keeps its files; None for a server, which knows itself."""
         self._uri, self._experiment, self._sweep, self._artifacts = uri, experiment, sweep, artifacts
         self._queue: queue.Queue[Callable[[], object] | None] = queue.Queue()
-        self._runs: dict[int | None, str] = {}
-        self._closed: set[int] = set()
+        self._runs: dict[str, _Run] = {}
+        self._parent = ""
         self._abandoned = threading.Event()
         self.experiment_id = ""
         self.trouble = ""
         """Why records wait, or empty while they flow."""
+        self.lost = 0
+        """How many records MLflow refused for good."""
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
 
@@ -86,47 +106,59 @@ class Tracker:
         self._queue.put(lambda: self._child(record))
 
     def member(self, record: Record, step: int, metrics: Mapping[str, float]) -> None:
-        """Log one finished member's metrics at ``step``."""
-        now = int(time.time() * 1000)
-        batch = [Metric(name, value, now, step) for name, value in metrics.items()]
-        self._queue.put(lambda: self._client.log_batch(self._child(record), metrics=batch))
+        """Log one finished member's metrics at ``step``; a trial that starts again says its first members again."""
+        now = _now()
+
+        def log() -> None:
+            run = self._child(record)
+            if step > run.step:
+                self._client.log_batch(run.id, [Metric(name, value, now, step) for name, value in metrics.items()])
+                run.step = step
+
+        self._queue.put(log)
 
     def trial_ended(self, record: Record) -> None:
-        """Log the trial's figures and close its run as what it became; nothing, if it is closed already."""
-        now = int(time.time() * 1000)
+        """Log the trial's figures and close its run as what it became."""
+        now = _now()
 
         def close() -> None:
             run = self._child(record)
-            if record.number in self._closed:
+            if run.state:
                 return
-            if record.metrics:
-                metrics = [Metric(name, value, now, 0) for name, value in record.metrics.items()]
-                self._client.log_batch(run, metrics=metrics)
+            self._client.log_batch(run.id, [Metric(name, value, now, 0) for name, value in record.metrics.items()])
             if record.per_class:
-                self._table(run, [{"class": name, **values} for name, values in record.per_class.items()], "per_class")
+                rows = [{"class": name, **values} for name, values in record.per_class.items()]
+                self._table(run.id, rows, "per_class")
             if record.reason:
-                self._client.set_tag(run, "reason", record.reason)
-            self._client.set_terminated(run, {"finished": "FINISHED", "stopped": "KILLED"}.get(record.state, "FAILED"))
-            self._closed.add(record.number)
+                self._client.set_tag(run.id, "reason", record.reason)
+            self._client.set_terminated(run.id, _STATUS[record.state])
+            self._client.set_tag(run.id, STATE_TAG, record.state)
+            run.state = record.state
 
         self._queue.put(close)
 
     def sweep_ended(
         self, front: Sequence[Record], rows: Sequence[Mapping[str, Any]], files: Sequence[Path], status: str
     ) -> None:
-        """Tag the trials on the front, put its table and the files on the parent, and close it."""
-        on_front = {record.number for record in front}
+        """Tag the trials on the front, put its table and the files on the parent, and close it.
+
+        Trials that were interrupted are KILLED, until a resumed sweep opens them again.
+        """
+        on_front = {_tag(record.number) for record in front}
 
         def close() -> None:
-            parent = self._runs[None]
-            for number, run in list(self._runs.items()):
-                if number is not None:
-                    self._client.set_tag(run, PARETO_TAG, "true" if number in on_front else "false")
+            for trial, run in self._runs.items():
+                if run.id == self._parent:
+                    continue
+                if run.state:
+                    self._client.set_tag(run.id, PARETO_TAG, "true" if trial in on_front else "false")
+                else:
+                    self._client.set_terminated(run.id, "KILLED")
             if rows:
-                self._table(parent, rows, "pareto")
+                self._table(self._parent, rows, "pareto")
             for file in files:
-                self._client.log_artifact(parent, str(file))
-            self._client.set_terminated(parent, status)
+                self._client.log_artifact(self._parent, str(file))
+            self._client.set_terminated(self._parent, status)
 
         self._queue.put(close)
 
@@ -150,12 +182,16 @@ class Tracker:
     def _work(self) -> None:
         logging.getLogger("alembic").setLevel(logging.ERROR)
         while (job := self._queue.get()) is not None:
-            pause = 0.5
+            pause, tries = 0.5, 0
             while not self._abandoned.is_set():
                 try:
                     job()
                 except Exception as error:  # a server in trouble has many faces; the records must outlast them all
-                    self.trouble = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+                    tries += 1
+                    self.trouble = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+                    if getattr(error, "error_code", "") in _REFUSALS and tries == 3:
+                        self.lost += 1
+                        break
                     self._abandoned.wait(pause)
                     pause = min(2 * pause, 15.0)
                 else:
@@ -172,45 +208,30 @@ class Tracker:
             self.experiment_id = self._client.create_experiment(self._experiment, location, kind)
         else:
             self.experiment_id = experiment.experiment_id
-        token = None
-        while True:
-            page = self._client.search_runs(
-                [self.experiment_id], f"tags.`{SWEEP_TAG}` = '{self._sweep}'", max_results=1000, page_token=token
-            )
-            for run in page:
-                number = run.data.tags.get(TRIAL_TAG)
-                self._runs[None if number is None else int(number)] = run.info.run_id
-                if number is not None and run.info.status != "RUNNING":
-                    self._closed.add(int(number))
-            token = page.token
-            if not token:
-                break
-        if None not in self._runs:
-            parent = self._client.create_run(
-                self.experiment_id, tags={SWEEP_TAG: self._sweep, **tags}, run_name=self._sweep
-            )
-            self._runs[None] = parent.info.run_id
-            self._parameters(self._runs[None], parameters)
-        self._client.update_run(self._runs[None], status="RUNNING")
+        self._parent = self._run("sweep", self._sweep, tags, parameters).id
 
-    def _child(self, record: Record) -> str:
-        if record.number in self._runs:
-            run = self._runs[record.number]
-        else:
-            name = "control" if record.number == CONTROL else f"trial {record.number}"
-            tags = {
-                SWEEP_TAG: self._sweep,
-                TRIAL_TAG: str(record.number),
-                "mlflow.parentRunId": self._runs[None],
-                "control": str(record.treatment.is_control).lower(),
-            }
-            run = self._client.create_run(self.experiment_id, tags=tags, run_name=name).info.run_id
-            self._runs[record.number] = run
-            self._parameters(run, dataclasses.asdict(record.treatment))
-        return run
+    def _child(self, record: Record) -> _Run:
+        tags = {"mlflow.parentRunId": self._parent, "control": str(record.treatment.is_control).lower()}
+        name = "control" if record.is_control else f"trial {record.number}"
+        return self._run(_tag(record.number), name, tags, dataclasses.asdict(record.treatment))
 
-    def _parameters(self, run: str, parameters: Mapping[str, Any]) -> None:
-        self._client.log_batch(run, params=[Param(name, str(value)) for name, value in parameters.items()])
+    def _run(self, trial: str, name: str, tags: Mapping[str, str], parameters: Mapping[str, Any]) -> _Run:
+        """The run of a trial (or of the ``"sweep"``): known, found, or made; and open unless its trial has ended."""
+        if trial in self._runs:
+            return self._runs[trial]
+        mine = {SWEEP_TAG: self._sweep, TRIAL_TAG: trial}
+        query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in mine.items())
+        found = self._client.search_runs([self.experiment_id], query, max_results=1)
+        run = found[0] if found else self._client.create_run(self.experiment_id, tags={**tags, **mine}, run_name=name)
+        if not run.data.params:
+            texts = [Param(key, str(value)) for key, value in parameters.items()]
+            self._client.log_batch(run.info.run_id, params=texts)
+        state = run.data.tags.get(STATE_TAG, "")
+        if not state and run.info.status != "RUNNING":
+            self._client.update_run(run.info.run_id, "RUNNING")
+        history = self._client.get_metric_history(run.info.run_id, "members/accuracy") if found else []
+        self._runs[trial] = _Run(run.info.run_id, state, max((metric.step for metric in history), default=0))
+        return self._runs[trial]
 
     def _table(self, run: str, rows: Sequence[Mapping[str, Any]], name: str) -> None:
         """Log the rows so that the UI shows a table; unlike ``log_table``, doing it twice does not double them."""
@@ -218,3 +239,11 @@ class Tracker:
         self._client.log_dict(run, table, f"{name}.json")
         shown_as = [{"path": f"{name}.json", "type": "table"}]
         self._client.set_tag(run, "mlflow.loggedArtifacts", json.dumps(shown_as))
+
+
+def _tag(number: int) -> str:
+    return "control" if number == CONTROL else str(number)
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
