@@ -11,8 +11,8 @@ def learning_rate(recipe: Recipe, done: float) -> float:
     """The learning rate after the fraction ``done`` in [0, 1) of all steps.
 
     >>> recipe = Recipe()
-    >>> [learning_rate(recipe, epoch / 200) for epoch in (0, 59, 60)]
-    [0.1, 0.1, 0.02]
+    >>> [round(learning_rate(recipe, epoch / 200), 6) for epoch in (0, 59, 60, 120)]
+    [0.1, 0.1, 0.02, 0.004]
     """
     if done < recipe.warmup:
         return recipe.learning_rate * done / recipe.warmup

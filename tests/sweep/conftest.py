@@ -1,0 +1,83 @@
+"""Sweeps as a user runs them: a script in a process of its own, its results in a folder of the test's own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@dataclass
+class Script:
+    """Runs sweep scripts with their results in ``storage``."""
+
+    home: Path
+
+    @property
+    def storage(self) -> Path:
+        return self.home / "results"
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        script, *flags = arguments
+        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "sweeps" / script), "--storage", str(self.storage), *flags],
+            cwd=self.home,
+            env={**environment, "HOME": str(self.home), "COLUMNS": "100"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=400)
+        assert process.returncode == code, out + err
+        if code == 0:
+            assert err == "", "a sweep that goes well has nothing to say on stderr"
+        return out + err
+
+    def sweeps(self) -> list[Path]:
+        return sorted((self.storage / "sweeps").glob("*"))
+
+    def wait_for_records(self, count: int, process: subprocess.Popen) -> None:
+        """Until that many trials (beside the control) have ended."""
+        deadline = time.monotonic() + 120
+        while len(list(self.storage.glob("sweeps/*/trials/0*.json"))) < count:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline, "the sweep does not get on"
+            time.sleep(0.05)
+
+    def kill(self, process: subprocess.Popen) -> None:
+        """Kill the driver as a power cut would; its cluster's processes notice by themselves."""
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+
+    def study(self) -> optuna.Study:
+        (folder,) = self.sweeps()
+        return optuna.load_study(study_name=folder.name, storage=f"sqlite:///{folder}/study.db")
+
+    def runs(self, experiment: str):
+        client = MlflowClient(f"sqlite:///{self.storage}/mlflow.db")
+        return client, client.search_runs([client.get_experiment_by_name(experiment).experiment_id], max_results=1000)
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Iterator[Script]:
+    return Script(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared_script(tmp_path_factory: pytest.TempPathFactory) -> Script:
+    """One for a module's tests that look at the same sweep."""
+    return Script(tmp_path_factory.mktemp("sweep"))
