@@ -32,6 +32,15 @@ class Samples:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over images and labels."""
+        digest = hashlib.sha256()
+        for array in (self.images, self.labels):
+            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
     def take(self, indices: NDArray[np.int64]) -> Samples:
         """A copy of the samples at ``indices``."""
         return Samples(self.images[indices], self.labels[indices])
@@ -74,13 +83,8 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over both splits and the class names: equal content, equal fingerprint, wherever it came from."""
-        digest = hashlib.sha256()
-        for part in (self.train, self.test):
-            for array in (part.images, part.labels):
-                digest.update(f"{array.dtype}{array.shape}".encode())
-                digest.update(np.ascontiguousarray(array).data)
-        digest.update(repr((self.classes, self.mean, self.std)).encode())
-        return digest.hexdigest()
+        content = (self.train.fingerprint, self.test.fingerprint, self.classes, self.mean, self.std)
+        return hashlib.sha256(repr(content).encode()).hexdigest()
 
     def hold_out(self, validation: float | str, seed: int) -> Split:
         """Set a stratified part of the training data aside for the search's objectives.
@@ -143,6 +147,10 @@ class Split:
     dataset_size: int
     """Samples in the data set's whole training split, before any were held out."""
     dataset_fingerprint: str
+    ood: NDArray[np.uint8] | None = None
+    """Images of none of the classes (N', H, W, C), which trained networks should notice; None to go without."""
+    corruptions: tuple[tuple[str, int], ...] = ()
+    """(kind, severity) of each corruption that trained networks see the test images under."""
 
     @property
     def num_classes(self) -> int:

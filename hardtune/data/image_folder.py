@@ -65,6 +65,37 @@ def read_image_folder(
     return everything.take(np.setdiff1d(np.arange(len(files)), test)), everything.take(test), classes
 
 
+def read_unlabelled(
+    folder: Path,
+    image_size: tuple[int, int],
+    most: int,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> NDArray[np.uint8]:
+    """Images from anywhere below ``folder``, or below its ``test/`` or ``val/``, whatever classes they have.
+
+    At most ``most`` of them, drawn with a fixed seed; each covers ``image_size`` (height, width). uint8 (N, H, W, C).
+    """
+    below = next((folder / name for name in TEST_NAMES if (folder / name).is_dir()), folder)
+    files = sorted(
+        str(path)
+        for path in below.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+    if not files:
+        raise InputError(f"there are no images in {below}")
+    drawn = np.sort(np.random.default_rng(0).permutation(len(files))[:most])
+    return _decode([files[i] for i in drawn], image_size, progress)
+
+
+def read_classes(
+    folder: Path, classes: Sequence[str], *, progress: Callable[[int, int], None] | None = None
+) -> tuple[NDArray[np.uint8], list[str]]:
+    """The images uint8 (N, H, W, C) in the sub-folders ``classes``, and the class of each; all must be of one size."""
+    files, labels = _files(folder, classes)
+    return _decode(files, None, progress), [classes[label] for label in labels]
+
+
 def _classes(folder: Path) -> tuple[str, ...]:
     classes = class_folders(folder)
     if len(classes) < 2:

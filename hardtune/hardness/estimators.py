@@ -36,6 +36,8 @@ class Estimator:
     """The textbook form and the paper it comes from."""
     low_is_hard: bool = False
     """Whether the textbook form is low for hard samples, so that the score is its negative."""
+    centred: bool = False
+    """Whether the mean over all samples is 0, so that some classes are below 0 whatever the data."""
     version: int = 1
     """Raised whenever the numbers change: it is part of every cache key."""
     from_features: FeatureScores | None = None
@@ -61,18 +63,20 @@ _add("confidence", "dynamics", "mean of p_y (Swayamdipta 2020)", low_is_hard=Tru
 _add("variability", "dynamics", "standard deviation of p_y (Swayamdipta 2020)")
 _add("dataiq", "dynamics", "mean of p_y (1 - p_y), the aleatoric uncertainty of Data-IQ (Seedat 2022)")
 _add("loss", "dynamics", "mean cross-entropy")
-_add("grand", "gradients", "norm of the loss's gradient by all weights at initialisation or early (Paul 2021)")
+_add("grand", "gradients", "norm of the loss's gradient by all weights at one early epoch (Paul 2021)")
+# A network that has seen no data knows no hard samples: Kirsch 2023 (arXiv 2303.14753) could not reproduce this one.
+_add("grand_init", "gradients", "the same at initialisation (Paul 2021): to compare with, not to rely on")
 
 
-def _from_features(name: str, doc: str) -> Callable[[FeatureScores], FeatureScores]:
+def _from_features(name: str, doc: str, *, centred: bool = False) -> Callable[[FeatureScores], FeatureScores]:
     def add(compute: FeatureScores) -> FeatureScores:
-        ESTIMATORS.register(name)(Estimator(name, "features", doc, from_features=compute))
+        ESTIMATORS.register(name)(Estimator(name, "features", doc, centred=centred, from_features=compute))
         return compute
 
     return add
 
 
-@_from_features("rmd", "distance to the given class minus distance to all data (RMD, section 3)")
+@_from_features("rmd", "distance to the given class minus distance to all data (RMD, section 3)", centred=True)
 def _rmd(
     features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int, seed: int
 ) -> NDArray[np.floating]:

@@ -19,6 +19,10 @@ Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(logits (B, K), labels (B,), positions (B,)) to the scalar that is minimised."""
 
 
+Probe = Callable[[int, nn.Module], None]
+"""(epochs finished, network): looks into a network as it trains, before the first step too, and leaves it as it is."""
+
+
 class Observer(Protocol):
     """Who watches a network train; training dynamics are such observers."""
 
@@ -49,6 +53,8 @@ def fit(
     objective: Objective,
     observer: Observer | None = None,
     on_epoch: Callable[[int], None] | None = None,
+    probe: Probe | None = None,
+    until: int | None = None,
 ) -> None:
     """Train ``model`` in place by the recipe.
 
@@ -58,6 +64,8 @@ def fit(
         seed: of the order of the samples and of their augmentation.
         observer: sees every batch, and the end of every epoch.
         on_epoch: called with the number of finished epochs.
+        probe: shown the network before the first epoch and after each.
+        until: stop after this many epochs; up to there it is the whole run, schedule and all.
 
     Raises:
         DivergedError: the objective became NaN or infinite; looked at once an epoch.
@@ -73,7 +81,9 @@ def fit(
     )
     generator = torch.Generator().manual_seed(seed)
     bounds = _batch_bounds(len(rows), recipe.batch_size)
-    for epoch in range(recipe.epochs):
+    if probe is not None:
+        probe(0, model)
+    for epoch in range(recipe.epochs if until is None else until):
         model.train()
         order, dy, dx, flip = _draw_epoch(rows, recipe, generator, device)
         total = torch.zeros((), device=device)
@@ -100,6 +110,8 @@ def fit(
             )
         if observer is not None:
             observer.end_epoch(lambda: predict(model, images, torch.arange(len(images.images), device=device)))
+        if probe is not None:
+            probe(epoch + 1, model)
         if on_epoch is not None:
             on_epoch(epoch + 1)
 

@@ -75,6 +75,32 @@ def test_watching_a_network_does_not_change_it():
         assert torch.equal(a, b)
 
 
+def test_a_probe_is_shown_the_network_at_every_stage_and_a_shorter_run_is_the_beginning_of_a_longer_one():
+    def weights_at_each_epoch(until=None):
+        images, labels = blobs()
+        model = build_model(RECIPE, (8, 8, 1), 2, seed=1, device="cpu")
+        seen = {}
+        fit(
+            model,
+            on_device(images),
+            torch.from_numpy(labels),
+            torch.arange(len(labels)),
+            RECIPE,
+            seed=1,
+            objective=lambda logits, labels, ids: cross_entropy(logits, labels),
+            probe=lambda epoch, model: seen.update({epoch: model[-1].weight.detach().clone()}),
+            until=until,
+        )
+        return seen
+
+    whole, half = weights_at_each_epoch(), weights_at_each_epoch(until=1)
+    assert list(whole) == [0, 1, 2]
+    assert list(half) == [0, 1]
+    assert all(torch.equal(half[epoch], whole[epoch]) for epoch in half)
+    assert torch.equal(whole[2], trained()[-1].weight)
+    assert not torch.equal(whole[0], whole[1])
+
+
 def test_an_observer_sees_every_row_once_an_epoch_and_evaluation_logits_at_its_end():
     watcher = Watcher()
     model = trained(observer=watcher)

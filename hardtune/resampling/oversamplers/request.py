@@ -26,6 +26,8 @@ class Pool:
     """(P,): the scoring ensemble's mean softmax probability of that class, unaugmented; ``pool_random`` needs none."""
     class_confidence: NDArray[np.floating] | None = None
     """(K,): the same, averaged over the real training images of each class; ``pool_mean`` needs it."""
+    fingerprint: str = ""
+    """Of all of these, for whoever keeps what is made of the pool."""
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.labels.shape != self.images.shape[:1]:
@@ -86,7 +88,7 @@ class Oversampler:
 _NEEDED = {
     "scores": "an estimator's scores",
     "features": "a frozen encoder's features of the training samples",
-    "pool": "a pool of synthetic images",
+    "pool": "a pool of synthetic images: a folder with a sub-folder for each class, or an .npz file",
 }
 
 OVERSAMPLERS: Registry[Oversampler] = Registry("oversampling")
