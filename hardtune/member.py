@@ -1,4 +1,4 @@
-"""One network of an ensemble: a treatment of the training data and a seed in, logits out."""
+"""One network of an ensemble: a treatment of the training data and a seed in, its legacy out."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hardtune import legacy
 from hardtune.data import Split
 from hardtune.errors import InputError
 from hardtune.hardness.estimators import ESTIMATORS
+from hardtune.legacy import Legacy
 from hardtune.recipe import Recipe
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Request
 from hardtune.resampling.plan import ClassPlan, Plan, make_plan, preview
@@ -21,13 +23,13 @@ from hardtune.resampling.policies import POLICIES
 from hardtune.resampling.prune import PRUNERS
 from hardtune.resampling.undersample import UNDERSAMPLERS
 from hardtune.store import Store, digest
-from hardtune.training.fit import Objective, Observer, build_model, fit, predict
+from hardtune.training.fit import Objective, Observer, build_model, fit
 from hardtune.training.images import DeviceImages
 from hardtune.training.losses import LOSSES, regularised
 from hardtune.training.weights import SCALES, TARGETS, entropy_weights
 from hardtune.treatment import Treatment
 
-VERSION = 1
+VERSION = 2
 """Raise it when a change makes networks come out differently, so that stored ones are not mistaken for new ones."""
 
 
@@ -40,19 +42,13 @@ class Prepared:
     """Of the training samples (N,), by estimator; higher = harder."""
     features: NDArray[np.float32] | None = None
     """Of the training samples (N, D), from the recipe's frozen encoder."""
+    hard_classes: NDArray[np.bool_] | None = None
+    """(K,) the classes that are hard whatever the treatment (see ``scoring.hard_classes``); None if nobody knows."""
 
     def scores_of(self, estimator: str) -> NDArray[np.float32]:
         """The scores of an estimator whose name is known to be right."""
         ESTIMATORS[estimator]
         return self.scores[estimator]
-
-
-@dataclass(frozen=True)
-class Logits:
-    """A trained member's whole legacy: what it says of the held-out (H, K) and of the test samples (N_test, K)."""
-
-    held_out: NDArray[np.float32]
-    test: NDArray[np.float32]
 
 
 def member_seed(recipe: Recipe, member: int, purpose: str) -> int:
@@ -78,6 +74,12 @@ def identity(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: i
         "seed": [recipe.seed, member],
         "device": device.partition(":")[0],
     }
+
+
+def entries(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: int, device: str) -> legacy.Entries:
+    """Where a member's legacy is in the store: its network's identity, and one for each kind of thing asked of it."""
+    network = identity(prepared, recipe, treatment, member, device)
+    return legacy.entries(network, prepared.split, recipe.seed)
 
 
 def check_names(treatment: Treatment) -> None:
@@ -164,8 +166,12 @@ def plan_for(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: i
     )
 
 
-def weights_for(prepared: Prepared, recipe: Recipe, treatment: Treatment) -> NDArray[np.float32] | None:
-    """The entropy weights s (N,) of the training samples, or None where the entropy term is off."""
+def weights_for(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: int) -> NDArray[np.float32] | None:
+    """The entropy weights s (N,) of the training samples, or None where the entropy term is off.
+
+    They are the same for all members, but for a permutation of its own that each has under ``shuffled``: a comparison
+    with that control then is over permutations as well as over seeds.
+    """
     treatment = treatment.canonical()
     if treatment.entropy_weight == 0:
         return None
@@ -176,7 +182,7 @@ def weights_for(prepared: Prepared, recipe: Recipe, treatment: Treatment) -> NDA
         scores if constant else prepared.scores_of(treatment.entropy_estimator),
         scale=treatment.entropy_scale,
         temperature=treatment.temperature,
-        seed=recipe.seed,
+        seed=member_seed(recipe, member, "shuffle"),
     )
 
 
@@ -189,15 +195,15 @@ def train_member(
     device: str,
     observer: Observer | None = None,
     on_epoch: Callable[[int], None] | None = None,
-) -> Logits:
-    """Train one network and return what it says of the held-out and the test samples.
+) -> Legacy:
+    """Train one network and return what it says of the held-out and the test samples, and of what else is asked.
 
     On a CPU the result is a function of the arguments alone, to the bit (at the same number of threads).
     """
     treatment = treatment.canonical()
     split = prepared.split
     plan = plan_for(prepared, recipe, treatment, member)
-    images = _images(split, split.train.images, device, plan.images)
+    images = DeviceImages(split.train.images, mean=split.mean, std=split.std, device=device, synthesised=plan.images)
     labels = torch.from_numpy(np.concatenate([split.train.labels, plan.labels])).to(device)
     made = len(split.train) + np.arange(len(plan.labels))
     rows = torch.from_numpy(np.concatenate([plan.indices, made])).to(device)
@@ -215,12 +221,11 @@ def train_member(
         rows,
         recipe,
         seed=member_seed(recipe, member, "order"),
-        objective=_objective(prepared, recipe, treatment, plan, device),
+        objective=_objective(prepared, recipe, treatment, plan, member, device),
         observer=observer,
         on_epoch=on_epoch,
     )
-    held_out = _predict(model, split, split.held_out.images, device)
-    return Logits(held_out, held_out if split.chooses_on_test else _predict(model, split, split.test.images, device))
+    return legacy.question(model, split, seed=recipe.seed, device=device)
 
 
 def stored_member(
@@ -232,36 +237,28 @@ def stored_member(
     *,
     device: str,
     on_epoch: Callable[[int], None] | None = None,
-) -> tuple[Logits, bool]:
+) -> tuple[Legacy, bool]:
     """The member from the store, or trained now and stored; and whether it had to be trained."""
-    key = identity(prepared, recipe, treatment, member, device) if store is not None else {}
-    found = store.get(key) if store is not None else None
+    if store is None:
+        return train_member(prepared, recipe, treatment, member, device=device, on_epoch=on_epoch), True
+    parts = entries(prepared, recipe, treatment, member, device)
+    found = legacy.find(store, parts)
     if found is not None:
-        return Logits(found["held_out"], found["test"]), False
-    logits = train_member(prepared, recipe, treatment, member, device=device, on_epoch=on_epoch)
-    if store is not None:
-        store.put(key, dataclasses.asdict(logits))
-    return logits, True
+        return found, False
+    trained = train_member(prepared, recipe, treatment, member, device=device, on_epoch=on_epoch)
+    legacy.keep(store, parts, trained)
+    return trained, True
 
 
-def _objective(prepared: Prepared, recipe: Recipe, treatment: Treatment, plan: Plan, device: str) -> Objective:
+def _objective(
+    prepared: Prepared, recipe: Recipe, treatment: Treatment, plan: Plan, member: int, device: str
+) -> Objective:
     count = len(prepared.split.train) + len(plan.labels)
     loss = LOSSES[treatment.loss](count, prepared.split.num_classes, device)
-    weights = weights_for(prepared, recipe, treatment)
+    weights = weights_for(prepared, recipe, treatment, member)
     if weights is None:
         return lambda logits, labels, ids: loss(logits, labels, ids).mean()
     # A synthesised image is as difficult as the sample that it was made from.
     s = torch.from_numpy(np.concatenate([weights, weights[plan.parents]])).to(device)
     strength = treatment.entropy_weight
     return lambda logits, labels, ids: regularised(loss(logits, labels, ids), logits, s[ids], strength)
-
-
-def _images(
-    split: Split, images: NDArray[np.uint8], device: str, synthesised: NDArray[np.uint8] | None = None
-) -> DeviceImages:
-    return DeviceImages(images, mean=split.mean, std=split.std, device=device, synthesised=synthesised)
-
-
-def _predict(model: torch.nn.Module, split: Split, images: NDArray[np.uint8], device: str) -> NDArray[np.float32]:
-    logits = predict(model, _images(split, images, device), torch.arange(len(images), device=device))
-    return logits.cpu().numpy()

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hardtune import legacy
 from hardtune.data import Split
 from hardtune.hardness.dynamics import Dynamics
 from hardtune.hardness.encoders import encode, encoder_identity
-from hardtune.hardness.estimators import ESTIMATORS, ensemble_scores, feature_scores
-from hardtune.member import Prepared, identity, member_seed, needed_scores, needs_features, train_member
+from hardtune.hardness.estimators import ESTIMATORS, class_hardness, ensemble_scores, feature_scores
+from hardtune.member import Prepared, entries, identity, member_seed, needed_scores, needs_features, train_member
 from hardtune.recipe import Recipe
+from hardtune.resampling.policies import POLICIES
 from hardtune.store import Store
 from hardtune.treatment import Treatment
 
@@ -70,16 +72,29 @@ def score_member(
 
     The scoring ensemble is the control's: the same training gives the scores and the control's logits.
     """
-    prepared = Prepared(split)
-    network = identity(prepared, recipe, Treatment(), member, device)
+    prepared = Prepared(_asked(split, recipe, member))
+    parts = entries(prepared, recipe, Treatment(), member, device)
     scores = dynamics_identity(split, recipe, member, device)
-    if network in store and scores in store:
+    if is_scored(split, recipe, member, store, device=device):
         return False
     dynamics = Dynamics(len(split.train), device=device, early_epoch=early_epoch(recipe))
-    logits = train_member(prepared, recipe, Treatment(), member, device=device, observer=dynamics, on_epoch=on_epoch)
-    store.put(network, dataclasses.asdict(logits))
-    store.put(scores, dynamics.scores())
+    trained = train_member(prepared, recipe, Treatment(), member, device=device, observer=dynamics, on_epoch=on_epoch)
+    legacy.keep(store, parts, trained)
+    # A network may be trained again because more is asked of it; scores that others rest on must not move by a hair.
+    if scores not in store:
+        store.put(scores, dynamics.scores())
     return True
+
+
+def is_scored(split: Split, recipe: Recipe, member: int, store: Store, *, device: str) -> bool:
+    """Whether a member of the scoring ensemble is in the store with all that will be read of it."""
+    parts = entries(Prepared(_asked(split, recipe, member)), recipe, Treatment(), member, device)
+    return dynamics_identity(split, recipe, member, device) in store and all(part in store for part in parts.values())
+
+
+def _asked(split: Split, recipe: Recipe, member: int) -> Split:
+    """Beyond the control's members the scoring ensemble only scores, and need not be shown any shifted images."""
+    return split if member < recipe.members else dataclasses.replace(split, ood=None, corruptions=())
 
 
 def encoded(
@@ -103,17 +118,32 @@ def encoded(
 def gather(split: Split, recipe: Recipe, needs: Needs, store: Store, *, device: str) -> Prepared:
     """Everything that trials share, once the members that it needs are in the store."""
     scores: Scores = {}
-    if needs.dynamics:
-        members = [store.get(dynamics_identity(split, recipe, i, device)) for i in range(recipe.scoring_members)]
-        for name in sorted(needs.estimators):
-            if ESTIMATORS[name].source == "dynamics":
-                scores[name] = ensemble_scores([member[name] for member in members if member is not None])
+    ensemble = recipe.scoring_members if needs.dynamics else recipe.members
+    members = [store.get(dynamics_identity(split, recipe, member, device)) for member in range(ensemble)]
+    found = [member for member in members if member is not None]
+    for name in sorted(needs.estimators):
+        if ESTIMATORS[name].source == "dynamics":
+            scores[name] = ensemble_scores([member[name] for member in found])
+    whole = len(found) == ensemble
+    hard = hard_classes(ensemble_scores([member["aum"] for member in found]), split) if whole else None
     features = encoded(split, recipe, store, device=device) if needs.features else None
     for name in sorted(needs.estimators):
         if ESTIMATORS[name].source == "features" and features is not None:
             seed = member_seed(recipe, 0, name)
             scores[name] = feature_scores(name, features, split.train.labels, split.num_classes, seed=seed)
-    return Prepared(split, scores, features)
+    return Prepared(split, scores, features, hard)
+
+
+def hard_classes(aum: NDArray[np.float32], split: Split) -> NDArray[np.bool_]:
+    """(K,) which classes HBR calls hard: those that alpha = 1 would give more than N/K samples, S_c > N/K.
+
+    Always by AUM, whatever estimator a treatment uses, so that Δhe compares the same classes in every trial of a sweep;
+    by the paper's ratio, or the policy ``shift`` where a class's mean AUM is not above 0 and that ratio has no meaning.
+    """
+    hardness = class_hardness(aum, split.train.labels, split.num_classes)
+    ratio = POLICIES["paper" if (hardness < 0).all() else "shift"](hardness, True, split.classes)
+    hard: NDArray[np.bool_] = ratio > ratio.mean()
+    return hard
 
 
 def prepare(

@@ -9,20 +9,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.data import Dataset
-from hardtune.evaluation import MemberSummary, evaluate_members
-from hardtune.member import Logits, Prepared, plan_for, stored_member, weights_for
+from hardtune.data import Dataset, load_ood
+from hardtune.evaluation import Diagnostics, MemberSummary, diagnose, evaluate_members
+from hardtune.evaluation.corruptions import SEVERITIES
+from hardtune.evaluation.ood import member_ood_metrics
+from hardtune.legacy import CORRUPTION_METRICS, Legacy, corruption_pairs
+from hardtune.member import Prepared, plan_for, stored_member, weights_for
 from hardtune.recipe import Recipe
 from hardtune.scoring import prepare
 from hardtune.store import Store
+from hardtune.training.weights import WeightSummary, summarise
 from hardtune.treatment import Treatment
+
+UNSEEN = ("test", "ood", "corruptions")
+"""How the names of metrics begin that are measured with the test split: the search never sees them."""
 
 
 @dataclass(frozen=True)
@@ -46,21 +54,58 @@ class Result:
     test: MemberSummary
     class_counts: NDArray[np.int64]
     """How many samples of each class (K,) an epoch of the first member's training had."""
-    weight_quantiles: dict[str, float]
-    """Of the entropy weights s: minimum, quartiles, maximum; empty where the entropy term is off."""
+    weights: WeightSummary | None
+    """Of the first member's entropy weights s; None where the entropy term is off."""
+    diagnostics: Diagnostics
+    """Curves and per-class calibration on the test samples."""
+    ood: tuple[dict[str, float], ...] = ()
+    """By member: how well each score tells the test samples from the out-of-distribution images, ``msp_auroc``, ….
+    Empty where the split has none."""
+    corruptions: tuple[tuple[str, int], ...] = ()
+    """(kind, severity) of each corruption that was measured."""
+    corrupted: NDArray[np.float32] | None = None
+    """(members, corruptions, 2): accuracy and ECE on the test samples under each of them."""
+
+    @property
+    def warning(self) -> str:
+        """One sentence if the weights cannot do what the treatment says, else empty."""
+        meant_to_differ = self.treatment.entropy_target not in ("constant", "mean")
+        return (self.weights.warning or "") if self.weights is not None and meant_to_differ else ""
+
+    def by_member(self) -> dict[str, list[float]]:
+        """Each member's figures by full name, for comparisons that pair members by their seed."""
+        corruptions = [] if self.corrupted is None else self.corrupted.mean(axis=1, dtype=np.float64).tolist()
+        groups: dict[str, Sequence[Mapping[str, float]]] = {
+            "final": self.held_out.members,
+            "test": self.test.members,
+            "ood": self.ood,
+            "corruptions": [dict(zip(CORRUPTION_METRICS, figures, strict=True)) for figures in corruptions],
+        }
+        return {
+            f"{group}/{name}": [member[name] for member in members]
+            for group, members in groups.items()
+            if members
+            for name in members[0]
+        }
 
     def metrics(self) -> dict[str, float]:
-        """Every figure by name: ``final/`` and ``ensemble/`` on held-out samples, ``test/`` and ``test_ensemble/``."""
-        named = {
-            "final": self.held_out.member_mean,
-            "final_std": self.held_out.member_std,
-            "ensemble": self.held_out.ensemble,
-            "test": self.test.member_mean,
-            "test_std": self.test.member_std,
-            "test_ensemble": self.test.ensemble,
-            "weights": self.weight_quantiles,
-        }
-        return {f"{prefix}/{name}": value for prefix, values in named.items() for name, value in values.items()}
+        """Every figure by name.
+
+        ``final/`` (mean over members), ``final_std/`` and ``ensemble/`` are measured on held-out samples; ``test/``,
+        ``test_std/`` and ``test_ensemble/`` on test samples. ``ood/`` and ``corruptions/`` (over all kinds and
+        severities) with their ``_std/`` are there where they were asked for. ``weights/`` are the mean, the standard
+        deviation and the quantiles of the entropy weights.
+        """
+        figures: dict[str, float] = {}
+        for name, values in self.by_member().items():
+            group, _, metric = name.partition("/")
+            figures[name] = float(np.mean(values))
+            figures[f"{group}_std/{metric}"] = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+        for prefix, more in (("ensemble", self.held_out.ensemble), ("test_ensemble", self.test.ensemble)):
+            figures |= {f"{prefix}/{name}": value for name, value in more.items()}
+        if self.weights is not None:
+            figures |= {f"weights/{name}": value for name, value in self.weights.metrics().items()}
+        return figures
 
 
 def run_trial(
@@ -79,36 +124,49 @@ def run_trial(
         InputError: the treatment cannot be carried out on these data.
         DivergedError: a member's training left the finite numbers.
     """
-    split = prepared.split
-    members: list[Logits] = []
+    split, hard = prepared.split, prepared.hard_classes
+    members: list[Legacy] = []
     for member in range(recipe.members):
-        logits, trained = stored_member(prepared, recipe, treatment, member, store, device=device, on_epoch=on_epoch)
-        members.append(logits)
+        legacy, trained = stored_member(prepared, recipe, treatment, member, store, device=device, on_epoch=on_epoch)
+        members.append(legacy)
         if on_member is not None:
-            newest = evaluate_members(logits.held_out[None], split.held_out.labels)
+            newest = evaluate_members(legacy.held_out[None], split.held_out.labels, hard_classes=hard)
             on_member(Progress(member + 1, recipe.members, trained, newest.member_mean))
     plan = plan_for(prepared, recipe, treatment, 0)
     trained_on = np.concatenate([split.train.labels[plan.indices], plan.labels])
-    weights = weights_for(prepared, recipe, treatment)
-    held_out = np.stack([logits.held_out for logits in members])
+    weights = weights_for(prepared, recipe, treatment, 0)
+    held_out = np.stack([legacy.held_out for legacy in members])
+    test = np.stack([legacy.test for legacy in members])
     return Result(
         treatment,
-        evaluate_members(held_out, split.held_out.labels),
+        evaluate_members(held_out, split.held_out.labels, hard_classes=hard),
         # Temperatures are fitted on held-out samples; under the papers' protocol there are none apart from the test.
         evaluate_members(
-            np.stack([logits.test for logits in members]),
+            test,
             split.test.labels,
+            hard_classes=hard,
             held_out=None if split.chooses_on_test else (held_out, split.held_out.labels),
         ),
         np.bincount(trained_on, minlength=split.num_classes),
-        {} if weights is None else _quantiles(weights),
+        None if weights is None else summarise(weights),
+        diagnose(test, split.test.labels),
+        tuple(
+            member_ood_metrics(legacy.test, legacy.ood, legacy.distances)
+            for legacy in members
+            if legacy.ood is not None and legacy.distances is not None
+        ),
+        split.corruptions,
+        np.stack([legacy.corrupted for legacy in members if legacy.corrupted is not None])
+        if split.corruptions
+        else None,
     )
 
 
 def metric_names() -> set[str]:
-    """Every name that ``Result.metrics`` has, which is what an objective may be called."""
-    summary = evaluate_members(np.eye(2, dtype=np.float32)[None], np.arange(2))
-    return set(Result(Treatment(), summary, summary, np.ones(2, np.int64), {}).metrics())
+    """Every name that ``Result.metrics`` always has, which is what an objective may be called."""
+    logits, labels = np.eye(2, dtype=np.float32)[None], np.arange(2)
+    summary = evaluate_members(logits, labels, hard_classes=[0])
+    return set(Result(Treatment(), summary, summary, labels, None, diagnose(logits, labels)).metrics())
 
 
 def run(
@@ -117,20 +175,22 @@ def run(
     recipe: Recipe,
     store: Store | None = None,
     *,
+    ood: str | None = None,
+    corruptions: Sequence[str] = (),
+    severities: Sequence[int] = SEVERITIES,
     device: str = "cpu",
     on_member: Callable[[Progress], None] | None = None,
 ) -> Result:
     """Score, treat, train and measure in one call: the whole of hardtune without a cluster.
 
-    Without a ``store`` nothing is kept.
+    Without a ``store`` nothing is kept. ``ood``, ``corruptions`` and ``severities`` as in a sweep.
     """
-    split = dataset.hold_out(recipe.validation, recipe.seed)
+    split = dataclasses.replace(
+        dataset.hold_out(recipe.validation, recipe.seed),
+        ood=None if ood is None else load_ood(ood, dataset),
+        corruptions=corruption_pairs(corruptions, severities),
+    )
     with tempfile.TemporaryDirectory() as scratch:
         kept = store if store is not None else Store(scratch)
         prepared = prepare(split, recipe, [treatment], kept, device=device)
         return run_trial(treatment, prepared, recipe, kept, device=device, on_member=on_member)
-
-
-def _quantiles(weights: NDArray[np.float32]) -> dict[str, float]:
-    points = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "max": 1.0}
-    return {name: float(np.quantile(weights, q)) for name, q in points.items()}

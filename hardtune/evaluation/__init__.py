@@ -1,6 +1,7 @@
 """What predictions are worth: recall gaps, calibration, selective prediction, out-of-distribution detection."""
 
 from hardtune.evaluation.calibration import fit_temperature, reliability
+from hardtune.evaluation.diagnostics import Curves, Diagnostics, diagnose
 from hardtune.evaluation.metric import METRICS, Metric, metric
 from hardtune.evaluation.predictions import Predictions
 from hardtune.evaluation.recall import class_recall
@@ -9,11 +10,14 @@ from hardtune.evaluation.summary import MemberSummary, averaged_softmax, evaluat
 
 __all__ = [
     "METRICS",
+    "Curves",
+    "Diagnostics",
     "MemberSummary",
     "Metric",
     "Predictions",
     "averaged_softmax",
     "class_recall",
+    "diagnose",
     "evaluate",
     "evaluate_members",
     "fit_temperature",

@@ -5,7 +5,7 @@ Every score is higher for a sample that looks more out of distribution.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from hardtune.errors import InputError
 from hardtune.evaluation.predictions import Floats, checked_labels, checked_logits, log_softmax
 from hardtune.registry import Registry
+
+_ROWS = 4096
+"""Features in float64 at a time: a million of them would not fit."""
 
 OOD_SCORES: Registry[Callable[[Floats], Floats]] = Registry("OOD score")
 """Logits (N, K) to scores (N,), higher = more out of distribution."""
@@ -53,26 +56,35 @@ def mahalanobis(
     Raises:
         InputError: Shapes that do not fit, or features that are not finite.
     """
-    known, asked = np.asarray(train_features, np.float64), np.asarray(features, np.float64)
+    known, asked = np.asarray(train_features), np.asarray(features)
     if known.ndim != 2 or asked.ndim != 2 or known.shape[1] != asked.shape[1] or not len(known):
         raise InputError(f"features must be (N, D) with one D, got shapes {asked.shape} and {known.shape}")
     if not (np.isfinite(known).all() and np.isfinite(asked).all()):
         raise InputError("features must be finite, and some are not")
     y = checked_labels(train_labels, len(known), int(np.max(train_labels, initial=0)) + 1)
     _, y, counts = np.unique(y, return_inverse=True, return_counts=True)
+    # From here on about the origin of the training features: ‖a‖² - 2ab + ‖b‖² cancels badly far from it.
+    origin = known.mean(axis=0, dtype=np.float64)
     means = np.zeros((len(counts), known.shape[1]))
-    np.add.at(means, y, known)
+    for rows in _chunks(len(known)):
+        member = y[rows] == np.arange(len(counts))[:, None]
+        means += member.astype(np.float64) @ (known[rows] - origin)
     means /= counts[:, None]
-    centred = known - means[y]
-    covariance = centred.T @ centred / len(known)
+    covariance = np.zeros((known.shape[1], known.shape[1]))
+    for rows in _chunks(len(known)):
+        centred = known[rows] - origin - means[y[rows]]
+        covariance += centred.T @ centred
+    covariance /= len(known)
     variance = float(np.trace(covariance)) / len(covariance)
     covariance[np.diag_indices_from(covariance)] += 1e-6 * variance if variance > 0 else 1.0
     whiten = np.linalg.inv(np.linalg.cholesky(covariance)).T
-    # Centred first: ‖a‖² - 2ab + ‖b‖² cancels badly far from the origin.
-    origin = means.mean(axis=0)
-    a, b = (asked - origin) @ whiten, (means - origin) @ whiten
-    squared = (a**2).sum(axis=1)[:, None] - 2 * a @ b.T + (b**2).sum(axis=1)
-    return np.asarray(np.maximum(squared.min(axis=1), 0.0))
+    b = means @ whiten
+    nearest = np.empty(len(asked))
+    for rows in _chunks(len(asked)):
+        a = (asked[rows] - origin) @ whiten
+        squared = (a**2).sum(axis=1)[:, None] - 2 * a @ b.T + (b**2).sum(axis=1)
+        nearest[rows] = np.maximum(squared.min(axis=1), 0.0)
+    return nearest
 
 
 def ood_metrics(in_scores: ArrayLike, out_scores: ArrayLike) -> dict[str, float]:
@@ -109,3 +121,24 @@ def ood_metrics(in_scores: ArrayLike, out_scores: ArrayLike) -> dict[str, float]
         "aupr_in": float(average_precision_score(~is_outside, -scores)),
         "fpr95": float((outside <= threshold).mean()),
     }
+
+
+def member_ood_metrics(
+    test_logits: NDArray[np.floating], ood_logits: NDArray[np.floating], distances: tuple[ArrayLike, ArrayLike]
+) -> dict[str, float]:
+    """One network's :func:`ood_metrics` by every score: ``msp_auroc``, ``mahalanobis_fpr95``, ….
+
+    Args:
+        test_logits, ood_logits: (N, K) and (N', K) of samples inside and outside.
+        distances: What :func:`mahalanobis` says of them, (N,) and (N',).
+    """
+    inside, outside = np.asarray(test_logits, np.float64), np.asarray(ood_logits, np.float64)
+    pairs: dict[str, tuple[ArrayLike, ArrayLike]] = {
+        name: (score(inside), score(outside)) for name, score in OOD_SCORES.items()
+    }
+    pairs["mahalanobis"] = distances
+    return {f"{name}_{figure}": value for name, pair in pairs.items() for figure, value in ood_metrics(*pair).items()}
+
+
+def _chunks(count: int) -> Iterator[slice]:
+    return (slice(start, start + _ROWS) for start in range(0, count, _ROWS))

@@ -8,12 +8,11 @@ import ray
 import torch
 
 from hardtune.data import Split
-from hardtune.member import Prepared, identity
+from hardtune.member import Prepared
 from hardtune.recipe import Recipe
-from hardtune.scoring import Needs, dynamics_identity, encoded, gather, score_member
+from hardtune.scoring import Needs, encoded, gather, is_scored, score_member
 from hardtune.store import Store
 from hardtune.sweep.cluster import Share
-from hardtune.treatment import Treatment
 
 
 def control_members(recipe: Recipe, needs: Needs) -> int:
@@ -36,7 +35,7 @@ def prepare_on_cluster(
     not made again; networks go on where a lost node left off, by Ray's own retries.
     """
     total = control_members(recipe, needs)
-    missing = [member for member in range(total) if not _is_stored(split, recipe, member, store, share.device)]
+    missing = [member for member in range(total) if not is_scored(split, recipe, member, store, device=share.device)]
     cached = total - len(missing)
     on_member(cached, total, cached)
     shared = ray.put(split)
@@ -62,11 +61,6 @@ def prepare_on_cluster(
 def use_threads(cpus: float) -> None:
     """One torch thread for each whole CPU that Ray granted."""
     torch.set_num_threads(max(1, int(cpus)))
-
-
-def _is_stored(split: Split, recipe: Recipe, member: int, store: Store, device: str) -> bool:
-    network = identity(Prepared(split), recipe, Treatment(), member, device)
-    return network in store and dynamics_identity(split, recipe, member, device) in store
 
 
 @ray.remote

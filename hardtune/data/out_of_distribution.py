@@ -1,0 +1,109 @@
+"""Images of none of a data set's classes, brought to its size and colours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardtune.data.dataset import Dataset
+from hardtune.data.image_folder import read_unlabelled
+from hardtune.data.loading import Progress, datasets, load
+from hardtune.errors import InputError
+from hardtune.registry import Registry
+
+Images = NDArray[np.uint8]
+"""uint8 (N, H, W, C)."""
+
+VIEWS: Registry[Callable[[Images], Images]] = Registry("out-of-distribution view")
+"""Ways to turn a data set's own test images into images of none of its classes; they need no second data set."""
+
+
+@VIEWS.register("inverted")
+def inverted(images: Images) -> Images:
+    """As on a photographic negative."""
+    return 255 - images
+
+
+@VIEWS.register("rotated")
+def rotated(images: Images) -> Images:
+    """A quarter turn to the left; some images look alike both ways (a 0, an 8), so no detector can be perfect."""
+    return np.rot90(images, axes=(1, 2))
+
+
+def load_ood(
+    name: str, dataset: Dataset, data_dir: str | Path | None = None, progress: Progress | None = None
+) -> Images:
+    """Out-of-distribution images for a data set: uint8 (N', H, W, C), sized and coloured like its own.
+
+    At most as many as there are test samples, drawn with a fixed seed where there are more: that bounds the cost, and a
+    precision-recall curve starts from a base rate that does not hang on how large a folder happens to be (our choice).
+    Other sizes are scaled to H x W by bilinear interpolation with antialiasing, without keeping proportions; a folder's
+    images cover H x W and are cropped to it. Grey images are repeated over the channels, RGB images become luma
+    (ITU-R 601) where the data are grey.
+
+    Args:
+        name: ``inverted`` or ``rotated`` (the data's own test images, turned into something else), a registered data
+            set, whose test split is taken, or the path of a folder with images anywhere below it (or below its
+            ``test/`` or ``val/``); sub-folders need not be classes.
+        dataset: Whose networks will look at them.
+        data_dir: As in :func:`hardtune.data.load`.
+
+    Raises:
+        InputError: An unknown name, the data set itself, missing files, or channels that cannot be converted.
+
+    >>> digits = load("digits")
+    >>> load_ood("inverted", digits).shape == digits.test.images.shape
+    True
+    """
+    height, width, channels = dataset.test.images.shape[1:]
+    most = len(dataset.test)
+    if name in VIEWS:
+        return fitted(VIEWS[name](dataset.test.images), height, width, channels)
+    if name in datasets:
+        if name == dataset.name:
+            raise InputError(f"{name!r} cannot be out of distribution for itself: choose another data set")
+        return fitted(_few(load(name, data_dir, progress=progress).test.images, most), height, width, channels)
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        names = ", ".join(sorted({*VIEWS, *datasets} - {dataset.name}))
+        raise InputError(f"unknown out-of-distribution set {name!r}: choose from {names}, or give a folder of images")
+    return fitted(read_unlabelled(folder, (height, width), most, progress=progress), height, width, channels)
+
+
+def fitted(images: Images, height: int, width: int, channels: int) -> Images:
+    """The images at another size and number of channels, as :func:`load_ood` says.
+
+    >>> fitted(np.full((1, 2, 2, 3), 100, np.uint8), 4, 4, 1)[0, 0, 0]
+    array([100], dtype=uint8)
+    """
+    has = images.shape[3]
+    if has == 3 and channels == 1:
+        luma = images @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+        images = np.rint(luma).astype(np.uint8)[..., None]
+    elif has == 1 and channels > 1:
+        images = np.repeat(images, channels, axis=3)
+    elif has != channels:
+        raise InputError(f"images of {has} channels cannot be shown to networks for {channels}")
+    # A rotated view has negative strides, which torch does not take.
+    return np.ascontiguousarray(images) if images.shape[1:3] == (height, width) else _scaled(images, height, width)
+
+
+def _scaled(images: Images, height: int, width: int) -> Images:
+    import torch
+    from torch.nn.functional import interpolate
+
+    result = np.empty((len(images), height, width, images.shape[3]), dtype=np.uint8)
+    for start in range(0, len(images), 1024):
+        batch = torch.tensor(images[start : start + 1024]).permute(0, 3, 1, 2).float()
+        scaled = interpolate(batch, (height, width), mode="bilinear", antialias=True).round().clamp(0, 255)
+        result[start : start + 1024] = scaled.permute(0, 2, 3, 1).numpy()
+    return result
+
+
+def _few(images: Images, most: int) -> Images:
+    if len(images) <= most:
+        return images
+    return images[np.sort(np.random.default_rng(0x00D).permutation(len(images))[:most])]

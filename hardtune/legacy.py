@@ -1,0 +1,175 @@
+"""What is asked of a network once it is trained, and kept of it: its answers, never its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hardtune.data import Split
+from hardtune.errors import InputError, unknown
+from hardtune.evaluation import METRICS, Predictions
+from hardtune.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from hardtune.evaluation.ood import mahalanobis
+from hardtune.store import Store, digest
+from hardtune.training.features import penultimate
+from hardtune.training.fit import predict
+from hardtune.training.images import DeviceImages
+
+Floats = NDArray[np.float32]
+Entries = dict[str, dict[str, Any]]
+"""A legacy's parts by name, each to its identity in the store."""
+
+CORRUPTION_METRICS = ("accuracy", "ece")
+"""What is measured under each corruption."""
+OOD_VERSION = 1
+CORRUPTION_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Legacy:
+    """A trained member's answers, which are its whole state; float32. What was not asked for is None.
+
+    Out-of-distribution features would be the bulk of it (10,000 x 512 of them are 20 MB, and the training samples'
+    five times that), so only the distances worked out from them are kept: a few hundred kB.
+    """
+
+    held_out: Floats
+    """Logits (H, K) of the held-out samples."""
+    test: Floats
+    """Logits (N, K) of the test samples."""
+    ood: Floats | None = None
+    """Logits (N', K) of the out-of-distribution images."""
+    mahalanobis_test: Floats | None = None
+    """(N,) Mahalanobis distance of each test sample to the nearest class of the training samples."""
+    mahalanobis_ood: Floats | None = None
+    """(N',) the same of the out-of-distribution images."""
+    corrupted: Floats | None = None
+    """(C, 2): accuracy and ECE on the test samples under each of the split's corruptions."""
+
+    @property
+    def distances(self) -> tuple[Floats, Floats] | None:
+        """Mahalanobis distances of samples inside (N,) and outside (N',)."""
+        if self.mahalanobis_test is None or self.mahalanobis_ood is None:
+            return None
+        return self.mahalanobis_test, self.mahalanobis_ood
+
+
+_PARTS = {
+    "member": ("held_out", "test"),
+    "ood": ("ood", "mahalanobis_test", "mahalanobis_ood"),
+    "corruptions": ("corrupted",),
+}
+
+
+def corruption_pairs(kinds: Sequence[str], severities: Sequence[int] = SEVERITIES) -> tuple[tuple[str, int], ...]:
+    """Every kind at every severity, checked; the kind ``all`` stands for all 15.
+
+    Raises:
+        InputError: An unknown kind, or a severity outside 1..5.
+
+    >>> corruption_pairs(["fog", "frost"], [1, 5])
+    (('fog', 1), ('fog', 5), ('frost', 1), ('frost', 5))
+    """
+    names = list(CORRUPTIONS) if "all" in kinds else list(dict.fromkeys(kinds))
+    for name in names:
+        if name not in CORRUPTIONS:
+            raise unknown("corruption", name, (*CORRUPTIONS, "all"))
+    for severity in severities:
+        if severity not in SEVERITIES:
+            raise InputError(f"severity must be a whole number from 1 to 5, got {severity!r}")
+    if names and not severities:
+        raise InputError("corruptions need at least one severity from 1 to 5")
+    return tuple((name, severity) for name in names for severity in sorted(set(severities)))
+
+
+def entries(network: dict[str, Any], split: Split, seed: int) -> Entries:
+    """Everything that decides each part of a legacy, for the store; only the parts that the split asks for.
+
+    Parts are stored apart, so that a sweep which measures less, or something else, still finds the logits.
+    """
+    parts: Entries = {"member": network}
+    if split.ood is not None:
+        parts["ood"] = {"kind": "ood", "version": OOD_VERSION, "images": digest(split.ood), "network": network}
+    if split.corruptions:
+        parts["corruptions"] = {
+            "kind": "corruptions",
+            "version": CORRUPTION_VERSION,
+            "corruptions": [list(pair) for pair in split.corruptions],
+            "seed": seed,
+            "network": network,
+        }
+    return parts
+
+
+def find(store: Store, parts: Entries) -> Legacy | None:
+    """The legacy from the store, or None unless all of its parts are there."""
+    arrays: dict[str, Floats] = {}
+    for identity in parts.values():
+        found = store.get(identity)
+        if found is None:
+            return None
+        arrays |= found
+    return Legacy(**arrays)
+
+
+def keep(store: Store, parts: Entries, legacy: Legacy) -> None:
+    """Store every part: answers of one network belong together, also where some were there already."""
+    arrays = {field.name: getattr(legacy, field.name) for field in dataclasses.fields(legacy)}
+    for part, identity in parts.items():
+        store.put(identity, {name: arrays[name] for name in _PARTS[part]})
+
+
+def question(model: torch.nn.Module, split: Split, *, seed: int, device: str) -> Legacy:
+    """Ask a trained network everything that the split asks for.
+
+    A corruption is made, looked at and dropped, one (kind, severity) at a time; ``seed`` decides its noise.
+    """
+
+    def ask(images: NDArray[np.uint8]) -> Floats:
+        return predict(model, _on(split, images, device), _all(images, device)).cpu().numpy()
+
+    held_out = ask(split.held_out.images)
+    test = held_out if split.chooses_on_test else ask(split.test.images)
+    legacy = Legacy(held_out, test)
+    if split.ood is not None:
+        legacy = dataclasses.replace(legacy, **_out_of_distribution(model, split, split.ood, device))
+    if split.corruptions:
+        legacy = dataclasses.replace(legacy, corrupted=_corrupted(ask, split, seed))
+    return legacy
+
+
+def _out_of_distribution(
+    model: torch.nn.Module, split: Split, images: NDArray[np.uint8], device: str
+) -> dict[str, Floats]:
+    def features(of: NDArray[np.uint8]) -> tuple[Floats, Floats]:
+        logits, penultimate_features = penultimate(model, _on(split, of, device), _all(of, device))
+        return logits.cpu().numpy(), penultimate_features.cpu().numpy()
+
+    logits, outside = features(images)
+    inside = features(split.test.images)[1]
+    known = features(split.train.images)[1]
+    distances = mahalanobis(np.concatenate([inside, outside]), known, split.train.labels).astype(np.float32)
+    return {"ood": logits, "mahalanobis_test": distances[: len(inside)], "mahalanobis_ood": distances[len(inside) :]}
+
+
+def _corrupted(ask: Callable[[NDArray[np.uint8]], Floats], split: Split, seed: int) -> Floats:
+    figures = np.empty((len(split.corruptions), len(CORRUPTION_METRICS)), dtype=np.float32)
+    for row, (kind, severity) in enumerate(split.corruptions):
+        logits = ask(corrupt(split.test.images, kind, severity, seed=seed))
+        predictions = Predictions.of(logits, split.test.labels)
+        figures[row] = [METRICS[name].compute(predictions) for name in CORRUPTION_METRICS]
+    return figures
+
+
+def _on(split: Split, images: NDArray[np.uint8], device: str) -> DeviceImages:
+    return DeviceImages(images, mean=split.mean, std=split.std, device=device)
+
+
+def _all(images: NDArray[np.uint8], device: str) -> torch.Tensor:
+    return torch.arange(len(images), device=device)
