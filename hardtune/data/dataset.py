@@ -149,6 +149,8 @@ class Split:
     dataset_fingerprint: str
     ood: NDArray[np.uint8] | None = None
     """Images of none of the classes (N', H, W, C), which trained networks should notice; None to go without."""
+    pool: Samples | None = None
+    """Synthetic images of the classes, which a treatment may add to the training samples; None to go without."""
     corruptions: tuple[tuple[str, int], ...] = ()
     """(kind, severity) of each corruption that trained networks see the test images under."""
 

@@ -10,14 +10,12 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from hardtune.errors import DivergedError, InputError, unknown
-from hardtune.recipe import Recipe
+from hardtune.command_line import add_data_flags, add_recipe_flag, recipe_changes, run_and_exit
+from hardtune.errors import InputError
 from hardtune.report.table import render
 from hardtune.sweep.definition import Sweep
 from hardtune.sweep.live import View
@@ -41,25 +39,9 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
         action="store_true",
         help="go on with the latest sweep of this name and content; with a larger --trials, extend it",
     )
-    what.add_argument(
-        "--recipe",
-        nargs="+",
-        default=[],
-        metavar="NAME=VALUE",
-        help="change the recipe: epochs=30 members=3 encoder=ViT-B-32@weights.safetensors "
-        f"({', '.join(field.name for field in dataclasses.fields(Recipe))})",
-    )
+    add_recipe_flag(what)
     where = flags.add_argument_group("where")
-    where.add_argument("--data", metavar="NAME", help="another data set: its name, or an image folder's path")
-    where.add_argument("--data-dir", type=Path, metavar="DIR", help="where the data's files are (also: HARDTUNE_DATA)")
-    where.add_argument(
-        "--storage",
-        type=Path,
-        default=Path("hardtune-results"),
-        metavar="DIR",
-        help="results, cached scores and the tracking database; on a cluster a path that all nodes see "
-        "(default: %(default)s)",
-    )
+    add_data_flags(where)
     where.add_argument(
         "--tracking-uri",
         metavar="URI",
@@ -85,19 +67,9 @@ def main(sweep: Sweep, options: argparse.Namespace | None = None, doc: str | Non
     """
     started = time.monotonic()
     options = options or parser(doc).parse_args()
-    try:
-        code = _run(sweep, options, started)
-    except Exception as error:
-        # Ray wraps what its workers raise; the cause is what a person can mend.
-        cause = getattr(error, "cause", None) or error
-        if not isinstance(cause, (InputError, DivergedError)):
-            raise
-        print(f"error: {cause}", file=sys.stderr)
-        code = 2
-    except KeyboardInterrupt:
-        print(f"\nstopped; finished networks are kept: {_again(options)}", file=sys.stderr)
-        code = 130
-    sys.exit(code)
+    run_and_exit(
+        lambda: _run(sweep, options, started), lambda: f"stopped; finished networks are kept: {_again(options)}"
+    )
 
 
 def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
@@ -157,41 +129,13 @@ def configured(sweep: Sweep, options: argparse.Namespace) -> Sweep:
     """The sweep with the command line's changes."""
     if options.smoke:
         sweep = sweep.smoke()
-    recipe = dataclasses.replace(sweep.recipe, **_recipe_changes(options.recipe))
+    recipe = dataclasses.replace(sweep.recipe, **recipe_changes(options.recipe))
     changes: dict[str, Any] = {"recipe": recipe}
-    for name in ("trials", "data", "cpus_per_trial", "gpus_per_trial"):
+    for name in ("trials", "data", "pool", "cpus_per_trial", "gpus_per_trial"):
         value = getattr(options, name)
         if value is not None:
             changes[name] = value
     return dataclasses.replace(sweep, **changes)
-
-
-def _recipe_changes(pairs: Sequence[str]) -> dict[str, Any]:
-    defaults = {field.name: field.default for field in dataclasses.fields(Recipe)}
-    changes: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise InputError(f"--recipe takes name=value pairs, got {pair!r}")
-        if name not in defaults:
-            raise unknown("field of the recipe", name, defaults)
-        changes[name] = _parse(name, text, defaults[name])
-    return changes
-
-
-def _parse(name: str, text: str, default: Any) -> Any:
-    """``text`` as the type that the recipe's field has."""
-    try:
-        if isinstance(default, bool):
-            return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
-        if isinstance(default, tuple):
-            return tuple(float(part) for part in text.split(","))
-        if name == "validation" and text == "test":
-            return text
-        return type(default)(text)
-    except (ValueError, KeyError):
-        wanted = {bool: "true or false", int: "a whole number", float: "a number", tuple: "numbers between commas"}
-        raise InputError(f"{name} must be {wanted[type(default)]}, got {text!r}") from None
 
 
 def _again(options: argparse.Namespace) -> str:

@@ -29,6 +29,8 @@ class Sweep:
     """A registered data set, or the path of an image folder."""
     recipe: Recipe
     space: Space
+    pool: str | None = None
+    """Synthetic images for the oversamplers ``pool_*``: a folder with a sub-folder for each class, or an .npz file."""
     objectives: Mapping[str, str] = field(default_factory=lambda: dict(THREE_OBJECTIVES))
     """Metric names to ``min`` or ``max``."""
     no_worse_than_control: tuple[str, ...] = ()

@@ -1,0 +1,94 @@
+"""What hardtune's command lines share: the flags that name data and recipe, and how an error ends them."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hardtune.errors import DivergedError, InputError, unknown
+from hardtune.recipe import Recipe
+
+
+def add_recipe_flag(flags: argparse._ActionsContainer) -> None:
+    """``--recipe NAME=VALUE …``, which :func:`recipe_changes` reads."""
+    flags.add_argument(
+        "--recipe",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="change the recipe: epochs=30 members=3 encoder=ViT-B-32@weights.safetensors "
+        f"({', '.join(field.name for field in dataclasses.fields(Recipe))})",
+    )
+
+
+def add_data_flags(flags: argparse._ActionsContainer) -> None:
+    """``--data``, ``--data-dir``, ``--pool`` and ``--storage``."""
+    flags.add_argument("--data", metavar="NAME", help="another data set: its name, or an image folder's path")
+    flags.add_argument("--data-dir", type=Path, metavar="DIR", help="where the data's files are (also: HARDTUNE_DATA)")
+    flags.add_argument(
+        "--pool",
+        metavar="PATH",
+        help="synthetic images for oversampling 'pool_random', 'pool_hard' and 'pool_mean': a folder with a sub-folder "
+        "for each class, or an .npz file with images and labels",
+    )
+    flags.add_argument(
+        "--storage",
+        type=Path,
+        default=Path("hardtune-results"),
+        metavar="DIR",
+        help="results, cached scores and the tracking database; on a cluster a path that all nodes see "
+        "(default: %(default)s)",
+    )
+
+
+def recipe_changes(pairs: Sequence[str]) -> dict[str, Any]:
+    """Fields of the recipe from ``name=value`` pairs, each as the type that the field has.
+
+    >>> recipe_changes(["epochs=3", "milestones=0.5,0.75"])
+    {'epochs': 3, 'milestones': (0.5, 0.75)}
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(Recipe)}
+    changes: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise InputError(f"--recipe takes name=value pairs, got {pair!r}")
+        if name not in defaults:
+            raise unknown("field of the recipe", name, defaults)
+        changes[name] = _parse(name, text, defaults[name])
+    return changes
+
+
+def run_and_exit(run: Callable[[], int], when_stopped: Callable[[], str] = lambda: "stopped") -> NoReturn:
+    """Exit with what ``run`` returns; with 2 and one sentence on stderr for wrong input, with 130 after Ctrl-C."""
+    try:
+        code = run()
+    except Exception as error:
+        # Ray wraps what its workers raise; the cause is what a person can mend.
+        cause = getattr(error, "cause", None) or error
+        if not isinstance(cause, (InputError, DivergedError)):
+            raise
+        print(f"error: {cause}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print(f"\n{when_stopped()}", file=sys.stderr)
+        code = 130
+    sys.exit(code)
+
+
+def _parse(name: str, text: str, default: Any) -> Any:
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "false": False, "1": True, "0": False}[text.lower()]
+        if isinstance(default, tuple):
+            return tuple(float(part) for part in text.split(","))
+        if name == "validation" and text == "test":
+            return text
+        return type(default)(text)
+    except (ValueError, KeyError):
+        wanted = {bool: "true or false", int: "a whole number", float: "a number", tuple: "numbers between commas"}
+        raise InputError(f"{name} must be {wanted[type(default)]}, got {text!r}") from None
