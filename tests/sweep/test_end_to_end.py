@@ -39,7 +39,7 @@ def test_mlflow_has_one_parent_a_sweep_and_one_child_a_trial_with_all_figures(sm
     assert {run.info.status for run in runs} == {"FINISHED"}
     for parent in parents:
         children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
-        assert Counter(run.data.tags["hardtune.trial"] for run in children) == Counter("control 0 1 2 3".split())
+        assert Counter(run.data.tags["hardtune.trial"] for run in children) == Counter(["control", "0", "1", "2", "3"])
         assert "true" in {run.data.tags["pareto"] for run in children}
         names = {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
         assert {"pareto.png", "pareto.json"} <= names
@@ -52,7 +52,7 @@ def test_mlflow_has_one_parent_a_sweep_and_one_child_a_trial_with_all_figures(sm
 
 
 def test_the_front_in_mlflow_is_the_one_on_disk(smoke, shared_script):
-    client, runs = shared_script.runs("digits-smoke")
+    _, runs = shared_script.runs("digits-smoke")
     for folder in shared_script.sweeps():
         rows = json.loads((folder / "pareto.json").read_text())
         tagged = {

@@ -1,0 +1,168 @@
+"""What is wrong with a sweep is said in one sentence on stderr, with exit code 2, before anything is trained."""
+
+import dataclasses
+import re
+import socket
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+from ray import tune
+
+from hardtune import Recipe
+from hardtune.errors import InputError
+from hardtune.sweep import Sweep, main, parser
+
+RECIPE = Recipe(
+    model="small_cnn", epochs=1, members=1, scoring_members=1, encoder="pixels", validation=0.25, crop_padding=1
+)
+SPACE = {"alpha": tune.uniform(0, 1), "policy": "shift"}
+
+
+def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
+    """The one line that a sweep with these changes says before it exits with 2."""
+    storage = [] if "--storage" in flags else ["--storage", str(tmp_path / "results")]
+    with pytest.raises(SystemExit) as stop:
+        try:
+            fields = {"name": "bad", "data": "digits", "recipe": dataclasses.replace(RECIPE, **(recipe or {}))}
+            sweep = Sweep(**{**fields, "space": {**SPACE, **(space or {})}, **changes})
+        except InputError as error:  # a script's own mistake is an exception where it is written
+            return f"error: {error}"
+        main(sweep, parser("").parse_args([*storage, *flags]))
+    assert stop.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1, "one sentence is one line"
+    assert not list(tmp_path.rglob("*.safetensors")), "nothing may be trained"
+    return err
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"space": {"estimator": "aumm"}}, "unknown estimator 'aumm': choose from aum, "),
+        ({"space": {"estimator": tune.choice(["aum", "el3n"])}}, "unknown estimator 'el3n'"),
+        ({"space": {"oversample": "smoote"}}, "unknown oversampling 'smoote': choose from .*smote"),
+        ({"space": {"undersample": "hardest"}}, "unknown undersampling 'hardest': choose from easiest, none, random"),
+        ({"space": {"policy": "papper"}}, "unknown policy 'papper': choose from margin, paper, shift"),
+        ({"space": {"prune": "all", "prune_rate": 0.1}}, "unknown pruning 'all': choose from class, dataset, none"),
+        ({"space": {"loss": "mse"}}, "unknown loss 'mse': choose from .*cross_entropy"),
+        ({"space": {"entropy_weight": 0.1, "entropy_scale": "log"}}, "unknown entropy scale 'log': choose from clip"),
+        ({"space": {"entropy_weight": 0.1, "entropy_target": "all"}}, "unknown entropy target 'all': choose from con"),
+        ({"space": {"alhpa": 1}}, "unknown field of a treatment 'alhpa': choose from alpha, "),
+        ({"space": {"alpha": tune.uniform(-1, 1)}}, "alpha must be a finite number of at least 0, got -1"),
+        ({"space": {"alpha": tune.choice(["one"])}}, "alpha must be a number, got 'one'"),
+        ({"space": {"entropy_weight": tune.uniform(-0.1, 0)}}, "entropy_weight must be a finite number of at least 0"),
+        ({"space": {"prune": "class", "prune_rate": tune.choice([0.5, 1])}}, "prune_rate must be below 1"),
+        ({"space": {"temperature": 0}}, "temperature must be above 0"),
+        ({"space": {"alpha": tune.grid_search([1, 2])}}, "alpha is a grid_search, which Optuna cannot propose"),
+        ({"space": {"alpha": 1}}, "the space has nothing to search"),
+        ({"space": {"oversample": "pool_random"}}, "needs a pool"),
+        ({"space": {"oversample": "holdout"}}, "class '0' .*pruned"),
+        ({"recipe": {"model": "resnet19"}}, "unknown model 'resnet19': choose from resnet18, small_cnn"),
+        ({"objectives": {"accuracy": "max"}}, "unknown metric 'accuracy': choose from .*final/accuracy"),
+        ({"objectives": {"test/accuracy": "max"}}, "the search must not see the test split"),
+        (
+            {"objectives": {"final/ece": "down"}},
+            "the direction of objective 'final/ece' must be min or max, got 'down'",
+        ),
+        ({"objectives": {}}, "a sweep needs at least one objective"),
+        ({"no_worse_than_control": ("test/ece",)}, "the search must not see the test split"),
+        ({"trials": 0}, "trials must be a whole number of at least 1, got 0"),
+        ({"data": "mnist3d"}, "unknown data set 'mnist3d': choose from cifar10, .*or give the path of a folder"),
+        ({"flags": ["--recipe", "epoch=3"]}, "unknown field of the recipe 'epoch': choose from batch_size, "),
+        ({"flags": ["--recipe", "epochs=three"]}, "epochs must be a whole number, got 'three'"),
+        ({"flags": ["--recipe", "epochs"]}, "--recipe takes name=value pairs, got 'epochs'"),
+        ({"flags": ["--recipe", "epochs=0"]}, "epochs must be a whole number of at least 1"),
+        ({"flags": ["--recipe", "validation=1.5"]}, "validation must be between 0 and 1, or 'test', got 1.5"),
+        ({"flags": ["--recipe", "schedule=exp"]}, "unknown schedule 'exp': choose from cosine, linear, steps"),
+        ({"flags": ["--recipe", "flip=maybe"]}, "flip must be true or false, got 'maybe'"),
+        ({"flags": ["--trials", "-3"]}, "trials must be a whole number of at least 1, got -3"),
+        ({"flags": ["--concurrent", "0"]}, "--concurrent must be at least 1, got 0"),
+        ({"flags": ["--cpus-per-trial", "0"]}, "cpus_per_trial must be above 0"),
+        ({"flags": ["--gpus-per-trial", "-1"]}, "gpus_per_trial must be at least 0"),
+        ({"flags": ["--data", "cifar10", "--data-dir", "/no/such/folder"]}, "'/no/such/folder' is not a directory"),
+        ({"flags": ["--resume"]}, "there is no sweep named bad to resume"),
+        ({"flags": ["--storage", "/proc/results"]}, "cannot write results to /proc/results"),
+        ({"flags": ["--tracking-uri", "mlruns"]}, "cannot track at 'mlruns': give http"),
+        ({"flags": ["--tracking-uri", "sqlite:///mlflow.db"]}, "the tracking database needs an absolute path"),
+        ({"flags": ["--tracking-uri", "sqlite:////no/such/mlflow.db"]}, "cannot write a tracking database in /no/such"),
+        ({"flags": ["--recipe", "encoder=ViT-Z-99/openai"], "space": {"entropy_weight": 0.1}}, "ViT-Z-99"),
+        ({"flags": ["--recipe", "encoder=ViT-B-32/nobody"], "space": {"entropy_weight": 0.1}}, "nobody.*openai"),
+        (
+            {"flags": ["--recipe", "encoder=ViT-B-32@/no/weights.pt"], "space": {"entropy_weight": 0.1}},
+            "/no/weights.pt",
+        ),
+        ({"flags": ["--recipe", "encoder=file:/no/f.npy"], "space": {"entropy_weight": 0.1}}, "/no/f.npy"),
+    ],
+    ids=lambda value: None if isinstance(value, dict) else re.sub(r"\W+", "-", value)[:40],
+)
+def test_a_wrong_input_gets_its_sentence(capsys, tmp_path, changes, sentence):
+    assert re.search(sentence, said(capsys, tmp_path, **changes))
+
+
+def test_a_tracking_server_that_does_not_answer_is_named(capsys, tmp_path):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    uri = f"http://127.0.0.1:{port}"
+    assert f"no MLflow server answers at {uri}" in said(capsys, tmp_path, flags=["--tracking-uri", uri])
+
+
+def test_a_tracking_server_that_hangs_is_given_up_on(capsys, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=lambda: server.accept(), daemon=True).start()
+        uri = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert "no MLflow server answers" in said(capsys, tmp_path, flags=["--tracking-uri", uri])
+
+
+def folder(root, sizes):
+    """An image folder whose classes have ``sizes`` images."""
+    rng = np.random.default_rng(0)
+    for name, size in sizes.items():
+        (root / name).mkdir(parents=True)
+        for index in range(size):
+            Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(root / name / f"{index}.png")
+    return str(root)
+
+
+def test_a_class_with_fewer_samples_than_smotes_neighbours_is_named(capsys, tmp_path):
+    data = folder(tmp_path / "images", {"cat": 20, "lynx": 6})
+    line = said(capsys, tmp_path, data=data, space={"oversample": "smote"})
+    assert re.search(r"class 'lynx' .*neighbours", line)
+
+
+def test_a_folder_with_one_class_is_no_data_set(capsys, tmp_path):
+    assert "class" in said(capsys, tmp_path, data=folder(tmp_path / "images", {"cat": 5}))
+
+
+def test_a_file_that_is_no_image_is_named(capsys, tmp_path):
+    data = folder(tmp_path / "images", {"cat": 12, "dog": 12})
+    (tmp_path / "images" / "dog" / "3.png").write_bytes(b"woof")
+    assert re.search(r"dog/3\.png", said(capsys, tmp_path, data=data))
+
+
+def test_features_of_another_length_say_both_lengths(capsys, tmp_path):
+    np.save(tmp_path / "features.npy", np.zeros((7, 3), np.float32))
+    flags = ["--recipe", f"encoder=file:{tmp_path / 'features.npy'}"]
+    line = said(capsys, tmp_path, flags=flags, space={"entropy_weight": 0.1})
+    assert "7" in line
+    assert "1258" in line
+
+
+def test_a_trial_larger_than_every_node_is_refused(capsys, tmp_path):
+    line = said(capsys, tmp_path, flags=["--cpus-per-trial", "4096"])
+    assert re.search(r"a trial asks for 4096 CPUs and 0 GPUs, and the largest node has", line)
+
+
+def test_a_cluster_that_does_not_answer_is_named(capsys, tmp_path):
+    line = said(capsys, tmp_path, flags=["--address", "127.0.0.1:1"])
+    assert "no Ray cluster answers at '127.0.0.1:1'" in line
+
+
+def test_a_mistyped_flag_is_refused_by_name(capsys):
+    with pytest.raises(SystemExit) as stop:
+        parser("").parse_args(["--trial", "3"])
+    assert stop.value.code == 2
+    assert "--trial" in capsys.readouterr().err
