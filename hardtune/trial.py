@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from hardtune.data import Dataset, load_ood
 from hardtune.evaluation import Diagnostics, MemberSummary, diagnose, evaluate_members
@@ -72,6 +72,17 @@ class Result:
         meant_to_differ = self.treatment.entropy_target not in ("constant", "mean")
         return (self.weights.warning or "") if self.weights is not None and meant_to_differ else ""
 
+    def corruption_table(self) -> list[dict[str, str | int | float]]:
+        """A row for each corruption: ``kind``, ``severity``, ``accuracy`` and ``ece`` with ``_std``, over members."""
+        rows: list[dict[str, str | int | float]] = []
+        for number, (kind, severity) in enumerate(self.corruptions):
+            assert self.corrupted is not None
+            row: dict[str, str | int | float] = {"kind": kind, "severity": severity}
+            for column, name in enumerate(CORRUPTION_METRICS):
+                row[name], row[f"{name}_std"] = _mean_and_std(self.corrupted[:, number, column])
+            rows.append(row)
+        return rows
+
     def by_member(self) -> dict[str, list[float]]:
         """Each member's figures by full name, for comparisons that pair members by their seed."""
         corruptions = [] if self.corrupted is None else self.corrupted.mean(axis=1, dtype=np.float64).tolist()
@@ -99,8 +110,7 @@ class Result:
         figures: dict[str, float] = {}
         for name, values in self.by_member().items():
             group, _, metric = name.partition("/")
-            figures[name] = float(np.mean(values))
-            figures[f"{group}_std/{metric}"] = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+            figures[name], figures[f"{group}_std/{metric}"] = _mean_and_std(values)
         for prefix, more in (("ensemble", self.held_out.ensemble), ("test_ensemble", self.test.ensemble)):
             figures |= {f"{prefix}/{name}": value for name, value in more.items()}
         if self.weights is not None:
@@ -194,3 +204,9 @@ def run(
         kept = store if store is not None else Store(scratch)
         prepared = prepare(split, recipe, [treatment], kept, device=device)
         return run_trial(treatment, prepared, recipe, kept, device=device, on_member=on_member)
+
+
+def _mean_and_std(values: ArrayLike) -> tuple[float, float]:
+    """Over members, ddof = 1; one member has no spread."""
+    figures = np.asarray(values, np.float64)
+    return float(figures.mean()), float(figures.std(ddof=1)) if len(figures) > 1 else 0.0

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,20 @@ class Record:
     metrics: Mapping[str, float] = field(default_factory=dict)
     """By full name, ``final/accuracy`` for one; complete only where the state is ``finished``."""
     per_class: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """By class name: ``size`` in training, ``recall`` on held-out and ``test_recall`` on test samples."""
+    """By class name: ``size`` in training, ``recall`` on held-out and ``test_recall`` on test samples, and there also
+    ``test_ece`` and ``test_overconfidence`` (mean confidence minus recall), all means over members."""
+    members: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Each member's figures by full name, in the order of the members; member i shares its seed in every trial."""
+    curves: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    """Of ``members`` and ``ensemble`` on test samples: the reliability diagram's ``confidence``, ``accuracy`` and
+    ``share`` of samples by filled bin, and the ``risk`` at coverages of 1 %, 2 %, … 100 %."""
+    corruptions: Sequence[Mapping[str, Any]] = ()
+    """A row for each corruption that was measured: ``kind``, ``severity``, ``accuracy`` and ``ece`` with their ``_std``
+    over members."""
+    weight_histogram: Sequence[int] = ()
+    """Training samples by entropy weight s, in 20 bins over [0, 1]; empty where the entropy term is off."""
+    warning: str = ""
+    """A sentence on what the trial cannot show, if there is something."""
     shortfall: float = 0.0
     """How far it is behind the control where the sweep says it must not be; above 0 it cannot be on the front."""
     reason: str = ""

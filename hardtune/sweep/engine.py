@@ -119,10 +119,10 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
             figure = ledger.folder / "pareto.png"
             pareto_figure(found, best, sweep.objectives, f"{sweep.name}: {len(found) - 1} trials", figure)
             (ledger.folder / "pareto.json").write_text(json.dumps(table, indent=1))
-            tracker.sweep_ended(best, table, [figure], status)
+            tracker.sweep_ended(best, {"pareto": table}, [figure], status)
         except BaseException as error:
             status = "KILLED" if isinstance(error, KeyboardInterrupt) else status
-            tracker.sweep_ended([], [], [], status)
+            tracker.sweep_ended([], {}, [], status)
             tracker.close(patience=5)
             if isinstance(error, KeyboardInterrupt):
                 raise Interrupted(ledger.id) from None

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import queue
+import tempfile
 import threading
 import time
 import urllib.error
@@ -62,6 +63,10 @@ def check_tracking(uri: str) -> None:
         raise InputError(
             f"cannot track at {uri!r}: give http(s)://host:port, sqlite:////absolute/path.db, postgresql:// or mysql://"
         )
+
+
+Rows = Sequence[Mapping[str, Any]]
+"""A table: rows with the same columns."""
 
 
 @dataclass
@@ -126,11 +131,13 @@ class Tracker:
             if run.state:
                 return
             self._client.log_batch(run.id, [Metric(name, value, now, 0) for name, value in record.metrics.items()])
-            if record.per_class:
-                rows = [{"class": name, **values} for name, values in record.per_class.items()]
-                self._table(run.id, rows, "per_class")
-            if record.reason:
-                self._client.set_tag(run.id, "reason", record.reason)
+            per_class = [{"class": name, **values} for name, values in record.per_class.items()]
+            self._tables(run.id, {"per_class": per_class, "corruptions": record.corruptions})
+            if record.curves:
+                self._figure(run.id, record)
+            for name in ("reason", "warning"):
+                if getattr(record, name):
+                    self._client.set_tag(run.id, name, getattr(record, name))
             self._client.set_terminated(run.id, _STATUS[record.state])
             self._client.set_tag(run.id, STATE_TAG, record.state)
             run.state = record.state
@@ -138,9 +145,9 @@ class Tracker:
         self._queue.put(close)
 
     def sweep_ended(
-        self, front: Sequence[Record], rows: Sequence[Mapping[str, Any]], files: Sequence[Path], status: str
+        self, front: Sequence[Record], tables: Mapping[str, Rows], files: Sequence[Path], status: str
     ) -> None:
-        """Tag the trials on the front, put its table and the files on the parent, and close it.
+        """Tag the trials on the front, put the tables and the files on the parent, and close it.
 
         Trials that were interrupted are KILLED, until a resumed sweep opens them again.
         """
@@ -154,8 +161,7 @@ class Tracker:
                     self._client.set_tag(run.id, PARETO_TAG, "true" if trial in on_front else "false")
                 else:
                     self._client.set_terminated(run.id, "KILLED")
-            if rows:
-                self._table(self._parent, rows, "pareto")
+            self._tables(self._parent, tables)
             for file in files:
                 self._client.log_artifact(self._parent, str(file))
             self._client.set_terminated(self._parent, status)
@@ -233,12 +239,24 @@ class Tracker:
         self._runs[trial] = _Run(run.info.run_id, state, max((metric.step for metric in history), default=0))
         return self._runs[trial]
 
-    def _table(self, run: str, rows: Sequence[Mapping[str, Any]], name: str) -> None:
-        """Log the rows so that the UI shows a table; unlike ``log_table``, doing it twice does not double them."""
-        table = {"columns": list(rows[0]), "data": [list(row.values()) for row in rows]}
-        self._client.log_dict(run, table, f"{name}.json")
-        shown_as = [{"path": f"{name}.json", "type": "table"}]
-        self._client.set_tag(run, "mlflow.loggedArtifacts", json.dumps(shown_as))
+    def _tables(self, run: str, tables: Mapping[str, Rows]) -> None:
+        """Log those that have rows so that the UI shows tables; unlike ``log_table``, twice does not double them."""
+        shown_as = []
+        for name, rows in tables.items():
+            if rows:
+                table = {"columns": list(rows[0]), "data": [list(row.values()) for row in rows]}
+                self._client.log_dict(run, table, f"{name}.json")
+                shown_as.append({"path": f"{name}.json", "type": "table"})
+        if shown_as:
+            self._client.set_tag(run, "mlflow.loggedArtifacts", json.dumps(shown_as))
+
+    def _figure(self, run: str, record: Record) -> None:
+        from hardtune.report.diagnostics import diagnostics_figure
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "diagnostics.png")
+            diagnostics_figure(record, path)
+            self._client.log_artifact(run, str(path))
 
 
 def _tag(number: int) -> str:

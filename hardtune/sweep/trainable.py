@@ -61,16 +61,33 @@ def trainable(
 def record_of(number: int, result: Result, classes: tuple[str, ...], bounds: dict[str, tuple[str, float]]) -> Record:
     """A finished trial for the books."""
     metrics = result.metrics()
-    held_out, test = result.held_out.recall.mean(axis=0), result.test.recall.mean(axis=0)
-    per_class = {
-        name: {"size": int(result.class_counts[k]), "recall": float(held_out[k]), "test_recall": float(test[k])}
-        for k, name in enumerate(classes)
+    columns = {
+        "size": result.class_counts,
+        "recall": result.held_out.recall.mean(axis=0),
+        "test_recall": result.test.recall.mean(axis=0),
+        "test_ece": result.diagnostics.class_ece,
+        "test_overconfidence": result.diagnostics.class_overconfidence,
     }
     behind = [
         control - metrics[name] if direction == "max" else metrics[name] - control
         for name, (direction, control) in bounds.items()
     ]
-    return Record(number, result.treatment, "finished", metrics, per_class, shortfall=max(behind, default=0.0))
+    return Record(
+        number,
+        result.treatment,
+        "finished",
+        metrics,
+        per_class={name: {key: column[k].item() for key, column in columns.items()} for k, name in enumerate(classes)},
+        members=result.by_member(),
+        curves={
+            name: {field: values.tolist() for field, values in vars(curves).items()}
+            for name, curves in (("members", result.diagnostics.members), ("ensemble", result.diagnostics.ensemble))
+        },
+        corruptions=result.corruption_table(),
+        weight_histogram=[] if result.weights is None else result.weights.histogram.tolist(),
+        shortfall=max(behind, default=0.0),
+        warning=result.warning,
+    )
 
 
 def _report_member(progress: Progress) -> None:
