@@ -13,20 +13,16 @@ from numpy.typing import NDArray
 
 from hardtune import legacy
 from hardtune.data import Split
-from hardtune.errors import InputError
 from hardtune.hardness.estimators import ESTIMATORS
 from hardtune.legacy import Legacy
 from hardtune.recipe import Recipe
-from hardtune.resampling.oversamplers import OVERSAMPLERS, Request
-from hardtune.resampling.plan import ClassPlan, Plan, make_plan, preview
-from hardtune.resampling.policies import POLICIES
-from hardtune.resampling.prune import PRUNERS
-from hardtune.resampling.undersample import UNDERSAMPLERS
+from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool
+from hardtune.resampling.plan import Plan, make_plan
 from hardtune.store import Store, digest
-from hardtune.training.fit import Objective, Observer, build_model, fit
+from hardtune.training.fit import Objective, Observer, Probe, build_model, fit
 from hardtune.training.images import DeviceImages
 from hardtune.training.losses import LOSSES, regularised
-from hardtune.training.weights import SCALES, TARGETS, entropy_weights
+from hardtune.training.weights import entropy_weights
 from hardtune.treatment import Treatment
 
 VERSION = 2
@@ -42,6 +38,8 @@ class Prepared:
     """Of the training samples (N,), by estimator; higher = harder."""
     features: NDArray[np.float32] | None = None
     """Of the training samples (N, D), from the recipe's frozen encoder."""
+    pool: Pool | None = None
+    """The split's pool of synthetic images, with the scoring ensemble's confidence in them."""
     hard_classes: NDArray[np.bool_] | None = None
     """(K,) the classes that are hard whatever the treatment (see ``scoring.hard_classes``); None if nobody knows."""
 
@@ -63,6 +61,8 @@ def identity(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: i
     used = {name: digest(prepared.scores_of(name)) for name in sorted(needed_scores(treatment))}
     if needs_features(treatment) and prepared.features is not None:
         used["features"] = digest(prepared.features)
+    if needs_pool(treatment) and prepared.pool is not None:
+        used["pool"] = prepared.pool.fingerprint
     return {
         "kind": "member",
         "version": VERSION,
@@ -82,22 +82,6 @@ def entries(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: in
     return legacy.entries(network, prepared.split, recipe.seed)
 
 
-def check_names(treatment: Treatment) -> None:
-    """Raise ``InputError``, with the valid choices, for a name in the treatment that nothing is registered under."""
-    for registry, name in (
-        (ESTIMATORS, treatment.estimator),
-        (POLICIES, treatment.policy),
-        (UNDERSAMPLERS, treatment.undersample),
-        (OVERSAMPLERS, treatment.oversample),
-        (PRUNERS, treatment.prune),
-        (LOSSES, treatment.loss),
-        (ESTIMATORS, treatment.entropy_estimator),
-        (TARGETS, treatment.entropy_target),
-        (SCALES, treatment.entropy_scale),
-    ):
-        registry[name]
-
-
 def needed_scores(treatment: Treatment) -> set[str]:
     """The estimators whose scores a treatment reads."""
     treatment = treatment.canonical()
@@ -114,41 +98,9 @@ def needs_features(treatment: Treatment) -> bool:
     return OVERSAMPLERS[treatment.canonical().oversample].needs == "features"
 
 
-def check_sources(split: Split, treatment: Treatment) -> None:
-    """Raise ``InputError`` if a class could not gain a sample, as far as that shows before anything is scored."""
-    treatment = treatment.canonical()
-    if treatment.alpha == 0 or treatment.prune_rate > 0:
-        return
-    none = np.empty(0, np.int64)
-    unknown_scores = np.zeros(len(split.train), np.float32)
-    for label, name in enumerate(split.classes):
-        members = np.flatnonzero(split.train.labels == label)
-        request = Request(name, label, 1, members, none, split.train, unknown_scores, unknown_scores[:, None])
-        problem = OVERSAMPLERS[treatment.oversample].infeasible(request)
-        if problem is not None:
-            raise InputError(problem)
-
-
-def preview_plan(prepared: Prepared, treatment: Treatment) -> tuple[ClassPlan, ...]:
-    """What the treatment will do to each class.
-
-    Raises:
-        InputError: it cannot be done; the message names the class.
-    """
-    treatment = treatment.canonical()
-    scored = treatment.alpha > 0 or treatment.prune_rate > 0
-    rows = preview(
-        treatment,
-        prepared.split.train,
-        prepared.split.classes,
-        scores=prepared.scores_of(treatment.estimator) if scored else None,
-        low_is_hard=ESTIMATORS[treatment.estimator].low_is_hard,
-        features=prepared.features if needs_features(treatment) else None,
-    )
-    for row in rows:
-        if row.infeasible is not None:
-            raise InputError(row.infeasible)
-    return rows
+def needs_pool(treatment: Treatment) -> bool:
+    """Whether resampling draws on a pool of synthetic images."""
+    return OVERSAMPLERS[treatment.canonical().oversample].needs == "pool"
 
 
 def plan_for(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: int) -> Plan:
@@ -163,6 +115,7 @@ def plan_for(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: i
         low_is_hard=ESTIMATORS[treatment.estimator].low_is_hard,
         seed=member_seed(recipe, member, "plan"),
         features=prepared.features if needs_features(treatment) else None,
+        pool=prepared.pool,
     )
 
 
@@ -193,13 +146,29 @@ def train_member(
     member: int,
     *,
     device: str,
-    observer: Observer | None = None,
     on_epoch: Callable[[int], None] | None = None,
 ) -> Legacy:
     """Train one network and return what it says of the held-out and the test samples, and of what else is asked.
 
     On a CPU the result is a function of the arguments alone, to the bit (at the same number of threads).
     """
+    network = train_network(prepared, recipe, treatment, member, device=device, on_epoch=on_epoch)
+    return legacy.question(network, prepared.split, seed=recipe.seed, device=device)
+
+
+def train_network(
+    prepared: Prepared,
+    recipe: Recipe,
+    treatment: Treatment,
+    member: int,
+    *,
+    device: str,
+    observer: Observer | None = None,
+    on_epoch: Callable[[int], None] | None = None,
+    probe: Probe | None = None,
+    until: int | None = None,
+) -> torch.nn.Module:
+    """The network itself; ``observer``, ``probe`` and ``until`` are those of ``training.fit``."""
     treatment = treatment.canonical()
     split = prepared.split
     plan = plan_for(prepared, recipe, treatment, member)
@@ -224,8 +193,10 @@ def train_member(
         objective=_objective(prepared, recipe, treatment, plan, member, device),
         observer=observer,
         on_epoch=on_epoch,
+        probe=probe,
+        until=until,
     )
-    return legacy.question(model, split, seed=recipe.seed, device=device)
+    return model
 
 
 def stored_member(

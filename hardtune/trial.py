@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hardtune.data import Dataset, load_ood
+from hardtune.checks import check_names, check_sources
+from hardtune.data import Dataset, Samples, load_ood
 from hardtune.evaluation import Diagnostics, MemberSummary, diagnose, evaluate_members
 from hardtune.evaluation.corruptions import SEVERITIES
 from hardtune.evaluation.ood import member_ood_metrics
@@ -185,6 +186,7 @@ def run(
     recipe: Recipe,
     store: Store | None = None,
     *,
+    pool: Samples | None = None,
     ood: str | None = None,
     corruptions: Sequence[str] = (),
     severities: Sequence[int] = SEVERITIES,
@@ -193,13 +195,17 @@ def run(
 ) -> Result:
     """Score, treat, train and measure in one call: the whole of hardtune without a cluster.
 
-    Without a ``store`` nothing is kept. ``ood``, ``corruptions`` and ``severities`` as in a sweep.
+    Without a ``store`` nothing is kept. ``pool``: synthetic images, as ``hardtune.data.load_pool`` reads them. ``ood``,
+    ``corruptions`` and ``severities`` as in a sweep.
     """
+    check_names(treatment)
     split = dataclasses.replace(
         dataset.hold_out(recipe.validation, recipe.seed),
+        pool=pool,
         ood=None if ood is None else load_ood(ood, dataset),
         corruptions=corruption_pairs(corruptions, severities),
     )
+    check_sources(split, treatment)
     with tempfile.TemporaryDirectory() as scratch:
         kept = store if store is not None else Store(scratch)
         prepared = prepare(split, recipe, [treatment], kept, device=device)

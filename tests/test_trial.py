@@ -8,7 +8,9 @@ import pytest
 from hardtune import Recipe, Store, Treatment, load, run
 from hardtune.errors import InputError
 from hardtune.member import Prepared, identity, needed_scores, plan_for, train_member
-from hardtune.scoring import needs_of, prepare, score_member
+from hardtune.needs import Needs, needs_of
+from hardtune.scoring import prepare
+from hardtune.scoring_member import score_member
 from hardtune.trial import metric_names, run_trial
 
 RECIPE = Recipe(
@@ -22,6 +24,7 @@ RECIPE = Recipe(
     validation=0.25,
     encoder="pixels",
 )
+NEEDS = Needs()
 TREATMENT = Treatment(alpha=1.0, policy="shift", oversample="smote", entropy_weight=0.2)
 
 
@@ -88,8 +91,8 @@ def test_equal_treatments_are_one(prepared, tmp_path):
 
 
 def test_a_scoring_member_in_the_store_is_not_trained_again(split, store, prepared):
-    assert not score_member(split, RECIPE, 0, store, device="cpu")
-    assert not score_member(split, dataclasses.replace(RECIPE, members=9), 1, store, device="cpu")
+    assert not score_member(split, RECIPE, NEEDS, 0, store, device="cpu")
+    assert not score_member(split, dataclasses.replace(RECIPE, members=9), NEEDS, 1, store, device="cpu")
 
 
 def test_nothing_of_the_held_out_or_test_samples_reaches_training(split, prepared):
@@ -144,7 +147,7 @@ def test_needs_are_read_off_the_treatments():
     assert needed_scores(Treatment(estimator="el2n")) == set()
     assert needed_scores(Treatment(alpha=1, estimator="el2n", entropy_weight=0.1)) == {"el2n", "rmd"}
     assert needed_scores(Treatment(entropy_weight=0.1, entropy_target="constant")) == set()
-    assert not needs_of([Treatment()]).dynamics
+    assert not needs_of([Treatment()]).ensemble
     assert needs_of([Treatment(entropy_weight=0.1)]).features
     assert needs_of([Treatment(alpha=1, oversample="smote_encoder")]).features
 

@@ -11,16 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hardtune.data import Dataset, Split, load
+import numpy as np
+
+from hardtune.checks import check_names, check_sources, preview_plan
+from hardtune.data import Dataset, Samples, Split, load, load_pool
 from hardtune.errors import InputError, unknown
 from hardtune.hardness.encoders import check_encoder
-from hardtune.member import Prepared, check_names, check_sources, preview_plan
+from hardtune.member import Prepared
+from hardtune.needs import Needs, needs_of
 from hardtune.report import records
 from hardtune.report.figure import pareto_figure
 from hardtune.report.pareto import front
 from hardtune.report.records import CONTROL, Record
 from hardtune.report.table import rows
-from hardtune.scoring import Needs, needs_of
 from hardtune.store import Store
 from hardtune.sweep import cluster
 from hardtune.sweep.definition import Sweep
@@ -86,13 +89,13 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
     storage = _writable(place.storage)
     uri = place.tracking_uri or default_uri(storage)
     check_tracking(uri)
-    dataset = _load(sweep, place)
+    dataset, pool = _load(sweep, place)
     if needs.features:
         check_encoder(sweep.recipe.encoder, dataset)
-    split = dataset.hold_out(sweep.recipe.validation, sweep.recipe.seed)
+    split = dataclasses.replace(dataset.hold_out(sweep.recipe.validation, sweep.recipe.seed), pool=pool)
     for treatment in treatments:
         check_sources(split, treatment)
-    ledger = open_ledger(sweep, dataset.fingerprint, storage, resume=place.resume)
+    ledger = open_ledger(sweep, split, storage, resume=place.resume)
     with ledger.held():
         view.say(f"results in {ledger.folder}")
         artifacts = None if uri.startswith("http") else storage / "mlflow-artifacts"
@@ -158,14 +161,19 @@ def _writable(storage: Path) -> Path:
     return storage
 
 
-def _load(sweep: Sweep, place: Place) -> Dataset:
+def _load(sweep: Sweep, place: Place) -> tuple[Dataset, Samples | None]:
+    """The data, and the pool of synthetic images that the sweep names."""
     dataset = load(sweep.data, place.data_dir)
-    return dataset.subset(classes=10, train=24, test=10, seed=sweep.recipe.seed) if place.subset else dataset
+    pool = None if sweep.pool is None else load_pool(sweep.pool, dataset)
+    if not place.subset:
+        return dataset, pool
+    few = dataset.subset(classes=10, train=24, test=10, seed=sweep.recipe.seed)
+    return few, None if pool is None else pool.take(np.flatnonzero(pool.labels < few.num_classes))
 
 
 def _prepare(sweep: Sweep, split: Split, needs: Needs, store: Store, share: cluster.Share, view: View) -> Prepared:
     total = control_members(sweep.recipe, needs)
-    view.phase("scoring ensemble" if needs.dynamics else "control", total, "members")
+    view.phase("scoring ensemble" if needs.ensemble else "control", total, "members")
 
     def on_member(done: int, of: int, cached: int) -> None:
         if done == cached and cached:

@@ -14,6 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from hardtune.data import Split
 from hardtune.errors import InputError
 from hardtune.sweep.definition import Space, Sweep
 
@@ -47,13 +48,13 @@ class Ledger:
             raise InputError(f"sweep {self.id} is running in another process") from None
 
 
-def open_ledger(sweep: Sweep, fingerprint: str, storage: Path, *, resume: bool) -> Ledger:
+def open_ledger(sweep: Sweep, split: Split, storage: Path, *, resume: bool) -> Ledger:
     """The folder for a new sweep, or that of the latest one of the same name and content.
 
     Raises:
         InputError: nothing to resume, or what there is was another sweep.
     """
-    content = describe(sweep, fingerprint)
+    content = describe(sweep, split)
     sweeps = storage / "sweeps"
     if not resume:
         return _create(sweeps, sweep.name, content)
@@ -70,10 +71,11 @@ def open_ledger(sweep: Sweep, fingerprint: str, storage: Path, *, resume: bool) 
     return ledger
 
 
-def describe(sweep: Sweep, fingerprint: str) -> dict[str, Any]:
+def describe(sweep: Sweep, split: Split) -> dict[str, Any]:
     """What makes two sweeps the same one, in plain JSON; the number of trials may grow."""
     described = {
-        "data": fingerprint,
+        "data": split.dataset_fingerprint,
+        "pool": None if split.pool is None else split.pool.fingerprint,
         "recipe": dataclasses.asdict(sweep.recipe),
         "space": _describe_space(sweep.space),
         "objectives": dict(sweep.objectives),

@@ -9,15 +9,17 @@ import torch
 
 from hardtune.data import Split
 from hardtune.member import Prepared
+from hardtune.needs import Needs
 from hardtune.recipe import Recipe
-from hardtune.scoring import Needs, encoded, gather, is_scored, score_member
+from hardtune.scoring import encoded, gather
+from hardtune.scoring_member import is_scored, score_member
 from hardtune.store import Store
 from hardtune.sweep.cluster import Share
 
 
 def control_members(recipe: Recipe, needs: Needs) -> int:
     """How many untreated networks there must be: the control's members are the scoring ensemble's."""
-    return max(recipe.members, recipe.scoring_members if needs.dynamics else 0)
+    return max(recipe.members, recipe.scoring_members if needs.ensemble else 0)
 
 
 def prepare_on_cluster(
@@ -35,7 +37,9 @@ def prepare_on_cluster(
     not made again; networks go on where a lost node left off, by Ray's own retries.
     """
     total = control_members(recipe, needs)
-    missing = [member for member in range(total) if not is_scored(split, recipe, member, store, device=share.device)]
+    missing = [
+        member for member in range(total) if not is_scored(split, recipe, needs, member, store, device=share.device)
+    ]
     cached = total - len(missing)
     on_member(cached, total, cached)
     shared = ray.put(split)
@@ -45,7 +49,7 @@ def prepare_on_cluster(
         waiting.append(_encode.options(**options).remote(shared, recipe, store.root, share.device))
     encoding = set(waiting)
     waiting += [
-        _score.options(**options).remote(shared, recipe, member, store.root, share.device, share.cpus)
+        _score.options(**options).remote(shared, recipe, needs, member, store.root, share.device, share.cpus)
         for member in missing
     ]
     done = cached
@@ -64,9 +68,9 @@ def use_threads(cpus: float) -> None:
 
 
 @ray.remote
-def _score(split: Split, recipe: Recipe, member: int, root: str, device: str, cpus: float) -> None:
+def _score(split: Split, recipe: Recipe, needs: Needs, member: int, root: str, device: str, cpus: float) -> None:
     use_threads(cpus)
-    score_member(split, recipe, member, Store(root), device=device)
+    score_member(split, recipe, needs, member, Store(root), device=device)
 
 
 @ray.remote

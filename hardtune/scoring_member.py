@@ -1,0 +1,174 @@
+"""One member of the scoring ensemble: a control network that is watched as it trains, and asked once it is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hardtune import legacy
+from hardtune.data import Samples, Split
+from hardtune.errors import InputError
+from hardtune.hardness.dynamics import Dynamics
+from hardtune.hardness.estimators import ESTIMATORS, class_hardness
+from hardtune.member import Prepared, entries, identity, train_network
+from hardtune.needs import Needs
+from hardtune.recipe import Recipe
+from hardtune.store import Store
+from hardtune.training.fit import predict
+from hardtune.training.gradients import gradient_norms
+from hardtune.training.images import DeviceImages
+from hardtune.treatment import Treatment
+
+_ON_DEVICE = 100_000
+
+
+def early_epoch(recipe: Recipe) -> int:
+    """When EL2N and GraNd are read: a tenth into the run, which is HBR's epoch 20 of 200."""
+    return max(1, round(recipe.epochs / 10))
+
+
+def gradient_epochs(recipe: Recipe) -> dict[str, int]:
+    """After how many epochs each estimator made of gradients is read."""
+    return {"grand": early_epoch(recipe), "grand_init": 0}
+
+
+def finding_identities(
+    split: Split, recipe: Recipe, needs: Needs, member: int, device: str
+) -> dict[str, dict[str, Any]]:
+    """Everything that decides each thing that a member of the scoring ensemble finds out, for the store.
+
+    ``dynamics`` are always among them, since they cost nothing; gradient norms by their estimator's name and ``pool``
+    only where they are needed.
+    """
+    network = identity(Prepared(split), recipe, Treatment(), member, device)
+    versions = {name: e.version for name, e in sorted(ESTIMATORS.items()) if e.source == "dynamics"}
+    found: dict[str, dict[str, Any]] = {
+        "dynamics": {
+            "kind": "dynamics",
+            "versions": versions,
+            "network": network,
+            "early_epoch": early_epoch(recipe),
+        }
+    }
+    if member >= recipe.scoring_members:
+        return found
+    for name, epoch in gradient_epochs(recipe).items():
+        if name in needs.estimators:
+            version = ESTIMATORS[name].version
+            found[name] = {"kind": "gradients", "version": version, "network": network, "epoch": epoch}
+    if needs.pool and split.pool is not None:
+        found["pool"] = {"kind": "pool", "network": network, "pool": split.pool.fingerprint}
+    return found
+
+
+def score_member(
+    split: Split,
+    recipe: Recipe,
+    needs: Needs,
+    member: int,
+    store: Store,
+    *,
+    device: str,
+    on_epoch: Callable[[int], None] | None = None,
+) -> bool:
+    """Train one member of the scoring ensemble into the store, unless it is there; returns whether it was trained.
+
+    The scoring ensemble is the control's: the same training gives the scores and the control's logits. Where only
+    gradient norms are missing, which are read early, the training ends there.
+    """
+    prepared = Prepared(_asked(split, recipe, member))
+    parts = entries(prepared, recipe, Treatment(), member, device)
+    findings = finding_identities(split, recipe, needs, member, device)
+    lacking = {name for name, key in findings.items() if key not in store}
+    answered = all(part in store for part in parts.values())
+    if answered and not lacking:
+        return False
+    gradients = {name: epoch for name, epoch in gradient_epochs(recipe).items() if name in lacking}
+    early = answered and lacking == gradients.keys()
+
+    def probe(epoch: int, network: torch.nn.Module) -> None:
+        for name in gradients:
+            if gradients[name] == epoch:
+                store.put(findings[name], {name: _gradient_norms(network, split, device)})
+
+    dynamics = Dynamics(len(split.train), device=device, early_epoch=early_epoch(recipe))
+    network = train_network(
+        prepared,
+        recipe,
+        Treatment(),
+        member,
+        device=device,
+        observer=None if early else dynamics,
+        on_epoch=on_epoch,
+        probe=probe,
+        until=max(gradients.values()) if early else None,
+    )
+    if early:
+        return True
+    legacy.keep(store, parts, legacy.question(network, prepared.split, seed=recipe.seed, device=device))
+    # A network may be trained again because more is asked of it; scores that others rest on must not move by a hair.
+    if "dynamics" in lacking:
+        store.put(findings["dynamics"], dynamics.scores())
+    if "pool" in lacking and split.pool is not None:
+        real = _confidence(network, split, split.train, device)
+        by_class = class_hardness(real, split.train.labels, split.num_classes)
+        store.put(
+            findings["pool"],
+            {"confidence": _confidence(network, split, split.pool, device), "class_confidence": by_class},
+        )
+    return True
+
+
+def is_scored(split: Split, recipe: Recipe, needs: Needs, member: int, store: Store, *, device: str) -> bool:
+    """Whether a member of the scoring ensemble is in the store with all that will be read of it."""
+    parts = entries(Prepared(_asked(split, recipe, member)), recipe, Treatment(), member, device)
+    findings = finding_identities(split, recipe, needs, member, device)
+    return all(key in store for key in (*parts.values(), *findings.values()))
+
+
+def _asked(split: Split, recipe: Recipe, member: int) -> Split:
+    """Beyond the control's members the scoring ensemble only scores, and need not be shown any shifted images."""
+    return split if member < recipe.members else dataclasses.replace(split, ood=None, corruptions=())
+
+
+def findings_of(
+    split: Split, recipe: Recipe, needs: Needs, member: int, store: Store, *, device: str
+) -> dict[str, NDArray[Any]]:
+    """All that one member of the scoring ensemble found out, by name: scores (N,), and its confidence in the pool.
+
+    Raises:
+        InputError: something of it is not in the store, or is damaged there.
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+    for kind, key in finding_identities(split, recipe, needs, member, device).items():
+        found = store.get(key)
+        if found is None:
+            raise InputError(
+                f"the {kind} of scoring member {member} cannot be read from {store.root}: "
+                "run the same command again, which makes what is missing"
+            )
+        arrays |= found
+    return arrays
+
+
+def _confidence(network: torch.nn.Module, split: Split, samples: Samples, device: str) -> NDArray[np.float32]:
+    """The softmax probability (N,) of each sample's own class, of the image as it is."""
+    parts = []
+    for start in range(0, len(samples), _ON_DEVICE):  # a pool may be larger than a device's memory
+        rows = slice(start, start + _ON_DEVICE)
+        images = DeviceImages(samples.images[rows], mean=split.mean, std=split.std, device=device)
+        logits = predict(network, images, torch.arange(len(images.images), device=device))
+        labels = torch.from_numpy(samples.labels[rows]).to(device)
+        parts.append(logits.softmax(1).gather(1, labels[:, None]).squeeze(1).cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _gradient_norms(network: torch.nn.Module, split: Split, device: str) -> NDArray[np.float32]:
+    images = DeviceImages(split.train.images, mean=split.mean, std=split.std, device=device)
+    batches = (images.batch(part) for part in torch.arange(len(split.train), device=device).split(1024))
+    return gradient_norms(network, batches, torch.from_numpy(split.train.labels))

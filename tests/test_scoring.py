@@ -1,0 +1,216 @@
+"""The scoring ensemble: what it finds out, what it costs, and what is never made twice."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hardtune import Recipe, Store, Treatment, load, run
+from hardtune.data import load_pool
+from hardtune.errors import InputError
+from hardtune.hardness.dynamics import Dynamics
+from hardtune.hardness.estimators import ensemble_scores
+from hardtune.member import Prepared, identity, member_seed, train_network
+from hardtune.needs import Needs, needs_of
+from hardtune.scoring import gather, prepare
+from hardtune.scoring_member import early_epoch, findings_of, is_scored, score_member
+from hardtune.training.fit import build_model
+from hardtune.training.gradients import gradient_norms
+from hardtune.training.images import DeviceImages
+from hardtune.trial import run_trial
+
+RECIPE = Recipe(
+    model="small_cnn",
+    epochs=20,
+    batch_size=64,
+    flip=False,
+    crop_padding=1,
+    members=2,
+    scoring_members=2,
+    validation=0.25,
+    encoder="pixels",
+)
+GRAND = Needs(frozenset({"grand", "grand_init"}))
+DIGITS = load("digits").subset(classes=10, train=20, test=5, seed=0)
+
+
+@pytest.fixture(scope="module")
+def split():
+    return DIGITS.hold_out(RECIPE.validation, RECIPE.seed)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path)
+
+
+def epochs_of(split, store, needs, member=0, recipe=RECIPE):
+    """How many epochs scoring a member takes."""
+    seen = []
+    score_member(split, recipe, needs, member, store, device="cpu", on_epoch=seen.append)
+    return len(seen)
+
+
+def norms_of(network, split):
+    images = DeviceImages(split.train.images, mean=split.mean, std=split.std, device="cpu")
+    return gradient_norms(network, images.batch(torch.arange(len(split.train))), torch.from_numpy(split.train.labels))
+
+
+def test_grand_is_read_at_the_early_epoch_and_at_initialisation(split, store):
+    assert early_epoch(RECIPE) == 2
+    score_member(split, RECIPE, GRAND, 0, store, device="cpu")
+    found = findings_of(split, RECIPE, GRAND, 0, store, device="cpu")
+    early = train_network(Prepared(split), RECIPE, Treatment(), 0, device="cpu", until=2)
+    fresh = build_model(RECIPE, (8, 8, 1), 10, seed=member_seed(RECIPE, 0, "init"), device="cpu")
+    np.testing.assert_array_equal(found["grand"], norms_of(early, split))
+    np.testing.assert_array_equal(found["grand_init"], norms_of(fresh, split))
+
+
+def test_grand_is_made_only_where_a_treatment_asks_for_it(split, store):
+    assert needs_of([Treatment(alpha=1, estimator="grand")]).ensemble
+    score_member(split, RECIPE, needs_of([Treatment(alpha=1)]), 0, store, device="cpu")
+    assert not is_scored(split, RECIPE, GRAND, 0, store, device="cpu")
+    with pytest.raises(InputError, match="the grand of scoring member 0 cannot be read"):
+        findings_of(split, RECIPE, GRAND, 0, store, device="cpu")
+
+
+def test_a_member_that_lacks_only_gradient_norms_is_trained_to_the_early_epoch_and_no_further(split, store):
+    assert epochs_of(split, store, Needs()) == 20
+    before = findings_of(split, RECIPE, Needs(), 0, store, device="cpu")
+    assert epochs_of(split, store, Needs(frozenset({"grand_init"}))) == 0
+    assert epochs_of(split, store, GRAND) == 2
+    assert epochs_of(split, store, GRAND) == 0
+    after = findings_of(split, RECIPE, GRAND, 0, store, device="cpu")
+    for name, scores in before.items():
+        np.testing.assert_array_equal(after[name], scores)
+    whole = Store("memory://grand-at-once")
+    assert epochs_of(split, whole, GRAND) == 20
+    np.testing.assert_array_equal(findings_of(split, RECIPE, GRAND, 0, whole, device="cpu")["grand"], after["grand"])
+
+
+def test_gradient_norms_leave_the_network_and_its_dynamics_as_they_are(split):
+    alone, probed = Store("memory://alone"), Store("memory://probed")
+    score_member(split, RECIPE, Needs(), 0, alone, device="cpu")
+    score_member(split, RECIPE, GRAND, 0, probed, device="cpu")
+    network = identity(Prepared(split), RECIPE, Treatment(), 0, "cpu")
+    np.testing.assert_array_equal(alone.get(network)["test"], probed.get(network)["test"])
+    plain, beside = (findings_of(split, RECIPE, Needs(), 0, store, device="cpu") for store in (alone, probed))
+    for name, scores in plain.items():
+        np.testing.assert_array_equal(beside[name], scores)
+
+
+def test_a_scoring_member_beyond_the_ensemble_is_only_the_controls(split, store):
+    more = dataclasses.replace(RECIPE, members=3, epochs=1)
+    score_member(split, more, GRAND, 2, store, device="cpu")
+    assert set(findings_of(split, more, GRAND, 2, store, device="cpu")).isdisjoint({"grand", "grand_init"})
+
+
+def test_a_treatment_can_prune_by_grand(store):
+    recipe = dataclasses.replace(RECIPE, epochs=2)
+    result = run(Treatment(estimator="grand", prune="dataset", prune_rate=0.3), DIGITS, recipe, store)
+    assert result.class_counts.sum() == round(0.7 * 150)
+
+
+def test_the_score_is_the_mean_over_all_members_and_a_damaged_one_is_said(split, store):
+    recipe = dataclasses.replace(RECIPE, epochs=1)
+    prepared = prepare(split, recipe, [Treatment(alpha=1, policy="shift")], store)
+    members = [findings_of(split, recipe, Needs(), i, store, device="cpu")["aum"] for i in range(2)]
+    np.testing.assert_array_equal(prepared.scores["aum"], ensemble_scores(members))
+    file = next(Path(store.root, "dynamics").glob("*.safetensors"))
+    file.write_bytes(file.read_bytes()[:-8] + b"bit rot!")
+    with (
+        pytest.warns(UserWarning, match="damaged"),
+        pytest.raises(
+            InputError, match=r"the dynamics of scoring member . cannot be read .* run the same command again"
+        ),
+    ):
+        gather(split, recipe, Needs(frozenset({"aum"})), store, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    """Real digits, each shifted by one pixel to the left: none is in the training data."""
+    shifted = np.roll(DIGITS.train.images, -1, axis=2)
+    path = tmp_path_factory.mktemp("pool") / "pool.npz"
+    np.savez(path, images=shifted, labels=DIGITS.train.labels)
+    return load_pool(path, DIGITS)
+
+
+@pytest.mark.parametrize("oversample", ["pool_random", "pool_hard", "pool_mean"])
+def test_a_treatment_adds_images_of_the_pool(pool, oversample):
+    recipe = dataclasses.replace(RECIPE, epochs=2)
+    result = run(Treatment(alpha=1, policy="shift", oversample=oversample), DIGITS, recipe, pool=pool)
+    assert result.class_counts.sum() == 150
+    assert result.class_counts.max() > 15
+
+
+def test_the_pool_is_judged_by_every_scoring_member_once(split, pool, store):
+    with_pool = dataclasses.replace(split, pool=pool)
+    treatment = Treatment(alpha=1, policy="shift", oversample="pool_hard")
+    prepared = prepare(with_pool, RECIPE, [treatment], store)
+    network = train_network(Prepared(split), RECIPE, Treatment(), 1, device="cpu")
+
+    def probabilities(samples):
+        images = DeviceImages(samples.images, mean=split.mean, std=split.std, device="cpu")
+        with torch.inference_mode():
+            p = network.eval()(images.batch(torch.arange(len(samples)))).softmax(1)
+        return p[torch.arange(len(samples)), torch.from_numpy(samples.labels)].numpy()
+
+    found = findings_of(with_pool, RECIPE, Needs(pool=True), 1, store, device="cpu")
+    np.testing.assert_allclose(found["confidence"], probabilities(pool), atol=2e-2)  # bfloat16 where there is AMX
+    real = probabilities(split.train)
+    by_class = [real[split.train.labels == k].mean() for k in range(10)]
+    np.testing.assert_allclose(found["class_confidence"], by_class, atol=2e-2)
+
+    other = findings_of(with_pool, RECIPE, Needs(pool=True), 0, store, device="cpu")
+    mean = (found["confidence"].astype(np.float64) + other["confidence"]) / 2
+    np.testing.assert_allclose(prepared.pool.confidence, mean, rtol=1e-6)
+    assert epochs_of(with_pool, store, Needs(pool=True)) == 0
+
+
+def test_another_pool_is_judged_anew_and_makes_other_networks(split, pool, store):
+    recipe = dataclasses.replace(RECIPE, epochs=1)
+    treatment = Treatment(alpha=1, policy="shift", oversample="pool_random")
+    other = dataclasses.replace(pool, images=255 - pool.images)
+    keys = []
+    for each in (pool, other):
+        split = dataclasses.replace(split, pool=each)
+        prepared = prepare(split, recipe, [treatment], store)
+        keys.append(identity(prepared, recipe, treatment, 0, "cpu"))
+    assert keys[0] != keys[1]
+    first, second = (key["used"] for key in keys)
+    assert first["aum"] == second["aum"]  # the scores do not depend on the pool
+
+
+def test_a_pool_in_shared_memory_is_never_written(split, pool):
+    recipe = dataclasses.replace(RECIPE, epochs=1)
+    before = pool.images.copy()
+    pool.images.setflags(write=False)
+    pool.labels.setflags(write=False)
+    treatment = Treatment(alpha=1, policy="shift", oversample="pool_mean")
+    prepared = prepare(dataclasses.replace(split, pool=pool), recipe, [treatment], Store("memory://shared"))
+    run_trial(treatment, prepared, recipe)
+    np.testing.assert_array_equal(pool.images, before)
+
+
+@pytest.mark.parametrize(
+    ("treatment", "says"),
+    [
+        (Treatment(alpha=1, oversample="pool_hard"), "oversampling 'pool_hard' needs a pool of synthetic images"),
+        (Treatment(alpha=1, oversample="pool_hard", prune="class", prune_rate=0.1), "needs a pool"),
+        (Treatment(alpha=1, oversample="nonsense"), "unknown oversampling 'nonsense': choose from"),
+        (Treatment(alpha=1, estimator="rmd"), "estimator 'rmd' have mean 0.* choose policy 'shift', or .* 'md'"),
+        (Treatment(alpha=1, estimator="rmd", policy="margin"), "policy 'margin' needs hardness above 0"),
+    ],
+)
+def test_what_cannot_work_is_said_before_a_network_is_trained(treatment, says, monkeypatch):
+    monkeypatch.setattr(Dynamics, "update", lambda *_: pytest.fail("a network was trained"))
+    with pytest.raises(InputError, match=says):
+        run(treatment, DIGITS, RECIPE)
+
+
+def test_a_centred_estimator_may_prune_or_weight_entropies_under_any_policy():
+    recipe = dataclasses.replace(RECIPE, epochs=1, members=1)
+    run(Treatment(estimator="rmd", prune="class", prune_rate=0.2, entropy_weight=0.1), DIGITS, recipe)
