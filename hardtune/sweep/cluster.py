@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import socket
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,12 +52,45 @@ def connect(address: str | None) -> None:
         # Never join a cluster by accident: RAY_ADDRESS is for those who ask for one.
         ray.init(address="local", include_dashboard=False, **quiet)
         return
+    _reach(address)
+    # The package travels with the sweep, so that all nodes run the driver's version of it; a job may have brought it.
+    brought = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")).get("runtime_env", {})
     package = str(Path(hardtune.__file__).parent)
     try:
-        # The package travels with the job, so that all nodes run the driver's version of it.
-        ray.init(address=address, runtime_env={"py_modules": [package]}, **quiet)
+        ray.init(address=address, runtime_env={} if "py_modules" in brought else {"py_modules": [package]}, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise InputError(f"no Ray cluster answers at {address!r}: {str(error).splitlines()[0]}") from error
+
+
+def _reach(address: str) -> None:
+    """Open a connection to ``[ray://]host:port``, since Ray itself would try for minutes; ``auto`` names none."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise InputError(f"no Ray cluster answers at {address!r}: {error}") from error
+
+
+def wait_for_workers(say: Callable[[str], None], patience: float = 1800.0) -> None:
+    """Return when some node has CPUs; an autoscaled cluster with none is asked for its first worker.
+
+    Raises:
+        InputError: none came within ``patience`` seconds.
+    """
+    from ray.autoscaler.sdk import request_resources
+
+    if ray.cluster_resources().get("CPU", 0):
+        return
+    say("waiting for the cluster's first worker")
+    request_resources(num_cpus=1)
+    deadline = time.monotonic() + patience
+    while not ray.cluster_resources().get("CPU", 0):
+        if time.monotonic() > deadline:
+            raise InputError(f"no worker joined the cluster within {patience / 60:.0f} minutes: see `ray status`")
+        time.sleep(1)
+    request_resources(num_cpus=0)
 
 
 def share(cpus: float, gpus: float | None) -> Share:

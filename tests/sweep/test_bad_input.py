@@ -23,12 +23,12 @@ SPACE = {"alpha": tune.uniform(0, 1), "policy": "shift"}
 def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
     """The one line that a sweep with these changes says before it exits with 2."""
     storage = [] if "--storage" in flags else ["--storage", str(tmp_path / "results")]
+    try:
+        fields = {"name": "bad", "data": "digits", "recipe": dataclasses.replace(RECIPE, **(recipe or {}))}
+        sweep = Sweep(**{**fields, "space": {**SPACE, **(space or {})}, **changes})
+    except InputError as error:  # a script's own mistake is an exception where it is written
+        return f"error: {error}"
     with pytest.raises(SystemExit) as stop:
-        try:
-            fields = {"name": "bad", "data": "digits", "recipe": dataclasses.replace(RECIPE, **(recipe or {}))}
-            sweep = Sweep(**{**fields, "space": {**SPACE, **(space or {})}, **changes})
-        except InputError as error:  # a script's own mistake is an exception where it is written
-            return f"error: {error}"
         main(sweep, parser("").parse_args([*storage, *flags]))
     assert stop.value.code == 2
     err = capsys.readouterr().err
