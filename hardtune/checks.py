@@ -66,9 +66,22 @@ def preview_plan(prepared: Prepared, treatment: Treatment) -> tuple[ClassPlan, .
     Raises:
         InputError: it cannot be done; the message names the class.
     """
+    rows = class_plans(prepared, treatment)
+    for row in rows:
+        if row.infeasible is not None:
+            raise InputError(row.infeasible)
+    return rows
+
+
+def class_plans(prepared: Prepared, treatment: Treatment) -> tuple[ClassPlan, ...]:
+    """The same with what cannot be done among it.
+
+    Raises:
+        InputError: there are no class counts at all.
+    """
     treatment = treatment.canonical()
     scored = treatment.alpha > 0 or treatment.prune_rate > 0
-    rows = preview(
+    return preview(
         treatment,
         prepared.split.train,
         prepared.split.classes,
@@ -77,10 +90,6 @@ def preview_plan(prepared: Prepared, treatment: Treatment) -> tuple[ClassPlan, .
         features=prepared.features if needs_features(treatment) else None,
         pool=prepared.pool,
     )
-    for row in rows:
-        if row.infeasible is not None:
-            raise InputError(row.infeasible)
-    return rows
 
 
 def _check_policy(treatment: Treatment) -> None:

@@ -32,13 +32,22 @@ def encoded(
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
     """The training samples' features (N, D) from the recipe's encoder, from the store where they are there."""
-    key = {"kind": "features", "data": split.fingerprint, "encoder": encoder_identity(recipe.encoder)}
+    key = _features_identity(split, recipe)
     found = store.get(key)
     if found is None:
         features = encode(recipe.encoder, split, device=device, progress=progress)
         store.put(key, {"features": features})
         return features
     return found["features"]
+
+
+def is_encoded(split: Split, recipe: Recipe, store: Store) -> bool:
+    """Whether the training samples' features are in the store."""
+    return _features_identity(split, recipe) in store
+
+
+def _features_identity(split: Split, recipe: Recipe) -> dict[str, Any]:
+    return {"kind": "features", "data": split.fingerprint, "encoder": encoder_identity(recipe.encoder)}
 
 
 def gather(split: Split, recipe: Recipe, needs: Needs, store: Store, *, device: str) -> Prepared:
@@ -101,10 +110,26 @@ def prepare(
 
     ``on_member(done, of)`` is called after each member of the scoring ensemble.
     """
-    needs = needs_of(treatments)
+    return fulfil(split, recipe, needs_of(treatments), store, device=device, on_member=on_member)
+
+
+def fulfil(
+    split: Split,
+    recipe: Recipe,
+    needs: Needs,
+    store: Store,
+    *,
+    device: str = "cpu",
+    on_member: Callable[[int, int], None] | None = None,
+    on_epoch: Callable[[int], None] | None = None,
+) -> Prepared:
+    """Make what is needed and not yet in the store, and gather it.
+
+    ``on_member(done, of)`` is called after each member of the scoring ensemble, ``on_epoch(finished)`` as one trains.
+    """
     if needs.ensemble:
         for member in range(recipe.scoring_members):
-            score_member(split, recipe, needs, member, store, device=device)
+            score_member(split, recipe, needs, member, store, device=device, on_epoch=on_epoch)
             if on_member is not None:
                 on_member(member + 1, recipe.scoring_members)
     return gather(split, recipe, needs, store, device=device)

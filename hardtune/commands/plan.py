@@ -1,0 +1,140 @@
+"""What a sweep, or one treatment, would do to each class, without running it.
+
+    python -m hardtune plan sweeps/digits.py                       every corner of the sweep's space
+    python -m hardtune plan sweeps/digits.py --alpha 1.5           one treatment of the sweep's data
+    python -m hardtune plan --data digits --alpha 1 --estimator rmd --policy shift --recipe encoder=pixels
+
+One treatment: a row for each class, with its hardness, its size, what pruning and undersampling drop, what
+oversampling adds and from where, and why not, if it cannot be done. A sweep: a row for each different plan at the ends
+of its ranges, and whether it can be carried out. Both leave a figure and a table of all classes (CSV).
+
+Class counts follow from scores, which are read from the store where a sweep left them; --score makes them here.
+Exit codes: 0 everything can be carried out, 1 something cannot, 2 wrong input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import inspect
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hardtune.commands.subject import Subject, add_subject_flags, scored, subject_of
+from hardtune.errors import InputError
+from hardtune.treatment import Treatment
+
+if TYPE_CHECKING:
+    from hardtune.member import Prepared
+    from hardtune.report.plans import Planned
+
+FIELDS = ("alpha", "estimator", "policy", "undersample", "oversample", "prune", "prune_rate")
+"""The fields of a treatment that class counts follow from."""
+
+
+def add_flags(flags: argparse.ArgumentParser) -> None:
+    """The subject's flags, one for each field, and where the figure goes."""
+    add_subject_flags(flags)
+    treatment = flags.add_argument_group("one treatment, instead of the script's space")
+    meaning = _docstrings(Treatment)
+    for field in dataclasses.fields(Treatment):
+        if field.name in FIELDS:
+            number = isinstance(field.default, float)
+            means = meaning[field.name][0].lower() + meaning[field.name][1:]
+            treatment.add_argument(
+                f"--{field.name.replace('_', '-')}",
+                type=float if number else str,
+                metavar="X" if number else "NAME",
+                help=f"{means} (default: what the script's space fixes, or {field.default})",
+            )
+    flags.add_argument(
+        "--figure",
+        type=Path,
+        metavar="FILE.png",
+        help="where the figure goes, and beside it the CSV (default: in the storage's folder plans)",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print and draw the plans; 0 if all of them can be carried out, else 1."""
+    from rich.console import Console
+
+    from hardtune.checks import check_names, check_sources
+    from hardtune.needs import needs_of
+    from hardtune.report.plans import plan_table, sweep_table, write_csv
+    from hardtune.report.plans_figure import plan_figure, sweep_figure
+
+    subject = subject_of(options)
+    given = {name: getattr(options, name) for name in FIELDS if getattr(options, name) is not None}
+    if given or subject.sweep is None:
+        treatments = [_only_counts(Treatment(**{**subject.fixed, **given}))]
+    else:
+        treatments = _corners(subject)
+    for treatment in treatments:
+        check_names(treatment)
+        check_sources(subject.split, treatment)
+    prepared, _ = scored(subject, needs_of(treatments), options)
+    plans = [_planned(prepared, treatment) for treatment in treatments]
+
+    console = Console()
+    one = len(plans) == 1
+    title = f"{plans[0].treatment} on {subject.name}" if one else f"what {subject.name} would do to each class"
+    name = f"{subject.name}-{_slug(str(plans[0].treatment))}" if one else subject.name
+    figure = options.figure or subject.storage / "plans" / f"{name}.png"
+    if one and plans[0].problem:
+        raise InputError(plans[0].problem)
+    _writable(figure.parent)
+    (plan_figure if one else sweep_figure)(plans, title, figure)
+    write_csv(plans, figure.with_suffix(".csv"))
+    console.print((plan_table if one else sweep_table)(plans, title))
+    for label, path in (("figure", figure), ("table", figure.with_suffix(".csv"))):
+        console.print(f"[bold]{label}[/bold]  {path}", highlight=False, soft_wrap=True)
+    return 0 if all(plan.feasible for plan in plans) else 1
+
+
+def _only_counts(treatment: Treatment) -> Treatment:
+    """The treatment without what does not move class counts, such as its loss."""
+    return Treatment(**{name: getattr(treatment, name) for name in FIELDS}).canonical()
+
+
+def _corners(subject: Subject) -> list[Treatment]:
+    from hardtune.sweep.space import corners
+
+    assert subject.sweep is not None
+    treatments = dict.fromkeys(_only_counts(treatment) for treatment in corners(subject.sweep.space))
+    return [treatment for treatment in treatments if not treatment.is_control] or [Treatment()]
+
+
+def _planned(prepared: Prepared, treatment: Treatment) -> Planned:
+    from hardtune.checks import class_plans
+    from hardtune.report.plans import Planned
+
+    try:
+        return Planned(treatment, class_plans(prepared, treatment))
+    except InputError as error:
+        return Planned(treatment, (), str(error))
+
+
+def _writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write figures to {folder}: {error.strerror}") from error
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^\w.=]+", "-", text.replace("α", "alpha")).strip("-")
+
+
+def _docstrings(of: type) -> dict[str, str]:
+    """The first sentence under each field of a dataclass, as its source has it."""
+    (body,) = ast.parse(inspect.getsource(of)).body
+    assert isinstance(body, ast.ClassDef)
+    found: dict[str, str] = {}
+    for field, below in zip(body.body, body.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
+            text = inspect.cleandoc(ast.literal_eval(below.value))
+            found[field.target.id] = " ".join(text.split()).rstrip(".").replace("``", "")
+    return found

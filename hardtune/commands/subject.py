@@ -1,0 +1,207 @@
+"""What a command is asked about: a sweep script, or a data set and a recipe; and the scores that belong to it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+import runpy
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hardtune.command_line import add_data_flags, add_recipe_flag, recipe_changes
+from hardtune.errors import InputError
+from hardtune.recipe import Recipe
+
+if TYPE_CHECKING:
+    from hardtune.data import Dataset, Split
+    from hardtune.member import Prepared
+    from hardtune.needs import Needs
+    from hardtune.store import Store
+    from hardtune.sweep import Sweep
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Data and recipe as a sweep would have them, and the store that its scores are in."""
+
+    name: str
+    dataset: Dataset
+    split: Split
+    recipe: Recipe
+    store: Store
+    storage: Path
+    sweep: Sweep | None
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """What the sweep's space sets to one value, such as its policy."""
+        space = self.sweep.space if self.sweep is not None else {}
+        if not isinstance(space, Mapping):
+            return {}
+        return {name: value for name, value in space.items() if isinstance(value, (str, int, float))}
+
+
+def add_subject_flags(flags: argparse.ArgumentParser) -> None:
+    """The flags that name a subject, and how it may be scored."""
+    flags.add_argument(
+        "script",
+        nargs="?",
+        metavar="SCRIPT[:NAME]",
+        help="a sweep script, whose data, recipe and space are used: its Sweep named `sweep`, or NAME, "
+        "or a function that returns one",
+    )
+    what = flags.add_argument_group("data and recipe (of the script, where there is one)")
+    add_data_flags(what)
+    add_recipe_flag(what)
+    scores = flags.add_argument_group("scores")
+    scores.add_argument(
+        "--score", action="store_true", help="train the scoring ensemble's missing members here, with their progress"
+    )
+    scores.add_argument(
+        "--device",
+        metavar="NAME",
+        help="what the networks were (or are to be) trained on: cpu, cuda (default: whichever the scores are there "
+        "for, else cuda where there is one)",
+    )
+
+
+def subject_of(options: argparse.Namespace, **recipe: Any) -> Subject:
+    """The subject that the flags name; ``recipe`` are further changes to its recipe.
+
+    Raises:
+        InputError: there is no such script or no sweep in it, or something is wrong with data, pool or recipe.
+    """
+    from hardtune.data import load, load_pool
+    from hardtune.store import Store
+
+    sweep = None if options.script is None else load_sweep(options.script, options.data)
+    data = options.data or (sweep.data if sweep is not None else None)
+    if data is None:
+        raise InputError("name a sweep script (python -m hardtune plan sweeps/digits.py) or a data set (--data digits)")
+    base = sweep.recipe if sweep is not None else Recipe()
+    changed = dataclasses.replace(base, **{**recipe_changes(options.recipe), **recipe})
+    dataset = load(data, options.data_dir)
+    path = options.pool or (sweep.pool if sweep is not None else None)
+    pool = None if path is None else load_pool(path, dataset)
+    split = dataclasses.replace(dataset.hold_out(changed.validation, changed.seed), pool=pool)
+    storage = options.storage.expanduser().resolve()
+    name = sweep.name if sweep is not None else dataset.name
+    return Subject(name, dataset, split, changed, Store(storage / "store"), storage, sweep)
+
+
+def load_sweep(script: str, data: str | None = None) -> Sweep:
+    """The ``Sweep`` that a script defines, without running it.
+
+    Args:
+        script: a path, with ``:NAME`` behind it for another name than ``sweep``. Where the name is a function, it is
+            called without arguments, but for ``data`` if that is given and one of its parameters.
+    """
+    from hardtune.sweep import Sweep
+
+    path, _, name = (script, "", "sweep") if script.endswith(".py") else script.rpartition(":")
+    if not Path(path).is_file():
+        raise InputError(f"there is no sweep script {path or script!r}")
+    sys.path.insert(0, str(Path(path).resolve().parent))  # as for any script that is run
+    names = runpy.run_path(path, run_name="hardtune_subject")
+    found = names.get(name)
+    if inspect.isfunction(found):
+        parameters = inspect.signature(found).parameters
+        missing = [p.name for p in parameters.values() if p.default is p.empty]
+        if missing:
+            raise InputError(f"{name} in {path} needs {' and '.join(missing)}: give its parameters defaults")
+        found = found(**({"data": data} if data is not None and "data" in parameters else {}))
+    if not isinstance(found, Sweep):
+        others = [other for other, value in names.items() if isinstance(value, Sweep)]
+        instead = f"; it has {', '.join(f'{path}:{other}' for other in others)}" if others else ""
+        raise InputError(f"{path} defines no Sweep named {name!r}{instead}")
+    return found
+
+
+def scored(subject: Subject, needs: Needs, options: argparse.Namespace) -> tuple[Prepared, str]:
+    """Everything that is needed from the store, trained first with ``--score``; and the device it belongs to.
+
+    Raises:
+        InputError: something is not in the store, and ``--score`` was not given.
+    """
+    from hardtune.scoring import gather
+
+    devices = [options.device] if options.device else _devices()
+    for device in devices:
+        if not missing(subject, needs, device):
+            return gather(subject.split, subject.recipe, needs, subject.store, device=device), device
+    if not options.score:
+        raise InputError(
+            f"{missing(subject, needs, devices[0])}: run the sweep, or let --score make them here "
+            "(scores belong to data, recipe and seed: see --data and --recipe)"
+        )
+    return _score(subject, needs, devices[0]), devices[0]
+
+
+def missing(subject: Subject, needs: Needs, device: str) -> str:
+    """What of the needs is not in the store, in a clause; empty if everything is there."""
+    from hardtune.scoring import is_encoded
+    from hardtune.scoring_member import is_scored
+
+    recipe = subject.recipe
+    clauses = []
+    if needs.ensemble:
+        members = range(recipe.scoring_members)
+        absent = sum(
+            not is_scored(subject.split, recipe, needs, member, subject.store, device=device) for member in members
+        )
+        if absent:
+            clauses.append(
+                f"{absent} of the scoring ensemble's {recipe.scoring_members} members "
+                f"({recipe.model}, {recipe.epochs} epochs, {device})"
+            )
+    if needs.features and not is_encoded(subject.split, recipe, subject.store):
+        clauses.append(f"the features from encoder {recipe.encoder!r}")
+    if not clauses:
+        return ""
+    of = f" for {', '.join(sorted(needs.estimators))}" if needs.estimators else ""
+    return f"{subject.store.root} lacks {' and '.join(clauses)}, which the scores{of} on {subject.name} are made of"
+
+
+def _devices() -> list[str]:
+    import torch
+
+    return ["cuda", "cpu"] if torch.cuda.is_available() else ["cpu", "cuda"]
+
+
+def _score(subject: Subject, needs: Needs, device: str) -> Prepared:
+    import torch
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from hardtune.hardness.encoders import check_encoder
+    from hardtune.scoring import fulfil
+
+    subject.store.check_writable()
+    if needs.features:
+        check_encoder(subject.recipe.encoder, subject.dataset)
+    # As many as a trial of the sweep has: with another number, sums are rounded otherwise.
+    torch.set_num_threads(max(1, int(subject.sweep.cpus_per_trial if subject.sweep is not None else 1)))
+    epochs, members = subject.recipe.epochs, subject.recipe.scoring_members
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task(f"scoring ensemble of {members}, epochs", total=epochs * members)
+        done = 0
+
+        def on_member(finished: int, of: int) -> None:
+            nonlocal done
+            done = finished * epochs
+            progress.update(bar, completed=done)
+
+        return fulfil(
+            subject.split,
+            subject.recipe,
+            needs,
+            subject.store,
+            device=device,
+            on_member=on_member,
+            on_epoch=lambda epoch: progress.update(bar, completed=done + epoch),
+        )

@@ -1,0 +1,142 @@
+"""What treatments would do to each class, as tables."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from hardtune.resampling.plan import ClassPlan
+from hardtune.treatment import Treatment
+
+MOST_ROWS = 60
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A treatment and what it would do to each class."""
+
+    treatment: Treatment
+    classes: tuple[ClassPlan, ...]
+    problem: str = ""
+    """Why there are no class counts at all, and no ``classes``; a sentence."""
+
+    @property
+    def feasible(self) -> bool:
+        return not self.why_not
+
+    @property
+    def why_not(self) -> str:
+        """The first reason why it cannot be carried out, or an empty string."""
+        return self.problem or next((row.infeasible for row in self.classes if row.infeasible is not None), "")
+
+
+def plan_table(plans: Sequence[Planned], title: str) -> Table:
+    """A row for each class of the first plan, the hardest first."""
+    rows = plans[0].classes
+    hard = any(row.hardness is not None for row in rows)
+    if hard:
+        rows = tuple(sorted(rows, key=lambda row: -(row.hardness or 0.0)))
+    table = _table(title)
+    columns = [("class", [row.name for row in rows])]
+    if hard:
+        columns.append(("hardness", ["" if row.hardness is None else f"{row.hardness:.3g}" for row in rows]))
+    columns.append(("size", [str(row.size) for row in rows]))
+    if any(row.pruned for row in rows):
+        columns.append(("pruned", [str(-row.pruned) if row.pruned else "" for row in rows]))
+    columns += [
+        ("dropped", [str(-row.dropped) if row.dropped else "" for row in rows]),
+        ("added", [f"+{row.added}" if row.added else "" for row in rows]),
+        ("count", [str(row.count) for row in rows]),
+        ("of size", [f"{row.count / row.size:.0%}" for row in rows]),
+        ("from", [row.source for row in rows]),
+    ]
+    left = ("class", "from")
+    for name, _ in columns:
+        table.add_column(name, justify="left" if name in left else "right", no_wrap=name not in left)
+    for number, row in enumerate(rows):
+        table.add_row(*(values[number] for _, values in columns), style="red" if row.infeasible else "")
+    table.add_section()
+    sums = {
+        "class": "all",
+        "size": sum(row.size for row in rows),
+        "pruned": -sum(row.pruned for row in rows),
+        "dropped": -sum(row.dropped for row in rows),
+        "added": f"+{sum(row.added for row in rows)}",
+        "count": sum(row.count for row in rows),
+    }
+    table.add_row(*(str(sums.get(name, "")) for name, _ in columns))
+    reasons = [row.infeasible for row in rows if row.infeasible is not None]
+    captions = ["Hardness is the mean score of the class: higher = harder."] if hard else []
+    captions += [f"Not feasible: {reason}." for reason in reasons[:5]]
+    if len(reasons) > 5:
+        captions.append(f"… and {len(reasons) - 5} classes more.")
+    table.caption = "\n".join(captions)
+    return table
+
+
+def sweep_table(plans: Sequence[Planned], title: str) -> Table:
+    """A row for each different plan; under- and oversamplings that come to the same counts share one."""
+    table = _table(title)
+    table.add_column("treatment", overflow="fold")
+    table.add_column("samples", justify="right", no_wrap=True)
+    table.add_column("shrinks most", no_wrap=True)
+    table.add_column("grows most", no_wrap=True)
+    table.add_column("feasible", overflow="fold")
+    merged = merge(plans)
+    for label, plan in merged[:MOST_ROWS]:
+        samples = str(sum(row.count for row in plan.classes)) if plan.classes else ""
+        shrinks, grows = _extremes(plan)
+        table.add_row(label, samples, shrinks, grows, plan.why_not or "yes", style="" if plan.feasible else "red")
+    if len(merged) > MOST_ROWS:
+        table.caption = f"… and {len(merged) - MOST_ROWS} plans more, which are in the CSV."
+    return table
+
+
+def merge(plans: Sequence[Planned]) -> list[tuple[str, Planned]]:
+    """The different plans, each with a label that lists all the treatments which come to it."""
+    same: dict[object, list[Planned]] = {}
+    for plan in plans:
+        counts = tuple((row.pruned, row.dropped, row.added) for row in plan.classes)
+        without = replace(plan.treatment, undersample="", oversample="")
+        same.setdefault((without, counts, plan.why_not), []).append(plan)
+    return [(_label(group), group[0]) for group in same.values()]
+
+
+def write_csv(plans: Sequence[Planned], path: Path) -> None:
+    """A line for each class of each plan."""
+    with path.open("w", newline="") as file:
+        lines = csv.writer(file)
+        fields = ("hardness", "size", "pruned", "dropped", "added", "target", "count", "source", "infeasible")
+        lines.writerow(["treatment", "class", *fields])
+        for plan in plans:
+            if plan.problem:
+                lines.writerow([str(plan.treatment), *[""] * len(fields), plan.problem])
+            for row in plan.classes:
+                lines.writerow([str(plan.treatment), row.name, *(getattr(row, field) for field in fields)])
+
+
+def _label(group: Sequence[Planned]) -> str:
+    treatment = group[0].treatment
+    text = str(treatment)
+    if treatment.alpha == 0:
+        return text
+    under = ", ".join(dict.fromkeys(plan.treatment.undersample for plan in group))
+    over = ", ".join(dict.fromkeys(plan.treatment.oversample for plan in group))
+    return text.removesuffix(f"{treatment.undersample}/{treatment.oversample}") + f"{under} / {over}"
+
+
+def _extremes(plan: Planned) -> tuple[str, str]:
+    if not plan.classes:
+        return "", ""
+    least = min(plan.classes, key=lambda row: row.count / row.size)
+    most = max(plan.classes, key=lambda row: row.count / row.size)
+    return tuple(f"{row.name}: {row.size} → {row.count}" for row in (least, most))  # type: ignore[return-value]
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))

@@ -1,0 +1,119 @@
+"""The trials of a sweep: Optuna proposes, Ray Tune schedules, and the control stands beside them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+import ray
+from ray import tune
+
+from hardtune.member import Prepared
+from hardtune.report import records
+from hardtune.report.records import CONTROL, Record
+from hardtune.store import Store
+from hardtune.sweep.cluster import Share
+from hardtune.sweep.definition import Place, Sweep
+from hardtune.sweep.ledger import Ledger
+from hardtune.sweep.live import View
+from hardtune.sweep.recorder import Recorder
+from hardtune.sweep.search import StudySearch
+from hardtune.sweep.tracking import Tracker
+from hardtune.sweep.trainable import record_of, trainable
+from hardtune.treatment import Treatment
+from hardtune.trial import run_trial
+
+
+def run_trials(
+    sweep: Sweep,
+    place: Place,
+    prepared: Prepared,
+    store: Store,
+    share: Share,
+    ledger: Ledger,
+    tracker: Tracker,
+    view: View,
+) -> bool:
+    """Let Optuna propose and Tune schedule what is left of the trials; returns whether Ctrl-C came first."""
+    for record in records.read_all(ledger.records):
+        tracker.trial_ended(record)  # of an earlier part of the sweep; what MLflow has already is left alone
+        view.ended(record)
+    control = _control(sweep, prepared, store, share, ledger, tracker)
+    view.ended(control)
+    search = StudySearch(
+        dict(sweep.space) if isinstance(sweep.space, Mapping) else sweep.space,
+        sweep.objectives,
+        study_name=ledger.id,
+        storage=optuna.storages.RDBStorage(ledger.study_url),
+        seed=sweep.recipe.seed,
+        adopt=place.resume,
+    )
+    left = sweep.trials - search.count_done()
+    view.phase("trials", sweep.trials, "trials")
+    recorder = Recorder(ledger.records, tracker, view, already=search.count_done())
+    if left <= 0:
+        return False
+    slots = place.concurrent or share.slots(ray.cluster_resources())
+    bounds = {name: (_direction(name, sweep), control.metrics[name]) for name in sweep.no_worse_than_control}
+    for name in ("ray.tune", "ray.train", "ray.data"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # A member's report has no objectives yet, and must not end the sweep; the search knows what to make of it.
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
+    # Resuming rests on the study and the store, so Tune's own snapshots need not be frequent.
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "60")
+    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+    run = tune.with_parameters(
+        trainable,
+        prepared=prepared,
+        recipe=sweep.recipe,
+        root=store.root,
+        folder=ledger.records,
+        device=share.device,
+        cpus=share.cpus,
+        bounds=bounds,
+    )
+    tuner = tune.Tuner(
+        tune.with_resources(run, {"cpu": share.cpus, "gpu": share.gpus}),
+        tune_config=tune.TuneConfig(
+            search_alg=search,
+            num_samples=left,
+            max_concurrent_trials=min(slots, left),
+            reuse_actors=True,
+            trial_name_creator=_name,
+            trial_dirname_creator=_name,
+        ),
+        run_config=tune.RunConfig(
+            name=f"tune-{len(list(ledger.folder.glob('tune-*'))) + 1}",
+            storage_path=str(ledger.folder),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=3),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            callbacks=[recorder],
+        ),
+    )
+    tuner.fit()
+    return search.count_done() < sweep.trials
+
+
+def _control(sweep: Sweep, prepared: Prepared, store: Store, share: Share, ledger: Ledger, tracker: Tracker) -> Record:
+    """The control's figures: its members are the scoring ensemble's, so nothing is trained."""
+    result = run_trial(Treatment(), prepared, sweep.recipe, store, device=share.device)
+    record = record_of(CONTROL, result, prepared.split.classes, bounds={})
+    records.write(ledger.records, record)
+    for step, figures in enumerate(result.held_out.members):
+        tracker.member(record, step + 1, {f"members/{name}": value for name, value in figures.items()})
+    tracker.trial_ended(record)
+    return record
+
+
+def _name(trial: Any) -> str:
+    return f"trial-{trial.config['number']:05d}-{trial.trial_id}"
+
+
+def _direction(metric: str, sweep: Sweep) -> str:
+    if metric in sweep.objectives:
+        return sweep.objectives[metric]
+    return "max" if metric.endswith(("accuracy", "recall", "f1")) else "min"
