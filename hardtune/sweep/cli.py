@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -17,7 +18,7 @@ from rich.console import Console
 from hardtune.command_line import add_data_flags, add_recipe_flag, recipe_changes, run_and_exit
 from hardtune.errors import InputError
 from hardtune.report.table import render
-from hardtune.sweep.definition import Sweep
+from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.live import View
 
 
@@ -44,18 +45,31 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     add_data_flags(where)
     where.add_argument(
         "--tracking-uri",
+        default=os.environ.get("MLFLOW_TRACKING_URI"),
         metavar="URI",
-        help="an MLflow server (http://host:5000) or database; default: sqlite in the storage",
+        help="an MLflow server (http://host:5000) or database (also: MLFLOW_TRACKING_URI; default: sqlite in the "
+        "storage)",
     )
     where.add_argument(
-        "--address", metavar="ADDR", help="a running Ray cluster (auto, ray://host:10001); default: start Ray here"
+        "--address",
+        default=os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_API_SERVER_ADDRESS"),
+        metavar="ADDR",
+        help="a running Ray cluster to join (auto, host:6379), or its job server (http://host:8265) to hand the sweep "
+        "to, which then outlives this terminal (also: RAY_ADDRESS, RAY_API_SERVER_ADDRESS; default: start Ray here)",
     )
     size = flags.add_argument_group("how much of the machine")
     size.add_argument("--cpus-per-trial", type=float, metavar="X", help="default: 1")
     size.add_argument(
         "--gpus-per-trial", type=float, metavar="X", help="fractions share one; default: 1 where there are any"
     )
-    size.add_argument("--concurrent", type=int, metavar="N", help="trials at once; default: as many as fit")
+    size.add_argument(
+        "--concurrent",
+        type=int,
+        default=os.environ.get("HARDTUNE_CONCURRENT"),
+        metavar="N",
+        help="trials at once; an autoscaled cluster grows to hold them (also: HARDTUNE_CONCURRENT; default: as many as "
+        "fit now)",
+    )
     return flags
 
 
@@ -78,11 +92,18 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     if options.concurrent is not None and options.concurrent < 1:
         raise InputError(f"--concurrent must be at least 1, got {options.concurrent}")
+    hand_over = (options.address or "").startswith(("http://", "https://"))
+    if hand_over or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        _check_paths(options, sys.argv[1:] if hand_over else None)
+    if hand_over:
+        from hardtune.sweep.job import run_as_job
+
+        return run_as_job(options.address, Path(sys.argv[0]), sys.argv[1:], sweep.name)
     console = Console()
     view = View(f"hardtune · {sweep.name}", sweep.objectives, console)
     with view:
         # Imported late, so that --help and a mistyped flag answer at once.
-        from hardtune.sweep.engine import Place, run_sweep
+        from hardtune.sweep.engine import run_sweep
 
         place = Place(
             storage=options.storage,
@@ -136,6 +157,17 @@ def configured(sweep: Sweep, options: argparse.Namespace) -> Sweep:
         if value is not None:
             changes[name] = value
     return dataclasses.replace(sweep, **changes)
+
+
+def _check_paths(options: argparse.Namespace, given: list[str] | None) -> None:
+    """Raise ``InputError`` for a relative path: a job has a folder of its own, which is thrown away when it ends.
+
+    ``given``: look at flags that are in this command line only, since defaults are the cluster's own.
+    """
+    for flag, path in (("--storage", options.storage), ("--data-dir", options.data_dir), ("--pool", options.pool)):
+        mine = given is None or any(word.split("=")[0] == flag for word in given)
+        if mine and path is not None and not Path(path).is_absolute():
+            raise InputError(f"on a cluster {flag} must be an absolute path that all nodes see, got {str(path)!r}")
 
 
 def _again(options: argparse.Namespace) -> str:

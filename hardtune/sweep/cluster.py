@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ class Share:
         return max(1, int(min(cpus, gpus)))
 
 
-def connect(address: str | None) -> None:
+@contextlib.contextmanager
+def connected(address: str | None) -> Iterator[None]:
     """Join the cluster at ``address`` (``auto`` for the one on this machine), or start one here.
 
     Raises:
@@ -51,7 +53,15 @@ def connect(address: str | None) -> None:
     if address is None:
         # Never join a cluster by accident: RAY_ADDRESS is for those who ask for one.
         ray.init(address="local", include_dashboard=False, **quiet)
-        return
+    else:
+        _join(address, quiet)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _join(address: str, quiet: dict[str, Any]) -> None:
     _reach(address)
     # The package travels with the sweep, so that all nodes run the driver's version of it; a job may have brought it.
     brought = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")).get("runtime_env", {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hardtune.errors import InputError
@@ -65,3 +66,20 @@ class Sweep:
         space, policy = self.space, {"policy": "shift"}
         small: Space = (lambda trial: {**(space(trial) or {}), **policy}) if callable(space) else {**space, **policy}
         return dataclasses.replace(self, name=f"{self.name}-smoke", recipe=recipe, space=small, trials=4)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a sweep runs and leaves its results."""
+
+    storage: Path = Path("hardtune-results")
+    tracking_uri: str | None = None
+    """None for a database in ``storage``."""
+    address: str | None = None
+    """Of a running Ray cluster; None starts one on this machine."""
+    data_dir: Path | None = None
+    concurrent: int | None = None
+    """Trials at once; None for as many as the cluster holds now (an autoscaled one may hold more later)."""
+    resume: bool = False
+    subset: bool = False
+    """Use a few samples of a few classes only."""

@@ -24,6 +24,7 @@ from urllib.parse import quote
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 # One failed request is retried by the queue below; MLflow's own back-off would hold a stop up for minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
@@ -186,7 +187,8 @@ class Tracker:
         )
 
     def _work(self) -> None:
-        logging.getLogger("alembic").setLevel(logging.ERROR)
+        for name in ("alembic", "mlflow"):
+            logging.getLogger(name).setLevel(logging.ERROR)
         while (job := self._queue.get()) is not None:
             pause, tries = 0.5, 0
             while not self._abandoned.is_set():

@@ -1,0 +1,104 @@
+"""A sweep as a Ray job: it runs on the cluster's head, whatever becomes of the terminal that started it.
+
+``ray submit`` runs a script over ssh, and the script dies with the connection. So a sweep script that is given a
+cluster's job server (``--address http://…``) hands itself over and merely follows the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hardtune
+from hardtune.errors import InputError
+
+
+def run_as_job(address: str, script: Path, flags: Sequence[str], name: str) -> int:
+    """Submit ``script`` with its command line's ``flags``, follow its log, and return its exit code.
+
+    The script and this hardtune travel with the job, so it runs what is here; data and results are the cluster's.
+    Ctrl-C ends the following and not the sweep.
+
+    Raises:
+        InputError: no job server answers at ``address``, or it does not take the job.
+    """
+    from ray.job_submission import JobStatus, JobSubmissionClient
+
+    logging.getLogger("ray").setLevel(logging.WARNING)
+    job = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(script, folder)
+        try:
+            client = JobSubmissionClient(address)
+            client.submit_job(
+                entrypoint=shlex.join(["python", script.name, *without_address(flags)]),
+                submission_id=job,
+                runtime_env={"working_dir": folder, "py_modules": [str(Path(hardtune.__file__).parent)]},
+            )
+        except Exception as error:  # ConnectionError, RuntimeError, AuthenticationError, aiohttp's and requests' own
+            raise InputError(f"the cluster at {address} does not take the sweep: {_first_line(error)}") from error
+    print(f"job {job}: closing this terminal leaves it running", flush=True)
+    try:
+        asyncio.run(_follow(client, job))
+        status = client.get_job_status(job)
+        while not status.is_terminal():  # the log ends a moment before the job does
+            time.sleep(0.2)
+            status = client.get_job_status(job)
+    except KeyboardInterrupt:
+        print(f"\nthe sweep goes on; follow it with: ray job logs --follow {job}\nstop it with: ray job stop {job}")
+        return 0
+    if status == JobStatus.SUCCEEDED:
+        return 0
+    info = client.get_job_info(job)
+    if info.driver_exit_code is None:
+        print(f"error: job {job} {status.value.lower()}: {info.message}", file=sys.stderr)
+    return info.driver_exit_code or (130 if status == JobStatus.STOPPED else 1)
+
+
+def without_address(flags: Sequence[str]) -> list[str]:
+    """The flags less ``--address``: Ray tells a job which cluster it is in.
+
+    >>> without_address(["--smoke", "--address", "http://head:8265", "--trials", "8"])
+    ['--smoke', '--trials', '8']
+    """
+    kept = []
+    rest = iter(flags)
+    for flag in rest:
+        if flag == "--address":
+            next(rest, None)
+        elif not flag.startswith("--address="):
+            kept.append(flag)
+    return kept
+
+
+async def _follow(client: Any, job: str, patience: float = 60.0) -> None:
+    """Print the job's log until it ends; a lost connection is taken up where it broke off, within ``patience``."""
+    printed = 0
+    deadline = time.monotonic() + patience
+    while True:
+        seen = 0
+        try:
+            async for text in client.tail_job_logs(job):
+                new = text[max(0, printed - seen) :]
+                seen += len(text)
+                printed = max(printed, seen)
+                print(new, end="", flush=True)
+                deadline = time.monotonic() + patience
+        except (OSError, RuntimeError) as error:
+            if time.monotonic() > deadline:
+                raise InputError(f"lost sight of job {job}: {_first_line(error)}; look with: ray job list") from error
+            await asyncio.sleep(2)
+        else:
+            return
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
