@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hardtune.report.records import Record
 from hardtune.report.table import label, on_test
 
@@ -17,6 +19,7 @@ def pareto_figure(
 ) -> None:
     """Draw a panel for every pair of objectives and write it to ``path`` (PNG).
 
+    The front and the control carry the standard error over their members, to show what is noise.
     A single objective is drawn over the one number that the treatments vary, an entropy weight say; where they vary
     more, against its twin on the test split.
     """
@@ -52,6 +55,10 @@ def pareto_figure(
         for group, style in styles:
             if group:
                 axes.scatter([_value(r, x) for r in group], [_value(r, y) for r in group], zorder=3, **style)
+        for record in best + control:
+            spread = [_standard_error(record, name) for name in (x, y)]
+            position = (_value(record, x), _value(record, y))
+            axes.errorbar(*position, xerr=spread[0], yerr=spread[1], color="#8a949e", linewidth=0.8, zorder=2)
         for record in best:
             axes.annotate(
                 str(record.number),
@@ -80,6 +87,12 @@ def _varied_number(records: Sequence[Record]) -> str | None:
 
 def _value(record: Record, name: str) -> float:
     return record.metrics[name] if "/" in name else getattr(record.treatment, name)
+
+
+def _standard_error(record: Record, name: str) -> float | None:
+    """Of the mean over members; None for what is not such a mean."""
+    figures = record.members.get(name, ())
+    return float(np.std(figures, ddof=1) / np.sqrt(len(figures))) if len(figures) > 1 else None
 
 
 def _axis(name: str, objectives: Mapping[str, str]) -> str:
