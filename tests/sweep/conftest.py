@@ -5,13 +5,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
 import pytest
 from mlflow import MlflowClient
+from optuna.trial import TrialState
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -81,3 +83,22 @@ def script(tmp_path: Path) -> Iterator[Script]:
 def shared_script(tmp_path_factory: pytest.TempPathFactory) -> Script:
     """One for a module's tests that look at the same sweep."""
     return Script(tmp_path_factory.mktemp("sweep"))
+
+
+@pytest.fixture
+def assert_whole() -> Callable[[Script, int], None]:
+    """The sweep ended with what an undisturbed one has: no trial lost, none twice, no run left open."""
+
+    def check(script: Script, trials: int) -> None:
+        records = sorted(path.name for path in script.storage.glob("sweeps/*/trials/*.json"))
+        assert records == [f"{number:05d}.json" for number in range(trials)] + ["control.json"]
+        assert [trial.state for trial in script.study().trials] == trials * [TrialState.COMPLETE]
+        client, runs = script.runs("digits")
+        numbers = Counter(run.data.tags["hardtune.trial"] for run in runs)
+        assert numbers == Counter(["sweep", "control", *map(str, range(trials))])
+        assert {run.info.status for run in runs} == {"FINISHED"}
+        for run in runs:
+            if run.data.tags["hardtune.trial"] != "sweep":
+                assert len(client.get_metric_history(run.info.run_id, "members/accuracy")) == 3
+
+    return check

@@ -5,7 +5,6 @@ import signal
 from collections import Counter
 
 import pytest
-from optuna.trial import TrialState
 
 SMALL = ("digits.py", "--trials", "6", "--recipe", "members=3", "scoring_members=3", "epochs=6")
 
@@ -63,21 +62,7 @@ def test_the_front_in_mlflow_is_the_one_on_disk(smoke, shared_script):
         assert tagged == {str(row["trial"]) for row in rows if row["pareto"]}
 
 
-def assert_whole(script, trials):
-    """The sweep ended with what an undisturbed one has: no trial lost, none twice, no run left open."""
-    records = sorted(path.name for path in script.storage.glob("sweeps/*/trials/*.json"))
-    assert records == [f"{number:05d}.json" for number in range(trials)] + ["control.json"]
-    assert [trial.state for trial in script.study().trials] == trials * [TrialState.COMPLETE]
-    client, runs = script.runs("digits")
-    numbers = Counter(run.data.tags["hardtune.trial"] for run in runs)
-    assert numbers == Counter(["sweep", "control", *map(str, range(trials))])
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    for run in runs:
-        if run.data.tags["hardtune.trial"] != "sweep":
-            assert len(client.get_metric_history(run.info.run_id, "members/accuracy")) == 3
-
-
-def test_ctrl_c_keeps_what_is_finished_and_resume_goes_on(script):
+def test_ctrl_c_keeps_what_is_finished_and_resume_goes_on(script, assert_whole):
     process = script.start(*SMALL)
     script.wait_for_records(1, process)
     process.send_signal(signal.SIGINT)
@@ -92,7 +77,7 @@ def test_ctrl_c_keeps_what_is_finished_and_resume_goes_on(script):
     assert_whole(script, 6)
 
 
-def test_a_killed_driver_loses_nothing_and_a_resumed_sweep_can_be_extended(script):
+def test_a_killed_driver_loses_nothing_and_a_resumed_sweep_can_be_extended(script, assert_whole):
     for strike in (1, 3):
         process = script.start(*SMALL, *([] if strike == 1 else ["--resume"]))
         script.wait_for_records(strike, process)

@@ -1,0 +1,93 @@
+"""Things die in the middle of a sweep; the sweep ends with what an undisturbed one has."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+
+SMALL = ("digits.py", "--trials", "6", "--recipe", "members=3", "scoring_members=3", "epochs=6")
+
+
+def trial_workers(driver: int) -> list[psutil.Process]:
+    """The processes in which the sweep's trials run."""
+    found = []
+    for process in psutil.Process(driver).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if process.name().startswith("ray::Impl") and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+@pytest.mark.slow
+def test_killed_trial_workers_cost_no_trial_and_no_resume(script, assert_whole):
+    process = script.start(*SMALL)
+    for finished in (0, 2):
+        script.wait_for_records(finished, process)
+        deadline = time.monotonic() + 90
+        while not (workers := trial_workers(process.pid)):
+            assert time.monotonic() < deadline, "no trial started"
+            time.sleep(0.1)
+        os.kill(workers[0].pid, signal.SIGKILL)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, out + err
+    assert_whole(script, 6)
+
+
+@contextlib.contextmanager
+def mlflow_server(folder: Path, port: int):
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    server = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+            *("--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", f"{folder}/artifacts"),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+                break
+            assert time.monotonic() < deadline, "the server does not start"
+            time.sleep(0.3)
+        yield
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+@pytest.mark.slow
+def test_a_tracking_server_that_goes_away_delays_records_and_loses_none(script, tmp_path):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    uri = f"http://127.0.0.1:{port}"
+    with mlflow_server(tmp_path, port):
+        process = script.start(*SMALL, "--tracking-uri", uri)
+        script.wait_for_records(1, process)
+    script.wait_for_records(3, process)  # the sweep goes on without the server
+    with mlflow_server(tmp_path, port):
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, out + err
+        assert "did not take every record" not in out
+        client = MlflowClient(uri)
+        (experiment,) = client.search_experiments(filter_string="name = 'digits'")
+        runs = client.search_runs([experiment.experiment_id])
+        assert sorted(run.data.tags["hardtune.trial"] for run in runs) == [*"012345", "control", "sweep"]
+        assert {run.info.status for run in runs} == {"FINISHED"}
+        for run in runs:
+            if run.data.tags["hardtune.trial"] != "sweep":
+                assert "final/accuracy" in run.data.metrics
+                assert len(client.get_metric_history(run.info.run_id, "members/accuracy")) == 3
