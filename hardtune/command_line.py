@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,10 +39,10 @@ def add_data_flags(flags: argparse._ActionsContainer) -> None:
     flags.add_argument(
         "--storage",
         type=Path,
-        default=Path("hardtune-results"),
+        default=Path(os.environ.get("HARDTUNE_STORAGE", "hardtune-results")),
         metavar="DIR",
         help="results, cached scores and the tracking database; on a cluster a path that all nodes see "
-        "(default: %(default)s)",
+        "(also: HARDTUNE_STORAGE; default: %(default)s)",
     )
 
 
