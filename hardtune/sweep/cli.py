@@ -17,6 +17,7 @@ from rich.console import Console
 
 from hardtune.command_line import add_data_flags, add_recipe_flag, recipe_changes, run_and_exit
 from hardtune.errors import InputError
+from hardtune.report.comparison import tables
 from hardtune.report.table import render
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.live import View
@@ -41,6 +42,14 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
         help="go on with the latest sweep of this name and content; with a larger --trials, extend it",
     )
     add_recipe_flag(what)
+    measured = flags.add_argument_group("what else to measure, on the test split")
+    measured.add_argument(
+        "--ood",
+        metavar="NAME",
+        help="images that networks should notice as foreign: inverted, rotated, a data set or a folder of images",
+    )
+    measured.add_argument("--corruptions", nargs="+", metavar="KIND", help="fog jpeg_compression …, or all 15 of them")
+    measured.add_argument("--severities", nargs="+", type=int, metavar="N", help="of corruptions, 1 to 5")
     where = flags.add_argument_group("where")
     add_data_flags(where)
     where.add_argument(
@@ -122,13 +131,18 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
     title = f"{'Pareto front' if len(sweep.objectives) > 1 else 'Best'} of {sweep.name}"
     if outcome.interrupted:
         console.print(f"Stopped after {len(outcome.records) - 1} of {sweep.trials} trials; so far:")
-    console.print(render(outcome.rows, sweep.objectives, title, held_out))
+    if sweep.treatments is None:
+        console.print(render(outcome.rows, sweep.objectives, title, held_out))
+    for table in (table for rows in outcome.comparisons if rows for table in tables(rows)):
+        console.print(table)
     failed = [record for record in outcome.records if record.state == "failed"]
     for record in failed[:3]:
         console.print(f"trial {record.number} ({record.treatment}) failed: {record.reason}", highlight=False)
     if len(failed) > 3:
         console.print(f"and {len(failed) - 3} more failed; their reasons are in {outcome.ledger.records}")
-    say = [("figure", str(outcome.figure))]
+    for warning in {record.warning: record for record in outcome.records if record.warning}.values():
+        console.print(f"trial {warning.number} ({warning.treatment}): {warning.warning}", highlight=False)
+    say = [("figure", str(outcome.figures[0]))]
     if outcome.tracking_uri.startswith("http"):
         say.append(("MLflow", outcome.tracking_uri))
     else:
@@ -148,11 +162,13 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
 
 def configured(sweep: Sweep, options: argparse.Namespace) -> Sweep:
     """The sweep with the command line's changes."""
+    if options.trials is not None and sweep.treatments is not None:
+        raise InputError(f"--trials is for searches, and this sweep tries a list of {sweep.trials} treatments")
     if options.smoke:
         sweep = sweep.smoke()
     recipe = dataclasses.replace(sweep.recipe, **recipe_changes(options.recipe))
     changes: dict[str, Any] = {"recipe": recipe}
-    for name in ("trials", "data", "pool", "cpus_per_trial", "gpus_per_trial"):
+    for name in ("trials", "data", "pool", "ood", "corruptions", "severities", "cpus_per_trial", "gpus_per_trial"):
         value = getattr(options, name)
         if value is not None:
             changes[name] = value

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hardtune.errors import InputError
 from hardtune.recipe import Recipe
+from hardtune.report.comparison import Comparison
+from hardtune.treatment import Treatment
 
-Space = Mapping[str, Any] | Callable[[Any], dict[str, Any] | None]
+Space = Mapping[str, Any] | Callable[[Any], dict[str, Any] | None] | Sequence[Treatment]
 
 THREE_OBJECTIVES: Mapping[str, str] = {"final/recall_gap": "min", "final/accuracy": "max", "final/ece": "min"}
 """Fairness across classes, accuracy and calibration: members' means on held-out training samples."""
@@ -22,7 +25,8 @@ class Sweep:
     """One question about one data set: a recipe for all trials, and a space of treatments.
 
     ``space`` maps fields of ``Treatment`` to ``ray.tune`` search spaces or fixed values; a function of an Optuna
-    trial (define-by-run) works too, for spaces with conditions.
+    trial (define-by-run) works too, for spaces with conditions. A list of treatments is no search: each is tried once,
+    in order, and they are compared.
     """
 
     name: str
@@ -36,12 +40,32 @@ class Sweep:
     """Metric names to ``min`` or ``max``."""
     no_worse_than_control: tuple[str, ...] = ()
     """Metrics in which a trial must not fall behind the control to count as feasible."""
+    ood: str | None = None
+    """Images that networks should notice as foreign: ``inverted``, ``rotated``, a data set or a folder of images (see
+    ``hardtune.data.load_ood``). Costs a pass over the training, test and foreign images for each network, and gives
+    ``ood/…``: AUROC, AUPR and FPR95 of four scores."""
+    corruptions: Sequence[str] = ()
+    """Kinds of corruption (``all`` for the 15 of CIFAR-10-C) that the test images are shown under, for
+    ``corruptions/accuracy`` and ``corruptions/ece``. Each at each severity costs every network a pass over the test
+    images and the making of them (all 75 of 10,000 images: about 25 CPU-seconds for 28 x 28 in grey, four times that
+    for 32 x 32 in colour), but no space in the store."""
+    severities: Sequence[int] = (1, 2, 3, 4, 5)
+    comparisons: Sequence[Comparison] = ()
+    """What is held against what, with paired confidence intervals. For a list of treatments, by default all of them
+    against the control."""
     trials: int = 24
+    """Treatments to try beside the control; a list is tried whole."""
     cpus_per_trial: float = 1
     gpus_per_trial: float | None = None
     """Fractions share a GPU; None means one GPU a trial where the cluster has any, and none where it has not."""
 
     def __post_init__(self) -> None:
+        if self.treatments is not None:
+            if not self.treatments:
+                raise InputError("the list of treatments is empty")
+            object.__setattr__(self, "trials", len(self.treatments))
+            if not self.comparisons:
+                object.__setattr__(self, "comparisons", (Comparison(tuple(self.treatments)),))
         if isinstance(self.trials, bool) or not isinstance(self.trials, int) or self.trials < 1:
             raise InputError(f"trials must be a whole number of at least 1, got {self.trials!r}")
         if not self.cpus_per_trial > 0:
@@ -54,6 +78,11 @@ class Sweep:
             if direction not in ("min", "max"):
                 raise InputError(f"the direction of objective {name!r} must be min or max, got {direction!r}")
 
+    @property
+    def treatments(self) -> Sequence[Treatment] | None:
+        """The list of treatments that is tried, or None for a search."""
+        return self.space if isinstance(self.space, Sequence) else None
+
     def smoke(self) -> Sweep:
         """The same sweep at its smallest: every code path, in a minute.
 
@@ -63,9 +92,18 @@ class Sweep:
         recipe = dataclasses.replace(
             self.recipe, epochs=1, members=2, scoring_members=2, batch_size=32, encoder="pixels"
         )
-        space, policy = self.space, {"policy": "shift"}
-        small: Space = (lambda trial: {**(space(trial) or {}), **policy}) if callable(space) else {**space, **policy}
-        return dataclasses.replace(self, name=f"{self.name}-smoke", recipe=recipe, space=small, trials=4)
+        return dataclasses.replace(
+            self,
+            name=f"{self.name}-smoke",
+            recipe=recipe,
+            space=_shifted(self.space),
+            severities=self.severities[-1:],
+            comparisons=[
+                dataclasses.replace(c, reference=_shift(c.reference), treatments=tuple(map(_shift, c.treatments)))
+                for c in self.comparisons
+            ],
+            trials=4,
+        )
 
 
 @dataclass(frozen=True)
@@ -83,3 +121,19 @@ class Place:
     resume: bool = False
     subset: bool = False
     """Use a few samples of a few classes only."""
+
+
+def _shifted(space: Space) -> Space:
+    if isinstance(space, Sequence):
+        return [_shift(treatment) for treatment in space]
+    if callable(space):
+        return functools.partial(_proposed_with_shift, space)  # Tune pickles it
+    return {**space, "policy": "shift"}
+
+
+def _shift(treatment: Treatment) -> Treatment:
+    return dataclasses.replace(treatment, policy="shift")
+
+
+def _proposed_with_shift(space: Callable[[Any], dict[str, Any] | None], trial: Any) -> dict[str, Any]:
+    return {**(space(trial) or {}), "policy": "shift"}

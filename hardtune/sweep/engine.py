@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from hardtune.checks import check_names, check_sources, preview_plan
-from hardtune.data import Dataset, Samples, Split, load, load_pool
+from hardtune.data import Dataset, Samples, Split, load, load_ood, load_pool
 from hardtune.errors import InputError, unknown
 from hardtune.hardness.encoders import check_encoder
+from hardtune.legacy import corruption_pairs
 from hardtune.member import Prepared
 from hardtune.needs import Needs, needs_of
 from hardtune.report import records
+from hardtune.report.comparison import Row, check_comparison, compared, comparison_figure
 from hardtune.report.figure import pareto_figure
 from hardtune.report.pareto import front
 from hardtune.report.records import Record
@@ -33,7 +35,7 @@ from hardtune.sweep.tracking import Tracker, check_tracking, default_uri
 from hardtune.sweep.trials import run_trials
 from hardtune.training.models import MODELS
 from hardtune.treatment import Treatment
-from hardtune.trial import metric_names
+from hardtune.trial import UNSEEN, metric_names
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,10 @@ class Outcome:
     records: list[Record]
     front: list[Record]
     rows: list[dict[str, Any]]
-    figure: Path
+    comparisons: list[list[Row]]
+    """The rows of each of the sweep's comparisons; none where too little of it finished."""
+    figures: list[Path]
+    """What the sweep is about first."""
     tracking_uri: str
     chart_link: str
     interrupted: bool
@@ -69,7 +74,7 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
     dataset, pool = _load(sweep, place)
     if needs.features:
         check_encoder(sweep.recipe.encoder, dataset)
-    split = dataclasses.replace(dataset.hold_out(sweep.recipe.validation, sweep.recipe.seed), pool=pool)
+    split = _split(sweep, dataset, pool, place)
     for treatment in treatments:
         check_sources(split, treatment)
     with cluster.connected(place.address):
@@ -101,12 +106,20 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
     found = records.read_all(ledger.records)
     best = front(found, sweep.objectives)
     table = rows(best, next(record for record in found if record.is_control), sweep.objectives)
-    figure = ledger.folder / "pareto.png"
-    pareto_figure(found, best, sweep.objectives, f"{sweep.name}: {len(found) - 1} trials", figure)
+    figures = [ledger.folder / "pareto.png"]
+    pareto_figure(found, best, sweep.objectives, f"{sweep.name}: {len(found) - 1} trials", figures[0])
     (ledger.folder / "pareto.json").write_text(json.dumps(table, indent=1))
-    tracker.sweep_ended(best, {"pareto": table}, [figure], "KILLED" if interrupted else "FINISHED")
+    comparisons = [compared(found, comparison) for comparison in sweep.comparisons]
+    differences = [row for family in comparisons for row in family]
+    if differences:
+        figures.insert(0, ledger.folder / "comparison.png")
+        comparison_figure(comparisons, f"{sweep.name}: {differences[0]['members']} members", figures[0])
+        (ledger.folder / "comparison.json").write_text(json.dumps(differences, indent=1))
+    tables = {"pareto": table, "comparison": differences}
+    tracker.sweep_ended(best, tables, figures, "KILLED" if interrupted else "FINISHED")
     tracked = tracker.close(patience=60)
-    return Outcome(ledger, found, best, table, figure, uri, tracker.chart_link(), interrupted, tracked)
+    link = tracker.chart_link()
+    return Outcome(ledger, found, best, table, comparisons, figures, uri, link, interrupted, tracked)
 
 
 def _check(sweep: Sweep) -> tuple[list[Treatment], Needs]:
@@ -117,10 +130,13 @@ def _check(sweep: Sweep) -> tuple[list[Treatment], Needs]:
         check_names(treatment)
     names = metric_names()
     for name in (*sweep.objectives, *sweep.no_worse_than_control):
-        if name.startswith("test"):
+        if name.startswith(UNSEEN):
             raise InputError(f"{name!r} cannot be an objective: the search must not see the test split")
         if name not in names:
-            raise unknown("metric", name, (known for known in names if not known.startswith("test")))
+            raise unknown("metric", name, (known for known in names if not known.startswith(UNSEEN)))
+    measured = ["final", "test"] + ["ood"] * (sweep.ood is not None) + ["corruptions"] * bool(sweep.corruptions)
+    for comparison in sweep.comparisons:
+        check_comparison(comparison, treatments, measured)
     return treatments, needs_of(treatments)
 
 
@@ -138,6 +154,16 @@ def _load(sweep: Sweep, place: Place) -> tuple[Dataset, Samples | None]:
         return dataset, pool
     few = dataset.subset(classes=10, train=24, test=10, seed=sweep.recipe.seed)
     return few, None if pool is None else pool.take(np.flatnonzero(pool.labels < few.num_classes))
+
+
+def _split(sweep: Sweep, dataset: Dataset, pool: Samples | None, place: Place) -> Split:
+    """All that trials see: what they train on, what they are chosen by, and what they are shown in the end."""
+    return dataclasses.replace(
+        dataset.hold_out(sweep.recipe.validation, sweep.recipe.seed),
+        pool=pool,
+        ood=None if sweep.ood is None else load_ood(sweep.ood, dataset, place.data_dir),
+        corruptions=corruption_pairs(sweep.corruptions, sweep.severities),
+    )
 
 
 def _prepare(sweep: Sweep, split: Split, needs: Needs, store: Store, share: cluster.Share, view: View) -> Prepared:
@@ -162,5 +188,7 @@ def _parameters(sweep: Sweep, split: Split) -> dict[str, Any]:
         "measured_on": "the test split" if split.chooses_on_test else "held-out training data",
         "trials": sweep.trials,
         "objectives": json.dumps(dict(sweep.objectives)),
+        "ood": sweep.ood or "none",
+        "corruptions": " ".join(sweep.corruptions) or "none",
         **dataclasses.asdict(sweep.recipe),
     }

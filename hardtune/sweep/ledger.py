@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import inspect
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from hardtune.data import Split
 from hardtune.errors import InputError
+from hardtune.store import digest
 from hardtune.sweep.definition import Space, Sweep
 
 
@@ -80,12 +82,18 @@ def describe(sweep: Sweep, split: Split) -> dict[str, Any]:
         "space": _describe_space(sweep.space),
         "objectives": dict(sweep.objectives),
         "no_worse_than_control": list(sweep.no_worse_than_control),
+        "out-of-distribution images": None if split.ood is None else digest(split.ood),
+        "corruptions": split.corruptions,
     }
     plain: dict[str, Any] = json.loads(json.dumps(described))
     return plain
 
 
-def _describe_space(space: Space) -> dict[str, str] | str:
+def _describe_space(space: Space) -> dict[str, str] | list[dict[str, Any]] | str:
+    if isinstance(space, Sequence):
+        return [dataclasses.asdict(treatment) for treatment in space]
+    if isinstance(space, functools.partial):  # of a smoke sweep, about the author's function
+        return _describe_space(space.args[0])
     if callable(space):
         return hashlib.sha256(inspect.getsource(space).encode()).hexdigest()
     return {name: _describe_domain(value) for name, value in sorted(space.items())}

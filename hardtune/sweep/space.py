@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 import random
@@ -23,13 +24,27 @@ def corners(space: Space) -> list[Treatment]:
     """The different treatments at the space's corners: every choice, both ends of every range.
 
     What can be carried out at all corners can be carried out in between, since class counts move steadily with
-    alpha. A define-by-run function is asked for 256 random treatments instead.
+    alpha. A define-by-run function is asked for 256 random treatments instead, and a list has no corners but its own.
 
     Raises:
         InputError: a name that is no field of ``Treatment``, a value out of range, a ``grid_search``.
     """
-    points = _sampled(space) if callable(space) else _grid(space)
-    return list(dict.fromkeys(treatment_of(point).canonical() for point in points))
+    if isinstance(space, Sequence):
+        treatments = list(space)
+    else:
+        treatments = [treatment_of(point) for point in (_sampled(space) if callable(space) else _grid(space))]
+    return list(dict.fromkeys(treatment.canonical() for treatment in treatments))
+
+
+def proposer(space: Space) -> Any:
+    """The space as Optuna is asked for it: a list becomes a function that hands out treatment i as trial i."""
+    if isinstance(space, Sequence):
+        return functools.partial(_hand_out, tuple(space))  # Tune pickles it
+    return space if callable(space) else dict(space)
+
+
+def _hand_out(treatments: Sequence[Treatment], trial: Any) -> dict[str, Any]:
+    return dataclasses.asdict(treatments[trial.number])
 
 
 def treatment_of(point: Mapping[str, Any]) -> Treatment:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -21,6 +20,7 @@ from hardtune.sweep.ledger import Ledger
 from hardtune.sweep.live import View
 from hardtune.sweep.recorder import Recorder
 from hardtune.sweep.search import StudySearch
+from hardtune.sweep.space import proposer
 from hardtune.sweep.tracking import Tracker
 from hardtune.sweep.trainable import record_of, trainable
 from hardtune.treatment import Treatment
@@ -44,7 +44,7 @@ def run_trials(
     control = _control(sweep, prepared, store, share, ledger, tracker)
     view.ended(control)
     search = StudySearch(
-        dict(sweep.space) if isinstance(sweep.space, Mapping) else sweep.space,
+        proposer(sweep.space),
         sweep.objectives,
         study_name=ledger.id,
         storage=optuna.storages.RDBStorage(ledger.study_url),

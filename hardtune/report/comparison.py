@@ -1,0 +1,203 @@
+"""Treatments held against one another, member by member: differences, intervals, verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from hardtune.errors import InputError, unknown
+from hardtune.evaluation.comparison import compare
+from hardtune.evaluation.metric import METRICS
+from hardtune.evaluation.ood import OOD_SCORES
+from hardtune.report.records import Record
+from hardtune.report.table import label
+from hardtune.treatment import Treatment
+
+Row = dict[str, Any]
+METRICS_A_TABLE = 4
+"""What a terminal of 80 columns holds."""
+VERDICT_COLOURS = {"better": "#2b8a3e", "worse": "#c92a2a", "open": "#868e96"}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Some treatments against a reference: one question, so one family for Holm's correction in each metric."""
+
+    treatments: tuple[Treatment, ...]
+    reference: Treatment = field(default_factory=Treatment)
+    metrics: tuple[str, ...] = ("test/accuracy", "test/ece", "test/nll", "test/aurc")
+    """Figures that each member has: those of ``Result.by_member``."""
+
+
+def better(metric: str) -> str:
+    """``min`` or ``max``: which way a member's figure is better.
+
+    >>> better("test/ece_scaled"), better("ood/msp_auroc"), better("corruptions/accuracy")
+    ('min', 'max', 'max')
+
+    Raises:
+        InputError: members have no such figure.
+    """
+    group, _, name = metric.partition("/")
+    if group in ("final", "test", "corruptions") and name.removesuffix("_scaled") in METRICS:
+        return METRICS[name.removesuffix("_scaled")].better
+    if group in ("final", "test") and name == "recall_hard_easy":
+        return "min"
+    score, _, figure = name.rpartition("_")
+    score = score.removesuffix("_aupr")  # aupr_in and aupr_out
+    if group == "ood" and (score in OOD_SCORES or score == "mahalanobis") and figure in ("auroc", "in", "out", "fpr95"):
+        return "min" if figure == "fpr95" else "max"
+    examples = [f"test/{known}" for known in METRICS] + ["ood/msp_auroc", "corruptions/ece"]
+    raise unknown("figure of a member", metric, examples)
+
+
+def compared(records: Sequence[Record], comparison: Comparison) -> list[Row]:
+    """A row for each metric and treatment: its mean, its difference from the reference, and whether that stands.
+
+    ``low`` and ``high`` bound the 95 % confidence interval of the mean difference for that comparison alone (Student's
+    t over members, paired by seed); ``p_adjusted`` is Holm's over the comparison's treatments, and the ``verdict`` is
+    ``better`` or ``worse`` where it is below 0.05 and ``open`` otherwise. What did not finish is left out.
+    """
+    found = {record.treatment.canonical(): record for record in records if record.state == "finished"}
+    reference = found.get(comparison.reference.canonical())
+    others = [found[key] for key in dict.fromkeys(t.canonical() for t in comparison.treatments) if key in found]
+    others = [record for record in others if record is not reference]
+    if reference is None or not others:
+        return []
+    rows: list[Row] = []
+    for metric in comparison.metrics:
+        direction = better(metric)
+        theirs = reference.members[metric]
+        differences = compare({str(r.number): r.members[metric] for r in others}, theirs)
+        for record in others:
+            difference = differences[str(record.number)]
+            helps = (difference.mean > 0) == (direction == "max")
+            rows.append(
+                {
+                    "reference": str(reference.treatment),
+                    "metric": metric,
+                    "treatment": str(record.treatment),
+                    "mean": float(np.mean(record.members[metric])),
+                    "reference_mean": float(np.mean(theirs)),
+                    "difference": difference.mean,
+                    "low": difference.low,
+                    "high": difference.high,
+                    "p": difference.p_value,
+                    "p_adjusted": difference.p_adjusted,
+                    "members": difference.members,
+                    "verdict": ("better" if helps else "worse") if difference.significant else "open",
+                }
+            )
+    return rows
+
+
+def check_comparison(comparison: Comparison, treatments: Sequence[Treatment], measured: Sequence[str]) -> None:
+    """Raise ``InputError`` for a figure that will not be measured, or a treatment that will not be tried.
+
+    ``measured``: the groups of figures that there will be, ``test`` and ``ood`` for example.
+    """
+    for metric in comparison.metrics:
+        better(metric)
+        if metric.partition("/")[0] not in measured:
+            raise InputError(f"{metric!r} is compared, but the sweep does not measure it: switch it on")
+    tried = {treatment.canonical() for treatment in (*treatments, Treatment())}
+    for treatment in (comparison.reference, *comparison.treatments):
+        if treatment.canonical() not in tried:
+            raise InputError(f"the treatment {str(treatment)!r} is compared, but not in the sweep's list")
+
+
+def tables(rows: Sequence[Row]) -> list[Table]:
+    """A comparison's rows for a terminal of 80 columns: a line a treatment, a few metrics a table, all times 100."""
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    return [
+        _table([row for row in rows if row["metric"] in metrics[start : start + METRICS_A_TABLE]])
+        for start in range(0, len(metrics), METRICS_A_TABLE)
+    ]
+
+
+def _table(rows: Sequence[Row]) -> Table:
+    first = rows[0]
+    table = Table(title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.title = (
+        f"Against {first['reference']}: difference × 100 ± 95 % interval, paired over {first['members']} members"
+    )
+    table.caption = "* stands after Holm's correction for all lines; ↓ lower is better, ↑ higher."
+    table.add_column("treatment", overflow="fold", min_width=15)
+    columns = {row["metric"]: row["reference_mean"] for row in rows}
+    digits = {metric: _digits([row for row in rows if row["metric"] == metric]) for metric in columns}
+    for metric in columns:
+        name = _heading(metric).replace(" ", "\n")
+        table.add_column(f"{name} {'↓' if better(metric) == 'min' else '↑'}", justify="right", no_wrap=True)
+    table.add_row(first["reference"], *(f"{100 * columns[m]:.{digits[m]}f}  " for m in columns), style="yellow")
+    cells: dict[str, list[str]] = {}
+    for row in rows:
+        reach, places = 50 * (row["high"] - row["low"]), digits[row["metric"]]
+        star = "*" if row["verdict"] != "open" else " "
+        text = f"{100 * row['difference']:+.{places}f} ±{reach:.{places}f} {star}"
+        colour = {"better": "green", "worse": "red"}.get(row["verdict"])
+        cells.setdefault(row["treatment"], []).append(f"[{colour}]{text}[/]" if colour else text)
+    for treatment, line in cells.items():
+        table.add_row(treatment, *line)
+    return table
+
+
+def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path) -> None:
+    """Draw every difference with its interval, a panel a metric and a block of lines a reference; a PNG at ``path``."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    families = [rows for rows in families if rows]
+    metrics = list(dict.fromkeys(row["metric"] for rows in families for row in rows))
+    chunks = [metrics[i : i + METRICS_A_TABLE] for i in range(0, len(metrics), METRICS_A_TABLE)]
+    lines = [list(dict.fromkeys(row["treatment"] for row in rows)) for rows in families]
+    heights = [len(names) + 0.6 for names in lines] * len(chunks)
+    width = max(map(len, chunks))
+    figure = Figure(figsize=(1.8 + 2.2 * width, 1.2 + 0.3 * (sum(heights) + len(heights))), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(f"{title}; differences × 100 with 95 % intervals", fontsize=10)
+    grid = figure.subplots(len(heights), width, squeeze=False, height_ratios=heights)
+    blocks = [(chunk, rows, names) for chunk in chunks for rows, names in zip(families, lines, strict=True)]
+    for panels, (chunk, rows, names) in zip(grid, blocks, strict=True):
+        for axes in panels[len(chunk) :]:
+            axes.axis("off")
+        for axes, metric in zip(panels, chunk, strict=False):
+            _forest(axes, [row for row in rows if row["metric"] == metric], names)
+            axes.set_yticks(range(len(names)), names if axes is panels[0] else [], fontsize=8)
+            if rows is families[0]:
+                lower = better(metric) == "min"
+                axes.set_title(f"{_heading(metric)} ({'lower' if lower else 'higher'} is better)", fontsize=8)
+        panels[0].set_ylabel(f"minus {rows[0]['reference']}", fontsize=7)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+def _forest(axes: Any, rows: Sequence[Row], names: Sequence[str]) -> None:
+    axes.axvline(0, color="#b9c0c8", linewidth=1, zorder=1)
+    for row in rows:
+        y, colour = names.index(row["treatment"]), VERDICT_COLOURS[row["verdict"]]
+        if np.isfinite([row["low"], row["high"]]).all():
+            axes.plot([100 * row["low"], 100 * row["high"]], [y, y], color=colour, linewidth=1.5)
+        axes.plot(100 * row["difference"], y, marker="o", markersize=4, color=colour)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.tick_params(labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _digits(rows: Sequence[Row]) -> int:
+    """Decimal places that show two figures of the column's typical interval."""
+    reach = float(np.median([50 * (row["high"] - row["low"]) for row in rows]))
+    return 2 if not 0 < reach < math.inf else min(4, max(0, 1 - math.floor(math.log10(reach))))
+
+
+def _heading(metric: str) -> str:
+    group, _, name = metric.partition("/")
+    words = label(f"final/{name}").replace("auroc", "AUROC").replace("aurc", "AURC").replace("msp", "MSP")
+    words = words.replace("adaptive", "adapt.").replace("misclassification", "errors'")
+    return words if group in ("test", "final") else f"{'OOD' if group == 'ood' else 'corrupted'} {words}"
