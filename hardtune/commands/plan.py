@@ -22,7 +22,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hardtune.commands.subject import Subject, add_subject_flags, scored, subject_of
+from hardtune.commands.subject import Subject, add_subject_flags, scored, subject_of, writable_folder
 from hardtune.errors import InputError
 from hardtune.treatment import Treatment
 
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     figure = options.figure or subject.storage / "plans" / f"{name}.png"
     if one and plans[0].problem:
         raise InputError(plans[0].problem)
-    _writable(figure.parent)
+    writable_folder(figure.parent)
     (plan_figure if one else sweep_figure)(plans, title, figure)
     write_csv(plans, figure.with_suffix(".csv"))
     console.print((plan_table if one else sweep_table)(plans, title))
@@ -115,13 +115,6 @@ def _planned(prepared: Prepared, treatment: Treatment) -> Planned:
         return Planned(treatment, class_plans(prepared, treatment))
     except InputError as error:
         return Planned(treatment, (), str(error))
-
-
-def _writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write figures to {folder}: {error.strerror}") from error
 
 
 def _slug(text: str) -> str:

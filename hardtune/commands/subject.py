@@ -166,6 +166,14 @@ def missing(subject: Subject, needs: Needs, device: str) -> str:
     return f"{subject.store.root} lacks {' and '.join(clauses)}, which the scores{of} on {subject.name} are made of"
 
 
+def writable_folder(folder: Path) -> None:
+    """Make the folder that figures go to, or raise ``InputError``."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write figures to {folder}: {error.strerror}") from error
+
+
 def _devices() -> list[str]:
     import torch
 

@@ -17,10 +17,11 @@ def centre_distance(features: NDArray[np.floating], num_centres: int, seed: int)
     from threadpoolctl import threadpool_limits
 
     num_centres = min(num_centres, len(features))
+    state = int(np.random.default_rng(seed).integers(2**32))  # scikit-learn takes no larger seed
     if len(features) > _EXACT:
-        clusters = MiniBatchKMeans(num_centres, random_state=seed, batch_size=16_384, n_init=3)
+        clusters = MiniBatchKMeans(num_centres, random_state=state, batch_size=16_384, n_init=3)
     else:
-        clusters = KMeans(num_centres, random_state=seed, n_init=3)
+        clusters = KMeans(num_centres, random_state=state, n_init=3)
     # Threads add up the centres in any order, and one seed should give one result to the bit.
     with threadpool_limits(1):
         clusters.fit(features)

@@ -94,6 +94,63 @@ def agreement(
     return Agreement(size, np.array(correlations), np.array(overlaps))
 
 
+@dataclass(frozen=True)
+class Stability:
+    """How settled the score of an ensemble of J members is: every figure for growing ensembles."""
+
+    change: NDArray[np.float64]
+    """(J-1, K): :func:`nested_change`."""
+    pruned_change: NDArray[np.float64]
+    """(J-1,): :func:`nested_pruned_change`."""
+    disjoint: tuple[Agreement, ...]
+    """Of ensembles of 1..J/2 members that share none."""
+    bootstrap: tuple[Agreement, ...]
+    """Of ensembles of 1..J members drawn with replacement."""
+
+    def expected_correlation(self, size: int) -> float:
+        """What two ensembles of ``size`` members would correlate at, by the Spearman-Brown formula.
+
+        From the largest disjoint ensembles, as if the errors of members were independent.
+        """
+        one = self._single()
+        return size * one / (1 + (size - 1) * one)
+
+    def members_for(self, correlation: float) -> int | None:
+        """How many members each of two ensembles must have to correlate so well; None where no number would do."""
+        one = self._single()
+        if one <= 0:
+            return None
+        # Rounded first, since 0.95 is not exactly what ten members are measured to reach.
+        return max(1, int(np.ceil(round(correlation * (1 - one) / (one * (1 - correlation)), 6))))
+
+    def _single(self) -> float:
+        size, together = self.disjoint[-1].size, float(self.disjoint[-1].rank_correlation.mean())
+        return together / (size - (size - 1) * together)
+
+
+def assess(
+    members: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    num_classes: int,
+    *,
+    sizes: Callable[[NDArray[np.float64]], NDArray[np.number]] | None = None,
+    rate: float = 0.3,
+    draws: int = 20,
+    seed: int = 0,
+) -> Stability:
+    """Every figure of this module for scores (J, N) of at least 2 members; arguments as of its functions."""
+    _require(members, 2)
+    count = len(members)
+    return Stability(
+        nested_change(members, labels, num_classes, sizes),
+        nested_pruned_change(members, rate),
+        tuple(agreement(members, size, rate=rate, draws=draws, seed=seed) for size in range(1, count // 2 + 1)),
+        tuple(
+            agreement(members, size, rate=rate, draws=draws, seed=seed, how="bootstrap") for size in range(1, count + 1)
+        ),
+    )
+
+
 def rank_correlation(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     """Spearman's rank correlation of two scores (N,), ties sharing their mean rank; 0 if either is constant.
 

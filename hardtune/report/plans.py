@@ -14,6 +14,7 @@ from hardtune.resampling.plan import ClassPlan
 from hardtune.treatment import Treatment
 
 MOST_ROWS = 60
+MOST_REASONS = 8
 
 
 @dataclass(frozen=True)
@@ -80,20 +81,30 @@ def plan_table(plans: Sequence[Planned], title: str) -> Table:
 
 
 def sweep_table(plans: Sequence[Planned], title: str) -> Table:
-    """A row for each different plan; under- and oversamplings that come to the same counts share one."""
+    """A row for each different plan, those that are not feasible first.
+
+    Under- and oversamplings that come to the same counts share a row.
+    """
     table = _table(title)
     table.add_column("treatment", overflow="fold")
     table.add_column("samples", justify="right", no_wrap=True)
     table.add_column("shrinks most", no_wrap=True)
     table.add_column("grows most", no_wrap=True)
-    table.add_column("feasible", overflow="fold")
+    table.add_column("feasible", no_wrap=True)
     merged = merge(plans)
+    merged.sort(key=lambda labelled: labelled[1].feasible)
+    reasons = list(dict.fromkeys(plan.why_not for _, plan in merged[:MOST_ROWS] if not plan.feasible))
     for label, plan in merged[:MOST_ROWS]:
         samples = str(sum(row.count for row in plan.classes)) if plan.classes else ""
         shrinks, grows = _extremes(plan)
-        table.add_row(label, samples, shrinks, grows, plan.why_not or "yes", style="" if plan.feasible else "red")
+        verdict = "yes" if plan.feasible else f"no ({1 + reasons.index(plan.why_not)})"
+        table.add_row(label, samples, shrinks, grows, verdict, style="" if plan.feasible else "red")
+    captions = [f"({number}) {reason}." for number, reason in enumerate(reasons[:MOST_REASONS], start=1)]
+    if len(reasons) > MOST_REASONS:
+        captions.append(f"… and {len(reasons) - MOST_REASONS} reasons more, which are in the CSV.")
     if len(merged) > MOST_ROWS:
-        table.caption = f"… and {len(merged) - MOST_ROWS} plans more, which are in the CSV."
+        captions.append(f"… and {len(merged) - MOST_ROWS} plans more, which are in the CSV.")
+    table.caption = "\n".join(captions)
     return table
 
 

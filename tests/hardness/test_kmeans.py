@@ -22,3 +22,9 @@ def test_the_distance_is_to_the_nearest_centre_by_batches_or_at_once(exact, monk
 
 def test_fewer_samples_than_centres_are_all_at_a_centre():
     np.testing.assert_allclose(centre_distance(three_blobs(2), 5, seed=0), 0, atol=1e-6)
+
+
+def test_any_seed_will_do_and_gives_one_result():
+    features = three_blobs()
+    one, again = (centre_distance(features, 3, seed=2**63 - 1) for _ in range(2))
+    np.testing.assert_array_equal(one, again)

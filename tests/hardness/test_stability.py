@@ -7,6 +7,7 @@ from scipy.stats import spearmanr
 from hardtune.errors import InputError
 from hardtune.hardness.stability import (
     agreement,
+    assess,
     nested_change,
     nested_pruned_change,
     pruned_overlap,
@@ -85,3 +86,27 @@ def test_rank_correlations_are_symmetric_with_ones_on_the_diagonal():
 def test_a_rate_that_prunes_nothing_or_everything_is_an_error():
     with pytest.raises(InputError, match="prunes none or all"):
         pruned_overlap(np.arange(10.0), np.arange(10.0), 0.0)
+
+
+def test_an_assessment_has_every_number_of_members_that_its_kind_of_pair_can_have():
+    labels = np.arange(2000) % 4
+    found = assess(noisy_members(7, noise=1.0), labels, 4, rate=0.3, draws=3)
+    assert found.change.shape == (6, 4)
+    assert found.pruned_change.shape == (6,)
+    assert [one.size for one in found.disjoint] == [1, 2, 3]
+    assert [one.size for one in found.bootstrap] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_the_members_that_a_correlation_takes_are_those_that_reach_it():
+    members = noisy_members(24, noise=1.0, samples=20_000)
+    found = assess(members[:8], np.zeros(20_000, np.int64), 1, draws=10)
+    assert found.expected_correlation(12) == pytest.approx(12 / 13, abs=0.01)
+    needed = found.members_for(0.9)
+    assert needed == pytest.approx(9, abs=1)  # 9 / (9 + 1)
+    assert agreement(members, needed, draws=10).rank_correlation.mean() == pytest.approx(0.9, abs=0.01)
+
+
+def test_no_number_of_members_makes_noise_agree():
+    noise = np.random.default_rng(0).normal(size=(4, 3000)) * np.array([[1], [1], [-1], [-1]])
+    noise[2:] -= 3 * noise[:2]
+    assert assess(noise, np.zeros(3000, np.int64), 1, draws=10).members_for(0.95) is None

@@ -1,0 +1,158 @@
+"""How many members a score needs: how far ensembles agree on which samples are hard.
+
+    python -m hardtune stability sweeps/digits.py
+    python -m hardtune stability sweeps/digits.py --estimator aum el2n forgetting --rate 0.5
+    python -m hardtune stability sweeps/digits.py --members 16 --score      with more members than the sweep's
+
+For each estimator and number of members, two views. The paper's (HBR, arXiv 2504.07031): how much class sizes and the
+pruned set change as one more member joins; such ensembles are nested, so this shrinks like 1/members by arithmetic
+alone. The honest one: how far two ensembles that share no member agree, or bootstrap ensembles where members are few.
+Then every two estimators whose scores are in the store are compared: rank correlation, and overlap of the sets that
+they would prune. Leaves two figures and a table (CSV).
+
+Scores are read from the store where a sweep left them; --score makes them here.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hardtune.commands.subject import Subject, add_subject_flags, missing, scored, subject_of, writable_folder
+from hardtune.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from hardtune.hardness.stability import Stability
+    from hardtune.needs import Needs
+
+
+def add_flags(flags: argparse.ArgumentParser) -> None:
+    """The subject's flags, and what is compared how."""
+    add_subject_flags(flags)
+    how = flags.add_argument_group("what is compared")
+    how.add_argument("--estimator", nargs="+", default=["aum"], metavar="NAME", help="whose members (default: aum)")
+    how.add_argument("--members", type=int, metavar="J", help="how many members (default: the recipe's)")
+    how.add_argument("--rate", type=float, default=0.3, metavar="X", help="share that is pruned (default: %(default)s)")
+    how.add_argument(
+        "--policy", metavar="NAME", help="of the class sizes at alpha = 1 (default: the script's, or paper)"
+    )
+    how.add_argument(
+        "--draws", type=int, default=20, metavar="N", help="pairs of ensembles of each size (default: %(default)s)"
+    )
+    flags.add_argument(
+        "--figure",
+        type=Path,
+        metavar="FILE.png",
+        help="where the figure goes, and beside it the others (default: in the storage's folder stability)",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print and draw it all; 0."""
+    from rich.console import Console
+
+    from hardtune.needs import Needs
+    from hardtune.report.stability import comparison_table, stability_table, verdict, write_csv
+    from hardtune.report.stability_figure import comparison_figure, stability_figure
+    from hardtune.scoring import gather
+
+    _check(options)
+    subject = subject_of(options, **({} if options.members is None else {"scoring_members": options.members}))
+    if subject.recipe.scoring_members < 2:
+        raise InputError("one member cannot disagree with itself: give --members 2 or more")
+    needs = Needs(frozenset(options.estimator))
+    _, device = scored(subject, needs, options)
+    available = _available(subject, device)
+    members = _members(subject, needs, device)
+    found = {name: _assess(subject, name, members[name], options) for name in options.estimator}
+    scores = gather(subject.split, subject.recipe, available, subject.store, device=device).scores
+
+    figure = options.figure or subject.storage / "stability" / f"{subject.name}.png"
+    writable_folder(figure.parent)
+    others = figure.with_name(f"{figure.stem}-estimators.png")
+    table = figure.with_suffix(".csv")
+    stability_figure(found, subject.split.classes, options.rate, f"{subject.name}: how settled scores are", figure)
+    comparison_figure(scores, options.rate, f"{subject.name}: how far estimators agree", others)
+    write_csv(found, table)
+    console = Console()
+    for name, stability in found.items():
+        console.print(stability_table(stability, options.rate, f"{name} on {subject.name}"))
+        console.print(f"{name}: {verdict(stability, options.rate)}\n", highlight=False)
+    console.print(comparison_table(scores, options.rate, f"estimators on {subject.name}"))
+    for label, path in (("figures", figure), ("       ", others), ("table", table)):
+        console.print(f"[bold]{label}[/bold]  {path}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    from hardtune.hardness.estimators import ESTIMATORS
+    from hardtune.resampling.policies import POLICIES
+
+    for name in options.estimator:
+        if ESTIMATORS[name].source == "features":
+            with_members = ", ".join(sorted(e.name for e in ESTIMATORS.values() if e.source != "features"))
+            raise InputError(
+                f"the scores of {name!r} come from one frozen encoder, which has no members: choose from {with_members}"
+            )
+    if options.policy is not None:
+        POLICIES[options.policy]
+    if options.members is not None and options.members < 2:
+        raise InputError(f"--members must be at least 2, got {options.members}")
+    if not 0 < options.rate < 1:
+        raise InputError(f"--rate must be between 0 and 1, got {options.rate:g}")
+    if options.draws < 1:
+        raise InputError(f"--draws must be at least 1, got {options.draws}")
+
+
+def _available(subject: Subject, device: str) -> Needs:
+    """All estimators whose scores are there for the taking."""
+    from hardtune.hardness.estimators import ESTIMATORS
+    from hardtune.needs import Needs
+
+    each = [Needs(frozenset({name}), features=e.source == "features") for name, e in ESTIMATORS.items()]
+    there = [needs for needs in each if not missing(subject, needs, device)]
+    return Needs(frozenset().union(*(needs.estimators for needs in there)), any(needs.features for needs in there))
+
+
+def _members(subject: Subject, needs: Needs, device: str) -> dict[str, NDArray[np.float32]]:
+    """Each needed estimator's scores (J, N)."""
+    import numpy as np
+
+    from hardtune.scoring_member import findings_of
+
+    found = [
+        findings_of(subject.split, subject.recipe, needs, member, subject.store, device=device)
+        for member in range(subject.recipe.scoring_members)
+    ]
+    return {name: np.stack([member[name] for member in found]) for name in needs.estimators}
+
+
+def _assess(subject: Subject, name: str, members: NDArray[np.float32], options: argparse.Namespace) -> Stability:
+    import numpy as np
+
+    from hardtune.hardness.estimators import ESTIMATORS
+    from hardtune.hardness.stability import assess
+    from hardtune.resampling.counts import class_counts
+
+    split = subject.split
+    policy = options.policy or subject.fixed.get("policy", "paper")
+    have = np.bincount(split.train.labels, minlength=split.num_classes)
+
+    def sizes(hardness: NDArray[np.float64]) -> NDArray[np.int64]:
+        return class_counts(
+            hardness, have, 1.0, policy, low_is_hard=ESTIMATORS[name].low_is_hard, classes=split.classes
+        )
+
+    return assess(
+        members,
+        split.train.labels,
+        split.num_classes,
+        sizes=sizes,
+        rate=options.rate,
+        draws=options.draws,
+        seed=subject.recipe.seed,
+    )

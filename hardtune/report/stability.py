@@ -1,0 +1,102 @@
+"""How many members a score needs, and how far estimators agree, as tables."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from hardtune.hardness.stability import Agreement, Stability, pruned_overlap, rank_correlations
+
+ENOUGH = 0.95
+"""The rank correlation between two ensembles that :func:`verdict` counts members for."""
+
+
+def stability_table(stability: Stability, rate: float, title: str) -> Table:
+    """A row for each number of members."""
+    table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in ("members", "Δ sizes", "Δ pruned", "ρ disjoint", "overlap", "ρ bootstrap", "overlap"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for size in range(1, len(stability.bootstrap) + 1):
+        nested = ["", ""]
+        if size <= len(stability.pruned_change):
+            nested = [f"{stability.change[size - 1].mean():.1f}", f"{stability.pruned_change[size - 1]:.1%}"]
+        table.add_row(str(size), *nested, *_cells(stability.disjoint, size), *_cells(stability.bootstrap, size))
+    table.caption = (
+        "Δ: what changes as one more member joins (mean over classes of class sizes at alpha = 1, in samples; share of "
+        f"the easiest {rate:.0%}); it shrinks whether or not the score settles. ρ and overlap: rank correlation, and "
+        f"common share of the easiest {rate:.0%}, of two ensembles that share no member, or are bootstrap draws from "
+        "all (which share some, and so agree more than new ones would). Of equally easy samples the first are pruned, "
+        "so a score with many ties (forgetting) overlaps more than it tells apart."
+    )
+    return table
+
+
+def verdict(stability: Stability, rate: float) -> str:
+    """What the figures say, in a sentence or two."""
+    largest = stability.disjoint[-1]
+    count = len(stability.bootstrap)
+    needed = stability.members_for(ENOUGH)
+    text = (
+        f"two ensembles of {largest.size} that share no member rank the samples with ρ = "
+        f"{largest.rank_correlation.mean():.3f} and have {largest.pruned_overlap.mean():.0%} of the easiest "
+        f"{rate:.0%} in common. "
+    )
+    if needed is None:
+        return text + "They do not agree at all, so no number of members would make them."
+    return (
+        text + f"By Spearman-Brown two of {count} would reach {stability.expected_correlation(count):.3f}, "
+        f"and ρ = {ENOUGH} takes {needed} members."
+    )
+
+
+def comparison_table(scores: Mapping[str, NDArray[np.floating]], rate: float, title: str) -> Table:
+    """Every two estimators: rank correlation below the diagonal, overlap of the easiest part above it."""
+    names = list(scores)
+    correlations, overlaps = rank_correlations(scores), pruned_overlaps(scores, rate)
+    table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    for number in range(1, len(names) + 1):
+        table.add_column(str(number), justify="right", no_wrap=True)
+    for row, name in enumerate(names):
+        below = [f"{value:.2f}".replace("0.", ".") for value in correlations[row, :row]]
+        above = [f"{value:.0%}" for value in overlaps[row, row + 1 :]]
+        table.add_row(f"{row + 1} {name}", *below, "·", *above)
+    table.caption = (
+        f"Below the diagonal: rank correlation. Above: common share of the easiest {rate:.0%}; two scores that have "
+        f"nothing to do with each other share {rate:.0%}."
+    )
+    return table
+
+
+def pruned_overlaps(scores: Mapping[str, NDArray[np.floating]], rate: float) -> NDArray[np.float64]:
+    """The share that the easiest parts by every two scores have in common: (E, E), in the mapping's order."""
+    return np.array([[pruned_overlap(a, b, rate) for b in scores.values()] for a in scores.values()])
+
+
+def write_csv(found: Mapping[str, Stability], path: Path) -> None:
+    """A line for each estimator, number of members and way to compare."""
+    with path.open("w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(["estimator", "members", "compared", "figure", "mean", "min", "max"])
+        for name, stability in found.items():
+            for size, (change, pruned) in enumerate(zip(stability.change, stability.pruned_change, strict=True), 1):
+                lines.writerow([name, size, "nested", "class_sizes", change.mean(), change.min(), change.max()])
+                lines.writerow([name, size, "nested", "pruned_change", pruned, pruned, pruned])
+            for how, agreements in (("disjoint", stability.disjoint), ("bootstrap", stability.bootstrap)):
+                for one in agreements:
+                    for figure in ("rank_correlation", "pruned_overlap"):
+                        values = getattr(one, figure)
+                        lines.writerow([name, one.size, how, figure, values.mean(), values.min(), values.max()])
+
+
+def _cells(agreements: tuple[Agreement, ...], size: int) -> list[str]:
+    for one in agreements:
+        if one.size == size:
+            return [f"{one.rank_correlation.mean():.3f}", f"{one.pruned_overlap.mean():.1%}"]
+    return ["", ""]

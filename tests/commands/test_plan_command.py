@@ -1,0 +1,155 @@
+"""``python -m hardtune plan``, as one would type it."""
+
+import csv
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hardtune import Recipe, Store, Treatment, load
+from hardtune.checks import class_plans
+from hardtune.needs import needs_of
+from hardtune.scoring import gather
+
+RECIPE = Recipe(
+    model="small_cnn",
+    epochs=2,
+    batch_size=64,
+    flip=False,
+    crop_padding=1,
+    members=1,
+    scoring_members=4,
+    encoder="pixels",
+    validation=0.3,
+)
+
+
+def read_csv(path):
+    with open(path) as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_treatment_is_a_row_for_each_class_as_training_will_have_it(command, script, storage):
+    out, err, code = command("plan", script, "--alpha", 1.5, "--oversample", "smote", "--storage", storage)
+    assert (err, code) == ("", 0)
+    assert out.splitlines()[0].strip() == "aum α=1.5 shift easiest/smote on small"
+    treatment = Treatment(alpha=1.5, policy="shift", oversample="smote")
+    split = load("digits").hold_out(0.3, 0)
+    prepared = gather(split, RECIPE, needs_of([treatment]), Store(storage / "store"), device="cpu")
+    expected = class_plans(prepared, treatment)
+    printed = {line.split()[0]: line.split() for line in out.splitlines()[4:14]}
+    (file,) = (storage / "plans").glob("small-aum*.csv")
+    for row, line in zip(expected, read_csv(file), strict=True):
+        assert int(printed[row.name][2]) == row.size
+        assert str(row.count) in printed[row.name]
+        assert (line["class"], line["count"], line["source"]) == (row.name, str(row.count), row.source)
+    hardness = [float(line.split()[1]) for line in out.splitlines()[4:14]]
+    assert hardness == sorted(hardness, reverse=True)
+
+
+def test_a_sweep_is_a_row_for_each_different_plan_at_its_corners(command, script, storage):
+    out, err, code = command("plan", script, "--storage", storage)
+    assert (err, code) == ("", 0)
+    assert "aum α=2 shift easiest / random" in out
+    assert "rmd α=2 shift easiest / random" in out
+    assert "smote" in out
+    assert "λ" not in out  # entropy weights move no class counts
+    assert len({line["treatment"] for line in read_csv(storage / "plans" / "small.csv")}) == 4
+
+
+def test_the_figures_are_pictures_of_something(command, script, storage, tmp_path):
+    for number, flags in enumerate([[], ["--alpha", 1], ["--prune", "class", "--prune-rate", 0.4]]):
+        figure = tmp_path / f"{number}.png"
+        command("plan", script, *flags, "--storage", storage, "--figure", figure)
+        pixels = np.asarray(Image.open(figure).convert("RGB"))
+        assert min(pixels.shape[:2]) > 200
+        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
+
+
+def test_what_cannot_be_carried_out_exits_with_1_and_says_why(command, script, storage):
+    out, _, code = command("plan", f"{script}:short", "--storage", storage)
+    assert code == 1
+    assert "no (1)" in out
+    assert "(1) class '" in out
+    assert "from the holdout, and pruning set aside" in " ".join(out.split())
+    assert "yes" in out  # at alpha = 0.1
+    flags = ["--alpha", 5, "--prune", "class", "--prune-rate", 0.1, "--oversample", "holdout"]
+    out, _, code = command("plan", script, *flags, "--storage", storage)
+    assert code == 1
+    assert "Not feasible: class" in out
+
+
+def test_pruning_alone_needs_no_policy(command, script, storage):
+    out, _, code = command(
+        "plan", script, "--prune", "dataset", "--prune-rate", 0.3, "--estimator", "rmd", "--storage", storage
+    )
+    assert code == 0
+    assert "-264" in out  # 30 % of 880
+
+
+def test_a_treatment_that_needs_no_scores_needs_no_store(command, tmp_path):
+    out, _, code = command("plan", "--data", "digits", "--alpha", 0, "--storage", tmp_path)
+    assert code == 0
+    assert "control on digits" in out
+
+
+def test_scores_that_are_not_there_are_said_with_how_to_make_them_and_nothing_is_written(command, script, tmp_path):
+    _, err, code = command("plan", script, "--storage", tmp_path / "empty")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "lacks 4 of the scoring ensemble's 4 members (small_cnn, 2 epochs, cpu) and the features" in err
+    assert "--score" in err
+    assert not (tmp_path / "empty").exists()
+
+
+def test_scores_of_another_recipe_are_not_taken_for_these(command, script, storage):
+    _, err, code = command("plan", script, "--recipe", "epochs=3", "--storage", storage)
+    assert code == 2
+    assert "3 epochs" in err
+
+
+def test_a_function_that_returns_a_sweep_is_called_with_the_data(command, script, storage):
+    out, err, code = command("plan", f"{script}:made", "--data", "digits", "--storage", storage)
+    assert (err, code) == ("", 0)
+    assert "made-digits" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "name a sweep script"),
+        (["nowhere.py"], "there is no sweep script 'nowhere.py'"),
+        (["SCRIPT:other"], "defines no Sweep named 'other'; it has .*small.py:sweep, .*small.py:short"),
+        (["SCRIPT:needy"], "needy in .* needs data: give its parameters defaults"),
+        (["SCRIPT", "--estimator", "amu", "--alpha", "1"], "unknown estimator 'amu': choose from aum"),
+        (["SCRIPT", "--alpha", "-1"], "alpha must be a finite number of at least 0"),
+        (["SCRIPT", "--alpha", "1", "--policy", "paper", "--estimator", "rmd"], "choose policy 'shift'"),
+        (["SCRIPT", "--alpha", "1", "--oversample", "pool_hard"], "needs a pool of synthetic images"),
+        (["SCRIPT", "--pool", "nowhere"], "no pool of images at nowhere"),
+        (["SCRIPT", "--recipe", "epoch=3"], "unknown field of the recipe 'epoch'"),
+        (["--data", "digitz"], "unknown data set 'digitz'"),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_exit_code_2(command, script, storage, arguments, says):
+    filled = [argument.replace("SCRIPT", script) for argument in arguments]
+    _, err, code = command("plan", *filled, "--storage", storage)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert re.search(says, err)
+
+
+def test_it_runs_as_a_module_and_lists_its_commands():
+    done = subprocess.run([sys.executable, "-m", "hardtune", "--help"], capture_output=True, text=True, check=True)
+    assert "plan" in done.stdout
+    assert "How many members a score needs" in done.stdout
+
+
+def test_every_flag_of_a_treatment_is_explained(command):
+    out, _, code = command("plan", "--help")
+    assert code == 0
+    assert "--prune-rate X" in out
+    assert "the fraction of the training samples that pruning" in " ".join(out.split())

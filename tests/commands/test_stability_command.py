@@ -1,0 +1,90 @@
+"""``python -m hardtune stability``, as one would type it."""
+
+import csv
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hardtune import Store, load
+from hardtune.hardness.stability import agreement, nested_pruned_change
+from hardtune.needs import Needs
+from hardtune.scoring_member import findings_of
+
+
+@pytest.fixture(scope="module")
+def members(storage, script):
+    from hardtune.commands.subject import load_sweep
+
+    split = load("digits").hold_out(0.3, 0)
+    store = Store(storage / "store")
+    recipe = load_sweep(script).recipe
+    return np.stack([findings_of(split, recipe, Needs(), i, store, device="cpu")["aum"] for i in range(4)])
+
+
+def figures(storage):
+    with open(storage / "stability" / "small.csv") as file:
+        return {
+            (row["estimator"], int(row["members"]), row["compared"], row["figure"]): float(row["mean"])
+            for row in csv.DictReader(file)
+        }
+
+
+def test_both_views_are_those_of_the_members_in_the_store(command, script, storage, members):
+    out, err, code = command("stability", script, "--storage", storage, "--rate", 0.4, "--draws", 5)
+    assert (err, code) == ("", 0)
+    found = figures(storage)
+    disjoint = agreement(members, 2, rate=0.4, draws=5)
+    assert found["aum", 2, "disjoint", "rank_correlation"] == pytest.approx(disjoint.rank_correlation.mean())
+    assert found["aum", 2, "disjoint", "pruned_overlap"] == pytest.approx(disjoint.pruned_overlap.mean())
+    assert found["aum", 3, "nested", "pruned_change"] == pytest.approx(nested_pruned_change(members, 0.4)[2])
+    assert f"{disjoint.rank_correlation.mean():.3f}" in out
+    assert "two ensembles of 2 that share no member rank the samples with ρ = " in " ".join(out.split())
+
+
+def test_every_estimator_in_the_store_is_compared_with_every_other(command, script, storage):
+    out, _, _ = command("stability", script, "--storage", storage)
+    table = out[out.index("estimators on small") :]
+    for name in ("aum", "el2n", "forgetting", "rmd", "md", "kmeans"):
+        assert f" {name} " in table
+    assert " grand " not in table
+
+
+def test_estimators_and_members_that_are_missing_are_made_with_score(command, script, storage):
+    flags = ["stability", script, "--storage", storage, "--estimator", "grand", "aum"]
+    _, err, code = command(*flags)
+    assert code == 2
+    assert "lacks 4 of the scoring ensemble's 4 members" in err
+    out, _, code = command(*flags, "--score")
+    assert code == 0
+    assert "grand on small" in out
+    out, _, code = command("stability", script, "--storage", storage, "--members", 5, "--score")
+    assert code == 0
+    assert max(size for _, size, _, _ in figures(storage)) == 5
+
+
+def test_the_figures_are_pictures_of_something(command, script, storage):
+    command("stability", script, "--storage", storage)
+    for name in ("small.png", "small-estimators.png"):
+        pixels = np.asarray(Image.open(storage / "stability" / name).convert("RGB"))
+        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--estimator", "rmd"], "come from one frozen encoder, which has no members: choose from aum"),
+        (["--estimator", "amu"], "unknown estimator 'amu'"),
+        (["--members", "1"], "--members must be at least 2"),
+        (["--rate", "1.5"], "--rate must be between 0 and 1"),
+        (["--policy", "fair"], "unknown policy 'fair'"),
+        (["--draws", "0"], "--draws must be at least 1"),
+        (["--members", "9"], "lacks 4|5 of the scoring ensemble's 9 members"),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_exit_code_2(command, script, storage, flags, says):
+    _, err, code = command("stability", script, "--storage", storage, *flags)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert re.search(says, err)
