@@ -152,7 +152,7 @@ def _load(sweep: Sweep, place: Place) -> tuple[Dataset, Samples | None]:
     pool = None if sweep.pool is None else load_pool(sweep.pool, dataset)
     if not place.subset:
         return dataset, pool
-    few = dataset.subset(classes=10, train=24, test=10, seed=sweep.recipe.seed)
+    few = dataset.subset(classes=10, train=12, test=6, seed=sweep.recipe.seed)
     return few, None if pool is None else pool.take(np.flatnonzero(pool.labels < few.num_classes))
 
 

@@ -1,0 +1,112 @@
+"""The front is what nobody beats, its table says what the test split thinks, and its figure can be drawn."""
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from rich.console import Console
+
+from hardtune import Treatment
+from hardtune.report import records
+from hardtune.report.figure import pareto_figure
+from hardtune.report.pareto import front, pareto_mask
+from hardtune.report.records import CONTROL, Record
+from hardtune.report.table import on_test, render, rows
+
+OBJECTIVES = {"final/recall_gap": "min", "final/accuracy": "max"}
+
+
+def record(number, gap, accuracy, state="finished", **fields):
+    treatment = fields.pop("treatment", Treatment() if number == CONTROL else Treatment(alpha=number + 1))
+    metrics = {"final/recall_gap": gap, "final/accuracy": accuracy}
+    metrics |= {on_test(name): value for name, value in metrics.items()}
+    members = {name: [metrics[name] - 0.01, metrics[name] + 0.01] for name in OBJECTIVES}
+    return Record(number, treatment, state, metrics, members=members, **fields)
+
+
+def numbers(found):
+    return [record.number for record in front(found, OBJECTIVES)]
+
+
+matrices = arrays.arrays(
+    np.float64, st.tuples(st.integers(1, 12), st.integers(1, 3)), elements=st.integers(0, 4).map(float)
+)
+
+
+@given(matrices, st.data())
+def test_the_mask_is_the_definition(values, data):
+    directions = data.draw(
+        st.lists(st.sampled_from(["min", "max"]), min_size=values.shape[1], max_size=values.shape[1])
+    )
+    costs = values * [1 if direction == "min" else -1 for direction in directions]
+    expected = [not any(all(other <= row) and any(other < row) for other in costs) for row in costs]
+    assert pareto_mask(values, directions).tolist() == expected
+
+
+@given(matrices)
+def test_a_front_is_never_empty_and_ignores_the_order_of_rows(values):
+    directions = ["min"] * values.shape[1]
+    mask = pareto_mask(values, directions)
+    assert mask.any()
+    np.testing.assert_array_equal(pareto_mask(values[::-1], directions)[::-1], mask)
+
+
+def test_only_finished_trials_can_be_on_the_front():
+    found = [
+        record(CONTROL, 0.2, 0.8),
+        record(0, 0.0, 1.0, "stopped"),
+        record(1, 0.1, 0.9),
+        record(2, 0.0, 1.0, "failed"),
+    ]
+    assert numbers(found) == [1]
+
+
+def test_a_trial_that_falls_short_of_the_control_is_not_on_the_front():
+    assert numbers([record(CONTROL, 0.2, 0.8), record(0, 0.1, 0.7, shortfall=0.1)]) == [CONTROL]
+
+
+def test_equal_treatments_stand_on_the_front_once():
+    again = record(1, 0.1, 0.9, treatment=Treatment(alpha=1, entropy_weight=0, temperature=0.9))
+    assert numbers([record(CONTROL, 0.2, 0.8), record(0, 0.1, 0.9), again]) == [0]
+    assert numbers([record(CONTROL, 0.1, 0.9), record(0, 0.1, 0.9, treatment=Treatment(estimator="el2n"))]) == [CONTROL]
+
+
+def test_the_table_has_the_control_last_and_the_test_figures():
+    found = [record(CONTROL, 0.2, 0.8), record(0, 0.1, 0.7), record(1, 0.15, 0.9)]
+    table = rows(front(found, OBJECTIVES), found[0], OBJECTIVES)
+    assert [row["trial"] for row in table] == [0, 1, "control"]
+    assert [row["pareto"] for row in table] == [True, True, False]
+    assert table[0]["test/recall_gap"] == 0.1
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(render(table, OBJECTIVES, "Front", "held-out training data"))
+    text = console.export_text()
+    assert "recall gap ↓" in text
+    assert "changes nothing" in text
+    assert "…" not in text, "nothing may be cut off at 80 columns"
+
+
+@pytest.mark.parametrize("objectives", [OBJECTIVES, {"final/accuracy": "max"}])
+def test_the_figure_is_drawn_for_one_objective_and_for_several(tmp_path, objectives):
+    found = [record(CONTROL, 0.2, 0.8), record(0, 0.1, 0.7), record(1, 0.15, 0.9)]
+    pareto_figure(found, front(found, objectives), objectives, "title", tmp_path / "deep" / "pareto.png")
+    assert (tmp_path / "deep" / "pareto.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_sweep_in_which_everything_failed_still_has_a_figure(tmp_path):
+    found = [record(CONTROL, 0.2, 0.8), record(0, 0.0, 0.0, "failed", reason="it diverged")]
+    pareto_figure(found, front(found, OBJECTIVES), OBJECTIVES, "title", tmp_path / "pareto.png")
+    assert numbers(found) == [CONTROL]
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path):
+    written = [record(CONTROL, 0.2, 0.8), record(3, 0.1, 0.7, reason="because", state="failed")]
+    for one in reversed(written):
+        records.write(tmp_path, one)
+    found = records.read_all(tmp_path)
+    assert [dataclasses.asdict(one) for one in found] == [dataclasses.asdict(one) for one in written]
+    assert records.read(tmp_path, 3) is not None
+    assert records.read(tmp_path, 4) is None
