@@ -82,6 +82,7 @@ def _ends(name: str, value: Any) -> Sequence[Any]:
 def _sampled(space: Any) -> list[dict[str, Any]]:
     import optuna
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     points = []
     for _ in range(256):
