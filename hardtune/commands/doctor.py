@@ -1,0 +1,105 @@
+"""What would go wrong on this cluster, and how to mend it.
+
+    python -m hardtune doctor                                                     this machine, alone
+    ray exec cluster.yaml "python -m hardtune doctor --data cifar100"             a launched cluster, from its head
+    python -m hardtune doctor --address auto --storage /shared/results            a cluster that runs on this machine
+
+Every node is asked: the same versions, storage that all see, write and lock, MLflow within reach and its database
+initialised, GPUs that Ray and torch agree on, data and weights present, memory enough, one time, and a token against
+strangers. Nothing is trained. Exit codes: 0 all is well, 1 something is wrong, 2 wrong input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hardtune.sweep.health import Finding
+
+
+def add_flags(flags: argparse.ArgumentParser) -> None:
+    """Where the sweep would run, and on what."""
+    address = os.environ.get("RAY_ADDRESS") or ("auto" if "RAY_API_SERVER_ADDRESS" in os.environ else None)
+    flags.add_argument(
+        "--address",
+        default=address,
+        metavar="ADDR",
+        help="the running Ray cluster to look at (auto, host:6379; also: RAY_ADDRESS; default: Ray started here)",
+    )
+    flags.add_argument(
+        "--storage",
+        type=Path,
+        default=Path(os.environ.get("HARDTUNE_STORAGE", "hardtune-results")),
+        metavar="DIR",
+        help="where results would be kept (also: HARDTUNE_STORAGE; default: %(default)s)",
+    )
+    flags.add_argument(
+        "--tracking-uri",
+        default=os.environ.get("MLFLOW_TRACKING_URI"),
+        metavar="URI",
+        help="where MLflow would record (also: MLFLOW_TRACKING_URI; default: sqlite in the storage)",
+    )
+    flags.add_argument(
+        "--study-storage",
+        default=os.environ.get("OPTUNA_STORAGE"),
+        metavar="URL",
+        help="the database of Optuna's study (also: OPTUNA_STORAGE; default: sqlite in the sweep's folder)",
+    )
+    flags.add_argument("--data", metavar="NAME", help="look for this data set as well: its name, or a folder's path")
+    flags.add_argument("--data-dir", type=Path, metavar="DIR", help="where its files are (also: HARDTUNE_DATA)")
+    flags.add_argument(
+        "--encoder", metavar="NAME", help="with --data: look for this encoder's weights on every node: ViT-B-32/openai"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print a line a finding; 0 if all are good, else 1."""
+    from rich.console import Console
+
+    from hardtune.errors import InputError
+
+    if (options.address or "").startswith(("http://", "https://")):
+        raise InputError(
+            'doctor joins the cluster, which works on its nodes: ray exec cluster.yaml "python -m hardtune doctor"'
+        )
+    if options.encoder and not options.data:
+        raise InputError("--encoder needs --data, since weights are checked against the images they are for")
+    console = Console(soft_wrap=True, highlight=False)
+    bad = 0
+    for finding in _findings(options):
+        bad += not finding.ok
+        mark = "[green]ok [/green]" if finding.ok else "[bold red]BAD[/bold red]"
+        console.print(f"{mark} {finding.what:<9} ", end="")
+        console.print(finding.says, markup=False)
+        if not finding.ok:
+            console.print(f"    {'mend':<9} {finding.mend}", markup=False)
+    console.print("all is well" if not bad else f"{bad} to mend")
+    return int(bad > 0)
+
+
+def _findings(options: argparse.Namespace) -> Iterator[Finding]:
+    import ray
+
+    from hardtune.sweep import cluster, health, nodes
+    from hardtune.sweep.tracking import default_uri
+
+    with cluster.connected(options.address):
+        answers = nodes.ask_every_node(health.describe_node)
+        resources = ray.cluster_resources()
+        alive = "1 node" if len(answers) == 1 else f"{len(answers)} nodes"
+        size = f"{alive}, {resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs for trials"
+        no_workers = "none is up: `ray status` says why; an autoscaled cluster starts one when a sweep asks"
+        yield health.Finding("nodes", size, "" if resources.get("CPU") else no_workers)
+        yield from health.examine_nodes(answers)
+        yield from health.examine_storage(options.storage)
+        yield from health.examine_tracking(options.tracking_uri or default_uri(options.storage.resolve()))
+        if options.study_storage:
+            yield from health.examine_study_storage(options.study_storage)
+        if options.data:
+            yield from health.examine_data(options.data, options.data_dir, options.encoder)
+        if options.address is not None:
+            yield from health.examine_token()

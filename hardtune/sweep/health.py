@@ -1,0 +1,262 @@
+"""What goes wrong on clusters, looked at before it does: each check yields findings, good and bad."""
+
+from __future__ import annotations
+
+import glob
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from hardtune.errors import InputError
+from hardtune.sweep.nodes import Answer, ask_every_node, try_to_share
+from hardtune.sweep.tracking import check_tracking
+
+PACKAGES = ("ray", "torch", "torchvision", "numpy", "scikit-learn", "imbalanced-learn", "open_clip_torch", "timm")
+"""What workers compute with, so that it must be the same everywhere; Ray and Python besides refuse to mix."""
+MOST_SKEW = 2.0
+"""Seconds that clocks may differ: more, and MLflow's curves and logs of several nodes cannot be read together."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    what: str
+    says: str
+    mend: str = ""
+    """How to mend it; empty where nothing is wrong."""
+
+    @property
+    def ok(self) -> bool:
+        return not self.mend
+
+
+def examine_nodes(answers: Sequence[Answer]) -> Iterator[Finding]:
+    """Are the nodes alike, of one time, and do they see their GPUs? ``answers`` are to :func:`describe_node`."""
+    for answer in answers:
+        if answer.trouble:
+            yield Finding("nodes", f"{answer.node}: {answer.trouble}", "see `ray status` and the raylet's log there")
+    well = [answer for answer in answers if not answer.trouble]
+    if not well:
+        return
+    yield from _versions(well)
+    yield from _gpus(well)
+    yield from _clocks(well)
+
+
+def examine_storage(storage: Path) -> Iterator[Finding]:
+    """Does every node see and write the storage, can it be locked, and is there room?"""
+    mend = "give --storage (or HARDTUNE_STORAGE) an absolute path on a file system that all nodes have mounted"
+    if not storage.is_absolute() and len(_alive()) > 1:
+        yield Finding("storage", f"{storage} is relative, and means another folder on every node", mend)
+        return
+    storage = storage.resolve()
+    try:
+        storage.mkdir(parents=True, exist_ok=True)
+        answers = try_to_share(storage)
+    except OSError as error:
+        yield Finding("storage", f"cannot write to {storage}: {error}", mend)
+        return
+    bad = [answer for answer in answers if answer.trouble]
+    for answer in bad:
+        yield Finding("storage", f"{answer.node} does not share {storage}: {answer.trouble}", mend)
+    if not bad:
+        yield Finding("storage", f"{storage} is seen and written by {_count(answers)}")
+    yield _lock(storage)
+    free = shutil.disk_usage(storage).free / 1e9
+    room = "free the disk or name another: checkpoints and logits of a sweep can take some GB"
+    yield Finding("storage", f"{free:.0f} GB free in {storage}", room if free < 5 else "")
+
+
+def examine_tracking(uri: str) -> Iterator[Finding]:
+    """Does MLflow take records from here, the one place that writes them? Initialises a fresh database."""
+    try:
+        check_tracking(uri)
+    except InputError as error:
+        yield Finding("tracking", str(error), "start it (docs/cluster.md), or name another with --tracking-uri")
+        return
+    from mlflow import MlflowClient
+
+    try:
+        MlflowClient(uri).search_experiments(max_results=1)
+    except Exception as error:  # drivers, servers and databases each have their own
+        line = str(error).strip().splitlines()[0]
+        yield Finding("tracking", f"{hidden(uri)} does not answer queries: {line}", "see the server's log or database")
+    else:
+        yield Finding("tracking", f"{hidden(uri)} answers, its database is initialised")
+
+
+def examine_study_storage(url: str) -> Iterator[Finding]:
+    """Can Optuna keep its study there? Initialises a fresh database."""
+    import optuna
+
+    try:
+        optuna.storages.RDBStorage(url)
+    except Exception as error:  # every database driver has its own
+        line = str(error).strip().splitlines()[0]
+        yield Finding("study", f"Optuna cannot use {hidden(url)}: {line}", "see docs/cluster.md on databases")
+    else:
+        yield Finding("study", f"Optuna can keep its study in {hidden(url)}")
+
+
+def examine_data(name: str, data_dir: Path | None, encoder: str | None) -> Iterator[Finding]:
+    """Are the data here, where the driver reads them; do they fit every node's memory; are the weights on all nodes?"""
+    from hardtune.data import load
+
+    try:
+        dataset = load(name, data_dir)
+    except InputError as error:
+        yield Finding("data", str(error), "put the files there; only the driver's machine reads them")
+        return
+    train = dataset.train
+    images = train.images.nbytes + dataset.test.images.nbytes
+    yield Finding("data", f"{name}: {len(train):,} training images, {_size(images)} with the test images")
+    needed = images + len(train) * 512 * 4  # the images, and features of 512 dimensions
+    for node in _alive():
+        store = node["Resources"].get("object_store_memory", 0)
+        if store < 1.2 * needed:
+            yield Finding(
+                "memory",
+                f"{node['NodeManagerAddress']} has an object store of {_size(store)} for {_size(needed)}",
+                f"start Ray there with --object-store-memory={int(2 * needed)}, and /dev/shm no smaller",
+            )
+            break
+    else:
+        yield Finding("memory", f"every object store holds the {_size(needed)} that trials share")
+    if encoder is not None:
+        answers = ask_every_node(_check_encoder, encoder, dataset.subset(classes=2, train=2, test=2, seed=0))
+        bad = [answer for answer in answers if answer.trouble]
+        for answer in bad:
+            mend = "--recipe encoder=MODEL@/shared/path/weights.safetensors, or put them in each node's hub cache"
+            yield Finding("weights", f"{answer.node}: {answer.trouble}", mend)
+        if not bad:
+            yield Finding("weights", f"{encoder} loads on {_count(answers)}")
+
+
+def examine_token() -> Iterator[Finding]:
+    """Who may run code on this cluster?"""
+    from ray._raylet import AuthenticationMode, get_authentication_mode  # type: ignore[attr-defined]
+
+    if get_authentication_mode() == AuthenticationMode.TOKEN:
+        yield Finding("token", "the cluster obeys those who have its token")
+    else:
+        mend = "`ray get-auth-token --generate`, copy ~/.ray/auth_token to all nodes, set RAY_AUTH_MODE=token on them"
+        yield Finding("token", "whoever reaches Ray's ports can run code on the cluster", mend)
+
+
+def describe_node() -> dict[str, Any]:
+    """What a node says of itself."""
+    visible = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    devices = len(glob.glob("/dev/nvidia[0-9]*"))
+    torch_sees = 0
+    if devices or ray.get_runtime_context().get_node_id() in _with_gpus():
+        code = "import torch; print(torch.cuda.device_count())"
+        done = subprocess.run([sys.executable, "-c", code], env=visible, capture_output=True, text=True, check=False)
+        torch_sees = int(done.stdout) if done.returncode == 0 else 0
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "devices": devices,
+        "torch_sees": torch_sees,
+        "shared_memory": shutil.disk_usage("/dev/shm").total if os.path.isdir("/dev/shm") else 0,
+        "time": time.time(),
+    }
+
+
+def hidden(url: str) -> str:
+    """The URL without its password.
+
+    >>> hidden("postgresql://me:secret@db/mlflow")
+    'postgresql://me:…@db/mlflow'
+    """
+    scheme, found, rest = url.partition("://")
+    user, at, place = rest.rpartition("@")
+    return f"{scheme}{found}{user.partition(':')[0]}{':…' if ':' in user else ''}{at}{place}"
+
+
+def _versions(answers: Sequence[Answer]) -> Iterator[Finding]:
+    reference = answers[0].value["versions"]
+    alike = True
+    for answer in answers[1:]:
+        for name, version in answer.value["versions"].items():
+            if version != reference[name]:
+                alike = False
+                says = f"{name} is {version} on {answer.node} and {reference[name]} on {answers[0].node}"
+                yield Finding("versions", says, "pip install -r requirements.txt there, in the Python that runs Ray")
+    if alike:
+        named = ", ".join(f"{name} {reference[name]}" for name in ("python", "ray", "torch"))
+        yield Finding("versions", f"{_count(answers)} with {named}, and the rest alike")
+
+
+def _gpus(answers: Sequence[Answer]) -> Iterator[Finding]:
+    counted = {node["NodeManagerAddress"]: node["Resources"].get("GPU", 0) for node in _alive()}
+    good = 0
+    for answer in answers:
+        rays, torchs, devices = int(counted[answer.node]), answer.value["torch_sees"], answer.value["devices"]
+        if rays == torchs >= devices or (not rays and not devices):
+            good += rays
+            continue
+        mend = "update the driver to the CUDA version of torch (nvidia-smi, torch.version.cuda), restart Ray there"
+        says = f"{answer.node} has {devices} GPU devices; Ray counts {rays} and torch sees {torchs}"
+        yield Finding("GPUs", says, mend)
+    yield Finding("GPUs", f"{good} that Ray counts and torch sees" if good else "none: trials run on CPUs")
+
+
+def _clocks(answers: Sequence[Answer]) -> Iterator[Finding]:
+    skews = {answer.node: answer.value["time"] - answer.received for answer in answers}
+    worst = max(skews, key=lambda node: abs(skews[node]))
+    mend = "keep time there: timedatectl set-ntp true" if abs(skews[worst]) > MOST_SKEW else ""
+    yield Finding("clock", f"clocks are within {abs(skews[worst]):.1f} s of the driver's ({worst})", mend)
+
+
+def _lock(storage: Path) -> Finding:
+    """Two drivers must not share a sweep, which rests on locks that the file system honours."""
+    from filelock import FileLock
+
+    probe = storage / ".probe.lock"
+    try:
+        with FileLock(probe, timeout=5):
+            pass
+    except (OSError, NotImplementedError, TimeoutError) as error:
+        return Finding("storage", f"{storage} cannot lock files: {error}", "mount it with locks (NFS 4, or flock)")
+    finally:
+        probe.unlink(missing_ok=True)
+    return Finding("storage", "files there can be locked")
+
+
+def _check_encoder(encoder: str, dataset: Any) -> None:
+    from hardtune.hardness.encoders import check_encoder
+
+    check_encoder(encoder, dataset)
+
+
+def _alive() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _with_gpus() -> set[str]:
+    return {node["NodeID"] for node in _alive() if node["Resources"].get("GPU", 0) >= 1}
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
+
+
+def _size(amount: float) -> str:
+    return f"{amount / 1e9:.1f} GB" if amount >= 1e9 else f"{amount / 1e6:.1f} MB"
+
+
+def _count(answers: Sequence[Answer]) -> str:
+    return "1 node" if len(answers) == 1 else f"all {len(answers)} nodes"
