@@ -1,0 +1,65 @@
+"""The view says what a person waits for, and says it calmly."""
+
+import io
+
+from rich.console import Console
+
+from hardtune import Treatment
+from hardtune.report.records import CONTROL, Record
+from hardtune.sweep.live import View, label
+
+OBJECTIVES = {"final/recall_gap": "min", "final/accuracy": "max"}
+
+
+def view(terminal=False):
+    out = io.StringIO()
+    return View("hardtune · digits", OBJECTIVES, Console(file=out, width=100, force_terminal=terminal)), out
+
+
+def ended(number, gap, accuracy, state="finished"):
+    return Record(number, Treatment(), state, {"final/recall_gap": gap, "final/accuracy": accuracy})
+
+
+def test_a_log_gets_the_phase_the_counts_the_best_figures_and_the_time():
+    it, out = view()
+    with it:
+        it.ended(ended(CONTROL, 0.2, 0.8))
+        it.phase("trials", 4, "trials")
+        it.ended(ended(0, 0.1, 0.7))
+        it.ended(ended(1, 0.3, 0.9))
+        it.ended(ended(2, 0.0, 1.0, "failed"))
+        it.phase("trials", 4, "trials")
+    last = out.getvalue().splitlines()[-1]
+    assert "2 done, 0 running, 1 failed" in last
+    assert "best so far: recall gap 0.1000 · accuracy 0.9000" in last
+    assert "0:00 so far" in last
+
+
+def test_a_log_is_not_flooded():
+    it, out = view()
+    with it:
+        it.phase("trials", 1000, "trials")
+        for done in range(1000):
+            it.advance(done)
+            it.trials(running=2, members=done)
+    assert len(out.getvalue().splitlines()) == 2  # the title and the phase
+
+
+def test_a_terminal_is_left_with_the_lines_that_stay():
+    it, out = view(terminal=True)
+    with it:
+        it.say("results in somewhere")
+        it.phase("trials", 2, "trials")
+        it.advance(1)
+    assert "results in somewhere" in out.getvalue()
+
+
+def test_trouble_is_shown():
+    it, out = view()
+    it.note = "MLflow does not answer, records wait"
+    it.phase("trials", 2, "trials")
+    assert "MLflow does not answer" in out.getvalue()
+
+
+def test_metrics_are_named_as_a_person_says_them():
+    assert label("final/ece") == "ECE"
