@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 import uuid
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,27 @@ def digest(*arrays: NDArray[Any]) -> str:
         sha.update(f"{array.dtype.str}{array.shape}".encode())
         sha.update(np.ascontiguousarray(array).data)
     return sha.hexdigest()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of a store."""
+
+    path: str
+    size: int
+    """In bytes."""
+    age: float
+    """In seconds since it was written."""
+
+    @property
+    def kind(self) -> str:
+        """What its identity calls it: ``member``, ``dynamics``, ``features``, …"""
+        return self.path.split("/")[-2]
+
+    @property
+    def is_result(self) -> bool:
+        """False for a damaged file that was set aside, and for what a killed writer left."""
+        return self.path.endswith(".safetensors")
 
 
 class Store:
@@ -77,7 +100,7 @@ class Store:
             return _decode(data, identity)
         except (SafetensorError, ValueError, KeyError) as error:
             warnings.warn(f"set aside {path}, which is damaged ({error}); it will be computed again", stacklevel=2)
-            self._files.mv(path, f"{path}.corrupt")
+            self.set_aside(Entry(path, len(data), 0.0))
             return None
 
     def put(self, identity: Mapping[str, Any], arrays: Arrays) -> None:
@@ -90,6 +113,35 @@ class Store:
 
     def __contains__(self, identity: Mapping[str, Any]) -> bool:
         return bool(self._files.exists(self._file(identity)))
+
+    def entries(self) -> list[Entry]:
+        """Every file of the store, results and leftovers alike, by path."""
+        if not self._files.exists(self._path):
+            return []
+        found = self._files.find(self._path, detail=True).values()
+        return sorted((Entry(item["name"], item["size"], _age(item)) for item in found), key=lambda entry: entry.path)
+
+    def verify(self, entry: Entry) -> str | None:
+        """What is wrong with an entry's file, or None; it is read whole."""
+        from safetensors import SafetensorError
+
+        data = self._files.cat_file(entry.path)
+        try:
+            identity = json.loads(_header(data)["identity"])
+            _decode(data, identity)
+            if self._file(identity) != entry.path:
+                raise ValueError("it holds another result")
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            return str(error)
+        return None
+
+    def set_aside(self, entry: Entry) -> None:
+        """Rename a damaged file, so that what it held is computed again."""
+        self._files.mv(entry.path, f"{entry.path}.corrupt")
+
+    def remove(self, entry: Entry) -> None:
+        """Delete the file; a result is computed again when it is next asked for."""
+        self._files.rm_file(entry.path)
 
     def _file(self, identity: Mapping[str, Any]) -> str:
         name = hashlib.sha256(_canonical(identity).encode()).hexdigest()
@@ -116,9 +168,19 @@ def _decode(data: bytes, identity: Mapping[str, Any]) -> dict[str, NDArray[Any]]
     from safetensors.numpy import load
 
     arrays: dict[str, NDArray[Any]] = load(data)
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+    header = _header(data)
     if header["identity"] != _canonical(identity):
         raise ValueError("it holds another result")
     if header["checksum"] != _checksum(arrays):
         raise ValueError("its checksum does not match")
     return arrays
+
+
+def _header(data: bytes) -> dict[str, str]:
+    return json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+
+
+def _age(item: Mapping[str, Any]) -> float:
+    """Since a file was written; file systems name that differently, and some do not tell."""
+    written = item.get("mtime") or item.get("LastModified") or item.get("created") or time.time()
+    return max(0.0, time.time() - (written.timestamp() if hasattr(written, "timestamp") else float(written)))

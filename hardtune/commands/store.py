@@ -1,0 +1,106 @@
+"""Look after stored results: list them, check every file, free space.
+
+    python -m hardtune store ls                       what there is, by kind
+    python -m hardtune store verify                   compare every checksum; damaged files are set aside
+    python -m hardtune store prune                    remove damaged files and what killed processes left
+    python -m hardtune store prune --older-than 30    remove results that were written over 30 days ago, too
+
+Nothing here can lose more than time: what a sweep needs and does not find, it computes again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections import defaultdict
+
+from rich.console import Console
+from rich.progress import track
+
+from hardtune.errors import InputError
+from hardtune.store import Entry, Store
+
+DAY = 86400.0
+ABANDONED = 3600.0
+"""Seconds after which a file that is still being written has no writer any more."""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """What to do, and where."""
+    parser.add_argument("action", choices=["ls", "verify", "prune"])
+    parser.add_argument(
+        "--storage",
+        default=os.environ.get("HARDTUNE_STORAGE", "hardtune-results"),
+        metavar="DIR",
+        help="what the sweeps had as --storage, or any fsspec URL (also: HARDTUNE_STORAGE; default: %(default)s)",
+    )
+    parser.add_argument("--older-than", type=float, metavar="DAYS", help="prune: results of this age, too")
+    parser.add_argument("--dry-run", action="store_true", help="prune: only say what would be removed")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do it; returns 1 where ``verify`` found damage."""
+    if options.older_than is not None and options.older_than < 0:
+        raise InputError(f"--older-than must be at least 0 days, got {options.older_than:g}")
+    store = Store(f"{options.storage.rstrip('/')}/store")
+    entries = store.entries()
+    console = Console()
+    if not entries:
+        console.print(f"nothing is stored in {store.root}", highlight=False, soft_wrap=True)
+        return 0
+    if options.action == "ls":
+        return _list(entries, console)
+    if options.action == "verify":
+        return _verify(store, entries, console)
+    return _prune(store, entries, options, console)
+
+
+def _list(entries: list[Entry], console: Console) -> int:
+    by_kind: dict[str, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        by_kind[entry.kind if entry.is_result else "leftovers"].append(entry)
+    for kind, group in by_kind.items():
+        newest = min(entry.age for entry in group)
+        console.print(f"{kind:12} {len(group):6} files  {_size(group):>9}  newest {_days(newest)}", highlight=False)
+    return 0
+
+
+def _verify(store: Store, entries: list[Entry], console: Console) -> int:
+    results = [entry for entry in entries if entry.is_result]
+    damaged = 0
+    for entry in track(results, "checking", console=console, transient=True):
+        problem = store.verify(entry)
+        if problem is not None:
+            damaged += 1
+            store.set_aside(entry)
+            console.print(f"set aside {entry.path}: {problem}", highlight=False, soft_wrap=True)
+    console.print(f"{len(results) - damaged} of {len(results)} results are whole", highlight=False)
+    return 1 if damaged else 0
+
+
+def _prune(store: Store, entries: list[Entry], options: argparse.Namespace, console: Console) -> int:
+    limit = float("inf") if options.older_than is None else options.older_than * DAY
+    gone = [entry for entry in entries if (entry.age >= limit if entry.is_result else _is_left(entry))]
+    for entry in gone:
+        if not options.dry_run:
+            store.remove(entry)
+    verb = "would remove" if options.dry_run else "removed"
+    console.print(f"{verb} {len(gone)} of {len(entries)} files, {_size(gone)}", highlight=False)
+    return 0
+
+
+def _is_left(entry: Entry) -> bool:
+    return entry.path.endswith(".corrupt") or entry.age > ABANDONED
+
+
+def _size(entries: list[Entry]) -> str:
+    size = float(sum(entry.size for entry in entries))
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def _days(seconds: float) -> str:
+    return "today" if seconds < DAY else f"{seconds / DAY:.0f} days ago"

@@ -1,0 +1,89 @@
+"""The store can be looked after: listed, checked, and freed of what nobody needs."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hardtune import Store
+from hardtune.commands import main
+
+KEYS = [{"kind": "member", "n": 0}, {"kind": "member", "n": 1}, {"kind": "dynamics", "n": 0}]
+
+
+@pytest.fixture
+def storage(tmp_path):
+    store = Store(tmp_path / "store")
+    for key in KEYS:
+        store.put(key, {"x": np.arange(1000.0)})
+    return tmp_path
+
+
+def run(capsys, storage, *arguments, code=0):
+    with pytest.raises(SystemExit) as stop:
+        main(["store", *arguments, "--storage", str(storage)])
+    assert stop.value.code == code
+    caught = capsys.readouterr()
+    return caught.out + caught.err
+
+
+def files(storage):
+    return sorted((storage / "store").rglob("*.*"))
+
+
+def damage(path: Path):
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 255
+    path.write_bytes(data)
+
+
+def test_ls_counts_by_kind(capsys, storage):
+    out = run(capsys, storage, "ls").splitlines()
+    assert [line.split()[:2] for line in out] == [["dynamics", "1"], ["member", "2"]]
+
+
+def test_verify_sets_damaged_files_aside_and_says_so(capsys, storage):
+    assert "3 of 3 results are whole" in run(capsys, storage, "verify")
+    damage(files(storage)[0])
+    out = run(capsys, storage, "verify", code=1)
+    assert "checksum does not match" in out
+    assert "2 of 3 results are whole" in out
+    assert files(storage)[0].suffix == ".corrupt"
+    assert "2 of 2" in run(capsys, storage, "verify")
+
+
+def test_verify_notices_a_result_under_another_ones_name(capsys, storage):
+    first, second, _ = files(storage)
+    second.replace(second.with_name(first.name))
+    assert "another result" in run(capsys, storage, "verify", code=1)
+
+
+def test_prune_removes_leftovers_and_keeps_results_and_files_being_written(capsys, storage):
+    damage(files(storage)[0])
+    run(capsys, storage, "verify", code=1)
+    folder = storage / "store" / "member"
+    for name, age in (("young.tmp", 0), ("old.tmp", 7200)):
+        (folder / name).write_bytes(b"half")
+        os.utime(folder / name, (time.time() - age,) * 2)
+    before = files(storage)
+    assert "would remove 2" in run(capsys, storage, "prune", "--dry-run")
+    assert files(storage) == before
+    assert "removed 2" in run(capsys, storage, "prune")
+    assert sorted(path.suffix for path in files(storage)) == [".safetensors", ".safetensors", ".tmp"]
+
+
+def test_prune_removes_old_results_only_when_asked(capsys, storage):
+    old = files(storage)[1]
+    os.utime(old, (time.time() - 40 * 86400,) * 2)
+    run(capsys, storage, "prune", "--older-than", "41")
+    assert len(files(storage)) == 3
+    run(capsys, storage, "prune", "--older-than", "39")
+    assert old not in files(storage)
+    assert len(files(storage)) == 2
+
+
+def test_an_empty_store_and_a_wrong_number_get_a_sentence(capsys, tmp_path):
+    assert "nothing is stored" in run(capsys, tmp_path, "ls")
+    assert "--older-than must be at least 0" in run(capsys, tmp_path, "prune", "--older-than", "-1", code=2)
