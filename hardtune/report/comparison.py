@@ -124,7 +124,7 @@ def tables(rows: Sequence[Row]) -> list[Table]:
 
 def _table(rows: Sequence[Row]) -> Table:
     first = rows[0]
-    table = Table(title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), min_width=78)
     table.title = (
         f"Against {first['reference']}: difference × 100 ± 95 % interval, paired over {first['members']} members"
     )

@@ -1,0 +1,103 @@
+"""Foreign images have the data's size and colours, whatever they come from."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hardtune import load
+from hardtune.data import load_ood
+from hardtune.data.out_of_distribution import VIEWS, fitted
+from hardtune.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load("digits")
+
+
+@pytest.fixture(scope="module")
+def fashion():
+    return load("fashion_mnist")
+
+
+def paint(path, colour, size=(8, 8), mode="RGB"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(path)
+
+
+def test_an_inverted_image_is_its_negative_and_a_rotated_one_a_quarter_turn(digits):
+    images = digits.test.images
+    np.testing.assert_array_equal(load_ood("inverted", digits), 255 - images)
+    np.testing.assert_array_equal(load_ood("rotated", digits)[3, :, :, 0], np.rot90(images[3, :, :, 0]))
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_view_leaves_the_test_images_alone_and_is_contiguous(digits, name):
+    before = digits.test.images.copy()
+    before.setflags(write=False)
+    made = load_ood(name, digits)
+    assert made.flags.c_contiguous
+    assert made.dtype == np.uint8
+    np.testing.assert_array_equal(digits.test.images, before)
+
+
+def test_another_data_set_comes_in_the_size_of_the_data(digits, fashion):
+    made = load_ood("fashion_mnist", digits)
+    assert made.shape == digits.test.images.shape, "no more of them than test samples"
+    # Scaling keeps what an image is: its mean brightness.
+    assert made.mean() == pytest.approx(fashion.test.images.mean(), rel=0.05)
+    assert load_ood("digits", fashion).shape == (len(digits.test), 28, 28, 1)
+
+
+def test_scaling_is_bilinear_and_antialiased():
+    halves = np.zeros((1, 4, 4, 1), np.uint8)
+    halves[:, :, 2:] = 200
+    np.testing.assert_array_equal(fitted(halves, 1, 1, 1).ravel(), [100])
+    checkers = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)[None, :, :, None]
+    assert np.abs(fitted(checkers, 8, 8, 1).astype(int) - 128).max() <= 2, "without antialiasing it would be all black"
+
+
+def test_grey_is_repeated_and_colour_becomes_luma():
+    grey = np.full((1, 2, 2, 1), 7, np.uint8)
+    np.testing.assert_array_equal(fitted(grey, 2, 2, 3), np.full((1, 2, 2, 3), 7))
+    red = np.zeros((1, 2, 2, 3), np.uint8)
+    red[..., 0] = 255
+    np.testing.assert_array_equal(fitted(red, 2, 2, 1).ravel(), [76] * 4)  # 0.299 · 255
+    with pytest.raises(InputError, match="2 channels cannot be shown to networks for 3"):
+        fitted(np.zeros((1, 2, 2, 2), np.uint8), 2, 2, 3)
+
+
+def test_a_folder_needs_no_classes_and_its_test_part_is_preferred(digits, tmp_path):
+    paint(tmp_path / "a.png", 10, mode="L")
+    paint(tmp_path / "deep" / "er" / "b.png", 20, mode="L", size=(30, 11))
+    (tmp_path / "notes.txt").write_text("no image")
+    assert sorted(load_ood(str(tmp_path), digits).mean(axis=(1, 2, 3))) == [10, 20]
+    paint(tmp_path / "test" / "c.png", 30, mode="L")
+    assert load_ood(str(tmp_path), digits).mean(axis=(1, 2, 3)).tolist() == [30]
+
+
+def test_of_a_large_folder_the_same_few_are_drawn_every_time(digits, tmp_path):
+    for i in range(20):
+        paint(tmp_path / f"{i:02}.png", i, mode="L")
+    few = digits.subset(classes=2, train=2, test=3, seed=0)
+    first, again = load_ood(str(tmp_path), few), load_ood(str(tmp_path), few)
+    assert len(first) == len(few.test) == 6
+    np.testing.assert_array_equal(first, again)
+    assert len(np.unique(first[:, 0, 0, 0])) == 6
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("digits", "'digits' cannot be out of distribution for itself"),
+        ("svhn", "unknown out-of-distribution set 'svhn': choose from cifar10, cifar100, fashion_mnist, inverted, rot"),
+    ],
+)
+def test_a_wrong_name_is_one_sentence_with_the_right_ones(digits, name, sentence):
+    with pytest.raises(InputError, match=sentence):
+        load_ood(name, digits)
+
+
+def test_an_empty_folder_is_named(digits, tmp_path):
+    with pytest.raises(InputError, match=f"no images in {tmp_path}"):
+        load_ood(str(tmp_path), digits)

@@ -1,0 +1,128 @@
+"""Treatments held against one another: rows, verdicts, tables, figure."""
+
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from hardtune import Treatment
+from hardtune.errors import InputError
+from hardtune.evaluation import METRICS
+from hardtune.evaluation.comparison import compare
+from hardtune.report.comparison import Comparison, better, check_comparison, compared, comparison_figure, tables
+from hardtune.report.records import CONTROL, Record
+
+METHOD = Treatment(entropy_weight=0.3)
+SHUFFLED = Treatment(entropy_weight=0.3, entropy_target="shuffled")
+SMOOTHED = Treatment(loss="label_smoothing")
+SEEDS = np.random.default_rng(0).normal(scale=0.02, size=8)
+"""What a seed does to every treatment alike."""
+
+
+def record(number, treatment, accuracy, ece, state="finished"):
+    noise = np.random.default_rng(number + 10).normal(scale=0.001, size=(2, 8))
+    members = {"test/accuracy": accuracy + SEEDS + noise[0], "test/ece": ece + noise[1]}
+    return Record(number, treatment, state, members={name: values.tolist() for name, values in members.items()})
+
+
+RECORDS = [
+    record(CONTROL, Treatment(), 0.9, 0.05),
+    record(0, METHOD, 0.91, 0.03),
+    record(1, SHUFFLED, 0.9, 0.05),
+    record(2, SMOOTHED, 0.88, 0.09),
+]
+FIGURES = ("test/accuracy", "test/ece")
+EVERYTHING = Comparison((METHOD, SHUFFLED, SMOOTHED), metrics=FIGURES)
+
+
+def test_a_difference_is_paired_by_seed_and_corrected_within_its_metric():
+    rows = compared(RECORDS, EVERYTHING)
+    members = {r.number: r.members["test/accuracy"] for r in RECORDS}
+    expected = compare({str(n): members[n] for n in (0, 1, 2)}, members[CONTROL])
+    for number, row in enumerate(rows[:3]):
+        difference = expected[str(number)]
+        assert (row["difference"], row["low"], row["high"]) == (difference.mean, difference.low, difference.high)
+        assert row["p_adjusted"] == difference.p_adjusted
+    # The seeds' common part is ten times the difference; unpaired, nothing would show.
+    assert rows[0]["high"] - rows[0]["low"] < 0.004
+
+
+def test_better_and_worse_follow_the_metrics_direction_and_need_a_corrected_p():
+    verdicts = {(row["metric"], row["treatment"]): row["verdict"] for row in compared(RECORDS, EVERYTHING)}
+    for metric in FIGURES:
+        assert verdicts[metric, str(METHOD)] == "better"
+        assert verdicts[metric, str(SMOOTHED)] == "worse"
+        assert verdicts[metric, str(SHUFFLED)] == "open"
+
+
+def test_any_treatment_can_be_the_reference():
+    rows = compared(RECORDS, Comparison((SHUFFLED,), reference=METHOD, metrics=FIGURES))
+    assert [row["reference"] for row in rows] == [str(METHOD)] * 2
+    assert [row["verdict"] for row in rows] == ["worse", "worse"]
+    assert rows[0]["p_adjusted"] == rows[0]["p"], "a family of one needs no correction"
+
+
+def test_what_did_not_finish_is_left_out():
+    failed = [*RECORDS[:2], dataclasses.replace(RECORDS[2], state="failed"), RECORDS[3]]
+    assert {row["treatment"] for row in compared(failed, EVERYTHING)} == {str(METHOD), str(SMOOTHED)}
+    assert compared(RECORDS[1:], EVERYTHING) == []
+    assert compared(RECORDS[:1], EVERYTHING) == []
+
+
+def test_every_figure_that_members_have_has_a_direction():
+    for name, metric in METRICS.items():
+        assert better(f"test/{name}") == better(f"final/{name}") == metric.better
+    assert [better(f"ood/entropy_{name}") for name in ("auroc", "aupr_in", "aupr_out", "fpr95")] == ["max"] * 3 + [
+        "min"
+    ]
+    assert better("test/recall_hard_easy") == "min"
+
+
+@pytest.mark.parametrize("name", ["accuracy", "test/acuracy", "ood/msp", "ood/knn_auroc", "test_ensemble/ece"])
+def test_a_figure_that_members_have_not_is_refused_with_examples(name):
+    with pytest.raises(InputError, match=f"unknown figure of a member '{name}': choose from .*test/accuracy"):
+        better(name)
+
+
+@pytest.mark.parametrize(
+    ("comparison", "sentence"),
+    [
+        (Comparison((METHOD,), metrics=("ood/msp_auroc",)), "'ood/msp_auroc' is compared, but the sweep does not mea"),
+        (Comparison((SMOOTHED,)), "the treatment 'label_smoothing' is compared, but not in the sweep's list"),
+        (Comparison((METHOD,), reference=SHUFFLED), "the treatment 'λ=0.3 shuffled' is compared"),
+    ],
+)
+def test_a_comparison_that_cannot_be_made_is_said_before_training(comparison, sentence):
+    check_comparison(Comparison((METHOD,)), [METHOD], ["test"])
+    with pytest.raises(InputError, match=sentence):
+        check_comparison(comparison, [METHOD], ["test"])
+
+
+def test_tables_fit_a_terminal_of_80_columns_and_show_every_metric():
+    names = ["accuracy", "ece", "nll", "aurc", "ece_scaled", "misclassification_auroc"]
+    records = [
+        dataclasses.replace(r, members={f"test/{name}": r.members["test/ece"] for name in names}) for r in RECORDS
+    ]
+    rows = compared(records, dataclasses.replace(EVERYTHING, metrics=tuple(f"test/{name}" for name in names)))
+    made = tables(rows)
+    out = io.StringIO()
+    console = Console(file=out, width=80)
+    for table in made:
+        console.print(table)
+    text = out.getvalue()
+    assert len(made) == 2
+    assert "…" not in text, "nothing is cut off"
+    assert text.count("label_smoothing") == 2
+    assert "Against control: difference × 100 ± 95 % interval, paired over 8 members" in text
+    for heading in ("accuracy", "ECE", "NLL", "AURC", "scaled"):
+        assert heading in text
+    starred = next(line for line in text.splitlines() if "label_smoothing" in line)
+    assert "*" in starred
+
+
+def test_the_figure_is_drawn_for_several_references_and_many_metrics(tmp_path):
+    families = [compared(RECORDS, EVERYTHING), [], compared(RECORDS, Comparison((SHUFFLED,), METHOD, FIGURES))]
+    comparison_figure(families, "a title", tmp_path / "figures" / "comparison.png")
+    assert (tmp_path / "figures" / "comparison.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,164 @@
+"""What is asked of a trained network, and what of it is kept."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from hardtune import Recipe, Store, Treatment, load
+from hardtune.data import load_ood
+from hardtune.errors import InputError
+from hardtune.evaluation import evaluate
+from hardtune.evaluation.corruptions import CORRUPTIONS, corrupt
+from hardtune.legacy import Legacy, corruption_pairs
+from hardtune.member import Prepared, entries, stored_member, train_member
+from hardtune.training.features import penultimate
+from hardtune.training.fit import build_model, predict
+from hardtune.training.images import DeviceImages
+
+RECIPE = Recipe(
+    model="small_cnn", epochs=2, batch_size=32, flip=False, crop_padding=1, members=1, validation=0.25, encoder="pixels"
+)
+PAIRS = corruption_pairs(["contrast", "impulse_noise"], [2, 5])
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return load("digits").subset(classes=10, train=30, test=10, seed=0).hold_out(RECIPE.validation, RECIPE.seed)
+
+
+@pytest.fixture(scope="module")
+def shifted(plain):
+    images = load_ood("inverted", load("digits"))[:50]
+    return dataclasses.replace(plain, ood=images, corruptions=PAIRS)
+
+
+@pytest.fixture(scope="module")
+def legacy(shifted):
+    return train_member(Prepared(shifted), RECIPE, Treatment(), 0, device="cpu")
+
+
+def store_it(split, store, **recipe):
+    return stored_member(Prepared(split), dataclasses.replace(RECIPE, **recipe), Treatment(), 0, store, device="cpu")
+
+
+@pytest.mark.parametrize("model", ["small_cnn", "resnet18"])
+def test_penultimate_features_are_what_the_last_layer_makes_logits_of(model, plain):
+    network = build_model(dataclasses.replace(RECIPE, model=model), (8, 8, 1), 10, seed=0, device="cpu")
+    images = DeviceImages(plain.test.images[:20], mean=plain.mean, std=plain.std, device="cpu")
+    positions = torch.arange(20)
+    logits, features = penultimate(network, images, positions, batch_size=8)
+    last = [module for module in network.modules() if isinstance(module, torch.nn.Linear)][-1]
+    assert features.shape == (20, last.in_features)
+    with torch.inference_mode():
+        torch.testing.assert_close(last(features), logits, rtol=0.02, atol=0.02)  # bf16 where the CPU has it
+    torch.testing.assert_close(predict(network, images, positions), logits)
+    assert not last._forward_pre_hooks, "the network is left as it was"
+
+
+def test_a_network_without_a_linear_layer_is_refused(plain):
+    images = DeviceImages(plain.test.images[:2], mean=plain.mean, std=plain.std, device="cpu")
+    with pytest.raises(ValueError, match="no linear layer"):
+        penultimate(torch.nn.Flatten(), images, torch.arange(2))
+
+
+def test_asking_more_changes_neither_training_nor_the_other_answers(plain, legacy):
+    alone = train_member(Prepared(plain), RECIPE, Treatment(), 0, device="cpu")
+    np.testing.assert_array_equal(alone.test, legacy.test)
+    np.testing.assert_array_equal(alone.held_out, legacy.held_out)
+    assert alone.ood is alone.corrupted is alone.distances is None
+
+
+def test_figures_under_a_corruption_are_those_of_the_corrupted_test_images(shifted, legacy):
+    changed = corrupt(shifted.test.images, "impulse_noise", 5, seed=RECIPE.seed)
+    other = dataclasses.replace(shifted, test=dataclasses.replace(shifted.test, images=changed), corruptions=())
+    logits = train_member(Prepared(other), RECIPE, Treatment(), 0, device="cpu").test
+    figures = evaluate(logits, shifted.test.labels)
+    expected = [figures["accuracy"], figures["ece"]]
+    np.testing.assert_allclose(legacy.corrupted[PAIRS.index(("impulse_noise", 5))], expected, rtol=1e-5)
+
+
+def test_mahalanobis_distance_tells_inverted_digits_from_digits(legacy):
+    inside, outside = legacy.distances
+    assert len(inside) == 100
+    assert len(outside) == 50
+    assert (outside[:, None] > inside).mean() > 0.9
+
+
+def test_the_store_holds_answers_and_no_features(shifted, tmp_path):
+    store_it(shifted, Store(tmp_path))
+    count = len(shifted.held_out) + 2 * len(shifted.test) + 2 * len(shifted.ood)
+    numbers = 10 * count + 2 * len(PAIRS)
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*.safetensors")) < 4 * numbers + 6000
+
+
+def test_what_was_asked_once_is_found_and_asking_for_less_too(plain, shifted, tmp_path):
+    store = Store(tmp_path)
+    first, trained = store_it(shifted, store)
+    assert trained
+    again, trained = store_it(shifted, store)
+    assert not trained
+    for field in dataclasses.fields(Legacy):
+        np.testing.assert_array_equal(getattr(first, field.name), getattr(again, field.name))
+    less, trained = store_it(plain, store)
+    assert not trained
+    assert less.ood is None
+
+
+def test_asking_for_something_else_trains_again(plain, shifted, tmp_path):
+    store = Store(tmp_path)
+    for split in (
+        plain,
+        shifted,
+        dataclasses.replace(shifted, ood=shifted.ood[:40]),
+        dataclasses.replace(shifted, corruptions=PAIRS[:1]),
+    ):
+        assert store_it(split, store)[1]
+    assert store_it(plain, store)[1] is False
+
+
+def test_what_is_measured_is_part_of_the_identity(shifted):
+    prepared = Prepared(shifted)
+
+    def of(recipe=RECIPE, **changes):
+        return entries(
+            dataclasses.replace(prepared, split=dataclasses.replace(shifted, **changes)), recipe, Treatment(), 0, "cpu"
+        )
+
+    assert set(of()) == {"member", "ood", "corruptions"}
+    assert set(of(ood=None, corruptions=())) == {"member"}
+    assert of(ood=shifted.ood[::-1])["ood"] != of()["ood"]
+    assert of(corruptions=PAIRS[::-1])["corruptions"] != of()["corruptions"]
+    assert of(ood=None)["member"] == of()["member"]
+    other_seed = of(dataclasses.replace(RECIPE, seed=1))
+    assert other_seed["corruptions"]["seed"] == 1
+
+
+def test_shared_images_are_never_written(shifted):
+    arrays = [shifted.ood, shifted.test.images, shifted.train.images, shifted.held_out.images]
+    before = [array.copy() for array in arrays]
+    for array in arrays:
+        array.setflags(write=False)
+    train_member(Prepared(shifted), RECIPE, Treatment(), 0, device="cpu")
+    for array, copy in zip(arrays, before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+def test_all_stands_for_the_fifteen_kinds_and_doubles_are_dropped():
+    assert len(corruption_pairs(["all"])) == 75 == 5 * len(CORRUPTIONS)
+    assert corruption_pairs(["fog", "fog"], [3, 3]) == (("fog", 3),)
+    assert corruption_pairs([]) == ()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "severities", "sentence"),
+    [
+        (["smog"], [1], "unknown corruption 'smog': choose from all, brightness, "),
+        (["fog"], [6], "severity must be a whole number from 1 to 5, got 6"),
+        (["fog"], [], "corruptions need at least one severity"),
+    ],
+)
+def test_a_wrong_corruption_is_one_sentence(kinds, severities, sentence):
+    with pytest.raises(InputError, match=sentence):
+        corruption_pairs(kinds, severities)

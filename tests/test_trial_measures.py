@@ -1,0 +1,195 @@
+"""What a trial measures beside accuracy: hard classes, weights, foreign and corrupted images."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from hardtune import Recipe, Store, Treatment, load, run
+from hardtune.errors import InputError
+from hardtune.evaluation.ood import OOD_SCORES, ood_metrics
+from hardtune.hardness.estimators import class_hardness
+from hardtune.legacy import corruption_pairs
+from hardtune.member import weights_for
+from hardtune.needs import Needs
+from hardtune.scoring import hard_classes, prepare
+from hardtune.scoring_member import score_member
+from hardtune.trial import UNSEEN, metric_names, run_trial
+
+RECIPE = Recipe(
+    model="small_cnn",
+    epochs=2,
+    batch_size=64,
+    flip=False,
+    crop_padding=1,
+    members=2,
+    scoring_members=3,
+    validation=0.25,
+    encoder="pixels",
+)
+RESAMPLED = Treatment(alpha=1.0, policy="shift", estimator="el2n")
+SOFTENED = Treatment(entropy_weight=0.2)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def split():
+    plain = load("digits").subset(classes=10, train=30, test=10, seed=0).hold_out(RECIPE.validation, RECIPE.seed)
+    return dataclasses.replace(
+        plain, ood=255 - plain.test.images[:60], corruptions=corruption_pairs(["contrast", "fog"], [1, 5])
+    )
+
+
+@pytest.fixture(scope="module")
+def prepared(split, store):
+    return prepare(split, RECIPE, [RESAMPLED, SOFTENED], store)
+
+
+@pytest.fixture(scope="module")
+def result(prepared, store):
+    return run_trial(SOFTENED, prepared, RECIPE, store)
+
+
+def test_hard_classes_are_those_that_alpha_1_gives_more_than_their_share(split):
+    labels = split.train.labels
+    means = np.array([4.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0])
+    # 1/h is 0.25, 1.0 and 0.5 eight times; its mean 0.525 is above 0.5.
+    assert np.flatnonzero(hard_classes(-means[labels].astype(np.float32), split)).tolist() == [1]
+    # Where a mean AUM is below 0 its inverse would be negative, and no class hard by it.
+    means[1] = -1.0
+    assert np.flatnonzero(hard_classes(-means[labels].astype(np.float32), split)).tolist() == [1]
+
+
+def test_every_trial_compares_the_same_hard_classes_whatever_its_estimator(prepared, store):
+    members = [prepared.scores["el2n"]]
+    hard = prepared.hard_classes
+    assert 0 < hard.sum() < 10
+    assert class_hardness(members[0], prepared.split.train.labels, 10).shape == hard.shape
+    for treatment in (RESAMPLED, SOFTENED, Treatment()):
+        found = run_trial(treatment, prepared, RECIPE, store)
+        recall = found.test.recall.mean(axis=0)
+        gap = recall[~hard].mean() - recall[hard].mean()
+        assert found.metrics()["test/recall_hard_easy"] == pytest.approx(gap)
+
+
+def test_without_a_scoring_ensemble_nobody_knows_the_hard_classes(split, tmp_path):
+    prepared = prepare(split, RECIPE, [SOFTENED], Store(tmp_path))
+    assert prepared.hard_classes is None
+    assert "final/recall_hard_easy" not in run_trial(SOFTENED, prepared, RECIPE).metrics()
+
+
+def test_members_that_only_score_are_shown_no_foreign_images(split, store, prepared):
+    kinds = {path.parent.name for path in store_files(store)}
+    assert {"ood", "corruptions"} <= kinds
+    # Two control members and the trials of this module; never three of the control.
+    alone = Store(f"{store.root}-alone")
+    for member in range(3):
+        score_member(split, RECIPE, Needs(), member, alone, device="cpu")
+    assert len(list(store_files(alone, "ood"))) == len(list(store_files(alone, "corruptions"))) == RECIPE.members
+    assert len(list(store_files(alone, "dynamics"))) == RECIPE.scoring_members
+
+
+def store_files(store, kind="*"):
+    from pathlib import Path
+
+    return Path(store.root).glob(f"{kind}/*.safetensors")
+
+
+def test_scores_stay_to_the_byte_when_a_network_is_trained_again_to_be_asked_more(split, tmp_path):
+    store = Store(tmp_path)
+    plain = dataclasses.replace(split, ood=None, corruptions=())
+    assert score_member(plain, RECIPE, Needs(), 0, store, device="cpu")
+    (scores,) = store_files(store, "dynamics")
+    written = scores.stat().st_mtime_ns
+    assert score_member(split, RECIPE, Needs(), 0, store, device="cpu")
+    assert scores.stat().st_mtime_ns == written
+    assert len(list(store_files(store, "ood"))) == 1
+
+
+def test_foreign_images_are_measured_by_every_score_for_every_member(result, prepared, store):
+    metrics = result.metrics()
+    assert len(result.ood) == RECIPE.members
+    for score in (*OOD_SCORES, "mahalanobis"):
+        for figure in ("auroc", "aupr_in", "aupr_out", "fpr95"):
+            values = [member[f"{score}_{figure}"] for member in result.ood]
+            assert metrics[f"ood/{score}_{figure}"] == pytest.approx(np.mean(values))
+            assert metrics[f"ood_std/{score}_{figure}"] == pytest.approx(np.std(values, ddof=1))
+    inverted = ood_metrics([0.0], [1.0])
+    assert inverted["auroc"] == 1.0, "higher scores are outside"
+    assert metrics["ood/mahalanobis_auroc"] > 0.9
+
+
+def test_corruptions_have_a_row_each_and_two_means(result):
+    metrics, rows = result.metrics(), result.corruption_table()
+    assert [(row["kind"], row["severity"]) for row in rows] == [
+        ("contrast", 1),
+        ("contrast", 5),
+        ("fog", 1),
+        ("fog", 5),
+    ]
+    assert metrics["corruptions/accuracy"] == pytest.approx(np.mean([row["accuracy"] for row in rows]), rel=1e-5)
+    assert metrics["corruptions/ece"] == pytest.approx(np.mean([row["ece"] for row in rows]), rel=1e-5)
+    assert set(rows[0]) == {"kind", "severity", "accuracy", "accuracy_std", "ece", "ece_std"}
+    assert len([name for name in metrics if name.startswith("corruptions")]) == 4
+
+
+def test_each_members_figures_are_kept_for_pairing(result):
+    by_member = result.by_member()
+    assert all(len(values) == RECIPE.members for values in by_member.values())
+    assert {name.partition("/")[0] for name in by_member} == {"final", "test", "ood", "corruptions"}
+    metrics = result.metrics()
+    assert all(metrics[name] == pytest.approx(np.mean(values)) for name, values in by_member.items())
+
+
+def test_nothing_measured_with_the_test_split_can_be_searched_by_its_name(result):
+    searched = {name for name in result.metrics() if not name.startswith(UNSEEN)}
+    assert {name.partition("/")[0] for name in searched} == {"final", "final_std", "ensemble", "weights"}
+    assert "final/recall_hard_easy" in metric_names()
+
+
+def test_weights_are_reported_by_mean_spread_and_quantiles(result, prepared):
+    weights = weights_for(prepared, RECIPE, SOFTENED, 0)
+    metrics = result.metrics()
+    assert metrics["weights/q50"] == pytest.approx(np.median(weights))
+    assert metrics["weights/mean"] == pytest.approx(weights.mean(), rel=1e-5)
+    assert result.weights.histogram.sum() == len(weights)
+    assert result.warning == ""
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"temperature": 0.02, "entropy_scale": "raw"}, "the median entropy weight is"),
+        ({"temperature": 1e4}, "the entropy weights barely differ"),
+        ({"temperature": 1e4, "entropy_target": "mean"}, ""),
+        ({"entropy_target": "constant"}, ""),
+    ],
+)
+def test_weights_that_cannot_do_what_the_treatment_says_are_warned_of(prepared, store, changes, says):
+    treatment = dataclasses.replace(SOFTENED, **changes)
+    assert run_trial(treatment, prepared, RECIPE, store).warning.startswith(says)
+    assert says or run_trial(treatment, prepared, RECIPE, store).warning == ""
+
+
+def test_every_member_has_a_permutation_of_its_own_of_the_same_weights(prepared):
+    shuffled = dataclasses.replace(SOFTENED, entropy_target="shuffled")
+    first, second = (weights_for(prepared, RECIPE, shuffled, member) for member in (0, 1))
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(np.sort(first), np.sort(second))
+    np.testing.assert_array_equal(first, weights_for(prepared, RECIPE, shuffled, 0))
+    plain = [weights_for(prepared, RECIPE, SOFTENED, member) for member in (0, 1)]
+    np.testing.assert_array_equal(*plain)
+
+
+def test_one_call_measures_shifted_images_too():
+    recipe = dataclasses.replace(RECIPE, members=1, epochs=1)
+    dataset = load("digits").subset(classes=10, train=10, test=5, seed=0)
+    metrics = run(Treatment(), dataset, recipe, ood="rotated", corruptions=["fog"], severities=[2]).metrics()
+    assert {"ood/msp_auroc", "corruptions/ece"} <= metrics.keys()
+    with pytest.raises(InputError, match="unknown corruption 'smog'"):
+        run(Treatment(), dataset, recipe, corruptions=["smog"])
