@@ -82,6 +82,9 @@ class StudySearch(OptunaSearch):
         point = super().suggest(trial_id)
         return None if point is None else {**self._fixed, **point, "number": self._ot_trials[trial_id].number}
 
+    def save(self, checkpoint_path: str) -> None:
+        """Keep nothing for Tune's own restore: the study is on disk, and a space may be a function of any kind."""
+
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing to tell: a report of some members is no observation of the whole."""
 

@@ -102,6 +102,11 @@ def test_what_a_killed_process_left_running_is_handed_out_again_first(tmp_path, 
     assert resumed.count_done() == 4
 
 
+def test_a_space_may_be_a_local_function_that_cannot_be_pickled(tmp_path):
+    """Tune saves its search once a minute."""
+    search(tmp_path, lambda trial: {"alpha": trial.suggest_float("alpha", 0, 2)}).save_to_dir(str(tmp_path))
+
+
 def test_a_kill_between_two_parameters_of_a_trial_is_mended(tmp_path):
     killed = search(tmp_path)
     half = killed.study.ask()
