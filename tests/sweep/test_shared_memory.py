@@ -1,0 +1,91 @@
+"""However many trials run on a node, images and features are there once, and nobody can scribble on them."""
+
+import sys
+
+import numpy as np
+import pytest
+import ray
+from ray import tune
+
+from hardtune.data import Dataset, Samples
+from hardtune.member import Prepared
+from hardtune.sweep import cluster
+
+# Workers do not have this module to import.
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+CIFAR = (50_000, 32, 32, 3)  # 154 MB
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, CIFAR, dtype=np.uint8)
+    samples = Samples(images, np.arange(len(images)) % 10)
+    few = Samples(images[:100], samples.labels[:100])
+    dataset = Dataset("noise", samples, few, tuple("abcdefghij"), (0.5,) * 3, (0.25,) * 3)
+    return Prepared(dataset.hold_out("test", 0), features=np.zeros((50_000, 128), np.float32))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_here():
+    with cluster.connected(None):
+        yield
+
+
+def read_everything(prepared):
+    """What a trial does to the images of an epoch; returns the growth of the process's own memory, in bytes."""
+    import os
+
+    import psutil
+    import torch
+
+    from hardtune.training.images import DeviceImages
+
+    split = prepared.split
+    DeviceImages(split.test.images, mean=split.mean, std=split.std, device="cpu").batch(torch.arange(100))
+    before = psutil.Process(os.getpid()).memory_full_info().uss
+    held = DeviceImages(split.train.images, mean=split.mean, std=split.std, device="cpu")
+    everything = torch.arange(len(split.train)).split(500)
+    total = sum(float(held.batch(part).mean()) for part in everything) + float(prepared.features.sum())
+    assert np.isfinite(total)
+    return psutil.Process(os.getpid()).memory_full_info().uss - before
+
+
+def test_reading_shared_images_copies_none_of_them(prepared):
+    shared = ray.put(prepared)
+    grown = ray.get([ray.remote(read_everything).options(num_cpus=0.5).remote(shared) for _ in range(4)])
+    assert max(grown) < 30e6, f"each worker grew by {[round(size / 1e6) for size in grown]} MB"
+
+
+def test_a_trial_gets_the_same_shared_arrays_through_tune(prepared, tmp_path):
+    def trial(config, prepared):
+        images = prepared.split.train.images
+        tune.report({"grown": read_everything(prepared), "writeable": images.flags.writeable})
+
+    tuner = tune.Tuner(
+        tune.with_resources(tune.with_parameters(trial, prepared=prepared), {"cpu": 1}),
+        param_space={"x": tune.grid_search([0, 1])},
+        run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
+    )
+    for result in tuner.fit():
+        assert result.metrics["grown"] < 30e6
+        assert not result.metrics["writeable"], "Ray's arrays are read-only, and ours must stay so"
+
+
+def test_an_augmented_batch_can_be_changed_without_changing_what_others_read(prepared):
+    def scribble(prepared):
+        import torch
+
+        from hardtune.training.images import DeviceImages
+
+        split = prepared.split
+        held = DeviceImages(split.train.images, mean=split.mean, std=split.std, device="cpu")
+        held.batch(torch.arange(10)).fill_(77)
+        offsets = torch.full((10,), 4)
+        held.augmented(torch.arange(10), 4, offsets, offsets, torch.zeros(10, dtype=torch.bool)).fill_(77)
+
+    shared = ray.put(prepared)
+    ray.get(ray.remote(scribble).remote(shared))
+    seen = ray.get(ray.remote(lambda prepared: prepared.split.train.images[:10].copy()).remote(shared))
+    np.testing.assert_array_equal(seen, prepared.split.train.images[:10])
