@@ -12,7 +12,7 @@ from hardtune.errors import InputError
 from hardtune.evaluation import evaluate
 from hardtune.evaluation.corruptions import CORRUPTIONS, corrupt
 from hardtune.legacy import Legacy, corruption_pairs
-from hardtune.member import Prepared, entries, stored_member, train_member
+from hardtune.member import Prepared, entries, stored_member, train_member, train_network
 from hardtune.training.features import penultimate
 from hardtune.training.fit import build_model, predict
 from hardtune.training.images import DeviceImages
@@ -77,6 +77,22 @@ def test_figures_under_a_corruption_are_those_of_the_corrupted_test_images(shift
     figures = evaluate(logits, shifted.test.labels)
     expected = [figures["accuracy"], figures["ece"]]
     np.testing.assert_allclose(legacy.corrupted[PAIRS.index(("impulse_noise", 5))], expected, rtol=1e-5)
+
+
+def test_distances_are_to_the_nearest_class_of_the_training_samples(shifted, legacy):
+    network = train_network(Prepared(shifted), RECIPE, Treatment(), 0, device="cpu")
+
+    def features(samples):
+        images = DeviceImages(samples, mean=shifted.mean, std=shifted.std, device="cpu")
+        return penultimate(network, images, torch.arange(len(samples)))[1].double().numpy()
+
+    known, labels = features(shifted.train.images), shifted.train.labels
+    means = np.stack([known[labels == k].mean(axis=0) for k in range(10)])
+    covariance = np.cov((known - means[labels]).T, bias=True)
+    covariance += 1e-6 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    away = features(shifted.ood)[:, None] - means
+    squared = np.einsum("nkd,nkd->nk", away @ np.linalg.inv(covariance), away)
+    np.testing.assert_allclose(legacy.mahalanobis_ood, squared.min(axis=1), rtol=1e-3)
 
 
 def test_mahalanobis_distance_tells_inverted_digits_from_digits(legacy):

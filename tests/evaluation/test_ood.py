@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hardtune.errors import InputError
-from hardtune.evaluation.ood import OOD_SCORES, mahalanobis, ood_metrics
+from hardtune.evaluation.ood import OOD_SCORES, mahalanobis, member_ood_metrics, ood_metrics
 
 
 def two_sides(seed=0, n=60, m=40, shift=1.0, decimals=1):
@@ -113,3 +113,21 @@ def test_mahalanobis_of_features_that_do_not_fit_is_an_error():
         mahalanobis(train[:, :3], train, labels)
     with pytest.raises(InputError, match="finite"):
         mahalanobis(np.full((1, 6), np.nan), train, labels)
+
+
+def test_mahalanobis_does_not_depend_on_how_many_rows_are_worked_on_at_a_time(monkeypatch):
+    rng = np.random.default_rng(0)
+    known, labels, asked = rng.normal(size=(50, 3)), rng.integers(0, 4, 50), rng.normal(size=(23, 3)) + 100
+    whole = mahalanobis(asked, known, labels)
+    monkeypatch.setattr("hardtune.evaluation.ood._ROWS", 7)
+    np.testing.assert_allclose(mahalanobis(asked, known, labels), whole, rtol=1e-10)
+
+
+def test_a_members_figures_are_those_of_its_scores():
+    rng = np.random.default_rng(0)
+    inside, outside = rng.normal(size=(30, 4)) * 3, rng.normal(size=(20, 4))
+    found = member_ood_metrics(inside, outside, (np.arange(30), np.arange(20) + 100))
+    assert len(found) == 16
+    assert found["mahalanobis_auroc"] == 1.0
+    expected = ood_metrics(OOD_SCORES["entropy"](inside), OOD_SCORES["entropy"](outside))
+    assert {name: found[f"entropy_{name}"] for name in expected} == expected
