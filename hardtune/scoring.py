@@ -137,7 +137,7 @@ def fulfil(
 
 def _judged(pool: Samples, members: Sequence[Mapping[str, NDArray[Any]]]) -> Pool:
     """The pool with the ensemble's confidence in its images, and in the real ones of each class."""
-    confidence = ensemble_scores([member["confidence"] for member in members])
+    confidence = ensemble_scores([member["pool_confidence"] for member in members])
     by_class = np.mean([member["class_confidence"] for member in members], axis=0)
     fingerprint = f"{pool.fingerprint}-{digest(confidence, by_class)}"
     return Pool(pool.images, pool.labels, confidence, by_class, fingerprint)

@@ -62,7 +62,7 @@ def finding_identities(
             version = ESTIMATORS[name].version
             found[name] = {"kind": "gradients", "version": version, "network": network, "epoch": epoch}
     if needs.pool and split.pool is not None:
-        found["pool"] = {"kind": "pool", "network": network, "pool": split.pool.fingerprint}
+        found["pool"] = {"kind": "pool", "version": 1, "network": network, "pool": split.pool.fingerprint}
     return found
 
 
@@ -119,7 +119,7 @@ def score_member(
         by_class = class_hardness(real, split.train.labels, split.num_classes)
         store.put(
             findings["pool"],
-            {"confidence": _confidence(network, split, split.pool, device), "class_confidence": by_class},
+            {"pool_confidence": _confidence(network, split, split.pool, device), "class_confidence": by_class},
         )
     return True
 

@@ -2,16 +2,30 @@
 
     python sweeps/digits.py                  32 trials: about 2 minutes on 2 CPU cores, no GPU, no download
     python sweeps/digits.py --smoke          every code path in under a minute
+    python sweeps/digits.py --everything     64 trials over every estimator, undersampling, oversampling and pruning
 
 The data are the 1,797 images of 8x8 pixels that scikit-learn ships. Ensembles of 5 small networks are trained under
 each treatment; Optuna looks for the best trade-off between fairness across classes (recall gap), accuracy and
 calibration (ECE). The encoder is `pixels`: standardised pixels and their principal components, no pre-trained network.
 """
 
+import dataclasses
+from typing import Any
+
 from ray import tune
 
 from hardtune import Recipe
-from hardtune.sweep import Sweep, main
+from hardtune.hardness.estimators import ESTIMATORS
+from hardtune.resampling.oversamplers import OVERSAMPLERS
+from hardtune.resampling.undersample import UNDERSAMPLERS
+from hardtune.sweep import Sweep, main, parser
+
+flags = parser(__doc__)
+flags.add_argument(
+    "--everything",
+    action="store_true",
+    help="search over every estimator, undersampling, oversampling and pruning; from a pool of images only with --pool",
+)
 
 sweep = Sweep(
     name="digits",
@@ -41,5 +55,25 @@ sweep = Sweep(
     trials=32,
 )
 
+
+def everything(pool: str | None = None) -> Sweep:
+    """The same over everything there is, in a space with conditions: a function of an Optuna trial."""
+    oversamplings = sorted(name for name, how in OVERSAMPLERS.items() if how.needs != "pool" or pool is not None)
+
+    def space(trial: Any) -> dict[str, Any]:
+        trial.suggest_categorical("estimator", sorted(ESTIMATORS))
+        trial.suggest_categorical("undersample", sorted(UNDERSAMPLERS))
+        trial.suggest_float("alpha", 0.0, 1.0)
+        if trial.suggest_categorical("oversample", oversamplings) == "holdout":
+            # It gives back what pruning took from a class, so there must be enough of that.
+            return {"policy": "shift", "prune": "class", "prune_rate": 0.5}
+        if trial.suggest_categorical("prune", ["none", "dataset", "class"]) != "none":
+            trial.suggest_float("prune_rate", 0.1, 0.3)
+        return {"policy": "shift"}
+
+    return dataclasses.replace(sweep, name="digits-everything", space=space, pool=pool, trials=64)
+
+
 if __name__ == "__main__":
-    main(sweep, doc=__doc__)
+    options = flags.parse_args()
+    main(everything(options.pool) if options.everything else sweep, options)

@@ -32,7 +32,7 @@ on_digits = Recipe(
 )
 
 
-def sweep(data: str, objective: str) -> Sweep:
+def sweep(data: str = "digits", objective: str = "nll") -> Sweep:
     """The search on one data set."""
     return Sweep(
         name=f"entropy_weight-{data.rstrip('/').rpartition('/')[2]}-{objective}",

@@ -141,7 +141,9 @@ def pool(tmp_path_factory):
 @pytest.mark.parametrize("oversample", ["pool_random", "pool_hard", "pool_mean"])
 def test_a_treatment_adds_images_of_the_pool(pool, oversample):
     recipe = dataclasses.replace(RECIPE, epochs=2)
-    result = run(Treatment(alpha=1, policy="shift", oversample=oversample), DIGITS, recipe, pool=pool)
+    # The estimator is called as what the ensemble has in the pool is, and is another thing.
+    treatment = Treatment(alpha=1, policy="shift", estimator="confidence", oversample=oversample)
+    result = run(treatment, DIGITS, recipe, pool=pool)
     assert result.class_counts.sum() == 150
     assert result.class_counts.max() > 15
 
@@ -159,13 +161,13 @@ def test_the_pool_is_judged_by_every_scoring_member_once(split, pool, store):
         return p[torch.arange(len(samples)), torch.from_numpy(samples.labels)].numpy()
 
     found = findings_of(with_pool, RECIPE, Needs(pool=True), 1, store, device="cpu")
-    np.testing.assert_allclose(found["confidence"], probabilities(pool), atol=2e-2)  # bfloat16 where there is AMX
+    np.testing.assert_allclose(found["pool_confidence"], probabilities(pool), atol=2e-2)  # bfloat16 where there is AMX
     real = probabilities(split.train)
     by_class = [real[split.train.labels == k].mean() for k in range(10)]
     np.testing.assert_allclose(found["class_confidence"], by_class, atol=2e-2)
 
     other = findings_of(with_pool, RECIPE, Needs(pool=True), 0, store, device="cpu")
-    mean = (found["confidence"].astype(np.float64) + other["confidence"]) / 2
+    mean = (found["pool_confidence"].astype(np.float64) + other["pool_confidence"]) / 2
     np.testing.assert_allclose(prepared.pool.confidence, mean, rtol=1e-6)
     assert epochs_of(with_pool, store, Needs(pool=True)) == 0
 

@@ -78,7 +78,7 @@ def subject_of(options: argparse.Namespace, **recipe: Any) -> Subject:
     from hardtune.data import load, load_pool
     from hardtune.store import Store
 
-    sweep = None if options.script is None else load_sweep(options.script, options.data)
+    sweep = None if options.script is None else load_sweep(options.script, data=options.data, pool=options.pool)
     data = options.data or (sweep.data if sweep is not None else None)
     if data is None:
         raise InputError("name a sweep script (python -m hardtune plan sweeps/digits.py) or a data set (--data digits)")
@@ -93,12 +93,12 @@ def subject_of(options: argparse.Namespace, **recipe: Any) -> Subject:
     return Subject(name, dataset, split, changed, Store(storage / "store"), storage, sweep)
 
 
-def load_sweep(script: str, data: str | None = None) -> Sweep:
+def load_sweep(script: str, **given: str | None) -> Sweep:
     """The ``Sweep`` that a script defines, without running it.
 
     Args:
         script: a path, with ``:NAME`` behind it for another name than ``sweep``. Where the name is a function, it is
-            called without arguments, but for ``data`` if that is given and one of its parameters.
+            called with its defaults, but for those of its parameters that are ``given``.
     """
     from hardtune.sweep import Sweep
 
@@ -110,10 +110,11 @@ def load_sweep(script: str, data: str | None = None) -> Sweep:
     found = names.get(name)
     if inspect.isfunction(found):
         parameters = inspect.signature(found).parameters
-        missing = [p.name for p in parameters.values() if p.default is p.empty]
+        arguments = {key: value for key, value in given.items() if value is not None and key in parameters}
+        missing = [p.name for p in parameters.values() if p.default is p.empty and p.name not in arguments]
         if missing:
             raise InputError(f"{name} in {path} needs {' and '.join(missing)}: give its parameters defaults")
-        found = found(**({"data": data} if data is not None and "data" in parameters else {}))
+        found = found(**arguments)
     if not isinstance(found, Sweep):
         others = [other for other, value in names.items() if isinstance(value, Sweep)]
         instead = f"; it has {', '.join(f'{path}:{other}' for other in others)}" if others else ""

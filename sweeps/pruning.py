@@ -1,0 +1,78 @@
+"""Does removing the easiest samples cost anything, and is it better done class by class?
+
+    python sweeps/pruning.py                        on digits: about a minute on 2 CPU cores
+    python sweeps/pruning.py --then-resample        prune class by class, then give hard classes pruned images back
+    python sweeps/pruning.py --data cifar10         the paper's recipe, for GPUs
+    python sweeps/pruning.py --smoke                every code path in under a minute
+
+The case study of hardness-based resampling (Pukowski & Osmani, arXiv 2504.07031): the easiest 10 to 70 % of the
+training samples go, either of the whole data set, which leaves easy classes smaller, or of each class, which keeps
+balanced data balanced. Which samples are easy is up to the estimator. The control's row on the front says what pruning
+costs; `python -m hardtune plan sweeps/pruning.py` shows what it would leave of each class.
+"""
+
+from ray import tune
+
+from hardtune import Recipe
+from hardtune.sweep import Sweep, main, parser
+
+flags = parser(__doc__)
+flags.add_argument(
+    "--then-resample", action="store_true", help="search over alpha, with the pruned images as what hard classes gain"
+)
+flags.add_argument(
+    "--estimators",
+    nargs="+",
+    default=["aum", "el2n", "forgetting", "rmd"],
+    metavar="NAME",
+    help="whose scores say what is easy (default: aum el2n forgetting rmd)",
+)
+
+on_digits = Recipe(
+    model="small_cnn",
+    epochs=10,
+    batch_size=64,
+    schedule="linear",
+    warmup=0.2,
+    flip=False,
+    crop_padding=1,
+    encoder="pixels",
+    validation=0.3,
+)
+
+RATES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
+
+
+def sweep(
+    data: str = "digits",
+    then_resample: bool = False,
+    estimators: tuple[str, ...] = ("aum", "el2n", "forgetting", "rmd"),
+) -> Sweep:
+    """The case study on one data set, or its sequel."""
+    space = {
+        "estimator": tune.choice(list(estimators)),
+        "prune": tune.choice(["dataset", "class"]),
+        "prune_rate": tune.choice(RATES),
+    }
+    if then_resample:
+        # A hard class can gain no more images than pruning took from it: so class by class, and not too few.
+        space |= {
+            "prune": "class",
+            "prune_rate": tune.choice([rate for rate in RATES if rate >= 0.3]),
+            "policy": "shift",
+            "oversample": "holdout",
+            "alpha": tune.uniform(0.0, 1.0),
+        }
+    return Sweep(
+        name=f"{'pruning-resampled' if then_resample else 'pruning'}-{data.rstrip('/').rpartition('/')[2]}",
+        data=data,
+        recipe=on_digits if data == "digits" else Recipe(),
+        space=space,
+        objectives={"final/accuracy": "max", "final/recall_gap": "min"},
+        trials=28,
+    )
+
+
+if __name__ == "__main__":
+    options = flags.parse_args()
+    main(sweep(options.data or "digits", options.then_resample, tuple(options.estimators)), options)
