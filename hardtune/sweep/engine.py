@@ -175,7 +175,10 @@ def _prepare(sweep: Sweep, split: Split, needs: Needs, store: Store, share: clus
             view.say(f"reusing {cached} of {of} members of the scoring ensemble from the store")
         view.advance(done, cached)
 
-    return prepare_on_cluster(split, sweep.recipe, needs, store, share, on_member=on_member)
+    def on_encoded(done: int, of: int) -> None:
+        view.remark(f"{done:,} of {of:,} images encoded by {sweep.recipe.encoder}" if done < of else "")
+
+    return prepare_on_cluster(split, sweep.recipe, needs, store, share, on_member=on_member, on_encoded=on_encoded)
 
 
 def _parameters(sweep: Sweep, split: Split) -> dict[str, Any]:

@@ -45,7 +45,7 @@ class View:
         self._unit = ""
         self._done, self._of, self._already = 0, 0, 0
         self.note = ""
-        """A line of trouble, where there is some."""
+        """A line on trouble, or on what goes on beside the phase; empty where there is none."""
         self._live = Live(get_renderable=self._draw, console=self.console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> View:
@@ -63,6 +63,11 @@ class View:
     def say(self, text: str) -> None:
         """Print a line that stays."""
         self.console.print(text, highlight=False, soft_wrap=True)
+
+    def remark(self, note: str) -> None:
+        """Show a line under the others until there is another one, or none."""
+        self.note = note
+        self._line()
 
     def phase(self, name: str, total: int, unit: str) -> None:
         """Begin a phase of ``total`` units of work."""

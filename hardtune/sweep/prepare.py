@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import ray
 import torch
@@ -11,7 +12,7 @@ from hardtune.data import Split
 from hardtune.member import Prepared
 from hardtune.needs import Needs
 from hardtune.recipe import Recipe
-from hardtune.scoring import encoded, gather
+from hardtune.scoring import encoded, gather, is_encoded
 from hardtune.scoring_member import is_scored, score_member
 from hardtune.store import Store
 from hardtune.sweep.cluster import Share
@@ -30,11 +31,13 @@ def prepare_on_cluster(
     share: Share,
     *,
     on_member: Callable[[int, int, int], None],
+    on_encoded: Callable[[int, int], None] = lambda done, of: None,
 ) -> Prepared:
     """Train the control's members (a task each, so that all nodes share the work), encode the images, gather scores.
 
-    ``on_member(done, of, cached)`` is called at once, and whenever a member is done. What is in the store already is
-    not made again; networks go on where a lost node left off, by Ray's own retries.
+    ``on_member(done, of, cached)`` is called at once, and whenever a member is done; ``on_encoded(done, of)`` every
+    second while images are being encoded, and at the end of it. What is in the store already is not made again;
+    networks go on where a lost node left off, by Ray's own retries.
     """
     total = control_members(recipe, needs)
     missing = [
@@ -45,8 +48,9 @@ def prepare_on_cluster(
     shared = ray.put(split)
     options = {"num_cpus": share.cpus, "num_gpus": share.gpus, "max_retries": 3}
     waiting = []
-    if needs.features:
-        waiting.append(_encode.options(**options).remote(shared, recipe, store.root, share.device))
+    if needs.features and not is_encoded(split, recipe, store):
+        encoded_so_far = ray.remote(num_cpus=0)(_Counter).remote()
+        waiting.append(_encode.options(**options).remote(shared, recipe, store.root, share.device, encoded_so_far))
     encoding = set(waiting)
     waiting += [
         _score.options(**options).remote(shared, recipe, needs, member, store.root, share.device, share.cpus)
@@ -54,9 +58,15 @@ def prepare_on_cluster(
     ]
     done = cached
     while waiting:
-        ready, waiting = ray.wait(waiting)
+        ready, waiting = ray.wait(waiting, timeout=1 if encoding else None)
         ray.get(ready)
-        if not encoding.intersection(ready):
+        finished = encoding.intersection(ready)
+        encoding -= finished
+        if finished:
+            on_encoded(len(split.train), len(split.train))
+        elif encoding:
+            on_encoded(ray.get(encoded_so_far.read.remote()), len(split.train))
+        if len(ready) > len(finished):
             done += 1
             on_member(done, total, cached)
     return gather(split, recipe, needs, store, device=share.device)
@@ -74,5 +84,18 @@ def _score(split: Split, recipe: Recipe, needs: Needs, member: int, root: str, d
 
 
 @ray.remote
-def _encode(split: Split, recipe: Recipe, root: str, device: str) -> None:
-    encoded(split, recipe, Store(root), device=device)
+def _encode(split: Split, recipe: Recipe, root: str, device: str, counter: Any) -> None:
+    encoded(split, recipe, Store(root), device=device, progress=lambda done, of: counter.write.remote(done))
+
+
+class _Counter:
+    """How many images a task has encoded, for the driver to look at meanwhile."""
+
+    def __init__(self) -> None:
+        self._done = 0
+
+    def write(self, done: int) -> None:
+        self._done = done
+
+    def read(self) -> int:
+        return self._done
