@@ -64,12 +64,15 @@ def preview_plan(prepared: Prepared, treatment: Treatment) -> tuple[ClassPlan, .
     """What the treatment will do to each class.
 
     Raises:
-        InputError: it cannot be done; the message names the class.
+        InputError: it cannot be done; the message names the treatment and the class.
     """
-    rows = class_plans(prepared, treatment)
-    for row in rows:
-        if row.infeasible is not None:
-            raise InputError(row.infeasible)
+    try:
+        rows = class_plans(prepared, treatment)
+        for row in rows:
+            if row.infeasible is not None:
+                raise InputError(row.infeasible)
+    except InputError as error:
+        raise InputError(f"{treatment} cannot be carried out: {error}") from None
     return rows
 
 

@@ -1,6 +1,6 @@
 """Does removing the easiest samples cost anything, and is it better done class by class?
 
-    python sweeps/pruning.py                        on digits: about a minute on 2 CPU cores
+    python sweeps/pruning.py                        on digits: about 1.5 minutes on 2 CPU cores
     python sweeps/pruning.py --then-resample        prune class by class, then give hard classes pruned images back
     python sweeps/pruning.py --data cifar10         the paper's recipe, for GPUs
     python sweeps/pruning.py --smoke                every code path in under a minute
