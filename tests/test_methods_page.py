@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from hardtune.evaluation import METRICS
+from hardtune.evaluation.ood import OOD_SCORES
 from hardtune.hardness.estimators import ESTIMATORS
 from hardtune.resampling.oversamplers import OVERSAMPLERS
 from hardtune.resampling.policies import POLICIES
 from hardtune.resampling.prune import PRUNERS
 from hardtune.resampling.undersample import UNDERSAMPLERS
+from hardtune.training.losses import LOSSES
+from hardtune.training.weights import SCALES, TARGETS
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "methods.md").read_text()
@@ -64,6 +68,11 @@ def test_every_row_has_a_formula_a_source_a_function_and_a_test():
         ("Undersampling", UNDERSAMPLERS),
         ("Oversampling", OVERSAMPLERS),
         ("Pruning", PRUNERS),
+        ("Losses", LOSSES),
+        ("Entropy weights", SCALES),
+        ("Entropy targets", TARGETS),
+        ("Metrics", METRICS),
+        ("Foreign images", OOD_SCORES),
     ],
 )
 def test_every_registered_method_has_a_row_and_every_row_a_method(start, registry):
@@ -71,7 +80,15 @@ def test_every_registered_method_has_a_row_and_every_row_a_method(start, registr
 
 
 @pytest.mark.parametrize(
-    ("start", "registry"), [("Undersampling", UNDERSAMPLERS), ("Pruning", PRUNERS), ("Counts", POLICIES)]
+    ("start", "registry"),
+    [
+        ("Undersampling", UNDERSAMPLERS),
+        ("Pruning", PRUNERS),
+        ("Counts", POLICIES),
+        ("Losses", LOSSES),
+        ("Entropy weights", SCALES),
+        ("Entropy targets", TARGETS),
+    ],
 )
 def test_a_rows_function_is_the_one_that_is_registered(start, registry):
     for name, function in re.findall(r"^\| `(\w+)` \|.*\| `(hardtune[\w.]+)` \|", section(start), re.M):
