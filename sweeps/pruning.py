@@ -11,6 +11,8 @@ balanced data balanced. Which samples are easy is up to the estimator. The contr
 costs; `python -m hardtune plan sweeps/pruning.py` shows what it would leave of each class.
 """
 
+from typing import Any
+
 from ray import tune
 
 from hardtune import Recipe
@@ -49,25 +51,24 @@ def sweep(
     estimators: tuple[str, ...] = ("aum", "el2n", "forgetting", "rmd"),
 ) -> Sweep:
     """The case study on one data set, or its sequel."""
-    space = {
+    case_study = {
         "estimator": tune.choice(list(estimators)),
         "prune": tune.choice(["dataset", "class"]),
         "prune_rate": tune.choice(RATES),
     }
-    if then_resample:
-        # A hard class can gain no more images than pruning took from it: so class by class, and not too few.
-        space |= {
-            "prune": "class",
-            "prune_rate": tune.choice([rate for rate in RATES if rate >= 0.3]),
-            "policy": "shift",
-            "oversample": "holdout",
-            "alpha": tune.uniform(0.0, 1.0),
-        }
+
+    def sequel(trial: Any) -> dict[str, Any]:
+        trial.suggest_categorical("estimator", list(estimators))
+        rate = trial.suggest_categorical("prune_rate", RATES)
+        # Under `shift` a class gains less than alpha times its share of what is left, and pruning took `rate` of it.
+        trial.suggest_float("alpha", 0.0, min(1.0, rate / (1 - rate)))
+        return {"policy": "shift", "prune": "class", "oversample": "holdout"}
+
     return Sweep(
         name=f"{'pruning-resampled' if then_resample else 'pruning'}-{data.rstrip('/').rpartition('/')[2]}",
         data=data,
         recipe=on_digits if data == "digits" else Recipe(),
-        space=space,
+        space=sequel if then_resample else case_study,
         objectives={"final/accuracy": "max", "final/recall_gap": "min"},
         trials=28,
     )

@@ -1,0 +1,74 @@
+"""Sweeps that prune, give back what was pruned, or add images of the user's own; scored by gradients on a cluster."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hardtune import load
+
+QUICK = ("--recipe", "epochs=2", "members=1", "scoring_members=2")
+
+POOLED = '''
+"""Images of a pool, chosen in every way."""
+from ray import tune
+from hardtune import Recipe
+from hardtune.sweep import Sweep, main
+
+sweep = Sweep(
+    "pooled", "digits",
+    Recipe(model="small_cnn", epochs=2, batch_size=64, flip=False, crop_padding=1, members=1, scoring_members=2,
+           encoder="pixels", validation=0.3),
+    {"policy": "shift", "alpha": 1.0, "oversample": tune.choice(["pool_random", "pool_hard", "pool_mean"])},
+    trials=3,
+)
+if __name__ == "__main__":
+    main(sweep, doc=__doc__)
+'''
+
+
+def records(script):
+    """The trials of the latest sweep."""
+    return [json.loads(path.read_text()) for path in sorted(script.sweeps()[-1].glob("trials/0*.json"))]
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory):
+    digits = load("digits")
+    path = tmp_path_factory.mktemp("pool") / "pool.npz"
+    np.savez(path, images=np.roll(digits.train.images, -1, axis=2), labels=digits.train.labels)
+    return str(path)
+
+
+def test_what_gradient_norms_call_easy_is_pruned_and_some_of_it_given_back(script):
+    out = script.run("pruning.py", "--then-resample", "--estimators", "grand", "--trials", "2", *QUICK)
+    assert "changes nothing" in out
+    assert len(list(script.storage.glob("store/gradients/*"))) == 2  # one of each scoring member
+    for record in records(script):
+        treatment = record["treatment"]
+        assert (treatment["prune"], treatment["oversample"], record["state"]) == ("class", "holdout", "finished")
+        kept = sum(round((1 - treatment["prune_rate"]) * size) for size in (87, 89, 87, 90, 89, 89, 89, 87, 85, 88))
+        sizes = [row["size"] for row in record["per_class"].values()]
+        assert sum(sizes) == pytest.approx(kept, abs=5)  # each class is rounded on its own
+        assert len(set(sizes)) > 3
+
+
+def test_a_pool_is_judged_once_and_another_pool_is_another_sweep(script, pool, tmp_path):
+    path = tmp_path / "pooled.py"
+    path.write_text(POOLED)
+    script.run(str(path), "--pool", pool)
+    found = records(script)
+    assert {record["state"] for record in found} == {"finished"}
+    assert all(record["treatment"]["oversample"].startswith("pool_") for record in found)
+    assert all(sum(row["size"] for row in record["per_class"].values()) == 880 for record in found)
+    judged = sorted(script.storage.glob("store/pool/*"))
+    assert len(judged) == 2
+
+    assert "reusing 2 of 2" in script.run(str(path), "--pool", pool, "--resume", "--trials", "4")
+    assert sorted(script.storage.glob("store/pool/*")) == judged
+
+    other = np.load(pool)
+    np.savez(tmp_path / "other.npz", images=255 - other["images"], labels=other["labels"])
+    refused = script.run(str(path), "--pool", str(tmp_path / "other.npz"), "--resume", code=2)
+    assert "whose pool differed" in refused
+    assert "needs a pool of synthetic images" in script.run(str(path), code=2)
