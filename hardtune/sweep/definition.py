@@ -66,6 +66,8 @@ class Sweep:
             object.__setattr__(self, "trials", len(self.treatments))
             if not self.comparisons:
                 object.__setattr__(self, "comparisons", (Comparison(tuple(self.treatments)),))
+        if not self.name or self.name.startswith(".") or set(self.name) & set("/\\'\"`"):
+            raise InputError(f"a sweep's name is that of a folder, without slashes and quotes, got {self.name!r}")
         if isinstance(self.trials, bool) or not isinstance(self.trials, int) or self.trials < 1:
             raise InputError(f"trials must be a whole number of at least 1, got {self.trials!r}")
         if not self.cpus_per_trial > 0:
@@ -113,6 +115,8 @@ class Place:
     storage: Path = Path("hardtune-results")
     tracking_uri: str | None = None
     """None for a database in ``storage``."""
+    study_storage: str | None = None
+    """The SQLAlchemy URL of a database for Optuna's study; None for a file in the sweep's folder."""
     address: str | None = None
     """Of a running Ray cluster; None starts one on this machine."""
     data_dir: Path | None = None

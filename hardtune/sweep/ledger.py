@@ -8,6 +8,7 @@ import functools
 import hashlib
 import inspect
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -60,7 +61,8 @@ def open_ledger(sweep: Sweep, split: Split, storage: Path, *, resume: bool) -> L
     sweeps = storage / "sweeps"
     if not resume:
         return _create(sweeps, sweep.name, content)
-    former = sorted(path.parent for path in sweeps.glob(f"{sweep.name}-2*/sweep.json"))
+    stamped = re.compile(re.escape(sweep.name) + r"-\d{8}-\d{6}(-\d+)?")
+    former = sorted(path.parent for path in sweeps.glob("*/sweep.json") if stamped.fullmatch(path.parent.name))
     if not former:
         raise InputError(f"there is no sweep named {sweep.name} to resume in {sweeps}")
     ledger = Ledger(former[-1])

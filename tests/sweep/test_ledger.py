@@ -1,0 +1,86 @@
+"""A resumed sweep is the same sweep, or it is refused."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+from ray import tune
+
+from hardtune import Recipe, load
+from hardtune.errors import InputError
+from hardtune.sweep import Sweep
+from hardtune.sweep.ledger import open_ledger
+
+SWEEP = Sweep("digits", "digits", Recipe(), {"alpha": tune.uniform(0, 1), "policy": "shift"})
+
+
+@pytest.fixture(scope="module")
+def split():
+    return load("digits").hold_out(0.1, 0)
+
+
+def test_each_sweep_has_a_folder_of_its_own_and_the_latest_is_resumed(split, tmp_path):
+    first, second = (open_ledger(SWEEP, split, tmp_path, resume=False) for _ in range(2))
+    assert first.folder != second.folder
+    assert open_ledger(SWEEP, split, tmp_path, resume=True) == second
+
+
+def test_more_trials_are_the_same_sweep(split, tmp_path):
+    ledger = open_ledger(SWEEP, split, tmp_path, resume=False)
+    assert open_ledger(dataclasses.replace(SWEEP, trials=99), split, tmp_path, resume=True) == ledger
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"recipe": Recipe(epochs=3)}, "recipe"),
+        ({"space": {"alpha": tune.uniform(0, 2), "policy": "shift"}}, "space"),
+        ({"space": {"alpha": tune.quniform(0, 1, 0.5), "policy": "shift"}}, "space"),
+        ({"space": {"alpha": tune.uniform(0, 1), "policy": "paper"}}, "space"),
+        ({"space": {"alpha": tune.choice([0, 1]), "policy": "shift"}}, "space"),
+        ({"objectives": {"final/ece": "min"}}, "objectives"),
+        ({"no_worse_than_control": ("final/ece",)}, "no_worse_than_control"),
+    ],
+)
+def test_what_changed_is_named(split, tmp_path, change, named):
+    open_ledger(SWEEP, split, tmp_path, resume=False)
+    with pytest.raises(InputError, match=f"whose {named} differed"):
+        open_ledger(dataclasses.replace(SWEEP, **change), split, tmp_path, resume=True)
+
+
+def test_other_data_are_another_sweep(split, tmp_path):
+    open_ledger(SWEEP, split, tmp_path, resume=False)
+    other = load("digits").subset(classes=10, train=50, test=5, seed=0).hold_out(0.1, 0)
+    with pytest.raises(InputError, match="whose data differed"):
+        open_ledger(SWEEP, other, tmp_path, resume=True)
+
+
+def test_a_sweep_of_a_similar_name_is_not_resumed(split, tmp_path):
+    open_ledger(dataclasses.replace(SWEEP, name="digits-2"), split, tmp_path, resume=False)
+    with pytest.raises(InputError, match="no sweep named digits to resume"):
+        open_ledger(SWEEP, split, tmp_path, resume=True)
+
+
+def test_a_name_that_is_no_file_name_is_refused():
+    with pytest.raises(InputError, match="without slashes"):
+        dataclasses.replace(SWEEP, name="../digits")
+
+
+def test_the_lock_goes_with_its_process(split, tmp_path):
+    ledger = open_ledger(SWEEP, split, tmp_path, resume=False)
+    hold = (
+        "import sys; from pathlib import Path; from hardtune.sweep.ledger import Ledger\n"
+        "with Ledger(Path(sys.argv[1])).held(): print('held', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", hold, str(ledger.folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(InputError, match="is running in another process"), ledger.held():
+        pass
+    holder.kill()
+    holder.wait()
+    with ledger.held():
+        assert json.loads((ledger.folder / "sweep.json").read_text())["space"]["policy"] == "'shift'"
