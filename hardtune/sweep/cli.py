@@ -60,6 +60,12 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
         "storage)",
     )
     where.add_argument(
+        "--study-storage",
+        default=os.environ.get("OPTUNA_STORAGE"),
+        metavar="URL",
+        help="a team's database for Optuna's study (also: OPTUNA_STORAGE; default: sqlite in the sweep's folder)",
+    )
+    where.add_argument(
         "--address",
         default=os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_API_SERVER_ADDRESS"),
         metavar="ADDR",
@@ -117,6 +123,7 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
         place = Place(
             storage=options.storage,
             tracking_uri=options.tracking_uri,
+            study_storage=options.study_storage,
             address=options.address,
             data_dir=options.data_dir,
             concurrent=options.concurrent,

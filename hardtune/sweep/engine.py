@@ -25,6 +25,7 @@ from hardtune.report.records import Record
 from hardtune.report.table import rows
 from hardtune.store import Store
 from hardtune.sweep import cluster
+from hardtune.sweep.databases import study_database
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.ledger import Ledger, open_ledger
 from hardtune.sweep.live import View
@@ -84,6 +85,8 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
         share = cluster.share(sweep.cpus_per_trial, sweep.gpus_per_trial)
         ledger = open_ledger(sweep, split, storage, resume=place.resume)
         with ledger.held():
+            begun = any(ledger.records.glob("0*.json"))
+            study_database(place.study_storage or ledger.study_url, ledger.id, begun=begun)
             view.say(f"results in {ledger.folder}")
             artifacts = None if uri.startswith("http") else storage / "mlflow-artifacts"
             tracker = Tracker(uri, sweep.name, ledger.id, artifacts)

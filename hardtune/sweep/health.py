@@ -18,6 +18,7 @@ from typing import Any
 import ray
 
 from hardtune.errors import InputError
+from hardtune.sweep.databases import study_database, without_password
 from hardtune.sweep.nodes import Answer, ask_every_node, try_to_share
 from hardtune.sweep.tracking import check_tracking
 
@@ -91,22 +92,21 @@ def examine_tracking(uri: str) -> Iterator[Finding]:
         MlflowClient(uri).search_experiments(max_results=1)
     except Exception as error:  # drivers, servers and databases each have their own
         line = str(error).strip().splitlines()[0]
-        yield Finding("tracking", f"{hidden(uri)} does not answer queries: {line}", "see the server's log or database")
+        yield Finding(
+            "tracking", f"{without_password(uri)} does not answer queries: {line}", "see the server's log or database"
+        )
     else:
-        yield Finding("tracking", f"{hidden(uri)} answers, its database is initialised")
+        yield Finding("tracking", f"{without_password(uri)} answers, its database is initialised")
 
 
 def examine_study_storage(url: str) -> Iterator[Finding]:
     """Can Optuna keep its study there? Initialises a fresh database."""
-    import optuna
-
     try:
-        optuna.storages.RDBStorage(url)
-    except Exception as error:  # every database driver has its own
-        line = str(error).strip().splitlines()[0]
-        yield Finding("study", f"Optuna cannot use {hidden(url)}: {line}", "see docs/cluster.md on databases")
+        study_database(url, "doctor")
+    except InputError as error:
+        yield Finding("study", str(error), "see docs/cluster.md on databases")
     else:
-        yield Finding("study", f"Optuna can keep its study in {hidden(url)}")
+        yield Finding("study", f"Optuna can keep its study in {without_password(url)}")
 
 
 def examine_data(name: str, data_dir: Path | None, encoder: str | None) -> Iterator[Finding]:
@@ -170,17 +170,6 @@ def describe_node() -> dict[str, Any]:
         "shared_memory": shutil.disk_usage("/dev/shm").total if os.path.isdir("/dev/shm") else 0,
         "time": time.time(),
     }
-
-
-def hidden(url: str) -> str:
-    """The URL without its password.
-
-    >>> hidden("postgresql://me:secret@db/mlflow")
-    'postgresql://me:…@db/mlflow'
-    """
-    scheme, found, rest = url.partition("://")
-    user, at, place = rest.rpartition("@")
-    return f"{scheme}{found}{user.partition(':')[0]}{':…' if ':' in user else ''}{at}{place}"
 
 
 def _versions(answers: Sequence[Answer]) -> Iterator[Finding]:

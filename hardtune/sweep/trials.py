@@ -6,7 +6,6 @@ import logging
 import os
 from typing import Any
 
-import optuna
 import ray
 from ray import tune
 
@@ -15,6 +14,7 @@ from hardtune.report import records
 from hardtune.report.records import CONTROL, Record
 from hardtune.store import Store
 from hardtune.sweep.cluster import Share
+from hardtune.sweep.databases import study_database
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.ledger import Ledger
 from hardtune.sweep.live import View
@@ -47,7 +47,7 @@ def run_trials(
         proposer(sweep.space),
         sweep.objectives,
         study_name=ledger.id,
-        storage=optuna.storages.RDBStorage(ledger.study_url),
+        storage=study_database(place.study_storage or ledger.study_url, ledger.id),
         seed=sweep.recipe.seed,
         adopt=place.resume,
     )

@@ -65,11 +65,11 @@ class Host:
         return self.folder / "home"
 
     def kill(self) -> None:
-        """Pull the plug: every process of the host dies at once, and its cable is gone."""
-        _remove_network(self.name)
+        """Kill every process of the host at once, as a preempted machine goes down, and take its cable away."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait(10)
+        _remove_network(self.name)
 
 
 class Hosts:

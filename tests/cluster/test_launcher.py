@@ -1,0 +1,200 @@
+"""``cluster.yaml`` on three real hosts: launched, used, robbed of a host, and taken down with the documented commands.
+
+The file is the repository's own, with the lines changed that it says to change for one's own machines, and ``/shared``
+a folder that the hosts really share. What this does not cover: the part of the file that is AWS's.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hosts import Hosts, install, missing
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+
+# The tests below are the days of one cluster's life, in order.
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why := missing()), reason=f"needs hosts of its own: {why}")]
+
+
+def for_own_machines(text: str, head: str, workers: list[str], key: Path, shared: Path) -> str:
+    """``cluster.yaml`` with the changes that its comments ask for."""
+    text = re.sub(r"# --- AWS: from here.*?# --- AWS: to here -*\n", "", text, flags=re.DOTALL)
+    mark = re.search(r"(# --- YOUR OWN MACHINES[^\n]*\n)(.*?)(# --- )", text, flags=re.DOTALL)
+    assert mark is not None
+    own = re.sub(r"^# ", "", mark[2], flags=re.MULTILINE)
+    own = own.replace("192.0.2.10", head).replace("[192.0.2.11, 192.0.2.12]", json.dumps(workers))
+    own = own.replace("ssh_user: you", "ssh_user: root").replace("~/.ssh/id_ed25519", str(key))
+    return text.replace(mark[2], own).replace("/shared", str(shared))
+
+
+def images_like_cifar100(folder: Path) -> None:
+    """Noisy patterns in the layout of CIFAR-100 as folders of images."""
+    rng = np.random.default_rng(0)
+    for split, size in (("train", 24), ("test", 10)):
+        for label in range(100):
+            pattern = np.kron(rng.integers(0, 256, (8, 8, 3)), np.ones((4, 4, 1)))
+            of_class = folder / split / f"class{label:02}"
+            of_class.mkdir(parents=True)
+            for i in range(size):
+                noisy = pattern + rng.normal(0, 40, (32, 32, 3))
+                Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(of_class / f"{i}.png")
+
+
+class Laptop:
+    """Where the commands are typed: its own home, the repository, and the ray command."""
+
+    def __init__(self, folder: Path, hosts: Hosts) -> None:
+        self.hosts = hosts
+        self.shared = folder / "shared"
+        self.config = folder / "cluster.yaml"
+        home = folder / "laptop"
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))},
+            "HOME": str(home),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
+        home.mkdir()
+        self.run("ray", "get-auth-token", "--generate")
+        assert (home / ".ray" / "auth_token").exists()
+
+    def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *command: str, code: int = 0, **environment: str) -> str:
+        process = self.start(*command, **environment)
+        out, _ = process.communicate(timeout=180)
+        assert process.returncode == code, f"{' '.join(command)}\n{out}"
+        return out
+
+    @contextlib.contextmanager
+    def tunnel(self, port: int):
+        """A local port that leads to the head's loopback, as ``ray attach -p`` makes one."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            local = free.getsockname()[1]
+        head = next(iter(self.hosts.hosts.values()))
+        options = [f"-o{option}" for option in ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null")]
+        forward = f"{local}:127.0.0.1:{port}"
+        ssh = self.start("ssh", "-N", "-i", str(self.hosts.key), *options, "-L", forward, f"root@{head.ip}")
+        try:
+            wait_until(lambda: socket.create_connection(("127.0.0.1", local), timeout=1).close() is None, 20)
+            yield f"http://127.0.0.1:{local}"
+        finally:
+            os.killpg(ssh.pid, signal.SIGKILL)
+            ssh.wait()
+
+
+def wait_until(happened, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(OSError):
+            if happened():
+                return
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def laptop(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cluster")
+    images_like_cifar100(folder / "shared" / "data" / "cifar100")
+    with Hosts(folder / "hosts", ["ht-head", "ht-worker1", "ht-worker2"]) as hosts:
+        laptop = Laptop(folder, hosts)
+        head, *workers = [host.ip for host in hosts.hosts.values()]
+        text = (ROOT / "cluster.yaml").read_text()
+        laptop.config.write_text(for_own_machines(text, head, workers, hosts.key, laptop.shared))
+        for host in hosts.hosts.values():
+            install(host, ROOT / "requirements.txt")
+        out = laptop.run("ray", "up", "-y", str(laptop.config))
+        assert "Useful commands" in out
+        yield laptop
+    for state in Path("/tmp/ray").glob("cluster-hardtune.*"):  # of the launcher, here
+        state.unlink()
+
+
+def test_the_doctor_finds_a_launched_cluster_well(laptop):
+    command = "python -m hardtune doctor --data cifar100 --encoder pixels"
+    wait_until(lambda: "3 nodes, 4 CPUs" in laptop.run("ray", "exec", str(laptop.config), "ray status || true") or 1, 5)
+    report = laptop.run("ray", "exec", str(laptop.config), command)
+    assert "all is well" in report
+    assert "seen and written by all 3 nodes" in report
+    assert "obeys those who have its token" in report
+
+
+def test_nothing_listens_to_the_network_that_has_no_password(laptop):
+    head = next(iter(laptop.hosts.hosts.values()))
+    for port in (5000, 8265):
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((head.ip, port), timeout=2)
+    with laptop.tunnel(8265) as jobs, pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"{jobs}/api/jobs/", timeout=10)
+
+
+def test_a_job_runs_what_is_in_the_working_directory(laptop):
+    with laptop.tunnel(8265) as jobs:
+        job = ("ray", "job", "submit", "--working-dir", ".", "--", "python", "sweeps/digits.py", "--smoke")
+        out = laptop.run(*job, RAY_API_SERVER_ADDRESS=jobs, RAY_AUTH_MODE="token")
+        assert "Pareto front of digits-smoke" in out
+        refused = laptop.run(*job, "--storage", "here", code=1, RAY_API_SERVER_ADDRESS=jobs, RAY_AUTH_MODE="token")
+        assert "on a cluster --storage must be an absolute path that all nodes see, got 'here'" in refused
+
+
+def test_a_submitted_sweep_outlives_its_terminal_and_a_host(laptop):
+    flags = ("--smoke", "--trials", "6", "--recipe", "model=small_cnn")
+    terminal = laptop.start("ray", "submit", str(laptop.config), "sweeps/cifar100.py", "--", *flags)
+    sweeps = laptop.shared / "results" / "sweeps"
+    wait_until(lambda: list(sweeps.glob("cifar100-smoke-*/trials/0*.json")), 120)
+    os.killpg(terminal.pid, signal.SIGKILL)
+    assert "closing this terminal leaves it running" in terminal.communicate()[0]
+    laptop.hosts.hosts["ht-worker2"].kill()
+
+    wait_until(lambda: list(sweeps.glob("cifar100-smoke-*/pareto.json")), 150)
+    records = [json.loads(file.read_text()) for file in sweeps.glob("cifar100-smoke-*/trials/*.json")]
+    assert [(record["state"], record["reason"]) for record in records] == [("finished", "")] * 7
+
+    from mlflow import MlflowClient
+
+    with laptop.tunnel(5000) as uri:
+        client = MlflowClient(uri)
+        experiment = client.get_experiment_by_name("cifar100-smoke")
+        wait_until(
+            lambda: "RUNNING" not in {run.info.status for run in client.search_runs([experiment.experiment_id])}, 60
+        )
+        runs = client.search_runs([experiment.experiment_id])
+        assert [run.info.status for run in runs] == ["FINISHED"] * 8  # the sweep, the control and 6 trials
+        recorded = {record["number"]: record["metrics"]["final/accuracy"] for record in records}
+        children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+        shown = {run.info.run_name: run.data.metrics["final/accuracy"] for run in children}
+        assert shown == {"control" if n < 0 else f"trial {n}": accuracy for n, accuracy in recorded.items()}
+        (parent,) = (run for run in runs if run not in children)
+        assert {"pareto.png", "pareto.json"} <= {file.path for file in client.list_artifacts(parent.info.run_id)}
+
+
+def test_the_cluster_goes_down_and_its_results_stay(laptop):
+    head = next(iter(laptop.hosts.hosts.values()))
+    laptop.run("ray", "down", "-y", str(laptop.config))
+    with pytest.raises(OSError):  # noqa: PT011  refused, or no answer: either way it is gone
+        socket.create_connection((head.ip, 6379), timeout=2)
+    assert list((laptop.shared / "results" / "sweeps").glob("*/pareto.json"))
+    shutil.rmtree(laptop.shared)

@@ -1,0 +1,106 @@
+"""A team's databases: MLflow's server and Optuna's study on a real PostgreSQL."""
+
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import postgres
+import pytest
+
+from hardtune.errors import InputError
+from hardtune.sweep.databases import study_database
+
+ROOT = Path(__file__).parents[2]
+SMOKE = (str(ROOT / "sweeps" / "digits.py"), "--smoke")
+
+needs_postgres = pytest.mark.skipif(postgres.programs() is None, reason="no PostgreSQL (Debian: postgresql)")
+
+
+@pytest.fixture(scope="module")
+def server():
+    with postgres.running("mlflow", "optuna") as server:
+        yield server
+
+
+@pytest.fixture
+def mlflow_server(server, tmp_path):
+    port = server.port + 1 if server.port < 65000 else server.port - 1
+    program = Path(sys.executable).with_name("mlflow")
+    process = subprocess.Popen(
+        [
+            *(program, "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+            *("--backend-store-uri", server.url("mlflow"), "--artifacts-destination", str(tmp_path / "artifacts")),
+        ],
+        env={**os.environ, "PGPASSFILE": str(server.passwords), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).close()
+            break
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.3)
+    yield f"http://127.0.0.1:{port}"
+    process.terminate()
+    process.wait(20)
+
+
+def sweep(tmp_path, server, *flags, code=0):
+    done = subprocess.run(
+        [sys.executable, *SMOKE, "--storage", str(tmp_path / "results"), *flags],
+        env={**os.environ, "PGPASSFILE": str(server.passwords)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@needs_postgres
+def test_a_sweep_is_kept_in_postgresql_and_goes_on_from_it(tmp_path, server, mlflow_server, monkeypatch):
+    study = ("--study-storage", server.url("optuna"))
+    sweep(tmp_path, server, "--tracking-uri", mlflow_server, *study)
+    refused = sweep(tmp_path, server, "--tracking-uri", mlflow_server, "--resume", "--trials", "5", code=2)
+    assert "name the database that it was begun in (--study-storage)" in refused
+    sweep(tmp_path, server, "--tracking-uri", mlflow_server, *study, "--resume", "--trials", "5")
+
+    import optuna
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("PGPASSFILE", str(server.passwords))
+    (name,) = optuna.get_all_study_names(server.url("optuna"))
+    states = [trial.state.name for trial in optuna.load_study(study_name=name, storage=server.url("optuna")).trials]
+    assert states == ["COMPLETE"] * 5
+    # The server's view, and the database's own.
+    for client in (MlflowClient(mlflow_server), MlflowClient(server.url("mlflow"))):
+        experiment = client.get_experiment_by_name("digits-smoke")
+        runs = client.search_runs([experiment.experiment_id])
+        assert [run.info.status for run in runs] == ["FINISHED"] * 7
+
+
+@needs_postgres
+def test_a_wrong_database_is_refused_without_showing_the_password(server):
+    url = f"postgresql+psycopg://hardtune:secret@127.0.0.1:{server.port}/optuna"
+    with pytest.raises(InputError, match=r"hardtune:…@127.0.0.1.*password authentication failed") as wrong:
+        study_database(url, "any")
+    assert "secret" not in str(wrong.value)
+
+
+def test_a_database_that_nobody_serves_is_refused():
+    with pytest.raises(InputError, match=r"Optuna cannot keep its study in postgresql://127.0.0.1:9/none"):
+        study_database("postgresql://127.0.0.1:9/none", "any")
+
+
+def test_a_study_that_was_begun_elsewhere_is_missed(tmp_path):
+    url = f"sqlite:///{tmp_path}/study.db"
+    study_database(url, "sweep-1")
+    with pytest.raises(InputError, match="the study of sweep-1 is not in sqlite"):
+        study_database(url, "sweep-1", begun=True)
