@@ -22,7 +22,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hardtune.commands.subject import Subject, add_subject_flags, scored, subject_of, writable_folder
+from hardtune.commands.subject import Subject, add_subject_flags, make_room_for, scored, subject_of
 from hardtune.errors import InputError
 from hardtune.treatment import Treatment
 
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     figure = options.figure or subject.storage / "plans" / f"{name}.png"
     if one and plans[0].problem:
         raise InputError(plans[0].problem)
-    writable_folder(figure.parent)
+    make_room_for(figure)
     (plan_figure if one else sweep_figure)(plans, title, figure)
     write_csv(plans, figure.with_suffix(".csv"))
     console.print((plan_table if one else sweep_table)(plans, title))

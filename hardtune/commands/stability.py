@@ -19,7 +19,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hardtune.commands.subject import Subject, add_subject_flags, missing, scored, subject_of, writable_folder
+from hardtune.commands.subject import Subject, add_subject_flags, make_room_for, missing, scored, subject_of
 from hardtune.errors import InputError
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ def run(options: argparse.Namespace) -> int:
     scores = gather(subject.split, subject.recipe, available, subject.store, device=device).scores
 
     figure = options.figure or subject.storage / "stability" / f"{subject.name}.png"
-    writable_folder(figure.parent)
-    others = figure.with_name(f"{figure.stem}-estimators.png")
+    make_room_for(figure)
+    others = figure.with_name(f"{figure.stem}-estimators{figure.suffix}")
     table = figure.with_suffix(".csv")
     stability_figure(found, subject.split.classes, options.rate, f"{subject.name}: how settled scores are", figure)
     comparison_figure(scores, options.rate, f"{subject.name}: how far estimators agree", others)

@@ -63,9 +63,9 @@ def add_subject_flags(flags: argparse.ArgumentParser) -> None:
     )
     scores.add_argument(
         "--device",
-        metavar="NAME",
-        help="what the networks were (or are to be) trained on: cpu, cuda (default: whichever the scores are there "
-        "for, else cuda where there is one)",
+        choices=["cpu", "cuda"],
+        help="what the networks were, or are to be, trained on (default: whichever the scores are there for, else cuda "
+        "where there is one)",
     )
 
 
@@ -167,12 +167,14 @@ def missing(subject: Subject, needs: Needs, device: str) -> str:
     return f"{subject.store.root} lacks {' and '.join(clauses)}, which the scores{of} on {subject.name} are made of"
 
 
-def writable_folder(folder: Path) -> None:
-    """Make the folder that figures go to, or raise ``InputError``."""
+def make_room_for(figure: Path) -> None:
+    """Make the folder that a figure goes to; ``InputError`` where that cannot be, or it is not a picture's name."""
+    if figure.suffix not in (".png", ".pdf", ".svg"):
+        raise InputError(f"a figure's name must end in .png, .pdf or .svg, got {str(figure)!r}")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        figure.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot write figures to {folder}: {error.strerror}") from error
+        raise InputError(f"cannot write figures to {figure.parent}: {error.strerror}") from error
 
 
 def _devices() -> list[str]:
@@ -190,6 +192,8 @@ def _score(subject: Subject, needs: Needs, device: str) -> Prepared:
     from hardtune.scoring import fulfil
 
     subject.store.check_writable()
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("torch sees no GPU here: leave --device cuda out, or score where there is one")
     if needs.features:
         check_encoder(subject.recipe.encoder, subject.dataset)
     # As many as a trial of the sweep has: with another number, sums are rounded otherwise.

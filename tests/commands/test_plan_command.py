@@ -131,6 +131,8 @@ def test_a_function_that_returns_a_sweep_is_called_with_the_data(command, script
         (["SCRIPT", "--pool", "nowhere"], "no pool of images at nowhere"),
         (["SCRIPT", "--recipe", "epoch=3"], "unknown field of the recipe 'epoch'"),
         (["--data", "digitz"], "unknown data set 'digitz'"),
+        (["SCRIPT", "--figure", "plan.txt"], "must end in .png, .pdf or .svg, got 'plan.txt'"),
+        (["SCRIPT", "--figure", "/proc/nowhere/plan.png"], "cannot write figures to /proc/nowhere"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_exit_code_2(command, script, storage, arguments, says):
