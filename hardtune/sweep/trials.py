@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -58,13 +59,6 @@ def run_trials(
         return False
     slots = place.concurrent or share.slots(ray.cluster_resources())
     bounds = {name: (_direction(name, sweep), control.metrics[name]) for name in sweep.no_worse_than_control}
-    for name in ("ray.tune", "ray.train", "ray.data"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    # A member's report has no objectives yet, and must not end the sweep; the search knows what to make of it.
-    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
-    # Resuming rests on the study and the store, so Tune's own snapshots need not be frequent.
-    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "60")
-    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
     run = tune.with_parameters(
         trainable,
         prepared=prepared,
@@ -75,19 +69,34 @@ def run_trials(
         cpus=share.cpus,
         bounds=bounds,
     )
+    schedule(run, search, ledger.folder, share, trials=left, slots=slots, recorder=recorder)
+    return search.count_done() < sweep.trials
+
+
+def schedule(
+    run: Any, search: StudySearch, folder: Path, share: Share, *, trials: int, slots: int, recorder: Recorder
+) -> None:
+    """Let Tune carry ``trials`` proposals of ``search`` out with the trainable ``run``, at most ``slots`` at once."""
+    for name in ("ray.tune", "ray.train", "ray.data"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # A member's report has no objectives yet, and must not end the sweep; the search knows what to make of it.
+    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
+    # Resuming rests on the study and the store, so Tune's own snapshots need not be frequent.
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "60")
+    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
     tuner = tune.Tuner(
         tune.with_resources(run, {"cpu": share.cpus, "gpu": share.gpus}),
         tune_config=tune.TuneConfig(
             search_alg=search,
-            num_samples=left,
-            max_concurrent_trials=min(slots, left),
+            num_samples=trials,
+            max_concurrent_trials=min(slots, trials),
             reuse_actors=True,
             trial_name_creator=_name,
             trial_dirname_creator=_name,
         ),
         run_config=tune.RunConfig(
-            name=f"tune-{len(list(ledger.folder.glob('tune-*'))) + 1}",
-            storage_path=str(ledger.folder),
+            name=f"tune-{len(list(folder.glob('tune-*'))) + 1}",
+            storage_path=str(folder),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=3),
             checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
@@ -95,7 +104,6 @@ def run_trials(
         ),
     )
     tuner.fit()
-    return search.count_done() < sweep.trials
 
 
 def _control(sweep: Sweep, prepared: Prepared, store: Store, share: Share, ledger: Ledger, tracker: Tracker) -> Record:

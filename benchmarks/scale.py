@@ -1,0 +1,189 @@
+"""What a sweep costs beside its training: 1,000 trials replayed through the real driver, search, tracking and records.
+
+    python benchmarks/scale.py                                       4 simulated nodes of 8 GPUs, 16 trials at once
+    python benchmarks/scale.py --trials 200 --concurrent 8           a quicker look
+    python benchmarks/scale.py --tracking-uri http://127.0.0.1:5000 --study-storage postgresql+psycopg://…
+
+Trials report what a real one reported, and train nothing; so whatever time passes is overhead. Nodes are raylets on
+this machine with made-up GPUs, but a running trial is a real process, so only some tens fit at once. What grows with a
+cluster is the rate of trials, and that is what is pushed to its limit here: a driver that can end R trials a second
+keeps R x D networks' worth of GPUs busy if a trial takes D seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import io
+import os
+import resource
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from interleaved import describe_machine
+from rich.console import Console
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+MEMBERS = 5
+
+
+def a_record() -> Any:
+    """What a real trial of digits leaves."""
+    from hardtune import Recipe, Treatment, load, run
+    from hardtune.sweep.trainable import record_of
+
+    recipe = Recipe(model="small_cnn", epochs=1, members=MEMBERS, scoring_members=1, validation=0.3, encoder="pixels")
+    digits = load("digits")
+    return record_of(0, run(Treatment(entropy_weight=0.1), digits, recipe), digits.classes, bounds={})
+
+
+def replay(config: dict[str, Any], record: Any, folder: Path) -> None:
+    """A trial as the driver sees one: a report a member, a record, a last report."""
+    from ray import tune
+
+    from hardtune.report import records
+    from hardtune.sweep.search import FINISHED, SHORTFALL
+    from hardtune.sweep.space import treatment_of
+    from hardtune.sweep.trainable import _report_member
+    from hardtune.trial import Progress
+
+    point = dict(config)
+    number = point.pop("number")
+    noise = np.random.default_rng(number).normal(0, 0.01, len(record.metrics))
+    metrics = {name: value + n for (name, value), n in zip(record.metrics.items(), noise, strict=True)}
+    held_out = {name.removeprefix("final/"): value for name, value in metrics.items() if name.startswith("final/")}
+    for member in range(MEMBERS):
+        _report_member(Progress(member + 1, MEMBERS, True, held_out))
+    records.write(folder, dataclasses.replace(record, number=number, treatment=treatment_of(point), metrics=metrics))
+    tune.report({FINISHED: True, SHORTFALL: 0.0, **metrics})
+
+
+class Meter(threading.Thread):
+    """Samples what cannot be asked afterwards: how far MLflow is behind."""
+
+    def __init__(self, tracker: Any) -> None:
+        super().__init__(daemon=True)
+        self.tracker, self.behind, self.stop = tracker, [0], threading.Event()
+
+    def run(self) -> None:
+        while not self.stop.wait(0.5):
+            self.behind.append(self.tracker._queue.qsize())
+
+
+def sweep(options: argparse.Namespace, folder: Path) -> None:
+    """The whole: Tune schedules, Optuna proposes, MLflow records."""
+    import ray
+    from ray import tune
+    from ray.cluster_utils import Cluster
+
+    from hardtune.sweep.cluster import Share
+    from hardtune.sweep.databases import study_database
+    from hardtune.sweep.definition import THREE_OBJECTIVES
+    from hardtune.sweep.live import View
+    from hardtune.sweep.recorder import Recorder
+    from hardtune.sweep.search import StudySearch
+    from hardtune.sweep.tracking import Tracker, default_uri
+    from hardtune.sweep.trials import schedule
+
+    space = {
+        "estimator": tune.choice(["aum", "el2n", "forgetting", "rmd"]),
+        "undersample": tune.choice(["easiest", "random"]),
+        "oversample": tune.choice(["random", "hard", "smote"]),
+        "alpha": tune.uniform(0.0, 2.0),
+        "entropy_weight": tune.uniform(0.0, 0.4),
+    }
+    record = a_record()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        for _ in range(options.nodes):
+            cluster.add_node(num_cpus=options.gpus, num_gpus=options.gpus, object_store_memory=100 * 2**20)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        storage = study_database(options.study_storage or f"sqlite:///{folder}/study.db", folder.name)
+        search = StudySearch(space, THREE_OBJECTIVES, study_name=folder.name, storage=storage, seed=0)
+        tracker = Tracker(options.tracking_uri or default_uri(folder), "scale", folder.name, folder / "artifacts")
+        tracker.start({}, {})
+        meter = Meter(tracker)
+        meter.start()
+        view = View("scale", THREE_OBJECTIVES, Console(file=io.StringIO()))
+        recorder = Recorder(folder / "trials", tracker, view, already=0)
+        run = tune.with_parameters(replay, record=record, folder=folder / "trials")
+        wall, cpu = time.perf_counter(), time.process_time()
+        share = Share(1, 1)
+        schedule(run, search, folder, share, trials=options.trials, slots=options.concurrent, recorder=recorder)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        meter.stop.set()
+        left, flushing = tracker._queue.qsize(), time.perf_counter()
+        if not tracker.close(patience=1800):
+            sys.exit("MLflow did not take every record")
+        flushing = time.perf_counter() - flushing
+        done = search.count_done()
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert done == options.trials, f"{done} of {options.trials} trials ended"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    rate = done / wall
+    print(
+        f"sweep: {done} trials in {wall:.0f} s, {wall / done:.2f} s a trial and {rate:.1f} trials/s, of which the "
+        f"driver computes {cpu / done:.2f} CPU-s a trial; driver's peak memory {peak:.2f} GB"
+    )
+    writes = done * (MEMBERS + 2)
+    print(
+        f"MLflow: {writes} batches, at most {max(meter.behind)} behind, {left} left at the end and sent in "
+        f"{flushing:.0f} s: {writes / (wall + flushing):.0f} batches/s sustained"
+    )
+    for minutes in (1, 10, 60):
+        print(f"  trials of {minutes:>2} minutes on one GPU each: up to {int(rate * 60 * minutes):,} GPUs kept busy")
+
+
+def search_alone(options: argparse.Namespace, folder: Path) -> None:
+    """Optuna's part by itself, since it grows with the number of trials."""
+    from ray import tune
+
+    from hardtune.sweep.databases import study_database
+    from hardtune.sweep.definition import THREE_OBJECTIVES
+    from hardtune.sweep.search import FINISHED, StudySearch
+
+    space = {
+        "alpha": tune.uniform(0.0, 2.0),
+        "entropy_weight": tune.uniform(0, 1),
+        "oversample": tune.choice(["a", "b"]),
+    }
+    storage = study_database(options.study_storage or f"sqlite:///{folder}/alone.db", f"{folder.name}-alone")
+    search = StudySearch(space, THREE_OBJECTIVES, study_name=f"{folder.name}-alone", storage=storage, seed=0)
+    rng = np.random.default_rng(0)
+    seconds: list[float] = []
+    for number in range(options.trials):
+        started = time.perf_counter()
+        search.suggest(str(number))
+        search.on_trial_complete(str(number), {FINISHED: True, **{name: rng.random() for name in THREE_OBJECTIVES}})
+        seconds.append(time.perf_counter() - started)
+        if number + 1 in (100, 300, 1000, 3000):
+            recent = statistics.median(seconds[-50:])
+            print(f"search: {recent * 1000:.0f} ms to propose and tell one trial after {number + 1}", flush=True)
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--trials", type=int, default=1000)
+    flags.add_argument("--nodes", type=int, default=4, help="raylets to simulate (default: %(default)s)")
+    flags.add_argument("--gpus", type=int, default=8, help="made-up GPUs of each (default: %(default)s)")
+    flags.add_argument("--concurrent", type=int, default=16, help="trials at once (default: %(default)s)")
+    flags.add_argument("--tracking-uri", help="default: sqlite in a temporary folder")
+    flags.add_argument("--study-storage", help="default: sqlite in a temporary folder")
+    options = flags.parse_args()
+    describe_machine()
+    with tempfile.TemporaryDirectory(prefix="scale-") as folder:
+        search_alone(options, Path(folder))
+        sweep(options, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
