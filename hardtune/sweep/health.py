@@ -156,18 +156,18 @@ def examine_token() -> Iterator[Finding]:
 
 def describe_node() -> dict[str, Any]:
     """What a node says of itself."""
-    visible = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    here = ray.get_runtime_context().get_node_id()
+    ray_counts = int(next(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["NodeID"] == here))
     devices = len(glob.glob("/dev/nvidia[0-9]*"))
     torch_sees = 0
-    if devices or ray.get_runtime_context().get_node_id() in _with_gpus():
+    if devices or ray_counts:
+        visible = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
         code = "import torch; print(torch.cuda.device_count())"
         done = subprocess.run([sys.executable, "-c", code], env=visible, capture_output=True, text=True, check=False)
         torch_sees = int(done.stdout) if done.returncode == 0 else 0
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        "devices": devices,
-        "torch_sees": torch_sees,
-        "shared_memory": shutil.disk_usage("/dev/shm").total if os.path.isdir("/dev/shm") else 0,
+        "gpus": {"devices": devices, "ray": ray_counts, "torch": torch_sees},
         "time": time.time(),
     }
 
@@ -187,15 +187,16 @@ def _versions(answers: Sequence[Answer]) -> Iterator[Finding]:
 
 
 def _gpus(answers: Sequence[Answer]) -> Iterator[Finding]:
-    counted = {node["NodeManagerAddress"]: node["Resources"].get("GPU", 0) for node in _alive()}
     good = 0
     for answer in answers:
-        rays, torchs, devices = int(counted[answer.node]), answer.value["torch_sees"], answer.value["devices"]
-        if rays == torchs >= devices or (not rays and not devices):
-            good += rays
+        gpus = answer.value["gpus"]
+        if gpus["devices"] <= gpus["ray"] == gpus["torch"]:
+            good += gpus["ray"]
             continue
+        says = (
+            f"{answer.node} has {gpus['devices']} GPU devices; Ray counts {gpus['ray']} and torch sees {gpus['torch']}"
+        )
         mend = "update the driver to the CUDA version of torch (nvidia-smi, torch.version.cuda), restart Ray there"
-        says = f"{answer.node} has {devices} GPU devices; Ray counts {rays} and torch sees {torchs}"
         yield Finding("GPUs", says, mend)
     yield Finding("GPUs", f"{good} that Ray counts and torch sees" if good else "none: trials run on CPUs")
 
@@ -230,10 +231,6 @@ def _check_encoder(encoder: str, dataset: Any) -> None:
 
 def _alive() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
-
-
-def _with_gpus() -> set[str]:
-    return {node["NodeID"] for node in _alive() if node["Resources"].get("GPU", 0) >= 1}
 
 
 def _version(package: str) -> str:

@@ -1,0 +1,43 @@
+"""What a sweep script says before it hands itself to a cluster; that it runs there is test_launcher's."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = str(Path(__file__).parents[2] / "sweeps" / "digits.py")
+CLUSTER = "http://127.0.0.1:9"
+
+
+def said(tmp_path, *flags, **environment):
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--smoke", *flags],
+        cwd=tmp_path,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+@pytest.mark.parametrize("by", ["flag", "environment"])
+def test_a_job_server_that_does_not_answer_gets_a_sentence(tmp_path, by):
+    flags = ("--address", CLUSTER) if by == "flag" else ()
+    environment = {} if by == "flag" else {"RAY_API_SERVER_ADDRESS": CLUSTER}
+    assert f"the cluster at {CLUSTER} does not take the sweep" in said(tmp_path, *flags, **environment)
+
+
+@pytest.mark.parametrize("flag", ["--storage", "--data-dir", "--pool"])
+def test_a_relative_path_is_refused_before_the_sweep_is_handed_over(tmp_path, flag):
+    sentence = f"on a cluster {flag} must be an absolute path that all nodes see, got 'here'"
+    assert sentence in said(tmp_path, "--address", CLUSTER, flag, "here")
+
+
+def test_results_in_a_jobs_own_folder_are_refused_since_it_is_thrown_away(tmp_path):
+    assert "on a cluster --storage must be an absolute path" in said(tmp_path, RAY_JOB_CONFIG_JSON_ENV_VAR="{}")
