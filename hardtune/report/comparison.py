@@ -161,7 +161,8 @@ def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path)
     width = max(map(len, chunks))
     figure = Figure(figsize=(1.8 + 2.2 * width, 1.2 + 0.3 * (sum(heights) + len(heights))), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(f"{title}; differences × 100 with 95 % intervals", fontsize=10)
+    says = "differences × 100 with 95 % intervals; green is better and red worse after Holm's correction"
+    figure.suptitle(f"{title}: {says}", fontsize=9)
     grid = figure.subplots(len(heights), width, squeeze=False, height_ratios=heights)
     blocks = [(chunk, rows, names) for chunk in chunks for rows, names in zip(families, lines, strict=True)]
     for panels, (chunk, rows, names) in zip(grid, blocks, strict=True):
