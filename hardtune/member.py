@@ -1,4 +1,4 @@
-"""One network of an ensemble: a treatment of the training data and a seed in, its legacy out."""
+"""One network of an ensemble: a treatment of the training data and a seed in, its answers out."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hardtune import legacy
+from hardtune import answers
+from hardtune.answers import Answers
 from hardtune.data import Split
 from hardtune.hardness.estimators import ESTIMATORS
-from hardtune.legacy import Legacy
 from hardtune.recipe import Recipe
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool
 from hardtune.resampling.plan import Plan, make_plan
@@ -76,10 +76,10 @@ def identity(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: i
     }
 
 
-def entries(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: int, device: str) -> legacy.Entries:
-    """Where a member's legacy is in the store: its network's identity, and one for each kind of thing asked of it."""
+def entries(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: int, device: str) -> answers.Entries:
+    """Where a member's answers are in the store: its network's identity, and one for each kind of thing asked of it."""
     network = identity(prepared, recipe, treatment, member, device)
-    return legacy.entries(network, prepared.split, recipe.seed)
+    return answers.entries(network, prepared.split, recipe.seed)
 
 
 def needed_scores(treatment: Treatment) -> set[str]:
@@ -147,13 +147,13 @@ def train_member(
     *,
     device: str,
     on_epoch: Callable[[int], None] | None = None,
-) -> Legacy:
+) -> Answers:
     """Train one network and return what it says of the held-out and the test samples, and of what else is asked.
 
     On a CPU the result is a function of the arguments alone, to the bit (at the same number of threads).
     """
     network = train_network(prepared, recipe, treatment, member, device=device, on_epoch=on_epoch)
-    return legacy.question(network, prepared.split, seed=recipe.seed, device=device)
+    return answers.question(network, prepared.split, seed=recipe.seed, device=device)
 
 
 def train_network(
@@ -208,16 +208,16 @@ def stored_member(
     *,
     device: str,
     on_epoch: Callable[[int], None] | None = None,
-) -> tuple[Legacy, bool]:
+) -> tuple[Answers, bool]:
     """The member from the store, or trained now and stored; and whether it had to be trained."""
     if store is None:
         return train_member(prepared, recipe, treatment, member, device=device, on_epoch=on_epoch), True
     parts = entries(prepared, recipe, treatment, member, device)
-    found = legacy.find(store, parts)
+    found = answers.find(store, parts)
     if found is not None:
         return found, False
     trained = train_member(prepared, recipe, treatment, member, device=device, on_epoch=on_epoch)
-    legacy.keep(store, parts, trained)
+    answers.keep(store, parts, trained)
     return trained, True
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hardtune import legacy
+from hardtune import answers
 from hardtune.data import Samples, Split
 from hardtune.errors import InputError
 from hardtune.hardness.dynamics import Dynamics
@@ -110,7 +110,7 @@ def score_member(
     )
     if early:
         return True
-    legacy.keep(store, parts, legacy.question(network, prepared.split, seed=recipe.seed, device=device))
+    answers.keep(store, parts, answers.question(network, prepared.split, seed=recipe.seed, device=device))
     # A network may be trained again because more is asked of it; scores that others rest on must not move by a hair.
     if "dynamics" in lacking:
         store.put(findings["dynamics"], dynamics.scores())

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hardtune.answers import CORRUPTION_METRICS, Answers, corruption_pairs
 from hardtune.checks import check_names, check_sources
 from hardtune.data import Dataset, Samples, load_ood
 from hardtune.evaluation import Diagnostics, MemberSummary, diagnose, evaluate_members
 from hardtune.evaluation.corruptions import SEVERITIES
 from hardtune.evaluation.ood import member_ood_metrics
-from hardtune.legacy import CORRUPTION_METRICS, Legacy, corruption_pairs
 from hardtune.member import Prepared, plan_for, stored_member, weights_for
 from hardtune.recipe import Recipe
 from hardtune.scoring import prepare
@@ -136,18 +136,18 @@ def run_trial(
         DivergedError: a member's training left the finite numbers.
     """
     split, hard = prepared.split, prepared.hard_classes
-    members: list[Legacy] = []
+    members: list[Answers] = []
     for member in range(recipe.members):
-        legacy, trained = stored_member(prepared, recipe, treatment, member, store, device=device, on_epoch=on_epoch)
-        members.append(legacy)
+        answers, trained = stored_member(prepared, recipe, treatment, member, store, device=device, on_epoch=on_epoch)
+        members.append(answers)
         if on_member is not None:
-            newest = evaluate_members(legacy.held_out[None], split.held_out.labels, hard_classes=hard)
+            newest = evaluate_members(answers.held_out[None], split.held_out.labels, hard_classes=hard)
             on_member(Progress(member + 1, recipe.members, trained, newest.member_mean))
     plan = plan_for(prepared, recipe, treatment, 0)
     trained_on = np.concatenate([split.train.labels[plan.indices], plan.labels])
     weights = weights_for(prepared, recipe, treatment, 0)
-    held_out = np.stack([legacy.held_out for legacy in members])
-    test = np.stack([legacy.test for legacy in members])
+    held_out = np.stack([answers.held_out for answers in members])
+    test = np.stack([answers.test for answers in members])
     return Result(
         treatment,
         evaluate_members(held_out, split.held_out.labels, hard_classes=hard),
@@ -162,12 +162,12 @@ def run_trial(
         None if weights is None else summarise(weights),
         diagnose(test, split.test.labels),
         tuple(
-            member_ood_metrics(legacy.test, legacy.ood, legacy.distances)
-            for legacy in members
-            if legacy.ood is not None and legacy.distances is not None
+            member_ood_metrics(answers.test, answers.ood, answers.distances)
+            for answers in members
+            if answers.ood is not None and answers.distances is not None
         ),
         split.corruptions,
-        np.stack([legacy.corrupted for legacy in members if legacy.corrupted is not None])
+        np.stack([answers.corrupted for answers in members if answers.corrupted is not None])
         if split.corruptions
         else None,
     )

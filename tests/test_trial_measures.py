@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from hardtune import Recipe, Store, Treatment, load, run
+from hardtune.answers import corruption_pairs
 from hardtune.errors import InputError
 from hardtune.evaluation.ood import OOD_SCORES, ood_metrics
 from hardtune.hardness.estimators import class_hardness
-from hardtune.legacy import corruption_pairs
 from hardtune.member import weights_for
 from hardtune.needs import Needs
 from hardtune.scoring import hard_classes, prepare

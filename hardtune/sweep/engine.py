@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from hardtune.answers import corruption_pairs
 from hardtune.checks import check_names, check_sources, preview_plan
 from hardtune.data import Dataset, Samples, Split, load, load_ood, load_pool
 from hardtune.errors import InputError, unknown
 from hardtune.hardness.encoders import check_encoder
-from hardtune.legacy import corruption_pairs
 from hardtune.member import Prepared
 from hardtune.needs import Needs, needs_of
 from hardtune.report import records

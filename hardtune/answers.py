@@ -23,7 +23,7 @@ from hardtune.training.images import DeviceImages
 
 Floats = NDArray[np.float32]
 Entries = dict[str, dict[str, Any]]
-"""A legacy's parts by name, each to its identity in the store."""
+"""A member's answers by name, each to its identity in the store."""
 
 CORRUPTION_METRICS = ("accuracy", "ece")
 """What is measured under each corruption."""
@@ -32,7 +32,7 @@ CORRUPTION_VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Legacy:
+class Answers:
     """A trained member's answers, which are its whole state; float32. What was not asked for is None.
 
     Out-of-distribution features would be the bulk of it (10,000 x 512 of them are 20 MB, and the training samples'
@@ -89,7 +89,7 @@ def corruption_pairs(kinds: Sequence[str], severities: Sequence[int] = SEVERITIE
 
 
 def entries(network: dict[str, Any], split: Split, seed: int) -> Entries:
-    """Everything that decides each part of a legacy, for the store; only the parts that the split asks for.
+    """Everything that decides each part of a member's answers, for the store; only the parts that the split asks for.
 
     Parts are stored apart, so that a sweep which measures less, or something else, still finds the logits.
     """
@@ -107,25 +107,25 @@ def entries(network: dict[str, Any], split: Split, seed: int) -> Entries:
     return parts
 
 
-def find(store: Store, parts: Entries) -> Legacy | None:
-    """The legacy from the store, or None unless all of its parts are there."""
+def find(store: Store, parts: Entries) -> Answers | None:
+    """The answers from the store, or None unless all of its parts are there."""
     arrays: dict[str, Floats] = {}
     for identity in parts.values():
         found = store.get(identity)
         if found is None:
             return None
         arrays |= found
-    return Legacy(**arrays)
+    return Answers(**arrays)
 
 
-def keep(store: Store, parts: Entries, legacy: Legacy) -> None:
+def keep(store: Store, parts: Entries, answers: Answers) -> None:
     """Store every part: answers of one network belong together, also where some were there already."""
-    arrays = {field.name: getattr(legacy, field.name) for field in dataclasses.fields(legacy)}
+    arrays = {field.name: getattr(answers, field.name) for field in dataclasses.fields(answers)}
     for part, identity in parts.items():
         store.put(identity, {name: arrays[name] for name in _PARTS[part]})
 
 
-def question(model: torch.nn.Module, split: Split, *, seed: int, device: str) -> Legacy:
+def question(model: torch.nn.Module, split: Split, *, seed: int, device: str) -> Answers:
     """Ask a trained network everything that the split asks for.
 
     A corruption is made, looked at and dropped, one (kind, severity) at a time; ``seed`` decides its noise.
@@ -136,12 +136,12 @@ def question(model: torch.nn.Module, split: Split, *, seed: int, device: str) ->
 
     held_out = ask(split.held_out.images)
     test = held_out if split.chooses_on_test else ask(split.test.images)
-    legacy = Legacy(held_out, test)
+    answers = Answers(held_out, test)
     if split.ood is not None:
-        legacy = dataclasses.replace(legacy, **_out_of_distribution(model, split, split.ood, device))
+        answers = dataclasses.replace(answers, **_out_of_distribution(model, split, split.ood, device))
     if split.corruptions:
-        legacy = dataclasses.replace(legacy, corrupted=_corrupted(ask, split, seed))
-    return legacy
+        answers = dataclasses.replace(answers, corrupted=_corrupted(ask, split, seed))
+    return answers
 
 
 def _out_of_distribution(

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from hardtune import Recipe, Store, Treatment, load
+from hardtune.answers import Answers, corruption_pairs
 from hardtune.data import load_ood
 from hardtune.errors import InputError
 from hardtune.evaluation import evaluate
 from hardtune.evaluation.corruptions import CORRUPTIONS, corrupt
-from hardtune.legacy import Legacy, corruption_pairs
 from hardtune.member import Prepared, entries, stored_member, train_member, train_network
 from hardtune.training.features import penultimate
 from hardtune.training.fit import build_model, predict
@@ -35,7 +35,7 @@ def shifted(plain):
 
 
 @pytest.fixture(scope="module")
-def legacy(shifted):
+def answers(shifted):
     return train_member(Prepared(shifted), RECIPE, Treatment(), 0, device="cpu")
 
 
@@ -63,23 +63,23 @@ def test_a_network_without_a_linear_layer_is_refused(plain):
         penultimate(torch.nn.Flatten(), images, torch.arange(2))
 
 
-def test_asking_more_changes_neither_training_nor_the_other_answers(plain, legacy):
+def test_asking_more_changes_neither_training_nor_the_other_answers(plain, answers):
     alone = train_member(Prepared(plain), RECIPE, Treatment(), 0, device="cpu")
-    np.testing.assert_array_equal(alone.test, legacy.test)
-    np.testing.assert_array_equal(alone.held_out, legacy.held_out)
+    np.testing.assert_array_equal(alone.test, answers.test)
+    np.testing.assert_array_equal(alone.held_out, answers.held_out)
     assert alone.ood is alone.corrupted is alone.distances is None
 
 
-def test_figures_under_a_corruption_are_those_of_the_corrupted_test_images(shifted, legacy):
+def test_figures_under_a_corruption_are_those_of_the_corrupted_test_images(shifted, answers):
     changed = corrupt(shifted.test.images, "impulse_noise", 5, seed=RECIPE.seed)
     other = dataclasses.replace(shifted, test=dataclasses.replace(shifted.test, images=changed), corruptions=())
     logits = train_member(Prepared(other), RECIPE, Treatment(), 0, device="cpu").test
     figures = evaluate(logits, shifted.test.labels)
     expected = [figures["accuracy"], figures["ece"]]
-    np.testing.assert_allclose(legacy.corrupted[PAIRS.index(("impulse_noise", 5))], expected, rtol=1e-5)
+    np.testing.assert_allclose(answers.corrupted[PAIRS.index(("impulse_noise", 5))], expected, rtol=1e-5)
 
 
-def test_distances_are_to_the_nearest_class_of_the_training_samples(shifted, legacy):
+def test_distances_are_to_the_nearest_class_of_the_training_samples(shifted, answers):
     network = train_network(Prepared(shifted), RECIPE, Treatment(), 0, device="cpu")
 
     def features(samples):
@@ -92,11 +92,11 @@ def test_distances_are_to_the_nearest_class_of_the_training_samples(shifted, leg
     covariance += 1e-6 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
     away = features(shifted.ood)[:, None] - means
     squared = np.einsum("nkd,nkd->nk", away @ np.linalg.inv(covariance), away)
-    np.testing.assert_allclose(legacy.mahalanobis_ood, squared.min(axis=1), rtol=1e-3)
+    np.testing.assert_allclose(answers.mahalanobis_ood, squared.min(axis=1), rtol=1e-3)
 
 
-def test_mahalanobis_distance_tells_inverted_digits_from_digits(legacy):
-    inside, outside = legacy.distances
+def test_mahalanobis_distance_tells_inverted_digits_from_digits(answers):
+    inside, outside = answers.distances
     assert len(inside) == 100
     assert len(outside) == 50
     assert (outside[:, None] > inside).mean() > 0.9
@@ -115,7 +115,7 @@ def test_what_was_asked_once_is_found_and_asking_for_less_too(plain, shifted, tm
     assert trained
     again, trained = store_it(shifted, store)
     assert not trained
-    for field in dataclasses.fields(Legacy):
+    for field in dataclasses.fields(Answers):
         np.testing.assert_array_equal(getattr(first, field.name), getattr(again, field.name))
     less, trained = store_it(plain, store)
     assert not trained
