@@ -91,9 +91,13 @@ def test_a_killed_driver_loses_nothing_and_a_resumed_sweep_can_be_extended(scrip
 def test_two_drivers_cannot_share_a_sweep(script):
     process = script.start(*SMALL)
     script.wait_for_records(1, process)
-    assert "is running in another process" in script.run(*SMALL, "--resume", code=2)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.send_signal(signal.SIGSTOP)  # it holds its lock for as long as this takes
+    try:
+        assert "is running in another process" in script.run(*SMALL, "--resume", code=2)
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=120)
 
 
 def test_another_recipe_is_another_sweep(script):
