@@ -51,7 +51,7 @@ def replay(config: dict[str, Any], record: Any, folder: Path) -> None:
     from hardtune.report import records
     from hardtune.sweep.search import FINISHED, SHORTFALL
     from hardtune.sweep.space import treatment_of
-    from hardtune.sweep.trainable import _report_member
+    from hardtune.sweep.trainable import report_member
     from hardtune.trial import Progress
 
     point = dict(config)
@@ -60,7 +60,7 @@ def replay(config: dict[str, Any], record: Any, folder: Path) -> None:
     metrics = {name: value + n for (name, value), n in zip(record.metrics.items(), noise, strict=True)}
     held_out = {name.removeprefix("final/"): value for name, value in metrics.items() if name.startswith("final/")}
     for member in range(MEMBERS):
-        _report_member(Progress(member + 1, MEMBERS, True, held_out))
+        report_member(Progress(member + 1, MEMBERS, True, held_out))
     records.write(folder, dataclasses.replace(record, number=number, treatment=treatment_of(point), metrics=metrics))
     tune.report({FINISHED: True, SHORTFALL: 0.0, **metrics})
 
@@ -112,7 +112,7 @@ def sweep(options: argparse.Namespace, folder: Path) -> None:
         meter = Meter(tracker)
         meter.start()
         view = View("scale", THREE_OBJECTIVES, Console(file=io.StringIO()))
-        recorder = Recorder(folder / "trials", tracker, view, already=0)
+        recorder = Recorder(folder / "trials", tracker, view, already=0, waits_again=search.waits_again)
         run = tune.with_parameters(replay, record=record, folder=folder / "trials")
         wall, cpu = time.perf_counter(), time.process_time()
         share = Share(1, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,15 @@ from hardtune.sweep.tracking import Tracker
 class Recorder(tune.Callback):
     """Keeps MLflow and the live view up to date, and the books on trials that cannot keep their own."""
 
-    def __init__(self, folder: Path, tracker: Tracker, view: View, already: int) -> None:
-        """``already``: how many trials ended in earlier parts of a resumed sweep."""
+    def __init__(
+        self, folder: Path, tracker: Tracker, view: View, already: int, waits_again: Callable[[int], bool]
+    ) -> None:
+        """
+        Args:
+            already: how many trials ended in earlier parts of a resumed sweep.
+            waits_again: whether the trial of this number, which ended in an error, will be tried again.
+        """
+        self._waits_again = waits_again
         self._folder, self._tracker, self._view = folder, tracker, view
         self._members = 0
         self._trained = 0
@@ -58,7 +66,11 @@ class Recorder(tune.Callback):
         self._end(trial, record)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        lines = str(trial.get_error()).strip().splitlines() or ["it ended without a word"]
+        if self._waits_again(trial.config["number"]):
+            self._running.discard(trial.trial_id)
+            self._show()
+            return
+        lines = str(trial.get_error() or "its worker died").strip().splitlines()
         record = _record(trial, "failed", reason=lines[-1])
         records.write(self._folder, record)
         self._end(trial, record)

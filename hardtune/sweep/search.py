@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,13 +25,18 @@ SHORTFALL = "shortfall"
 """The key of a report that says how far the trial is behind the control where it must not be; at most 0 is feasible."""
 
 
+MOST_ERRORS = 3
+"""How often a trial may end in an error that is none of its own before it counts as failed."""
+
+
 class StudySearch(OptunaSearch):
     """``OptunaSearch`` over a study that outlives its process.
 
     A trial's state in the study is COMPLETE only if its report says that it finished, FAIL if it failed or a figure
     is not finite, and PRUNED otherwise. Trials that a former process left RUNNING are handed out again, with their
-    parameters, before any new one. ``suggest`` adds the space's fixed values, which ``OptunaSearch`` would drop, and
-    the trial's ``number`` in the study.
+    parameters, before any new one. So are, within bounds, those that ended in an error: where a worker dies that Tune
+    was about to reuse, Tune never retries the trial, whatever ``max_failures`` says. ``suggest`` adds the space's fixed
+    values, which ``OptunaSearch`` would drop, and the trial's ``number`` in the study.
     """
 
     def __init__(
@@ -61,6 +67,7 @@ class StudySearch(OptunaSearch):
             storage=storage,
         )
         self._orphans = self._unfinished() if adopt else []
+        self._errors: Counter[int] = Counter()
 
     @property
     def study(self) -> optuna.Study:
@@ -70,6 +77,14 @@ class StudySearch(OptunaSearch):
     def count_done(self) -> int:
         """How many trials have ended, one way or another."""
         return sum(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False))
+
+    def count_open(self) -> int:
+        """How many trials were proposed, have not ended, and wait for nobody: those that Ctrl-C broke off."""
+        return len(self._unfinished()) - len(self._orphans)
+
+    def waits_again(self, number: int) -> bool:
+        """Whether the trial of this number is one that will be handed out again."""
+        return any(trial.number == number for trial in self._orphaned())
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
         if self._orphans and trial_id not in self._ot_trials:
@@ -95,6 +110,11 @@ class StudySearch(OptunaSearch):
         trial = self._ot_trials[trial_id]
         report = result or {}
         values = [float(report.get(name, math.nan)) for name in self._objectives]
+        if error:
+            self._errors[trial.number] += 1
+            if self._errors[trial.number] < MOST_ERRORS:
+                self._orphans.append(trial._trial_id)
+                return
         if error or report.get(FAILED):
             self.study.tell(trial, state=TrialState.FAIL)
         elif not report.get(FINISHED):
@@ -104,6 +124,9 @@ class StudySearch(OptunaSearch):
         else:
             trial.set_constraint(SHORTFALL, report.get(SHORTFALL, 0.0))
             self.study.tell(trial, values)
+
+    def _orphaned(self) -> list[optuna.trial.FrozenTrial]:
+        return [trial for trial in self.study.get_trials(deepcopy=False) if trial._trial_id in self._orphans]
 
     def _unfinished(self) -> list[int]:
         trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING))

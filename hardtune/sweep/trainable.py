@@ -1,9 +1,7 @@
-"""A trial as Ray Tune runs it: one report and one checkpoint a member, and a last report that says it is finished."""
+"""A trial as Ray Tune runs it: one report a member, and a last report that says it is finished."""
 
 from __future__ import annotations
 
-import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +32,8 @@ def trainable(
     """Run one treatment and leave its record in ``folder``.
 
     A finished member's logits are its whole state and lie in the store, where every node finds them; so a trial that
-    starts again trains only what is missing, and its checkpoint merely says how far it came. The record is written
-    before the last report, so whatever dies after that, a trial that the study knows as ended has one.
+    starts again trains only what is missing. The record is written before the last report, so whatever dies after
+    that, a trial that the study knows as ended has one.
 
     Args:
         config: a point of the space, and the trial's ``number``.
@@ -47,7 +45,7 @@ def trainable(
     number = point.pop("number")
     treatment = treatment_of(point)
     try:
-        result = run_trial(treatment, prepared, recipe, Store(root), device=device, on_member=_report_member)
+        result = run_trial(treatment, prepared, recipe, Store(root), device=device, on_member=report_member)
     except (InputError, DivergedError) as error:
         # It would fail the same way again: no retry, a reason instead.
         records.write(folder, Record(number, treatment, "failed", reason=str(error)))
@@ -90,15 +88,16 @@ def record_of(number: int, result: Result, classes: tuple[str, ...], bounds: dic
     )
 
 
-def _report_member(progress: Progress) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "progress.json").write_text(json.dumps({"members": progress.done}))
-        tune.report(
-            {
-                FINISHED: False,
-                "members": progress.done,
-                "trained": progress.trained,
-                **{f"members/{name}": value for name, value in progress.held_out.items()},
-            },
-            checkpoint=tune.Checkpoint.from_directory(folder),
-        )
+def report_member(progress: Progress) -> None:
+    """Tell Tune of one more member, without a checkpoint: the store has what a restart needs.
+
+    (Checkpoints of which Tune keeps the last make it write the state of all trials at each, which is quadratic.)
+    """
+    tune.report(
+        {
+            FINISHED: False,
+            "members": progress.done,
+            "trained": progress.trained,
+            **{f"members/{name}": value for name, value in progress.held_out.items()},
+        }
+    )

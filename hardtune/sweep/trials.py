@@ -54,7 +54,7 @@ def run_trials(
     )
     left = sweep.trials - search.count_done()
     view.phase("trials", sweep.trials, "trials")
-    recorder = Recorder(ledger.records, tracker, view, already=search.count_done())
+    recorder = Recorder(ledger.records, tracker, view, already=search.count_done(), waits_again=search.waits_again)
     if left <= 0:
         return False
     slots = place.concurrent or share.slots(ray.cluster_resources())
@@ -69,8 +69,11 @@ def run_trials(
         cpus=share.cpus,
         bounds=bounds,
     )
-    schedule(run, search, ledger.folder, share, trials=left, slots=slots, recorder=recorder)
-    return search.count_done() < sweep.trials
+    while left > 0 and not search.count_open():
+        # Once, unless trials ended in errors and are handed out again.
+        schedule(run, search, ledger.folder, share, trials=left, slots=slots, recorder=recorder)
+        left = sweep.trials - search.count_done()
+    return left > 0
 
 
 def schedule(
@@ -83,7 +86,6 @@ def schedule(
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
     # Resuming rests on the study and the store, so Tune's own snapshots need not be frequent.
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "60")
-    os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
     tuner = tune.Tuner(
         tune.with_resources(run, {"cpu": share.cpus, "gpu": share.gpus}),
         tune_config=tune.TuneConfig(
@@ -98,8 +100,7 @@ def schedule(
             name=f"tune-{len(list(folder.glob('tune-*'))) + 1}",
             storage_path=str(folder),
             verbose=0,
-            failure_config=tune.FailureConfig(max_failures=3),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            failure_config=tune.FailureConfig(max_failures=1),
             callbacks=[recorder],
         ),
     )

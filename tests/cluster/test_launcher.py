@@ -6,6 +6,7 @@ a folder that the hosts really share. What this does not cover: the part of the 
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -62,6 +63,12 @@ def test_the_doctor_finds_a_launched_cluster_well(laptop):
     assert "all is well" in report
     assert "seen and written by all 3 nodes" in report
     assert "obeys those who have its token" in report
+
+
+def test_storage_that_only_the_head_sees_is_refused(laptop):
+    submit = ("ray", "submit", str(laptop.config), "sweeps/digits.py", "--", "--smoke", "--storage", "/mnt/results")
+    out = laptop.run(*submit, code=1)
+    assert re.search(r"error: node 198\.18\.77\.1[12] does not share /mnt/results \(.*give --storage a path", out)
 
 
 def test_nothing_listens_to_the_network_that_has_no_password(laptop):

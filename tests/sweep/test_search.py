@@ -64,13 +64,27 @@ def test_a_figure_that_is_not_finite_fails_the_trial_where_rays_own_leaves_it_ru
     assert [trial.number for trial in searcher.study.best_trials] == [1]
 
 
-def test_a_failed_trial_and_an_error_are_fail(tmp_path):
+def test_a_failed_trial_is_fail(tmp_path):
     searcher = search(tmp_path)
     searcher.suggest("a")
     searcher.on_trial_complete("a", {FAILED: "it diverged", FINISHED: False})
-    searcher.suggest("b")
-    searcher.on_trial_complete("b", None, error=True)
-    assert [state(searcher, n) for n in (0, 1)] == [TrialState.FAIL, TrialState.FAIL]
+    assert state(searcher, 0) == TrialState.FAIL
+
+
+def test_a_trial_whose_worker_died_is_handed_out_again_until_it_is_no_accident(tmp_path):
+    searcher = search(tmp_path)
+    point = searcher.suggest("a")
+    for tune_trial, again in (("a", "b"), ("b", "c")):
+        searcher.on_trial_complete(tune_trial, None, error=True)
+        assert searcher.waits_again(0)
+        assert searcher.count_open() == 0
+        assert searcher.suggest(again) == point
+        assert not searcher.waits_again(0)
+        assert searcher.count_open() == 1
+    searcher.on_trial_complete("c", None, error=True)
+    assert state(searcher, 0) == TrialState.FAIL
+    assert not searcher.waits_again(0)
+    assert searcher.suggest("d")["number"] == 1
 
 
 def test_fixed_values_and_the_number_reach_the_trial(tmp_path):
