@@ -129,18 +129,19 @@ def sweep(options: argparse.Namespace, folder: Path) -> None:
         cluster.shutdown()
     assert done == options.trials, f"{done} of {options.trials} trials ended"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    rate = done / wall
+    batches = done * (MEMBERS + 2)
     print(
-        f"sweep: {done} trials in {wall:.0f} s, {wall / done:.2f} s a trial and {rate:.1f} trials/s, of which the "
-        f"driver computes {cpu / done:.2f} CPU-s a trial; driver's peak memory {peak:.2f} GB"
+        f"sweep: {done} trials in {wall:.0f} s: {wall / done:.2f} s a trial, {done / wall:.1f} trials/s; the driver "
+        f"computes {cpu / done:.2f} CPU-s a trial and needs {peak:.1f} GB at most"
     )
-    writes = done * (MEMBERS + 2)
     print(
-        f"MLflow: {writes} batches, at most {max(meter.behind)} behind, {left} left at the end and sent in "
-        f"{flushing:.0f} s: {writes / (wall + flushing):.0f} batches/s sustained"
+        f"MLflow: {batches} batches, at most {max(meter.behind)} behind, the last {left} sent in {flushing:.0f} s "
+        f"afterwards: {batches / (wall + flushing):.0f} batches/s sustained"
     )
+    rate = done / (wall + flushing)
+    print(f"all recorded: {rate:.1f} trials/s, so that GPUs with one trial each are kept busy up to")
     for minutes in (1, 10, 60):
-        print(f"  trials of {minutes:>2} minutes on one GPU each: up to {int(rate * 60 * minutes):,} GPUs kept busy")
+        print(f"  {int(rate * 60 * minutes):>6,} of them if trials take {minutes} minutes")
 
 
 def search_alone(options: argparse.Namespace, folder: Path) -> None:
