@@ -1,7 +1,9 @@
-"""A trial as Ray Tune runs it: one report a member, and a last report that says it is finished."""
+"""A trial as Ray Tune runs it: one report and one checkpoint a member, and a last report that says it is finished."""
 
 from __future__ import annotations
 
+import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -89,15 +91,19 @@ def record_of(number: int, result: Result, classes: tuple[str, ...], bounds: dic
 
 
 def report_member(progress: Progress) -> None:
-    """Tell Tune of one more member, without a checkpoint: the store has what a restart needs.
+    """Tell Tune of one more member: one report, and one checkpoint that says how far the trial is.
 
-    (Checkpoints of which Tune keeps the last make it write the state of all trials at each, which is quadratic.)
+    The member itself is in the store, where a restart on any node finds it. (Tune keeps all of these few bytes: told to
+    keep the last, it would write the state of all trials at each, which is quadratic.)
     """
-    tune.report(
-        {
-            FINISHED: False,
-            "members": progress.done,
-            "trained": progress.trained,
-            **{f"members/{name}": value for name, value in progress.held_out.items()},
-        }
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "progress.json").write_text(json.dumps({"members": progress.done, "of": progress.of}))
+        tune.report(
+            {
+                FINISHED: False,
+                "members": progress.done,
+                "trained": progress.trained,
+                **{f"members/{name}": value for name, value in progress.held_out.items()},
+            },
+            checkpoint=tune.Checkpoint.from_directory(folder),
+        )
