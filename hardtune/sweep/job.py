@@ -69,6 +69,8 @@ def without_address(flags: Sequence[str]) -> list[str]:
 
     >>> without_address(["--smoke", "--address", "http://head:8265", "--trials", "8"])
     ['--smoke', '--trials', '8']
+    >>> without_address(["--address=http://head:8265", "--resume"])
+    ['--resume']
     """
     kept = []
     rest = iter(flags)
