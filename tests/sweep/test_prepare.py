@@ -1,14 +1,13 @@
 """What trials share is made on the cluster once, and its progress shows."""
 
 import io
-import os
 
 import pytest
-import ray
 from rich.console import Console
 
 from hardtune import Recipe, Store, load
 from hardtune.needs import Needs
+from hardtune.sweep import cluster
 from hardtune.sweep.cluster import Share
 from hardtune.sweep.live import View
 from hardtune.sweep.prepare import prepare_on_cluster
@@ -17,15 +16,12 @@ RECIPE = Recipe(model="small_cnn", epochs=1, members=1, encoder="pixels", valida
 
 
 @pytest.fixture
-def cluster(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", os.getcwd())
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
+def ray_here():
+    with cluster.connected(None):
+        yield
 
 
-def test_images_are_encoded_once_and_one_is_told_how_far_it_is(cluster, tmp_path):
+def test_images_are_encoded_once_and_one_is_told_how_far_it_is(ray_here, tmp_path):
     split = load("digits").subset(classes=10, train=20, test=5, seed=0).hold_out(RECIPE.validation, RECIPE.seed)
     store = Store(tmp_path / "store")
     needs = Needs(frozenset({"rmd"}), features=True)
