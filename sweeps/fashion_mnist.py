@@ -1,6 +1,6 @@
 """Which treatment of hardness helps most on Fashion-MNIST? Real images at a laptop's limit.
 
-    python sweeps/fashion_mnist.py --data-dir DIR      24 trials: about an hour on 2 CPU cores
+    python sweeps/fashion_mnist.py --data-dir DIR      24 trials: about an hour on 2 CPU cores (estimated)
     python sweeps/fashion_mnist.py --smoke             every code path in under a minute
 
 The 70,000 images are downloaded where there is a network; `--data-dir` points at the idx files where there is none

@@ -1,7 +1,7 @@
 """Are predictions more reliable for knowing which samples are hard? The paper's method, its rivals and its controls.
 
     python sweeps/reliability.py                         on digits: about 2 minutes on 2 CPU cores
-    python sweeps/reliability.py --data fashion_mnist    real images at a laptop's limit: about 1.5 hours
+    python sweeps/reliability.py --data fashion_mnist    real images at a laptop's limit: about 1.5 hours (estimated)
     python sweeps/reliability.py --smoke                 every code path in about a minute
 
 No search: each treatment is trained once, as an ensemble whose members are the seeds (member i shares its seed across
