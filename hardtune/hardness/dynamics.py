@@ -37,7 +37,7 @@ from torch import Tensor
 from hardtune.errors import InputError
 
 # What is summed per sample, in this order: one (B, 9) matrix and one indexed add serve every score.
-_SEEN, _MARGIN, _PROBABILITY_MARGIN, _EL2N, _LOSS, _CONFIDENCE, _SQUARE, _CORRECT, _FORGOTTEN = range(9)
+_SEEN, _MARGIN, _PROBABILITY_MARGIN, _EL2N, _LOG_P, _CONFIDENCE, _SQUARE, _CORRECT, _FORGOTTEN = range(9)
 
 
 class Dynamics:
@@ -67,7 +67,7 @@ class Dynamics:
         self._sums = torch.zeros(num_samples, 9, dtype=torch.float64, device=self.device)
         self._was_correct = torch.zeros(num_samples, dtype=torch.bool, device=self.device)
         self._labels = torch.full((num_samples,), -1, dtype=torch.int64, device=self.device)
-        self._all_finite = torch.ones((), dtype=torch.bool, device=self.device)
+        self._total = torch.zeros((), dtype=torch.float64, device=self.device)
         self._early_el2n: NDArray[np.float32] | None = None
 
     @torch.no_grad()
@@ -87,29 +87,36 @@ class Dynamics:
         ids = ids.to(self.device, torch.int64)
         labels = labels.to(self.device, torch.int64)
         logits = logits.detach().to(self.device, torch.float32)
-        self._all_finite &= logits.isfinite().all()
+        self._total += logits.sum(dtype=torch.float64)  # finite as long as every logit is
 
-        log_p = logits.log_softmax(1)
-        p = log_p.exp()
         y = labels[:, None]
-        p_y = p.gather(1, y).squeeze(1)
         margin = logits.gather(1, y).squeeze(1) - logits.scatter(1, y, -torch.inf).amax(1)
-        probability_margin = p_y - p.scatter(1, y, 0.0).amax(1)
         # A tie with another class is not correct: an untrained network that says the same for all has learned nothing.
         correct = margin > 0
-        was_correct = self._was_correct[ids]
-        columns = (
-            torch.ones_like(margin),
-            margin,
-            probability_margin,
-            _el2n(p, labels),
-            -log_p.gather(1, y).squeeze(1),
-            p_y,
-            p_y.double().square(),  # and with it the whole stack is float64
-            correct,
-            was_correct & ~correct,
-        )
-        self._sums.index_add_(0, ids, torch.stack(columns, dim=1))
+        forgotten = self._was_correct[ids] > correct
+        log_p = logits.log_softmax(1)
+        p = log_p.exp()
+        p_y = p.gather(1, y)
+        error = p.scatter_(1, y, p_y - 1)  # p - onehot(y), whose largest entry is the strongest rival's p
+        p_y = p_y.squeeze(1)
+        # Few operations, and all columns of one type until they are stacked: a small network's step is hardly longer
+        # than the launching of these.
+        columns = torch.stack(
+            (
+                torch.ones_like(margin),
+                margin,
+                p_y - error.amax(1),
+                torch.linalg.vector_norm(error, dim=1),
+                log_p.gather(1, y).squeeze(1),
+                p_y,
+                p_y,
+                correct.float(),
+                forgotten.float(),
+            ),
+            dim=1,
+        ).double()
+        columns[:, _SQUARE].square_()
+        self._sums.index_add_(0, ids, columns)
         self._was_correct.index_copy_(0, ids, correct)
         self._labels.index_copy_(0, ids, labels)
 
@@ -125,7 +132,7 @@ class Dynamics:
             InputError: a logit of this epoch was NaN or infinite, or the early epoch came without ``predict``.
         """
         self.epochs += 1
-        if not bool(self._all_finite):
+        if not bool(self._total.isfinite()):
             raise InputError(
                 f"the network's logits became NaN or infinite in epoch {self.epochs}: training diverged, "
                 "so lower the learning rate or raise the warm-up"
@@ -152,7 +159,7 @@ class Dynamics:
         self._require_all_seen()
         sums = self._sums.cpu().numpy()
         seen = sums[:, _SEEN]
-        margin, probability_margin, el2n, loss, confidence, square = (
+        margin, probability_margin, el2n, log_p, confidence, square = (
             sums[:, column] / seen for column in range(_MARGIN, _CORRECT)
         )
         forgotten = sums[:, _FORGOTTEN].copy()
@@ -166,7 +173,7 @@ class Dynamics:
             "confidence": -confidence,
             "variability": np.sqrt(np.maximum(square - confidence**2, 0.0)),
             "dataiq": confidence - square,
-            "loss": loss,
+            "loss": -log_p,
         }
         if self.early_epoch is not None:
             if self._early_el2n is None:

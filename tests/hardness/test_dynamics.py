@@ -124,7 +124,7 @@ def test_logits_may_be_half_precision_and_carry_a_gradient():
     np.testing.assert_array_equal(dynamics.scores()["aum"], [0.0])
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_logits_that_are_not_finite_raise_when_their_epoch_ends(bad):
     dynamics = Dynamics(2)
     dynamics.update(torch.tensor([0, 1]), torch.ones(2, 3), torch.tensor([0, 1]))
@@ -168,6 +168,15 @@ def test_an_update_never_waits_for_the_device():
     dynamics = Dynamics(8, device="meta")
     ids = torch.empty(4, dtype=torch.int64, device="meta")
     dynamics.update(ids, torch.empty(4, 10, device="meta"), ids)
+
+
+def test_an_update_writes_into_the_same_memory_every_time_so_a_captured_graph_can_repeat_it():
+    dynamics = Dynamics(4)
+    state = {name: value for name, value in vars(dynamics).items() if isinstance(value, torch.Tensor)}
+    where = {name: value.data_ptr() for name, value in state.items()}
+    dynamics.update(torch.arange(4), torch.randn(4, 3), torch.zeros(4, dtype=torch.int64))
+    dynamics.end_epoch()
+    assert {name: getattr(dynamics, name).data_ptr() for name in state} == where
 
 
 def test_memory_is_some_eighty_bytes_a_sample():
