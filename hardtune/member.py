@@ -22,6 +22,7 @@ from hardtune.store import Store, digest
 from hardtune.training.fit import Objective, Observer, Probe, build_model, fit
 from hardtune.training.images import DeviceImages
 from hardtune.training.losses import LOSSES, regularised
+from hardtune.training.precision import resolved
 from hardtune.training.weights import entropy_weights
 from hardtune.treatment import Treatment
 
@@ -68,7 +69,7 @@ def identity(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: i
         "version": VERSION,
         "data": prepared.split.fingerprint,
         "held_out": "test" if prepared.split.chooses_on_test else "training",
-        "recipe": recipe.training_identity(),
+        "recipe": resolved(recipe, device).training_identity(),
         "treatment": dataclasses.asdict(treatment),
         "used": used,
         "seed": [recipe.seed, member],
@@ -216,8 +217,12 @@ def stored_member(
     found = answers.find(store, parts)
     if found is not None:
         return found, False
-    trained = train_member(prepared, recipe, treatment, member, device=device, on_epoch=on_epoch)
-    answers.keep(store, parts, trained)
+    with store.alone(parts["member"]):
+        found = answers.find(store, parts)  # a trial whose treatment means the same may have trained it meanwhile
+        if found is not None:
+            return found, False
+        trained = train_member(prepared, recipe, treatment, member, device=device, on_epoch=on_epoch)
+        answers.keep(store, parts, trained)
     return trained, True
 
 

@@ -33,6 +33,9 @@ class Recipe:
     """Mirror half of the images left to right."""
     crop_padding: int = 4
     """Pixels of zero padding before a random crop back to size; 0 for no crop."""
+    precision: str = "auto"
+    """Of matrix products in training: ``float32``, ``bfloat16``, or ``auto`` for the one that is faster on the device
+    (see ``hardtune.training.precision``)."""
 
     members: int = 5
     """Networks in each treatment's ensemble; member i shares its seed with the control's member i."""
@@ -61,6 +64,8 @@ class Recipe:
                 raise InputError(f"{name} must be in [{low}, {high}), got {getattr(self, name)!r}")
         if self.schedule not in ("steps", "linear", "cosine"):
             raise InputError(f"unknown schedule {self.schedule!r}: choose from cosine, linear, steps")
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise InputError(f"unknown precision {self.precision!r}: choose from auto, bfloat16, float32")
         if any(not 0 < point < 1 for point in self.milestones):
             raise InputError(f"milestones must be fractions of the run between 0 and 1, got {self.milestones!r}")
         if isinstance(self.validation, str):

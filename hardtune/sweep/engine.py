@@ -30,7 +30,7 @@ from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.ledger import Ledger, open_ledger
 from hardtune.sweep.live import View
 from hardtune.sweep.nodes import check_shared
-from hardtune.sweep.prepare import control_members, prepare_on_cluster
+from hardtune.sweep.prepare import control_members, prepare_on_cluster, settled
 from hardtune.sweep.space import corners
 from hardtune.sweep.tracking import Tracker, check_tracking, default_uri
 from hardtune.sweep.trials import run_trials
@@ -83,6 +83,7 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
             cluster.wait_for_workers(view.say)
             check_shared(storage)
         share = cluster.share(sweep.cpus_per_trial, sweep.gpus_per_trial)
+        sweep = dataclasses.replace(sweep, recipe=settled(sweep.recipe, share))
         ledger = open_ledger(sweep, split, storage, resume=place.resume)
         with ledger.held():
             begun = any(ledger.records.glob("0*.json"))

@@ -16,11 +16,21 @@ from hardtune.scoring import encoded, gather, is_encoded
 from hardtune.scoring_member import is_scored, score_member
 from hardtune.store import Store
 from hardtune.sweep.cluster import Share
+from hardtune.training.precision import resolved
 
 
 def control_members(recipe: Recipe, needs: Needs) -> int:
     """How many untreated networks there must be: the control's members are the scoring ensemble's."""
     return max(recipe.members, recipe.scoring_members if needs.ensemble else 0)
+
+
+def settled(recipe: Recipe, share: Share) -> Recipe:
+    """The recipe with what it leaves to the device decided once, where a trial would run, and the same for all."""
+    if recipe.precision != "auto":
+        return recipe
+    task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=3)(resolved)
+    decided: Recipe = ray.get(task.remote(recipe, share.device))
+    return decided
 
 
 def prepare_on_cluster(

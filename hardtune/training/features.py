@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from hardtune.training.images import DeviceImages
-from hardtune.training.precision import autocast
 
 
 @torch.inference_mode()
@@ -27,8 +26,7 @@ def penultimate(
     hook = linear[-1].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].float().flatten(1)))
     model.eval()
     try:
-        with autocast(images.images.device.type):
-            logits = [model(images.batch(part)).float() for part in positions.split(batch_size)]
+        logits = [model(images.batch(part)) for part in positions.split(batch_size)]
     finally:
         hook.remove()
     return torch.cat(logits), torch.cat(seen)

@@ -12,7 +12,7 @@ from hardtune.errors import DivergedError
 from hardtune.recipe import Recipe
 from hardtune.training.images import DeviceImages
 from hardtune.training.models import MODELS
-from hardtune.training.precision import autocast
+from hardtune.training.precision import autocast, resolved
 from hardtune.training.schedule import learning_rate
 
 Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -71,6 +71,7 @@ def fit(
         DivergedError: the objective became NaN or infinite; looked at once an epoch.
     """
     device = images.images.device
+    recipe = resolved(recipe, device.type)
     optimiser = torch.optim.SGD(
         model.parameters(),
         lr=recipe.learning_rate,
@@ -94,7 +95,7 @@ def fit(
             batch = images.augmented(
                 ids, recipe.crop_padding, dy[start:end], dx[start:end], None if flip is None else flip[start:end]
             )
-            with autocast(device.type):
+            with autocast(device.type, recipe.precision):
                 logits = model(batch).float()
             loss = objective(logits, labels[ids], ids)
             if observer is not None:
@@ -120,9 +121,7 @@ def fit(
 def predict(model: nn.Module, images: DeviceImages, positions: Tensor, batch_size: int = 2048) -> Tensor:
     """Eval-mode logits float32 (len(positions), K) of the images as they are."""
     model.eval()
-    device = images.images.device.type
-    with autocast(device):
-        return torch.cat([model(images.batch(part)).float() for part in positions.split(batch_size)])
+    return torch.cat([model(images.batch(part)) for part in positions.split(batch_size)])
 
 
 def _batch_bounds(count: int, size: int) -> list[tuple[int, int]]:
