@@ -40,12 +40,18 @@ from hardtune.errors import InputError
 _SEEN, _MARGIN, _PROBABILITY_MARGIN, _EL2N, _LOG_P, _CONFIDENCE, _SQUARE, _CORRECT, _FORGOTTEN = range(9)
 
 
+_ROWS = 2048
+"""Views that a CPU takes in at once: between steps of a small network every operation finds its code out of the cache,
+and batches of 128 one by one would cost four times as much."""
+
+
 class Dynamics:
     """Accumulates the training dynamics of ``num_samples`` samples; :meth:`scores` reads them.
 
     Everything stays on ``device`` in O(N) memory (81 bytes a sample), and no call waits for the device but
-    :meth:`end_epoch`, once an epoch. :meth:`update` changes tensors in place and nothing else, so it may be captured
-    in a CUDA graph. Averages are over the number of times each sample was seen, which may differ between samples.
+    :meth:`end_epoch`, once an epoch. On a GPU :meth:`update` changes tensors in place and nothing else, so it may be
+    captured in a CUDA graph; on a CPU it copies the batch, and takes some of them in at once. Averages are over the
+    number of times each sample was seen, which may differ between samples.
 
     Args:
         num_samples: N; sample ids are 0..N-1.
@@ -68,6 +74,7 @@ class Dynamics:
         self._was_correct = torch.zeros(num_samples, dtype=torch.bool, device=self.device)
         self._labels = torch.full((num_samples,), -1, dtype=torch.int64, device=self.device)
         self._total = torch.zeros((), dtype=torch.float64, device=self.device)
+        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
         self._early_el2n: NDArray[np.float32] | None = None
 
     @torch.no_grad()
@@ -87,20 +94,38 @@ class Dynamics:
         ids = ids.to(self.device, torch.int64)
         labels = labels.to(self.device, torch.int64)
         logits = logits.detach().to(self.device, torch.float32)
+        if self.device.type != "cpu":
+            self._take_in(ids, logits, labels, [len(ids)])
+            return
+        self._waiting.append((ids.clone(), logits.clone(), labels.clone()))
+        if sum(len(batch[0]) for batch in self._waiting) >= _ROWS:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Take in the batches that wait."""
+        if self._waiting:
+            ids, logits, labels = zip(*self._waiting, strict=True)
+            self._waiting = []
+            self._take_in(torch.cat(ids), torch.cat(logits), torch.cat(labels), [len(batch) for batch in ids])
+
+    def _take_in(self, ids: Tensor, logits: Tensor, labels: Tensor, sizes: list[int]) -> None:
+        """Add the views of some batches, one after the other, to the sums."""
         self._total += logits.sum(dtype=torch.float64)  # finite as long as every logit is
 
         y = labels[:, None]
         margin = logits.gather(1, y).squeeze(1) - logits.scatter(1, y, -torch.inf).amax(1)
         # A tie with another class is not correct: an untrained network that says the same for all has learned nothing.
         correct = margin > 0
-        forgotten = self._was_correct[ids] > correct
+        forgotten = torch.empty_like(correct)
+        for batch, now, lost in zip(ids.split(sizes), correct.split(sizes), forgotten.split(sizes), strict=True):
+            torch.gt(self._was_correct[batch], now, out=lost)
+            self._was_correct.index_copy_(0, batch, now)
         log_p = logits.log_softmax(1)
         p = log_p.exp()
         p_y = p.gather(1, y)
         error = p.scatter_(1, y, p_y - 1)  # p - onehot(y), whose largest entry is the strongest rival's p
         p_y = p_y.squeeze(1)
-        # Few operations, and all columns of one type until they are stacked: a small network's step is hardly longer
-        # than the launching of these.
+        # All of one type until they are stacked, which makes it one operation on a GPU.
         columns = torch.stack(
             (
                 torch.ones_like(margin),
@@ -117,7 +142,6 @@ class Dynamics:
         ).double()
         columns[:, _SQUARE].square_()
         self._sums.index_add_(0, ids, columns)
-        self._was_correct.index_copy_(0, ids, correct)
         self._labels.index_copy_(0, ids, labels)
 
     @torch.no_grad()
@@ -132,6 +156,7 @@ class Dynamics:
             InputError: a logit of this epoch was NaN or infinite, or the early epoch came without ``predict``.
         """
         self.epochs += 1
+        self._catch_up()
         if not bool(self._total.isfinite()):
             raise InputError(
                 f"the network's logits became NaN or infinite in epoch {self.epochs}: training diverged, "
@@ -184,6 +209,7 @@ class Dynamics:
         return {name: score.astype(np.float32) for name, score in scores.items()}
 
     def _require_all_seen(self) -> None:
+        self._catch_up()
         unseen = torch.nonzero(self._labels < 0)
         if len(unseen):
             raise InputError(

@@ -170,6 +170,28 @@ def test_an_update_never_waits_for_the_device():
     dynamics.update(ids, torch.empty(4, 10, device="meta"), ids)
 
 
+@pytest.mark.parametrize("size", [1, 20, 500])
+def test_scores_do_not_depend_on_the_size_of_the_batches(size):
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.cat([torch.randperm(1000, generator=generator) for _ in range(5)])
+    logits = torch.randn(5000, 3, generator=generator)
+    by_epoch, by_batch = Dynamics(1000), Dynamics(1000)
+    for dynamics, views in ((by_epoch, 1000), (by_batch, size)):
+        for part in torch.arange(5000).split(views):
+            dynamics.update(ids[part], logits[part], ids[part] % 3)
+    for name, scores in by_epoch.scores().items():
+        np.testing.assert_array_equal(by_batch.scores()[name], scores)
+
+
+def test_what_an_update_was_given_may_be_written_over_at_once():
+    dynamics = Dynamics(2)
+    ids, logits, labels = torch.tensor([1]), torch.tensor([[2.0, 0.0]]), torch.tensor([0])
+    for _ in range(2):
+        dynamics.update(ids, logits, labels)
+        ids.fill_(0), logits.fill_(1.0), labels.fill_(1)
+    np.testing.assert_array_equal(dynamics.scores()["aum"], [0.0, -2.0])
+
+
 def test_an_update_writes_into_the_same_memory_every_time_so_a_captured_graph_can_repeat_it():
     dynamics = Dynamics(4)
     state = {name: value for name, value in vars(dynamics).items() if isinstance(value, torch.Tensor)}
