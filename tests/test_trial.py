@@ -49,6 +49,25 @@ def test_one_trial_run_twice_gives_equal_metrics_to_the_bit(prepared):
     np.testing.assert_array_equal(first.held_out.recall, second.held_out.recall)
 
 
+def test_members_that_train_beside_each_other_are_the_same_and_are_told_in_order(prepared):
+    recipe = dataclasses.replace(RECIPE, members=5)
+    told = []
+    beside = run_trial(TREATMENT, prepared, recipe, at_once=3, on_member=lambda progress: told.append(progress.done))
+    assert told == [1, 2, 3, 4, 5]
+    assert beside.by_member() == run_trial(TREATMENT, prepared, recipe).by_member()
+
+
+def test_a_trial_that_is_stopped_trains_no_more_members(prepared, tmp_path):
+    recipe, store = dataclasses.replace(RECIPE, members=8), Store(tmp_path)
+
+    def stop(progress):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_trial(TREATMENT, prepared, recipe, store, at_once=2, on_member=stop)
+    assert 1 <= len(list(store.entries())) <= 4
+
+
 def test_every_figure_is_finite_and_named_as_objectives_name_it(prepared):
     metrics = run_trial(TREATMENT, prepared, RECIPE).metrics()
     assert all(np.isfinite(value) for value in metrics.values())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -46,7 +48,7 @@ class DeviceImages:
             windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (B, C, 2p+1, 2p+1, H, W), a view
             raw = windows[torch.arange(len(raw), device=raw.device), :, dy, dx]
         if flip is not None:
-            raw = torch.where(flip.view(-1, 1, 1, 1), raw.flip(3), raw)
+            raw = torch.where(flip.view(-1, 1, 1, 1) != 0, raw.flip(3), raw)
         return self._normalise(raw)
 
     def _gather(self, positions: Tensor) -> Tensor:
@@ -63,11 +65,7 @@ class DeviceImages:
 
 
 def _on(images: UInt8, device: str) -> Tensor:
-    if device == "cpu" and not images.flags.writeable:
+    with warnings.catch_warnings():
         # torch warns that it cannot mark a tensor read-only; nothing here writes to it.
-        import warnings
-
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-            return torch.from_numpy(images)
-    return torch.from_numpy(images).to(device)
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(images).to(device)

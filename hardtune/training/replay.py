@@ -1,0 +1,58 @@
+"""CUDA graphs: a training step's 250 kernel launches become one."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+EAGER_STEPS = 3
+"""Steps before the capture: they allocate the optimiser's state and let libraries choose their kernels."""
+
+_one_capture = threading.Lock()
+
+
+class Replayed:
+    """Calls ``step(batch)``, through a CUDA graph from the fourth full batch on.
+
+    The first steps are ordinary ones, and count; so nothing has to be put back after a warm-up. Smaller batches than
+    the first, the last of an epoch for one, are ordinary steps too. Whatever ``step`` reads and writes beside its
+    argument must stay at its address, and nothing in it may wait for the device. Where a step cannot be captured, it
+    goes on being called, and a warning says so once.
+    """
+
+    def __init__(self, step: Callable[[Tensor], None]) -> None:
+        self._step = step
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._batch: Tensor | None = None
+        self._eager_steps_left = EAGER_STEPS
+
+    def __call__(self, batch: Tensor) -> None:
+        if self._batch is None:
+            self._batch = torch.empty_like(batch)
+        if batch.shape != self._batch.shape:
+            self._step(batch)
+        elif self._graph is not None:
+            self._batch.copy_(batch)
+            self._graph.replay()
+        else:
+            self._step(batch)
+            self._eager_steps_left -= 1
+            if self._eager_steps_left == 0:
+                self._capture(self._batch)
+
+    def _capture(self, batch: Tensor) -> None:
+        graph = torch.cuda.CUDAGraph()
+        # Other threads may train other members meanwhile; only their captures must wait.
+        with _one_capture:
+            try:
+                with torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"):
+                    self._step(batch)
+            except RuntimeError as error:
+                reason = str(error).splitlines()[0]
+                warnings.warn(f"training goes on without a CUDA graph, and slower: {reason}", stacklevel=2)
+                return
+        self._graph = graph

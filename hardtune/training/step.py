@@ -1,0 +1,109 @@
+"""One step of training: a batch's views in, better weights out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from hardtune.recipe import Recipe
+from hardtune.training.images import DeviceImages
+from hardtune.training.precision import autocast
+from hardtune.training.replay import Replayed
+
+Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(logits (B, K), labels (B,), positions (B,)) to the scalar that is minimised."""
+
+
+class Observer(Protocol):
+    """Who watches a network train; training dynamics are such observers."""
+
+    def update(self, ids: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """See a training batch: positions (B,), logits (B, K) before that step's update, labels (B,).
+
+        On a GPU it becomes a part of a CUDA graph: it changes tensors in place, and waits for nothing.
+        """
+
+    def end_epoch(self, predict: Callable[[], Tensor] | None = None) -> None:
+        """See an epoch end; ``predict()`` costs a pass: eval-mode logits (N, K) of the images as they are."""
+
+
+class Step:
+    """What every step of a network's training shares: its images, its optimiser, and how it is carried out.
+
+    On a GPU a step is replayed as a CUDA graph on a stream of its own, so that several networks may train beside each
+    other, each in a thread; with the same numbers as without.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: DeviceImages,
+        labels: Tensor,
+        recipe: Recipe,
+        objective: Objective,
+        observer: Observer | None,
+    ) -> None:
+        """The arguments are those of ``fit``; the recipe's precision is resolved."""
+        self._model, self._images, self._labels = model, images, labels
+        self._recipe, self._objective, self._observer = recipe, objective, observer
+        self._device = images.images.device
+        self._optimiser = torch.optim.SGD(
+            model.parameters(),
+            lr=recipe.learning_rate,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            nesterov=recipe.momentum > 0,
+            fused=True,
+        )
+        # A recorded step reads the learning rate where it lies; a plain number would be fixed for ever.
+        self.rate = torch.zeros((), device=self._device)
+        """The learning rate of the next step."""
+        for group in self._optimiser.param_groups:
+            group["lr"] = self.rate
+        self._total = torch.zeros((), device=self._device)
+        self._run = Replayed(self.once) if self._device.type == "cuda" else self.once
+
+    def __call__(self, views: Tensor, rate: float) -> None:
+        """Train on a batch of ``views`` (B, 4), as ``draw_views`` makes them, with this learning rate."""
+        self.rate.fill_(rate)
+        self._run(views)
+
+    def once(self, views: Tensor) -> None:
+        """The step itself: only tensors of fixed places and shapes, and no waiting for the device."""
+        ids, dy, dx, flip = views.unbind(1)
+        labels = self._labels[ids]
+        batch = self._images.augmented(ids, self._recipe.crop_padding, dy, dx, flip if self._recipe.flip else None)
+        with autocast(self._device.type, self._recipe.precision):
+            logits = self._model(batch).float()
+        loss = self._objective(logits, labels, ids)
+        if self._observer is not None:
+            self._observer.update(ids, logits.detach(), labels)
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        self._total += loss.detach()
+
+    def all_finite(self) -> bool:
+        """Whether the losses so far were finite; waits for the device."""
+        return bool(torch.isfinite(self._total))
+
+    @cached_property
+    def _stream(self) -> torch.cuda.Stream:
+        return torch.cuda.Stream(self._device)
+
+    @contextlib.contextmanager
+    def stream(self) -> Iterator[None]:
+        """Where steps run on a GPU, by kernels that give the same sums twice; what comes after waits for them."""
+        if self._device.type != "cuda":
+            yield
+            return
+        outside = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(outside)
+        with torch.cuda.stream(self._stream), torch.backends.cudnn.flags(True, benchmark=False, deterministic=True):
+            yield
+        outside.wait_stream(self._stream)
