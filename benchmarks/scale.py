@@ -83,6 +83,8 @@ def sweep(options: argparse.Namespace, folder: Path) -> None:
     from ray import tune
     from ray.cluster_utils import Cluster
 
+    from hardtune.report.records import CONTROL
+    from hardtune.report.standing import Standing
     from hardtune.sweep.cluster import Share
     from hardtune.sweep.databases import study_database
     from hardtune.sweep.definition import THREE_OBJECTIVES
@@ -112,7 +114,8 @@ def sweep(options: argparse.Namespace, folder: Path) -> None:
         meter = Meter(tracker)
         meter.start()
         view = View("scale", THREE_OBJECTIVES, Console(file=io.StringIO()))
-        recorder = Recorder(folder / "trials", tracker, view, already=0, waits_again=search.waits_again)
+        standing = Standing([dataclasses.replace(record, number=CONTROL)], THREE_OBJECTIVES, MEMBERS)
+        recorder = Recorder(folder / "trials", tracker, view, standing, already=0, waits_again=search.waits_again)
         run = tune.with_parameters(replay, record=record, folder=folder / "trials")
         wall, cpu = time.perf_counter(), time.process_time()
         share = Share(1, 1)

@@ -58,7 +58,7 @@ def learn_noise(trials: Floats) -> Noise | None:
         trials: Costs (T, M, O) of T different trials, NaN for members that were not trained. Identical treatments
             count as one trial: their noise is the same.
     """
-    seen = np.isfinite(trials).all(axis=2)
+    seen: NDArray[np.bool_] = np.asarray(np.isfinite(trials).all(axis=2))
     trained = seen.sum(axis=1)
     trials, seen, trained = trials[trained > 1], seen[trained > 1], trained[trained > 1]
     df = int((trained - 1).sum()) - (trials.shape[1] - 1)

@@ -18,6 +18,7 @@ from rich.console import Console
 from hardtune.command_line import add_data_flags, add_recipe_flag, recipe_changes, run_and_exit
 from hardtune.errors import InputError
 from hardtune.report.comparison import tables
+from hardtune.report.standing import Standing
 from hardtune.report.table import render
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.live import View
@@ -40,6 +41,12 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
         "--resume",
         action="store_true",
         help="go on with the latest sweep of this name and content; with a larger --trials, extend it",
+    )
+    what.add_argument(
+        "--racing",
+        type=float,
+        metavar="X",
+        help="stop a trial after a member once a finished one dominates it with confidence X, between 0.5 and 1",
     )
     add_recipe_flag(what)
     measured = flags.add_argument_group("what else to measure, on the test split")
@@ -140,6 +147,14 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
         console.print(f"Stopped after {len(outcome.records) - 1} of {sweep.trials} trials; so far:")
     if sweep.treatments is None:
         console.print(render(outcome.rows, sweep.objectives, title, held_out))
+    stopped = sum(record.state == "stopped" for record in outcome.records)
+    if stopped:
+        cost = Standing(outcome.records, sweep.objectives, sweep.recipe.members)
+        console.print(
+            f"{stopped} of {len(outcome.records) - 1} trials were stopped as dominated, "
+            f"which saved {cost.saved} of {cost.saved + cost.trained} networks",
+            highlight=False,
+        )
     for table in (table for rows in outcome.comparisons if rows for table in tables(rows)):
         console.print(table)
     failed = [record for record in outcome.records if record.state == "failed"]
@@ -175,7 +190,17 @@ def configured(sweep: Sweep, options: argparse.Namespace) -> Sweep:
         sweep = sweep.smoke()
     recipe = dataclasses.replace(sweep.recipe, **recipe_changes(options.recipe))
     changes: dict[str, Any] = {"recipe": recipe}
-    for name in ("trials", "data", "pool", "ood", "corruptions", "severities", "cpus_per_trial", "gpus_per_trial"):
+    for name in (
+        "trials",
+        "data",
+        "pool",
+        "ood",
+        "corruptions",
+        "severities",
+        "racing",
+        "cpus_per_trial",
+        "gpus_per_trial",
+    ):
         value = getattr(options, name)
         if value is not None:
             changes[name] = value

@@ -53,6 +53,10 @@ class Sweep:
     comparisons: Sequence[Comparison] = ()
     """What is held against what, with paired confidence intervals. For a list of treatments, by default all of them
     against the control."""
+    racing: float | None = None
+    """Stop a trial after a member once a finished trial dominates it with this confidence, between 0.5 and 1 (see
+    ``hardtune.evaluation.racing``); None trains every ensemble whole. For searches whose objectives are all means over
+    members, ``final/…``."""
     trials: int = 24
     """Treatments to try beside the control; a list is tried whole."""
     cpus_per_trial: float = 1
@@ -79,6 +83,22 @@ class Sweep:
         for name, direction in self.objectives.items():
             if direction not in ("min", "max"):
                 raise InputError(f"the direction of objective {name!r} must be min or max, got {direction!r}")
+        if self.racing is not None:
+            self._check_racing(self.racing)
+
+    def _check_racing(self, confidence: float) -> None:
+        if isinstance(confidence, bool) or not isinstance(confidence, (int, float)) or not 0.5 < confidence < 1:
+            raise InputError(f"racing is a confidence between 0.5 and 1 (say 0.95), got {confidence!r}")
+        if self.treatments is not None:
+            raise InputError("racing is for searches: each treatment of a list is compared over its whole ensemble")
+        unraced = [name for name in self.objectives if not name.startswith("final/")]
+        if unraced:
+            raise InputError(
+                f"racing needs objectives that are means over members (final/…), and {' and '.join(unraced)} "
+                f"{'is' if len(unraced) == 1 else 'are'} not"
+            )
+        if self.recipe.members < 2:
+            raise InputError(f"racing needs recipe.members to be at least 2, got {self.recipe.members}")
 
     @property
     def treatments(self) -> Sequence[Treatment] | None:

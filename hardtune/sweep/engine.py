@@ -196,6 +196,7 @@ def _parameters(sweep: Sweep, split: Split) -> dict[str, Any]:
         "measured_on": "the test split" if split.chooses_on_test else "held-out training data",
         "trials": sweep.trials,
         "objectives": json.dumps(dict(sweep.objectives)),
+        "racing": sweep.racing or "none",
         "ood": sweep.ood or "none",
         "corruptions": " ".join(sweep.corruptions) or "none",
         **dataclasses.asdict(sweep.recipe),

@@ -29,7 +29,7 @@ class View:
         self._objectives = objectives
         self._best: dict[str, float] = {}
         self._states = {"finished": 0, "stopped": 0, "failed": 0, "running": 0}
-        self._members = 0
+        self._members, self._saved = 0, 0
         self._started = time.monotonic()
         self._phase_started = self._started
         self._last_line = 0.0
@@ -82,9 +82,9 @@ class View:
         self._progress.update(self._task, completed=done)
         self._line()
 
-    def trials(self, running: int, members: int) -> None:
-        """Say how many trials run and how many of their members are done."""
-        self._states["running"], self._members = running, members
+    def trials(self, running: int, members: int, saved: int = 0) -> None:
+        """Say how many trials run, how many of their members are done, and how many stopping a trial has saved."""
+        self._states["running"], self._members, self._saved = running, members, saved
         self._line()
 
     def ended(self, record: Record) -> None:
@@ -105,9 +105,10 @@ class View:
         if self._phase == "trials":
             states = self._states
             stopped = f", {states['stopped']} stopped" if states["stopped"] else ""
+            saved = f", {self._saved} saved" if self._saved else ""
             lines.append(
                 f"trials: {states['finished']} done, {states['running']} running, {states['failed']} failed{stopped}"
-                f" · {self._members} members done"
+                f" · {self._members} members done{saved}"
             )
         if self._best:
             figures = " · ".join(f"{label(name)} {value:.4f}" for name, value in self._best.items())

@@ -10,6 +10,7 @@ from ray import tune
 
 from hardtune.report import records
 from hardtune.report.records import Record
+from hardtune.report.standing import Standing
 from hardtune.sweep.live import View
 from hardtune.sweep.search import FINISHED
 from hardtune.sweep.space import treatment_of
@@ -20,15 +21,22 @@ class Recorder(tune.Callback):
     """Keeps MLflow and the live view up to date, and the books on trials that cannot keep their own."""
 
     def __init__(
-        self, folder: Path, tracker: Tracker, view: View, already: int, waits_again: Callable[[int], bool]
+        self,
+        folder: Path,
+        tracker: Tracker,
+        view: View,
+        standing: Standing,
+        already: int,
+        waits_again: Callable[[int], bool],
     ) -> None:
         """
         Args:
+            standing: the sweep's, with the trials of earlier parts.
             already: how many trials ended in earlier parts of a resumed sweep.
             waits_again: whether the trial of this number, which ended in an error, will be tried again.
         """
         self._waits_again = waits_again
-        self._folder, self._tracker, self._view = folder, tracker, view
+        self._folder, self._tracker, self._view, self._standing = folder, tracker, view, standing
         self._members = 0
         self._trained = 0
         self._ended = already
@@ -79,6 +87,8 @@ class Recorder(tune.Callback):
         self._running.discard(trial.trial_id)
         self._ended += 1
         self._tracker.trial_ended(record)
+        self._standing.add(record)
+        self._tracker.progress(self._ended, self._standing.figures())
         self._view.ended(record)
         self._view.advance(self._ended)
         self._show()
@@ -87,7 +97,7 @@ class Recorder(tune.Callback):
         self._view.note = (
             f"MLflow does not answer, records wait ({self._tracker.trouble})" if self._tracker.trouble else ""
         )
-        self._view.trials(len(self._running), self._members)
+        self._view.trials(len(self._running), self._members, self._standing.saved)
 
 
 def _record(trial: Any, state: str, **fields: Any) -> Record:

@@ -36,6 +36,8 @@ from hardtune.errors import InputError
 from hardtune.report.records import CONTROL, Record
 
 SWEEP_TAG, TRIAL_TAG, STATE_TAG, PARETO_TAG = "hardtune.sweep", "hardtune.trial", "hardtune.state", "pareto"
+_SWEEP = "sweep"
+"""What stands in the parent's ``TRIAL_TAG``."""
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "PERMISSION_DENIED"}
 _STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 
@@ -78,7 +80,7 @@ class _Run:
     state: str
     """Its ``STATE_TAG``: what became of the trial, or empty while it is open."""
     step: int
-    """The last member that was logged."""
+    """The last member that was logged; of the sweep itself, how many trials had ended then."""
 
 
 class Tracker:
@@ -144,6 +146,18 @@ class Tracker:
             run.state = record.state
 
         self._queue.put(close)
+
+    def progress(self, ended: int, figures: Mapping[str, float]) -> None:
+        """Log on the parent how the sweep stands after ``ended`` trials, unless that was said before."""
+        now = _now()
+
+        def log() -> None:
+            run = self._runs[_SWEEP]
+            if ended > run.step:
+                self._client.log_batch(run.id, [Metric(name, value, now, ended) for name, value in figures.items()])
+                run.step = ended
+
+        self._queue.put(log)
 
     def sweep_ended(
         self, front: Sequence[Record], tables: Mapping[str, Rows], files: Sequence[Path], status: str
@@ -216,7 +230,7 @@ class Tracker:
             self.experiment_id = self._client.create_experiment(self._experiment, location, kind)
         else:
             self.experiment_id = experiment.experiment_id
-        self._parent = self._run("sweep", self._sweep, tags, parameters).id
+        self._parent = self._run(_SWEEP, self._sweep, tags, parameters).id
 
     def _child(self, record: Record) -> _Run:
         tags = {"mlflow.parentRunId": self._parent, "control": str(record.treatment.is_control).lower()}
@@ -224,7 +238,7 @@ class Tracker:
         return self._run(_tag(record.number), name, tags, dataclasses.asdict(record.treatment))
 
     def _run(self, trial: str, name: str, tags: Mapping[str, str], parameters: Mapping[str, Any]) -> _Run:
-        """The run of a trial (or of the ``"sweep"``): known, found, or made; and open unless its trial has ended."""
+        """The run of a trial (or of ``_SWEEP``): known, found, or made; and open unless its trial has ended."""
         if trial in self._runs:
             return self._runs[trial]
         mine = {SWEEP_TAG: self._sweep, TRIAL_TAG: trial}
@@ -237,7 +251,8 @@ class Tracker:
         state = run.data.tags.get(STATE_TAG, "")
         if not state and run.info.status != "RUNNING":
             self._client.update_run(run.info.run_id, "RUNNING")
-        history = self._client.get_metric_history(run.info.run_id, "members/accuracy") if found else []
+        stepped = "front/hypervolume" if trial == _SWEEP else "members/accuracy"
+        history = self._client.get_metric_history(run.info.run_id, stepped) if found else []
         self._runs[trial] = _Run(run.info.run_id, state, max((metric.step for metric in history), default=0))
         return self._runs[trial]
 

@@ -9,16 +9,19 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.schedulers import TrialScheduler
 
 from hardtune.member import Prepared
 from hardtune.report import records
 from hardtune.report.records import CONTROL, Record
+from hardtune.report.standing import Standing
 from hardtune.store import Store
 from hardtune.sweep.cluster import Share
 from hardtune.sweep.databases import study_database
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.ledger import Ledger
 from hardtune.sweep.live import View
+from hardtune.sweep.racing import Racing
 from hardtune.sweep.recorder import Recorder
 from hardtune.sweep.search import StudySearch
 from hardtune.sweep.space import proposer
@@ -39,11 +42,13 @@ def run_trials(
     view: View,
 ) -> bool:
     """Let Optuna propose and Tune schedule what is left of the trials; returns whether Ctrl-C came first."""
-    for record in records.read_all(ledger.records):
+    former = records.read_all(ledger.records)
+    for record in former:
         tracker.trial_ended(record)  # of an earlier part of the sweep; what MLflow has already is left alone
         view.ended(record)
     control = _control(sweep, prepared, store, share, ledger, tracker)
     view.ended(control)
+    standing = Standing([control, *former], sweep.objectives, sweep.recipe.members)
     search = StudySearch(
         proposer(sweep.space),
         sweep.objectives,
@@ -53,8 +58,11 @@ def run_trials(
         adopt=place.resume,
     )
     left = sweep.trials - search.count_done()
+    tracker.progress(search.count_done(), standing.figures())  # what a killed driver did not come to say
     view.phase("trials", sweep.trials, "trials")
-    recorder = Recorder(ledger.records, tracker, view, already=search.count_done(), waits_again=search.waits_again)
+    recorder = Recorder(
+        ledger.records, tracker, view, standing, already=search.count_done(), waits_again=search.waits_again
+    )
     if left <= 0:
         return False
     slots = place.concurrent or share.slots(ray.cluster_resources())
@@ -71,15 +79,29 @@ def run_trials(
     )
     while left > 0 and not search.count_open():
         # Once, unless trials ended in errors and are handed out again.
-        schedule(run, search, ledger.folder, share, trials=left, slots=slots, recorder=recorder)
+        scheduler = None
+        if sweep.racing is not None:
+            scheduler = Racing(sweep.racing, sweep.recipe.members, sweep.objectives, ledger.records)
+        schedule(run, search, ledger.folder, share, trials=left, slots=slots, recorder=recorder, scheduler=scheduler)
         left = sweep.trials - search.count_done()
     return left > 0
 
 
 def schedule(
-    run: Any, search: StudySearch, folder: Path, share: Share, *, trials: int, slots: int, recorder: Recorder
+    run: Any,
+    search: StudySearch,
+    folder: Path,
+    share: Share,
+    *,
+    trials: int,
+    slots: int,
+    recorder: Recorder,
+    scheduler: TrialScheduler | None = None,
 ) -> None:
-    """Let Tune carry ``trials`` proposals of ``search`` out with the trainable ``run``, at most ``slots`` at once."""
+    """Let Tune carry ``trials`` proposals of ``search`` out with the trainable ``run``, at most ``slots`` at once.
+
+    Without a ``scheduler`` every trial runs to its end.
+    """
     for name in ("ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     # A member's report has no objectives yet, and must not end the sweep; the search knows what to make of it.
@@ -90,6 +112,7 @@ def schedule(
         tune.with_resources(run, {"cpu": share.cpus, "gpu": share.gpus}),
         tune_config=tune.TuneConfig(
             search_alg=search,
+            scheduler=scheduler,
             num_samples=trials,
             max_concurrent_trials=min(slots, trials),
             reuse_actors=True,

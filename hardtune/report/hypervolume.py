@@ -1,0 +1,45 @@
+"""How good a front is, in one number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardtune.report.records import Record
+
+SMALLEST_COST = 1e-9
+"""A control without any cost leaves nothing to gain; this keeps the ratio to it defined."""
+
+
+def hypervolume(front: Sequence[Record], control: Record, objectives: Mapping[str, str]) -> float:
+    """The share of all that costs at most twice what the control costs, in every objective, that the front dominates.
+
+    An objective's cost is its value where it is minimised, and 1 - value where it is maximised. Costs are divided by
+    the control's, so the box is [0, 2] in each of d objectives and known before the first trial; its volume is 2^d. In
+    [0, 1], higher = better; the control alone has 0.5^d, and whatever is added to a front can only raise it (Zitzler &
+    Thiele 1999, IEEE Trans. Evol. Comput. 3).
+
+    >>> from hardtune import Treatment
+    >>> control = Record(-1, Treatment(), "finished", {"final/ece": 0.02, "final/accuracy": 0.90})
+    >>> better = Record(0, Treatment(alpha=1.0), "finished", {"final/ece": 0.01, "final/accuracy": 0.95})
+    >>> hypervolume([control], control, {"final/ece": "min", "final/accuracy": "max"})
+    0.25
+    >>> round(hypervolume([better], control, {"final/ece": "min", "final/accuracy": "max"}), 4)
+    0.5625
+    """
+    import moocore
+
+    if not front:
+        return 0.0
+    costs = _costs(front, objectives) / np.maximum(_costs([control], objectives), SMALLEST_COST)
+    return float(moocore.hypervolume(costs, ref=np.full(len(objectives), 2.0))) / 2 ** len(objectives)
+
+
+def _costs(records: Sequence[Record], objectives: Mapping[str, str]) -> NDArray[np.float64]:
+    columns = [
+        [record.metrics[name] if direction == "min" else 1 - record.metrics[name] for record in records]
+        for name, direction in objectives.items()
+    ]
+    return np.array(columns).T
