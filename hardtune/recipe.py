@@ -37,6 +37,10 @@ class Recipe:
     """Of matrix products in training: ``float32``, ``bfloat16``, or ``auto`` for the one that is faster on the device
     (see ``hardtune.training.precision``)."""
 
+    compile: bool = False
+    """Train through ``torch.compile``: for long runs on GPUs, where it saves passes over memory; on CPUs it does not
+    pay. It takes a minute before the first step and rounds differently."""
+
     members: int = 5
     """Networks in each treatment's ensemble; member i shares its seed with the control's member i."""
     scoring_members: int = 8

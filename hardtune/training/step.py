@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hardtune.recipe import Recipe
+from hardtune.training.compiled import Compiled
 from hardtune.training.images import DeviceImages
 from hardtune.training.precision import autocast
 from hardtune.training.replay import Replayed
@@ -49,7 +50,8 @@ class Step:
         observer: Observer | None,
     ) -> None:
         """The arguments are those of ``fit``; the recipe's precision is resolved."""
-        self._model, self._images, self._labels = model, images, labels
+        self._network = Compiled(model, recipe.batch_size) if recipe.compile else model
+        self._images, self._labels = images, labels
         self._recipe, self._objective, self._observer = recipe, objective, observer
         self._device = images.images.device
         self._optimiser = torch.optim.SGD(
@@ -79,7 +81,7 @@ class Step:
         labels = self._labels[ids]
         batch = self._images.augmented(ids, self._recipe.crop_padding, dy, dx, flip if self._recipe.flip else None)
         with autocast(self._device.type, self._recipe.precision):
-            logits = self._model(batch).float()
+            logits = self._network(batch).float()
         loss = self._objective(logits, labels, ids)
         if self._observer is not None:
             self._observer.update(ids, logits.detach(), labels)

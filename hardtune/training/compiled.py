@@ -1,0 +1,33 @@
+"""``torch.compile`` where the recipe asks for it: fewer passes over memory, for a minute of compiling."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+class Compiled:
+    """Calls ``network`` compiled for full batches of ``size``, and as it is for others: each shape would cost a minute.
+
+    Where it cannot be compiled (no C++ compiler, a layer that the compiler does not know) it is called as it is, and a
+    warning says so once.
+    """
+
+    def __init__(self, network: nn.Module, size: int) -> None:
+        self._network, self._size = network, size
+        self._fast: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """The network's logits (B, K) of images (B, C, H, W)."""
+        if len(images) != self._size:
+            return self._network(images)  # type: ignore[no-any-return]
+        try:
+            return self._fast(images)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            reason = " ".join(str(error).partition("\n\n")[0].split())
+            warnings.warn(f"training goes on without torch.compile, and slower: {reason}", stacklevel=2)
+            self._fast = self._network
+            return self._network(images)  # type: ignore[no-any-return]
