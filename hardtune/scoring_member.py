@@ -81,7 +81,30 @@ def score_member(
     The scoring ensemble is the control's: the same training gives the scores and the control's logits. Where only
     gradient norms are missing, which are read early, the training ends there.
     """
+    if is_scored(split, recipe, needs, member, store, device=device):
+        return False
     prepared = Prepared(_asked(split, recipe, member))
+    with store.alone(entries(prepared, recipe, Treatment(), member, device)["member"]):
+        return _train_what_lacks(prepared, recipe, needs, member, store, device, on_epoch)
+
+
+def is_scored(split: Split, recipe: Recipe, needs: Needs, member: int, store: Store, *, device: str) -> bool:
+    """Whether a member of the scoring ensemble is in the store with all that will be read of it."""
+    parts = entries(Prepared(_asked(split, recipe, member)), recipe, Treatment(), member, device)
+    findings = finding_identities(split, recipe, needs, member, device)
+    return all(key in store for key in (*parts.values(), *findings.values()))
+
+
+def _train_what_lacks(
+    prepared: Prepared,
+    recipe: Recipe,
+    needs: Needs,
+    member: int,
+    store: Store,
+    device: str,
+    on_epoch: Callable[[int], None] | None,
+) -> bool:
+    split = prepared.split
     parts = entries(prepared, recipe, Treatment(), member, device)
     findings = finding_identities(split, recipe, needs, member, device)
     lacking = {name for name, key in findings.items() if key not in store}
@@ -122,13 +145,6 @@ def score_member(
             {"pool_confidence": _confidence(network, split, split.pool, device), "class_confidence": by_class},
         )
     return True
-
-
-def is_scored(split: Split, recipe: Recipe, needs: Needs, member: int, store: Store, *, device: str) -> bool:
-    """Whether a member of the scoring ensemble is in the store with all that will be read of it."""
-    parts = entries(Prepared(_asked(split, recipe, member)), recipe, Treatment(), member, device)
-    findings = finding_identities(split, recipe, needs, member, device)
-    return all(key in store for key in (*parts.values(), *findings.values()))
 
 
 def _asked(split: Split, recipe: Recipe, member: int) -> Split:

@@ -7,19 +7,21 @@ Files are safetensors (no pickle can hide in them), appear whole (written aside,
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import time
 import uuid
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import numpy as np
+from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
 from hardtune.errors import InputError
@@ -111,14 +113,26 @@ class Store:
         self._files.pipe_file(aside, _encode(identity, arrays))
         self._files.mv(aside, path)
 
+    @contextlib.contextmanager
+    def alone(self, identity: Mapping[str, Any]) -> Iterator[None]:
+        """Compute what ``identity`` names while nobody else does: the others wait here, and then find it stored.
+
+        The system frees the lock of a process that dies. Where there are no locks (at URLs, on some file systems) two
+        may compute the same at once, which costs time and harms nothing.
+        """
+        with contextlib.ExitStack() as held:
+            if isinstance(self._files, LocalFileSystem):
+                held.enter_context(_locked(f"{self._file(identity)}.lock"))
+            yield
+
     def __contains__(self, identity: Mapping[str, Any]) -> bool:
         return bool(self._files.exists(self._file(identity)))
 
     def entries(self) -> list[Entry]:
-        """Every file of the store, results and leftovers alike, by path."""
+        """Every file of the store, results and leftovers alike, by path; a lock is neither."""
         if not self._files.exists(self._path):
             return []
-        found = self._files.find(self._path, detail=True).values()
+        found = [item for item in self._files.find(self._path, detail=True).values() if not _is_lock(item["name"])]
         return sorted((Entry(item["name"], item["size"], _age(item)) for item in found), key=lambda entry: entry.path)
 
     def verify(self, entry: Entry) -> str | None:
@@ -146,6 +160,30 @@ class Store:
     def _file(self, identity: Mapping[str, Any]) -> str:
         name = hashlib.sha256(_canonical(identity).encode()).hexdigest()
         return f"{self._path}/{identity['kind']}/{name}.safetensors"
+
+
+@contextlib.contextmanager
+def _locked(path: str) -> Iterator[None]:
+    """Hold the lock of a file that is there only meanwhile; filelock would put up with one that outlives its holder."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    while True:
+        with open(path, "ab") as file:
+            with contextlib.suppress(ImportError, OSError):  # Windows, or a file system without locks
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file.fileno()).st_nlink == 0:
+                continue  # its last holder removed it while this process waited: it guards nothing any more
+            try:
+                yield
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+            return
+
+
+def _is_lock(path: str) -> bool:
+    return path.endswith(".lock")
 
 
 def _canonical(identity: Mapping[str, Any]) -> str:
