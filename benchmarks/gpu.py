@@ -1,0 +1,210 @@
+"""How close training on a GPU comes to what the GPU can do: limits measured, strategies compared, a trial extrapolated.
+
+    python benchmarks/gpu.py                                 about 5 minutes on one H200
+    python benchmarks/gpu.py --data-dir ~/data               and then the control on the real CIFAR-10 (control.py)
+    python benchmarks/gpu.py --model small_cnn --device cpu --images 4096     every code path, on a CPU
+
+Needs no Ray, no MLflow and no Optuna, but Python, torch with torchvision, and what hardtune.training imports.
+
+The serial limit is what a perfect program would need that runs one thing after another: all convolutions at the matrix
+rate measured here, then every pass of batch-norm, ReLU and addition over memory at the bandwidth measured here. The
+passes, fused as far as they can be: forward reads for the statistics, reads and writes to normalise; backward reads
+twice for the sums, then reads twice and writes; a residual connection reads once more forward, and reads and writes
+backward. A strategy's rate is that of its epochs after the first, which warms up, compiles and captures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+from interleaved import describe_machine
+from torch import nn
+from training import made_up, usual
+
+from hardtune import Recipe
+from hardtune.data import Dataset
+from hardtune.hardness.dynamics import Dynamics
+from hardtune.training import replay
+from hardtune.training.fit import build_model, fit
+from hardtune.training.images import DeviceImages
+from hardtune.training.precision import resolved
+
+MEMBERS, EPOCHS, IMAGES = 8, 200, 50_000
+"""The trial that is extrapolated: HBR's on CIFAR-10."""
+
+
+def seconds_of(work: Callable[[], object], device: str, repeats: int = 10) -> float:
+    """Mean seconds of ``work``, after three calls that do not count."""
+    for _ in range(3):
+        work()
+    wait(device)
+    start = time.perf_counter()
+    for _ in range(repeats):
+        work()
+    wait(device)
+    return (time.perf_counter() - start) / repeats
+
+
+def wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def matrix_rate(device: str) -> float:
+    """bfloat16 FLOP/s of a large matrix product of random numbers."""
+    size = 8192 if device == "cuda" else 1024
+    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    return 2 * size**3 / seconds_of(lambda: a @ b, device)
+
+
+def bandwidth(device: str) -> float:
+    """Bytes a second, read and written, of a copy that no cache holds."""
+    source = torch.empty(2**30 if device == "cuda" else 2**27, dtype=torch.bfloat16, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / seconds_of(lambda: target.copy_(source), device)
+
+
+def cost_of_an_image(recipe: Recipe, shape: tuple[int, ...]) -> tuple[float, float]:
+    """FLOPs of a training step, and bytes of its fused passes over memory, for one image; counted on the network."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    batch = 4
+    model = build_model(recipe, shape, 10, seed=0, device="cpu")
+    normalised: list[int] = []
+    added: list[int] = []
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_forward_hook(lambda module, inputs, output: normalised.append(output.numel()))
+        elif type(module).__name__ == "BasicBlock":
+            module.register_forward_hook(lambda module, inputs, output: added.append(output.numel()))
+    counter = FlopCounterMode(display=False)
+    with counter:
+        model(torch.randn(batch, shape[2], *shape[:2])).sum().backward()
+    return counter.get_total_flops() / batch, 2 * (8 * sum(normalised) + 3 * sum(added)) / batch
+
+
+def rate(data: Dataset, recipe: Recipe, device: str, at_once: int, scores: bool = True) -> float:
+    """Images a second of ``at_once`` networks that train beside each other, each in a thread."""
+    together = threading.Barrier(at_once)
+
+    def train(member: int) -> float:
+        model = build_model(recipe, data.train.images.shape[1:], data.num_classes, seed=member, device=device)
+        times: list[float] = []
+
+        def on_epoch(epoch: int) -> None:
+            if epoch == 1:
+                together.wait()
+            times.append(time.perf_counter())
+
+        fit(
+            model,
+            DeviceImages(data.train.images, mean=data.mean, std=data.std, device=device),
+            torch.from_numpy(data.train.labels).to(device),
+            torch.arange(len(data.train), device=device),
+            recipe,
+            seed=member,
+            objective=lambda logits, labels, ids: nn.functional.cross_entropy(logits, labels),
+            observer=Dynamics(len(data.train), device=device) if scores else None,
+            on_epoch=on_epoch,
+        )
+        return (recipe.epochs - 1) * len(data.train) / (times[-1] - times[0])
+
+    with ThreadPoolExecutor(at_once) as pool:
+        return sum(pool.map(train, range(at_once)))
+
+
+def strategies(data: Dataset, recipe: Recipe, device: str) -> dict[str, float]:
+    """Images a second by strategy, printed as they come."""
+    found: dict[str, float] = {}
+
+    def measure(name: str, **options: Any) -> None:
+        try:
+            found[name] = rate(data, **{"recipe": recipe, "device": device, "at_once": 1, **options})
+        except RuntimeError as error:
+            print(f"  {name:<44} failed: {str(error).splitlines()[0]}", flush=True)
+            return
+        print(f"  {name:<44} {found[name]:>10,.0f} images/s", flush=True)
+
+    eager_steps, replay.EAGER_STEPS = replay.EAGER_STEPS, 10**9
+    measure("step by step")
+    replay.EAGER_STEPS = eager_steps
+    for at_once in (1, 2, 4):
+        measure(f"CUDA graph, {at_once} at once" if device == "cuda" else f"{at_once} at once", at_once=at_once)
+    measure("the same without scores, 1 at once", scores=False)
+    if device == "cuda":
+        for at_once in (1, 2, 4):
+            compiled = dataclasses.replace(recipe, compile=True)
+            measure(f"CUDA graph, compiled, {at_once} at once", at_once=at_once, recipe=compiled)
+    measure("float32, 1 at once", recipe=dataclasses.replace(recipe, precision="float32"))
+    return found
+
+
+def usual_rate(data: Dataset, recipe: Recipe, device: str) -> float:
+    """Images a second of the usual loop's second epoch."""
+    one, two = (dataclasses.replace(recipe, epochs=epochs) for epochs in (1, 2))
+    seconds = []
+    for timed in (one, two):
+        start = time.perf_counter()
+        usual(data, timed, device)
+        wait(device)
+        seconds.append(time.perf_counter() - start)
+    return len(data.train) / (seconds[1] - seconds[0])
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    flags.add_argument("--model", default="resnet18")
+    flags.add_argument("--images", type=int, default=IMAGES, help="in a timed epoch (default: %(default)s)")
+    flags.add_argument("--epochs", type=int, default=4, help="of a timed run; the first does not count (%(default)s)")
+    flags.add_argument("--data-dir", type=Path, help="the folder with CIFAR-10, to train the control on")
+    flags.add_argument("--minutes", type=float, default=8, help="for the control (default: %(default)s)")
+    options = flags.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        flags.exit(2, "error: torch sees no GPU here; --device cpu runs every code path\n")
+    device = options.device
+    warnings.simplefilter("default")
+    describe_machine()
+    if device == "cuda":
+        print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}")
+    data = made_up(options.images)
+    recipe = resolved(Recipe(model=options.model, epochs=options.epochs), device)
+
+    matrix, copied = matrix_rate(device), bandwidth(device)
+    flops, passes = cost_of_an_image(recipe, data.train.images.shape[1:])
+    limit = 1 / (flops / matrix + passes / copied)
+    print(f"matrix products {matrix / 1e12:,.0f} TFLOP/s in bfloat16, copies {copied / 1e12:.2f} TB/s")
+    print(f"{options.model}: {flops / 1e9:.2f} GFLOP and {passes / 1e6:.1f} MB of passes an image")
+    work = MEMBERS * EPOCHS * IMAGES
+    print(f"serial limit: {limit:,.0f} images/s; {MEMBERS} members x {EPOCHS} epochs: {work / limit:,.0f} s")
+    print(f"strategies ({recipe.precision}, channels last, all scores):")
+    found = strategies(data, recipe, device)
+    theirs = usual_rate(data, recipe, device)
+    print(f"  {'the usual loop':<44} {theirs:>10,.0f} images/s", flush=True)
+
+    best = max((name for name in found if "scores" not in name and "float32" not in name), key=found.__getitem__)
+    print(f"best: {best}: {found[best] / limit:.2f} of the serial limit, {found[best] / theirs:.1f} x the usual loop")
+    print(f"{MEMBERS} members x {EPOCHS} epochs at that rate: {work / found[best] / 60:.1f} minutes (extrapolated)")
+    if options.data_dir is not None:
+        from control import train_control
+
+        at_once = int(best.split(" at once")[0].split()[-1]) if " at once" in best else 1
+        compiled = "compiled" in best
+        epochs = int(min(EPOCHS, options.minutes * 60 * found[best] / (MEMBERS * IMAGES)))
+        control = Recipe(
+            epochs=max(1, epochs), members=MEMBERS, scoring_members=MEMBERS, validation="test", compile=compiled
+        )
+        train_control(control, options.data_dir, device, at_once, Path("control-results"))
+
+
+if __name__ == "__main__":
+    main()
