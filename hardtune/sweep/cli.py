@@ -85,6 +85,12 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
         "--gpus-per-trial", type=float, metavar="X", help="fractions share one; default: 1 where there are any"
     )
     size.add_argument(
+        "--members-at-once",
+        type=int,
+        metavar="N",
+        help="members of a trial that train beside each other, to fill a large GPU (default: 1)",
+    )
+    size.add_argument(
         "--concurrent",
         type=int,
         default=os.environ.get("HARDTUNE_CONCURRENT"),
@@ -199,6 +205,7 @@ def configured(sweep: Sweep, options: argparse.Namespace) -> Sweep:
         "severities",
         "racing",
         "cpus_per_trial",
+        "members_at_once",
         "gpus_per_trial",
     ):
         value = getattr(options, name)

@@ -62,6 +62,9 @@ class Sweep:
     cpus_per_trial: float = 1
     gpus_per_trial: float | None = None
     """Fractions share a GPU; None means one GPU a trial where the cluster has any, and none where it has not."""
+    members_at_once: int = 1
+    """Members of a trial that train beside each other on its GPU, which one small network cannot fill. They are told,
+    and a trial can be stopped, in groups of so many."""
 
     def __post_init__(self) -> None:
         if self.treatments is not None:
@@ -72,8 +75,10 @@ class Sweep:
                 object.__setattr__(self, "comparisons", (Comparison(tuple(self.treatments)),))
         if not self.name or self.name.startswith(".") or set(self.name) & set("/\\'\"`"):
             raise InputError(f"a sweep's name is that of a folder, without slashes and quotes, got {self.name!r}")
-        if isinstance(self.trials, bool) or not isinstance(self.trials, int) or self.trials < 1:
-            raise InputError(f"trials must be a whole number of at least 1, got {self.trials!r}")
+        for name in ("trials", "members_at_once"):
+            count = getattr(self, name)
+            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+                raise InputError(f"{name} must be a whole number of at least 1, got {count!r}")
         if not self.cpus_per_trial > 0:
             raise InputError(f"cpus_per_trial must be above 0, got {self.cpus_per_trial!r}")
         if self.gpus_per_trial is not None and self.gpus_per_trial < 0:

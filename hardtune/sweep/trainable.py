@@ -29,6 +29,7 @@ def trainable(
     folder: Path,
     device: str,
     cpus: float,
+    at_once: int,
     bounds: dict[str, tuple[str, float]],
 ) -> None:
     """Run one treatment and leave its record in ``folder``.
@@ -40,6 +41,7 @@ def trainable(
     Args:
         config: a point of the space, and the trial's ``number``.
         root: of the store.
+        at_once: members that train beside each other.
         bounds: metrics to the (direction, figure) of the control that the trial must not miss.
     """
     use_threads(cpus)
@@ -47,7 +49,9 @@ def trainable(
     number = point.pop("number")
     treatment = treatment_of(point)
     try:
-        result = run_trial(treatment, prepared, recipe, Store(root), device=device, on_member=report_member)
+        result = run_trial(
+            treatment, prepared, recipe, Store(root), device=device, at_once=at_once, on_member=report_member
+        )
     except (InputError, DivergedError) as error:
         # It would fail the same way again: no retry, a reason instead.
         records.write(folder, Record(number, treatment, "failed", reason=str(error)))

@@ -75,6 +75,7 @@ def run_trials(
         folder=ledger.records,
         device=share.device,
         cpus=share.cpus,
+        at_once=sweep.members_at_once,
         bounds=bounds,
     )
     while left > 0 and not search.count_open():
