@@ -1,0 +1,194 @@
+"""Trials are stopped after a member once a finished one surely dominates them, and every book says so."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from optuna.trial import TrialState
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+
+from hardtune import Recipe, Treatment
+from hardtune.errors import InputError
+from hardtune.report import records
+from hardtune.report.records import CONTROL, Record
+from hardtune.sweep import Sweep
+from hardtune.sweep.racing import Racing
+from hardtune.sweep.search import FINISHED, SHORTFALL
+
+OBJECTIVES = {"final/recall_gap": "min", "final/accuracy": "max"}
+MEMBERS = 4
+GOOD, BAD = (0.1, 0.9), (0.5, 0.5)
+
+
+def figures(level, members=MEMBERS, seed=0):
+    """Of a trial's members: what the seeds add is the same for every trial, the rest is its own."""
+    shared = np.random.default_rng(99).normal(0, 0.02, (MEMBERS, 2))
+    own = np.random.default_rng(seed).normal(0, 0.01, (MEMBERS, 2))
+    return (np.array(level) + shared + own)[:members]
+
+
+def record(number, level, state="finished", members=MEMBERS, treatment=None, **fields):
+    columns = figures(level, members, seed=number + 1)
+    treatment = treatment or (Treatment() if number == CONTROL else Treatment(alpha=1.0 + number))
+    lists = {name: list(column) for name, column in zip(OBJECTIVES, columns.T, strict=True)}
+    means = {name: float(np.mean(values)) for name, values in lists.items()} if state == "finished" else {}
+    return Record(number, treatment, state, means, members=lists, **fields)
+
+
+@pytest.fixture
+def race(tmp_path):
+    """Makes a scheduler that knows these records."""
+
+    def make(*former):
+        for one in former:
+            records.write(tmp_path, one)
+        return Racing(0.95, MEMBERS, OBJECTIVES, tmp_path)
+
+    return make
+
+
+def trial(number, **treatment):
+    return Trial("trainable", config={"number": number, **(treatment or {"alpha": 1.0 + number})}, stub=True)
+
+
+def report(scheduler, number, level, member, **treatment):
+    values = figures(level, seed=number + 1)[member - 1]
+    result = {FINISHED: False, "members": member, "members/recall_gap": values[0], "members/accuracy": values[1]}
+    return scheduler.on_trial_result(None, trial(number, **treatment), result)
+
+
+def finish(scheduler, number, level, shortfall=0.0):
+    for member in range(1, MEMBERS + 1):
+        report(scheduler, number, level, member)
+    means = dict(zip(OBJECTIVES, figures(level, seed=number + 1).mean(axis=0), strict=True))
+    return scheduler.on_trial_result(None, trial(number), {FINISHED: True, SHORTFALL: shortfall, **means})
+
+
+KNOWN = (record(CONTROL, GOOD), record(0, GOOD), record(1, GOOD))
+
+
+def test_a_dominated_trial_is_stopped_and_its_record_says_by_whom_and_when(race, tmp_path):
+    assert report(race(*KNOWN), 7, BAD, 1) == TrialScheduler.STOP
+    stopped = records.read(tmp_path, 7)
+    assert (stopped.state, stopped.treatment) == ("stopped", Treatment(alpha=8.0))
+    assert stopped.reason.startswith("stopped after 1 of 4 members: ")
+    assert stopped.reason.endswith(" dominates it, with a confidence of 0.95")
+    assert "the control" in stopped.reason or "trial 0" in stopped.reason or "trial 1" in stopped.reason
+    assert stopped.members["final/accuracy"] == [figures(BAD, seed=8)[0, 1]]
+
+
+def test_nobody_is_stopped_who_is_ahead_in_one_objective_or_has_all_its_members(race):
+    scheduler = race(*KNOWN)
+    for member in range(1, MEMBERS + 1):
+        assert report(scheduler, 7, (0.5, 0.99), member) == TrialScheduler.CONTINUE
+    assert finish(race(*KNOWN[:1]), 8, BAD) == TrialScheduler.CONTINUE
+
+
+def test_trials_that_finish_are_rivals_from_then_on_unless_the_sweep_forbids_them(race):
+    for shortfall, decision in ((0.1, TrialScheduler.CONTINUE), (0.0, TrialScheduler.STOP)):
+        scheduler = race(record(CONTROL, BAD), record(0, BAD))
+        assert report(scheduler, 7, BAD, 1) == TrialScheduler.CONTINUE
+        finish(scheduler, 1, GOOD, shortfall)
+        assert report(scheduler, 7, BAD, 2) == decision
+
+
+def test_a_resumed_sweep_stops_again_what_was_stopped_and_learns_from_it(race, tmp_path):
+    before = record(7, GOOD, "stopped", members=2, reason="its own")
+    assert report(race(*KNOWN, before), 7, GOOD, 1) == TrialScheduler.STOP
+    assert records.read(tmp_path, 7).reason == "its own"
+
+
+def test_the_members_of_an_equal_treatment_count_and_one_that_has_them_all_costs_nothing_and_goes_on(race, tmp_path):
+    twin = Treatment(alpha=9.0)
+    scheduler = race(*KNOWN, record(3, BAD, treatment=twin), record(4, BAD, "stopped", 2, Treatment(alpha=5.5)))
+    assert report(scheduler, 7, BAD, 1, alpha=9.0) == TrialScheduler.CONTINUE
+    assert report(scheduler, 8, BAD, 1, alpha=5.5) == TrialScheduler.STOP
+    assert records.read(tmp_path, 8).reason.startswith("stopped after 2 of 4 members")
+    assert report(scheduler, 9, BAD, 1, alpha=0.0, estimator="el2n") == TrialScheduler.CONTINUE, "it is the control"
+
+
+def test_a_trial_that_starts_again_says_its_members_twice_and_they_count_once(race, tmp_path):
+    scheduler = race(record(CONTROL, BAD), record(0, BAD))
+    for member in (1, 2, 1, 2):
+        assert report(scheduler, 7, BAD, member) == TrialScheduler.CONTINUE
+    finish(scheduler, 1, GOOD)
+    assert report(scheduler, 7, BAD, 3) == TrialScheduler.STOP
+    assert len(records.read(tmp_path, 7).members["final/accuracy"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"racing": 0.5}, r"racing is a confidence between 0.5 and 1 \(say 0.95\), got 0.5"),
+        ({"racing": 1}, r"racing is a confidence between 0.5 and 1 \(say 0.95\), got 1"),
+        ({"racing": float("nan")}, "got nan"),
+        ({"racing": "high"}, "got 'high'"),
+        ({"objectives": {"final/ece": "min", "ensemble/nll": "min"}}, "and ensemble/nll is not"),
+        ({"space": [Treatment(alpha=1.0)]}, "racing is for searches"),
+        ({"recipe": Recipe(members=1)}, "racing needs recipe.members to be at least 2, got 1"),
+    ],
+)
+def test_a_race_that_cannot_be_is_refused_in_a_sentence(changes, sentence):
+    with pytest.raises(InputError, match=sentence):
+        Sweep(**{"name": "s", "data": "digits", "recipe": Recipe(), "space": {"alpha": tune.uniform(0, 1)}}
+              | {"racing": 0.95} | changes)  # fmt: skip
+
+
+RACED = '''
+"""From the third trial on, nearly everything is pruned: such trials are dominated, and one member shows it."""
+from hardtune import Recipe
+from hardtune.sweep import Sweep, main
+
+def space(trial):
+    trial.suggest_float("entropy_weight", 0.01, 0.1)
+    return {"entropy_target": "constant"} | ({"prune": "class", "prune_rate": 0.97} if trial.number > 1 else {})
+
+sweep = Sweep(
+    "raced", "digits",
+    Recipe(model="small_cnn", epochs=6, batch_size=64, schedule="linear", flip=False, crop_padding=1, members=4,
+           scoring_members=4, encoder="pixels", validation=0.3),
+    space, trials=5, racing=0.8,
+)
+if __name__ == "__main__":
+    main(sweep, doc=__doc__)
+'''
+
+
+@pytest.mark.slow
+def test_a_stopped_trial_trains_no_further_and_is_not_on_the_front_nor_handed_out_again(script, tmp_path):
+    (tmp_path / "raced.py").write_text(RACED)
+    out = script.run(str(tmp_path / "raced.py"), "--cpus-per-trial", "1", "--concurrent", "1")
+    assert "3 of 5 trials were stopped as dominated, which saved 9 of 20 networks" in out
+    trained = 4 + 2 * 4 + 3 * 1  # the control, two whole trials, one member of each of the others
+    assert len(list(script.storage.glob("store/member/*"))) == trained, "nobody went on in a worker that was reused"
+
+    out = script.run(str(tmp_path / "raced.py"), "--concurrent", "1", "--resume", "--trials", "6")
+    assert "4 of 6 trials were stopped as dominated, which saved 12 of 24 networks" in out
+    assert len(list(script.storage.glob("store/member/*"))) == trained + 1
+
+    found = {one.number: one for one in records.read_all(script.sweeps()[0] / "trials")}
+    assert [found[n].state for n in range(6)] == ["finished"] * 2 + ["stopped"] * 4
+    assert {len(found[n].members["final/ece"]) for n in range(2, 6)} == {1}
+    front = [row["trial"] for row in json.loads((script.sweeps()[0] / "pareto.json").read_text()) if row["pareto"]]
+    assert not {2, 3, 4, 5} & set(front)
+    assert Counter(one.state for one in script.study().trials) == {TrialState.COMPLETE: 2, TrialState.PRUNED: 4}
+
+    client, runs = script.runs("raced")
+    assert isinstance(client, MlflowClient)
+    by_trial = {run.data.tags["hardtune.trial"]: run for run in runs}
+    assert len(by_trial) == len(runs) == 8
+    assert {by_trial[str(n)].info.status for n in range(2, 6)} == {"KILLED"}
+    assert by_trial["2"].data.tags["reason"] == found[2].reason
+    parent = by_trial["sweep"]
+    assert parent.data.params["racing"] == "0.8"
+    for name, last in (("members_saved", 12), ("members_trained", 12), ("front/size", len(front))):
+        history = client.get_metric_history(parent.info.run_id, name)
+        assert [metric.step for metric in history] == [1, 2, 3, 4, 5, 6], "once each, also after the resume"
+        assert history[-1].value == last
+    volumes = [metric.value for metric in client.get_metric_history(parent.info.run_id, "front/hypervolume")]
+    assert volumes == sorted(volumes)
+    assert volumes[0] > 0
