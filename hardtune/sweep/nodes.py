@@ -32,7 +32,8 @@ class Answer:
 def ask_every_node(question: Callable[..., Any], *args: Any, patience: float = 120.0) -> list[Answer]:
     """Call ``question(*args)`` once on every node that is alive, beside whatever runs there, the head first.
 
-    A node that has not answered after ``patience`` seconds, or raises, has an answer that says so.
+    A node that has not answered after ``patience`` seconds, or raises, has an answer that says so; one that is lost
+    meanwhile is asked nothing, and has none.
     """
     alive = [node for node in ray.nodes() if node["Alive"]]
     alive.sort(key=lambda node: ("node:__internal_head__" not in node["Resources"], node["NodeManagerAddress"]))
@@ -54,7 +55,10 @@ def ask_every_node(question: Callable[..., Any], *args: Any, patience: float = 1
     for node in waiting.values():
         silence = f"no answer within {patience:.0f} s"
         answers[node["NodeID"]] = Answer(node["NodeManagerAddress"], None, silence, time.time())
-    return [answers[node["NodeID"]] for node in alive]
+    lost = {node["NodeID"] for node in ray.nodes() if not node["Alive"]}
+    return [
+        answers[node["NodeID"]] for node in alive if not (answers[node["NodeID"]].trouble and node["NodeID"] in lost)
+    ]
 
 
 def check_shared(folder: Path) -> None:
