@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from hardtune.data import Samples
+from hardtune.resampling.neighbours import nearest
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Request
-from hardtune.resampling.oversamplers.smote import NEIGHBOURS, nearest
+from hardtune.resampling.oversamplers.smote import NEIGHBOURS
 from hardtune.resampling.plan import make_plan
 from hardtune.treatment import Treatment
 

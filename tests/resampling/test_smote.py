@@ -1,15 +1,14 @@
-"""SMOTE: the neighbours of imbalanced-learn and scikit-learn, and images on the lines between them."""
+"""SMOTE: images on the lines between neighbours, distributed as imbalanced-learn's."""
 
 import numpy as np
 import pytest
 from imblearn.over_sampling import SMOTE
 from sklearn.datasets import load_digits
-from sklearn.neighbors import NearestNeighbors
 
 from hardtune.data import Samples
+from hardtune.resampling.neighbours import nearest
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Request
-from hardtune.resampling.oversamplers import smote as module
-from hardtune.resampling.oversamplers.smote import NEIGHBOURS, nearest
+from hardtune.resampling.oversamplers.smote import NEIGHBOURS
 
 
 def digits():
@@ -26,29 +25,6 @@ def eights(add, features=None):
 
 def draw(asked, name="smote", seed=0):
     return OVERSAMPLERS[name].draw(asked, np.random.default_rng(seed))
-
-
-def test_the_neighbours_are_scikit_learns():
-    points = digits().images[digits().labels == 8].reshape(-1, 64)
-    ours = nearest(points, np.arange(len(points)), 5)
-    points = points.astype(np.float64)
-    theirs = NearestNeighbors(n_neighbors=6).fit(points).kneighbors(points)[1][:, 1:]
-    own = np.arange(len(points))[:, None]
-    np.testing.assert_allclose(
-        np.linalg.norm(points[ours] - points[own], axis=2), np.linalg.norm(points[theirs] - points[own], axis=2)
-    )
-
-
-def test_a_sample_is_not_its_own_neighbour_but_its_copy_is():
-    points = np.array([[0.0, 0], [0, 0], [5, 5], [9, 9]])
-    assert nearest(points, np.array([0, 1]), 1).tolist() == [[1], [0]]
-
-
-def test_neighbours_do_not_depend_on_the_blocks_they_are_found_in(monkeypatch):
-    points = np.random.default_rng(0).normal(size=(200, 30)).astype(np.float32)
-    whole = nearest(points, np.arange(0, 200, 3), 5)
-    monkeypatch.setattr(module, "_ROWS", 7)
-    np.testing.assert_array_equal(nearest(points, np.arange(0, 200, 3), 5), whole)
 
 
 def test_every_image_lies_between_its_parent_and_one_of_the_parents_neighbours():

@@ -1,0 +1,50 @@
+"""Nearest neighbours: scikit-learn's, whatever the points are like and however they are looked for."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.neighbors import NearestNeighbors
+
+from hardtune.resampling import neighbours
+from hardtune.resampling.neighbours import nearest
+
+DIGITS = load_digits().data
+
+
+def distances(points, rows, found):
+    points = points.astype(np.float64)
+    return np.linalg.norm(points[found] - points[rows][:, None], axis=2)
+
+
+@pytest.mark.parametrize("points", [DIGITS.astype(np.uint8), DIGITS + 1000.0], ids=["bytes", "far from zero"])
+def test_they_are_as_near_as_scikit_learns(points):
+    rows = np.arange(0, len(points), 3)
+    theirs = NearestNeighbors(n_neighbors=6).fit(points).kneighbors(points[rows])[0][:, 1:]
+    np.testing.assert_allclose(distances(points, rows, nearest(points, rows, 5)), theirs, rtol=1e-6)
+
+
+def test_a_sample_is_not_its_own_neighbour_but_its_copy_is():
+    points = np.array([[0.0, 0], [0, 0], [5, 5], [9, 9]])
+    assert nearest(points, np.array([0, 1]), 1).tolist() == [[1], [0]]
+
+
+def test_they_do_not_depend_on_the_blocks_they_are_found_in(monkeypatch):
+    points = np.random.default_rng(0).normal(size=(200, 30)).astype(np.float32)
+    whole = nearest(points, np.arange(0, 200, 3), 5)
+    monkeypatch.setattr(neighbours, "_ROWS", 7)
+    np.testing.assert_array_equal(nearest(points, np.arange(0, 200, 3), 5), whole)
+
+
+def test_a_torch_without_onednn_finds_the_same(monkeypatch):
+    points = np.random.default_rng(0).normal(size=(200, 30)).astype(np.float32)
+    whole = nearest(points, np.arange(200), 5)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    np.testing.assert_array_equal(nearest(points, np.arange(200), 5), whole)
+
+
+def test_the_points_are_left_as_they_are():
+    points = DIGITS.copy()
+    points.flags.writeable = False
+    nearest(points, np.arange(10), 3)
+    np.testing.assert_array_equal(points, DIGITS)
