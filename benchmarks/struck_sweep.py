@@ -1,0 +1,46 @@
+"""The sweep that benchmarks/faults.py strikes: a list of treatments, so that no proposal depends on what ended when.
+
+Two of them mean the same, one looks into features and one draws on gradients, so that every kind of preparation and the
+sharing of networks are struck as well. A network takes a second or two.
+"""
+
+from hardtune import Recipe, Treatment
+from hardtune.sweep import Sweep, main, parser
+
+TREATMENTS = (
+    Treatment(alpha=1.0, policy="shift"),
+    Treatment(alpha=0.0, estimator="aum", entropy_weight=0.2, entropy_target="constant"),
+    Treatment(alpha=0.0, estimator="el2n", entropy_weight=0.2, entropy_target="constant"),
+    Treatment(alpha=0.5, policy="shift", estimator="rmd", oversample="smote"),
+    Treatment(loss="focal"),
+    Treatment(entropy_weight=0.3),
+    Treatment(alpha=1.5, policy="shift", estimator="grand", undersample="random", oversample="hard"),
+    Treatment(loss="label_smoothing"),
+)
+
+flags = parser(__doc__)
+flags.add_argument("--first", type=int, default=len(TREATMENTS), metavar="N", help="try the first N only")
+
+
+def sweep(first: int = len(TREATMENTS)) -> Sweep:
+    """The first treatments of the list."""
+    recipe = Recipe(
+        model="small_cnn",
+        epochs=15,
+        batch_size=64,
+        schedule="linear",
+        warmup=0.2,
+        flip=False,
+        crop_padding=1,
+        members=3,
+        scoring_members=4,
+        encoder="pixels",
+        validation=0.3,
+        precision="float32",  # to the bit the same in every process
+    )
+    return Sweep(name="struck", data="digits", recipe=recipe, space=TREATMENTS[:first])
+
+
+if __name__ == "__main__":
+    options = flags.parse_args()
+    main(sweep(options.first), options)
