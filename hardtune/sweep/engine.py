@@ -83,9 +83,10 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
             cluster.wait_for_workers(view.say)
             check_shared(storage)
         share = cluster.share(sweep.cpus_per_trial, sweep.gpus_per_trial)
-        sweep = dataclasses.replace(sweep, recipe=settled(sweep.recipe, share))
         ledger = open_ledger(sweep, split, storage, resume=place.resume)
         with ledger.held():
+            recipe = ledger.settled(sweep.recipe, lambda: settled(sweep.recipe, share))
+            sweep = dataclasses.replace(sweep, recipe=recipe)
             begun = any(ledger.records.glob("0*.json"))
             study_database(place.study_storage or ledger.study_url, ledger.id, begun=begun)
             view.say(f"results in {ledger.folder}")

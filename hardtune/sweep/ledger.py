@@ -8,9 +8,10 @@ import functools
 import hashlib
 import inspect
 import json
+import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from hardtune.data import Split
 from hardtune.errors import InputError
+from hardtune.recipe import Recipe
 from hardtune.store import digest
 from hardtune.sweep.definition import Space, Sweep
 
@@ -39,6 +41,13 @@ class Ledger:
     @property
     def study_url(self) -> str:
         return f"sqlite:///{self.folder / 'study.db'}"
+
+    def settled(self, recipe: Recipe, settle: Callable[[], Recipe]) -> Recipe:
+        """The recipe with what it leaves to the device as it was decided when the sweep began, and then for good."""
+        path = self.folder / "settled.json"
+        if not path.exists():
+            _write(path, {"precision": settle().precision})
+        return dataclasses.replace(recipe, **json.loads(path.read_text()))
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -117,6 +126,13 @@ def _create(sweeps: Path, name: str, content: dict[str, Any]) -> Ledger:
             folder.mkdir(parents=True)
         except FileExistsError:
             continue
-        (folder / "sweep.json").write_text(json.dumps(content, indent=1))
+        _write(folder / "sweep.json", content)
         return Ledger(folder)
     raise InputError(f"cannot make a folder for the sweep in {sweeps}")
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Whole or not at all: a sweep whose description is half there could never be resumed."""
+    aside = path.with_suffix(".tmp")
+    aside.write_text(json.dumps(content, indent=1))
+    os.replace(aside, path)

@@ -9,6 +9,7 @@ import ray
 import torch
 
 from hardtune.data import Split
+from hardtune.errors import InputError
 from hardtune.member import Prepared
 from hardtune.needs import Needs
 from hardtune.recipe import Recipe
@@ -17,6 +18,9 @@ from hardtune.scoring_member import is_scored, score_member
 from hardtune.store import Store
 from hardtune.sweep.cluster import Share
 from hardtune.training.precision import resolved
+
+MOST_LOSSES = 10
+"""How often a task is begun again after its worker or node died; on preemptible nodes that is no sign of a mistake."""
 
 
 def control_members(recipe: Recipe, needs: Needs) -> int:
@@ -47,7 +51,10 @@ def prepare_on_cluster(
 
     ``on_member(done, of, cached)`` is called at once, and whenever a member is done; ``on_encoded(done, of)`` every
     second while images are being encoded, and at the end of it. What is in the store already is not made again;
-    networks go on where a lost node left off, by Ray's own retries.
+    what a lost node or a killed worker was at is begun again by Ray's own retries.
+
+    Raises:
+        InputError: one thing was lost with its worker again and again.
     """
     total = control_members(recipe, needs)
     missing = [
@@ -56,10 +63,10 @@ def prepare_on_cluster(
     cached = total - len(missing)
     on_member(cached, total, cached)
     shared = ray.put(split)
-    options = {"num_cpus": share.cpus, "num_gpus": share.gpus, "max_retries": 3}
+    options = {"num_cpus": share.cpus, "num_gpus": share.gpus, "max_retries": MOST_LOSSES}
     waiting = []
     if needs.features and not is_encoded(split, recipe, store):
-        encoded_so_far = ray.remote(num_cpus=0)(_Counter).remote()
+        encoded_so_far = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Counter).remote()
         waiting.append(_encode.options(**options).remote(shared, recipe, store.root, share.device, encoded_so_far))
     encoding = set(waiting)
     waiting += [
@@ -69,7 +76,13 @@ def prepare_on_cluster(
     done = cached
     while waiting:
         ready, waiting = ray.wait(waiting, timeout=1 if encoding else None)
-        ray.get(ready)
+        try:
+            ray.get(ready)
+        except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
+            raise InputError(
+                f"a worker died {MOST_LOSSES + 1} times while it prepared the same thing, so it may need more memory "
+                "than its node has; the same command goes on from what is done"
+            ) from error
         finished = encoding.intersection(ready)
         encoding -= finished
         if finished:

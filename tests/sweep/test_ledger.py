@@ -57,6 +57,23 @@ def test_other_data_are_another_sweep(split, tmp_path):
         open_ledger(SWEEP, other, tmp_path, resume=True)
 
 
+def test_what_the_recipe_leaves_to_the_device_is_decided_once_a_sweep(split, tmp_path):
+    """A busy machine may find another precision faster the next time; a resumed sweep trains on as it began."""
+    auto = Recipe(precision="auto")
+    ledger = open_ledger(SWEEP, split, tmp_path, resume=False)
+    began = ledger.settled(auto, lambda: dataclasses.replace(auto, precision="bfloat16"))
+    resumed = open_ledger(SWEEP, split, tmp_path, resume=True).settled(auto, lambda: pytest.fail("decided again"))
+    assert began == resumed == dataclasses.replace(auto, precision="bfloat16")
+
+
+def test_a_kill_as_the_sweep_begins_leaves_nothing_half_described(split, tmp_path):
+    """Whatever a killed process left of a folder, the one before it is the one that is resumed."""
+    ledger = open_ledger(SWEEP, split, tmp_path, resume=False)
+    (tmp_path / "sweeps" / f"{SWEEP.name}-29991231-235959").mkdir()
+    (tmp_path / "sweeps" / f"{SWEEP.name}-29991231-235959" / "sweep.tmp").write_text("{")
+    assert open_ledger(SWEEP, split, tmp_path, resume=True) == ledger
+
+
 def test_a_sweep_of_a_similar_name_is_not_resumed(split, tmp_path):
     open_ledger(dataclasses.replace(SWEEP, name="digits-2"), split, tmp_path, resume=False)
     with pytest.raises(InputError, match="no sweep named digits to resume"):
