@@ -56,7 +56,7 @@ class Sweep:
     racing: float | None = None
     """Stop a trial after a member once a finished trial dominates it with this confidence, between 0.5 and 1 (see
     ``hardtune.evaluation.racing``); None trains every ensemble whole. For searches whose objectives are all means over
-    members, ``final/…``."""
+    members, ``final/…``. With ``members_at_once``, those that are being trained by then are trained to their end."""
     trials: int = 24
     """Treatments to try beside the control; a list is tried whole."""
     cpus_per_trial: float = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,9 @@ def trainable(
         bounds: metrics to the (direction, figure) of the control that the trial must not miss.
     """
     use_threads(cpus)
+    # Where a trial is stopped whose next members are being trained already, the worker is reused when those are done;
+    # by default Tune would give it, and the trial that was to follow, up after two seconds.
+    os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = str(24 * 3600)
     point = dict(config)
     number = point.pop("number")
     treatment = treatment_of(point)
