@@ -7,7 +7,7 @@ HBR's recipe (arXiv 2504.07031) and protocol: all 50,000 training images, recall
 shorter run scales the schedule with it. Leaves its tables and the scores in the folder of ``--out``, and the members'
 answers, so that the same command goes on where it was stopped.
 
-Needs no Ray, no MLflow and no Optuna, but Python, torch with torchvision, and what hardtune itself imports for scoring.
+Needs no Ray, MLflow or Optuna: Python, torch with torchvision, scikit-learn, safetensors and fsspec do.
 """
 
 from __future__ import annotations

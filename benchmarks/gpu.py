@@ -4,7 +4,7 @@
     python benchmarks/gpu.py --data-dir ~/data               and then the control on the real CIFAR-10 (control.py)
     python benchmarks/gpu.py --model small_cnn --device cpu --images 4096     every code path, on a CPU
 
-Needs no Ray, no MLflow and no Optuna, but Python, torch with torchvision, and what hardtune.training imports.
+Needs no Ray, MLflow or Optuna: Python, torch with torchvision, scikit-learn, safetensors and fsspec do.
 
 The serial limit is what a perfect program would need that runs one thing after another: all convolutions at the matrix
 rate measured here, then every pass of batch-norm, ReLU and addition over memory at the bandwidth measured here. The
