@@ -41,18 +41,20 @@ class Racing(FIFOScheduler):
         self._signs = np.array([1.0 if direction == "min" else -1.0 for direction in objectives.values()])
         self._figures: dict[Treatment, dict[str, list[float]]] = {}
         """By treatment, since equal ones have the same members: each member's figures by full name."""
+        self._costs: dict[Treatment, NDArray[np.float64]] = {}
+        """By treatment as well: the objectives (M, O), lower = better, NaN where there is no member yet."""
         former = records.read_all(folder)
         for record in former:
             held_out = {name: list(values) for name, values in record.members.items() if name.startswith("final/")}
-            if len(next(iter(held_out.values()), [])) > self._known(record.treatment):
-                self._figures[record.treatment.canonical()] = held_out
+            if held_out:
+                self._learn(record.treatment.canonical(), held_out)
         self._front = front(former, objectives)
         self._stopped = {record.number for record in former if record.state == "stopped"}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         point = dict(trial.config)
         number = point.pop("number")
-        treatment = treatment_of(point)
+        treatment = treatment_of(point).canonical()
         if result.get(FINISHED):
             metrics = {name: float(result[name]) for name in self._objectives}
             ended = Record(number, treatment, "finished", metrics, shortfall=result[SHORTFALL])
@@ -64,27 +66,38 @@ class Racing(FIFOScheduler):
                 return TrialScheduler.STOP
             rival = self._rival(treatment)
             if rival is not None:
-                self._stop(number, treatment, rival)
+                self._stop(number, treatment_of(point), rival)
                 return TrialScheduler.STOP
         return TrialScheduler.CONTINUE
 
-    def _known(self, treatment: Treatment) -> int:
-        """How many members of the treatment are known, whichever trial trained them."""
-        return len(next(iter(self._figures.get(treatment.canonical(), {}).values()), []))
-
     def _keep(self, treatment: Treatment, report: Mapping[str, Any]) -> None:
-        if report["members"] == self._known(treatment) + 1:  # and not one that a restarted trial says again
-            figures = self._figures.setdefault(treatment.canonical(), {})
-            for name, value in report.items():
-                group, _, metric = name.partition("/")
-                if group == "members":
-                    figures.setdefault(f"final/{metric}", []).append(float(value))
+        """One more member, unless it is one that a trial says again that was restarted or has a twin."""
+        if report["members"] != self._trained(treatment) + 1:
+            return
+        known = self._figures.get(treatment, {})
+        metrics = [name.removeprefix("members/") for name in report if name.startswith("members/")]
+        self._learn(
+            treatment,
+            {f"final/{name}": [*known.get(f"final/{name}", []), float(report[f"members/{name}"])] for name in metrics},
+        )
+
+    def _learn(self, treatment: Treatment, figures: dict[str, list[float]]) -> None:
+        """All that is known of a treatment's members, unless more was known already."""
+        costs = np.array([figures[name] for name in self._objectives]).T * self._signs
+        if len(costs) > self._trained(treatment):
+            self._figures[treatment] = figures
+            self._costs[treatment] = np.full((self._members, len(self._signs)), np.nan)
+            self._costs[treatment][: len(costs)] = costs
+
+    def _trained(self, treatment: Treatment) -> int:
+        """How many members of the treatment are known, whichever trial trained them."""
+        return len(next(iter(self._figures.get(treatment, {}).values()), []))
 
     def _rival(self, treatment: Treatment) -> Record | None:
         """The trial on the front that surely dominates this one in the end, if there is one."""
-        own = treatment.canonical()
-        members = self._costs(self._figures[own])
-        noise = learn_noise(np.array([self._padded(it) for name, it in self._figures.items() if name != own]))
+        own = self._costs[treatment]
+        members = own[: self._trained(treatment)]
+        noise = learn_noise(np.array([costs for costs in self._costs.values() if costs is not own]))
         if noise is None or not self._front or not np.isfinite(members).all():
             return None
         rivals = np.array([[record.metrics[name] for name in self._objectives] for record in self._front])
@@ -92,20 +105,11 @@ class Racing(FIFOScheduler):
         return None if row is None else self._front[row]
 
     def _stop(self, number: int, treatment: Treatment, rival: Record) -> None:
+        figures = self._figures[treatment.canonical()]
         who = "the control" if rival.is_control else f"trial {rival.number}"
         reason = (
-            f"stopped after {self._known(treatment)} of {self._members} members: {who} dominates it, "
+            f"stopped after {self._trained(treatment.canonical())} of {self._members} members: {who} dominates it, "
             f"with a confidence of {self._confidence:g}"
         )
-        figures = self._figures[treatment.canonical()]
         records.write(self._folder, Record(number, treatment, "stopped", members=figures, reason=reason))
         self._stopped.add(number)
-
-    def _costs(self, figures: Mapping[str, list[float]]) -> NDArray[np.float64]:
-        """(k, O), lower = better."""
-        return np.array([figures[name] for name in self._objectives]).T * self._signs
-
-    def _padded(self, figures: Mapping[str, list[float]]) -> NDArray[np.float64]:
-        """(M, O), NaN where there is no member yet."""
-        costs = self._costs(figures)
-        return np.pad(costs, ((0, self._members - len(costs)), (0, 0)), constant_values=np.nan)
