@@ -91,7 +91,8 @@ def sweep(options: argparse.Namespace, folder: Path) -> None:
     from hardtune.sweep.live import View
     from hardtune.sweep.recorder import Recorder
     from hardtune.sweep.search import StudySearch
-    from hardtune.sweep.tracking import Tracker, default_uri
+    from hardtune.sweep.tracking import Tracker
+    from hardtune.sweep.tracking_uri import default_uri
     from hardtune.sweep.trials import schedule
 
     space = {
@@ -132,7 +133,7 @@ def sweep(options: argparse.Namespace, folder: Path) -> None:
         cluster.shutdown()
     assert done == options.trials, f"{done} of {options.trials} trials ended"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    batches = done * (MEMBERS + 2)
+    batches = done * (MEMBERS + 3)  # its parameters, its end, and how the sweep stands then
     print(
         f"sweep: {done} trials in {wall:.0f} s: {wall / done:.2f} s a trial, {done / wall:.1f} trials/s; the driver "
         f"computes {cpu / done:.2f} CPU-s a trial and needs {peak:.1f} GB at most"

@@ -35,6 +35,14 @@ def test_a_log_gets_the_phase_the_counts_the_best_figures_and_the_time():
     assert "0:00 so far" in last
 
 
+def test_what_stopping_trials_saves_is_shown():
+    it, out = view()
+    it.ended(ended(0, 0.3, 0.8, "stopped"))
+    it.trials(running=2, members=7, saved=3)
+    it.phase("trials", 4, "trials")
+    assert "0 failed, 1 stopped · 7 members done, 3 saved" in out.getvalue()
+
+
 def test_a_log_is_not_flooded():
     it, out = view()
     with it:
