@@ -85,7 +85,7 @@ def _findings(options: argparse.Namespace) -> Iterator[Finding]:
     import ray
 
     from hardtune.sweep import cluster, health, nodes
-    from hardtune.sweep.tracking import default_uri
+    from hardtune.sweep.tracking_uri import default_uri
 
     with cluster.connected(options.address):
         answers = nodes.ask_every_node(health.describe_node)

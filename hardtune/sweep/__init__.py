@@ -1,5 +1,15 @@
 """Many trials: Ray Tune schedules, Optuna proposes, MLflow records."""
 
+import os
+
+# Read when MLflow is imported, which nothing of it is before this.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+# A request that failed is made again by the tracker's queue, which first looks whether it was carried out after all.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+
 from hardtune.report.comparison import Comparison
 from hardtune.sweep.cli import main, parser
 from hardtune.sweep.definition import Sweep

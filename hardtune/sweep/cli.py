@@ -22,6 +22,7 @@ from hardtune.report.standing import Standing
 from hardtune.report.table import render
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.live import View
+from hardtune.sweep.passwords import has_password, hidden, without_password
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
@@ -124,6 +125,7 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
     if hand_over or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         _check_paths(options, sys.argv[1:] if hand_over else None)
     if hand_over:
+        _check_passwords(sys.argv[1:])
         from hardtune.sweep.job import run_as_job
 
         return run_as_job(options.address, Path(sys.argv[0]), sys.argv[1:], sweep.name)
@@ -172,9 +174,10 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
         console.print(f"trial {warning.number} ({warning.treatment}): {warning.warning}", highlight=False)
     say = [("figure", str(outcome.figures[0]))]
     if outcome.tracking_uri.startswith("http"):
-        say.append(("MLflow", outcome.tracking_uri))
+        say.append(("MLflow", without_password(outcome.tracking_uri)))
     else:
-        say.append(("MLflow", f"mlflow ui --workers 1 --backend-store-uri {shlex.quote(outcome.tracking_uri)}"))
+        database = shlex.quote(without_password(outcome.tracking_uri))
+        say.append(("MLflow", f"mlflow ui --workers 1 --backend-store-uri {database}"))
     say.append(("charts", outcome.chart_link))
     if not outcome.everything_tracked:
         say.append(("note", "MLflow did not take every record; the same command with --resume sends them again"))
@@ -225,7 +228,16 @@ def _check_paths(options: argparse.Namespace, given: list[str] | None) -> None:
             raise InputError(f"on a cluster {flag} must be an absolute path that all nodes see, got {str(path)!r}")
 
 
+def _check_passwords(given: list[str]) -> None:
+    """Raise ``InputError`` for a password in a job's command line, which the cluster shows to all who can reach it."""
+    if any(map(has_password, given)):
+        raise InputError(
+            "a job's command line is no place for a password: set MLFLOW_TRACKING_URI and OPTUNA_STORAGE on the "
+            "cluster's head, or keep the password there in ~/.pgpass, and leave it out of the URL"
+        )
+
+
 def _again(options: argparse.Namespace) -> str:
     """The command that goes on."""
     flags = [flag for flag in sys.argv[1:] if flag != "--resume"]
-    return "go on with " + shlex.join(["python", sys.argv[0], *flags, "--resume"])
+    return "go on with " + shlex.join(["python", sys.argv[0], *hidden(flags), "--resume"])

@@ -6,7 +6,9 @@ import contextlib
 import json
 import logging
 import os
+import shlex
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ import ray
 
 import hardtune
 from hardtune.errors import InputError
+from hardtune.sweep.passwords import has_password, hidden
 
 
 @dataclass(frozen=True)
@@ -49,16 +52,39 @@ def connected(address: str | None) -> Iterator[None]:
     Raises:
         InputError: nothing answers at the address.
     """
+    _retitle()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address is None:
         # Never join a cluster by accident: RAY_ADDRESS is for those who ask for one.
-        ray.init(address="local", include_dashboard=False, **quiet)
+        with _on_loopback():
+            ray.init(address="local", include_dashboard=False, **quiet)
     else:
         _join(address, quiet)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Let a Ray that starts now listen on 127.0.0.1 only, as it does on macOS; on Linux it would on all interfaces."""
+    from ray._private import ray_constants
+
+    former = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = former
+
+
+def _retitle() -> None:
+    """Take passwords out of this process's title, which Ray would keep as the job's entrypoint, and `ps` shows."""
+    from ray._raylet import setproctitle  # type: ignore[attr-defined]
+
+    if any(map(has_password, sys.orig_argv)):
+        setproctitle(shlex.join(hidden(sys.orig_argv)))
 
 
 def _join(address: str, quiet: dict[str, Any]) -> None:

@@ -5,39 +5,38 @@ from __future__ import annotations
 import optuna
 
 from hardtune.errors import InputError
+from hardtune.sweep.passwords import scrubbed, without_password
+
+OWNER = "hardtune.owner"
+"""The study's attribute that says which sweep it is of."""
 
 
-def study_database(url: str, study: str, *, begun: bool = False) -> optuna.storages.RDBStorage:
+def study_database(url: str, study: str, *, begun: bool = False, owner: str = "") -> optuna.storages.RDBStorage:
     """The storage at an SQLAlchemy URL (``postgresql+psycopg://db/optuna``, ``sqlite:////path``); tables are made.
 
     Args:
         begun: the study must be there already.
+        owner: what a study of this name, if there is one, must have as its ``OWNER``.
 
     Raises:
-        InputError: nothing that Optuna can use is there, or not the study.
+        InputError: nothing that Optuna can use is there, or not the study, or a study of the same name.
     """
     try:
         storage = optuna.storages.RDBStorage(url)
-        names = optuna.get_all_study_names(storage) if begun else [study]
+        there = study in optuna.get_all_study_names(storage)
+        found = optuna.load_study(study_name=study, storage=storage) if there else None
+        foreign = found is not None and bool(found.get_trials(deepcopy=False)) and found.user_attrs.get(OWNER) != owner
     except Exception as error:  # SQLAlchemy's, and those of every database driver
-        reason = str(error).strip().splitlines()[0]
+        reason = scrubbed(str(error).strip().splitlines()[0], url)
         raise InputError(f"Optuna cannot keep its study in {without_password(url)}: {reason}") from error
-    if study not in names:
+    if foreign and owner:
+        raise InputError(
+            f"the study of {study} in {without_password(url)} is that of another sweep of the same name: "
+            "name another database (--study-storage), or give the sweep another name"
+        )
+    if begun and not there:
         raise InputError(
             f"the study of {study} is not in {without_password(url)}: name the database that it was begun in "
             "(--study-storage)"
         )
     return storage
-
-
-def without_password(url: str) -> str:
-    """The URL as it may be shown.
-
-    >>> without_password("postgresql://me:secret@db/mlflow")
-    'postgresql://me:…@db/mlflow'
-    >>> without_password("sqlite:////results/study.db")
-    'sqlite:////results/study.db'
-    """
-    scheme, found, rest = url.partition("://")
-    user, at, place = rest.rpartition("@")
-    return f"{scheme}{found}{user.partition(':')[0]}{':…' if ':' in user else ''}{at}{place}"

@@ -32,7 +32,8 @@ from hardtune.sweep.live import View
 from hardtune.sweep.nodes import check_shared
 from hardtune.sweep.prepare import control_members, prepare_on_cluster, settled
 from hardtune.sweep.space import corners
-from hardtune.sweep.tracking import Tracker, check_tracking, default_uri
+from hardtune.sweep.tracking import Tracker
+from hardtune.sweep.tracking_uri import check_experiment, check_tracking, default_uri
 from hardtune.sweep.trials import run_trials
 from hardtune.training.models import MODELS
 from hardtune.treatment import Treatment
@@ -72,6 +73,7 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
     storage = _writable(place.storage)
     uri = place.tracking_uri or default_uri(storage)
     check_tracking(uri)
+    check_experiment(uri, sweep.name)
     dataset, pool = _load(sweep, place)
     if needs.features:
         check_encoder(sweep.recipe.encoder, dataset)
@@ -88,7 +90,7 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
             recipe = ledger.settled(sweep.recipe, lambda: settled(sweep.recipe, share))
             sweep = dataclasses.replace(sweep, recipe=recipe)
             begun = any(ledger.records.glob("0*.json"))
-            study_database(place.study_storage or ledger.study_url, ledger.id, begun=begun)
+            study_database(place.study_storage or ledger.study_url, ledger.id, begun=begun, owner=ledger.owner)
             view.say(f"results in {ledger.folder}")
             artifacts = None if uri.startswith("http") else storage / "mlflow-artifacts"
             tracker = Tracker(uri, sweep.name, ledger.id, artifacts)

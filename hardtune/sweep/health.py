@@ -18,9 +18,10 @@ from typing import Any
 import ray
 
 from hardtune.errors import InputError
-from hardtune.sweep.databases import study_database, without_password
+from hardtune.sweep.databases import study_database
 from hardtune.sweep.nodes import Answer, ask_every_node, try_to_share
-from hardtune.sweep.tracking import check_tracking
+from hardtune.sweep.passwords import scrubbed, without_password
+from hardtune.sweep.tracking_uri import check_tracking
 
 PACKAGES = ("ray", "torch", "torchvision", "numpy", "scikit-learn", "imbalanced-learn", "open_clip_torch", "timm")
 """What workers compute with, so that it must be the same everywhere; Ray and Python besides refuse to mix."""
@@ -91,7 +92,7 @@ def examine_tracking(uri: str) -> Iterator[Finding]:
     try:
         MlflowClient(uri).search_experiments(max_results=1)
     except Exception as error:  # drivers, servers and databases each have their own
-        line = str(error).strip().splitlines()[0]
+        line = scrubbed(str(error).strip().splitlines()[0], uri)
         yield Finding(
             "tracking", f"{without_password(uri)} does not answer queries: {line}", "see the server's log or database"
         )

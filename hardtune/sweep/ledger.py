@@ -11,6 +11,7 @@ import json
 import os
 import re
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,12 @@ class Ledger:
     @property
     def study_url(self) -> str:
         return f"sqlite:///{self.folder / 'study.db'}"
+
+    @property
+    def owner(self) -> str:
+        """What tells this sweep from one of the same name that keeps its study in the same database."""
+        owner: str = json.loads((self.folder / "sweep.json").read_text())["owner"]
+        return owner
 
     def settled(self, recipe: Recipe, settle: Callable[[], Recipe]) -> Recipe:
         """The recipe with what it leaves to the device as it was decided when the sweep began, and then for good."""
@@ -126,7 +133,7 @@ def _create(sweeps: Path, name: str, content: dict[str, Any]) -> Ledger:
             folder.mkdir(parents=True)
         except FileExistsError:
             continue
-        _write(folder / "sweep.json", content)
+        _write(folder / "sweep.json", {**content, "owner": uuid.uuid4().hex})
         return Ledger(folder)
     raise InputError(f"cannot make a folder for the sweep in {sweeps}")
 

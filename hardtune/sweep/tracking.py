@@ -9,63 +9,27 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import os
 import queue
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-# One failed request is retried by the queue below; MLflow's own back-off would hold a stop up for minutes.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
-from hardtune.errors import InputError
 from hardtune.report.records import CONTROL, Record
+from hardtune.sweep.passwords import scrubbed, without_password
 
 SWEEP_TAG, TRIAL_TAG, STATE_TAG, PARETO_TAG = "hardtune.sweep", "hardtune.trial", "hardtune.state", "pareto"
 _SWEEP = "sweep"
 """What stands in the parent's ``TRIAL_TAG``."""
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "PERMISSION_DENIED"}
 _STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
-
-
-def default_uri(storage: Path) -> str:
-    """A database beside the results; absolute, since Ray changes directories."""
-    return f"sqlite:///{storage / 'mlflow.db'}"
-
-
-def check_tracking(uri: str) -> None:
-    """Raise ``InputError`` unless records can be kept at ``uri``, within a few seconds."""
-    scheme, _, rest = uri.partition("://")
-    if scheme in ("http", "https"):
-        try:
-            urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=5).close()
-        except (urllib.error.URLError, OSError, ValueError) as error:
-            reason = getattr(error, "reason", error)
-            raise InputError(f"no MLflow server answers at {uri}: {reason}") from error
-    elif scheme == "sqlite":
-        path = Path("/" + rest.removeprefix("/").lstrip("/")) if rest.startswith("//") else Path(rest.removeprefix("/"))
-        if not path.is_absolute():
-            raise InputError(f"the tracking database needs an absolute path (sqlite:////…), got {uri}")
-        if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-            raise InputError(f"cannot write a tracking database in {path.parent}")
-    elif scheme not in ("postgresql", "mysql", "mssql") and not scheme.startswith(("postgresql+", "mysql+")):
-        raise InputError(
-            f"cannot track at {uri!r}: give http(s)://host:port, sqlite:////absolute/path.db, postgresql:// or mysql://"
-        )
 
 
 Rows = Sequence[Mapping[str, Any]]
@@ -191,8 +155,10 @@ class Tracker:
         self._abandoned.set()
         return sent
 
-    def chart_link(self, base: str = "http://127.0.0.1:5000") -> str:
+    def chart_link(self) -> str:
         """The page that shows the sweep's trials as comparable charts (MLflow shows none until sorted by a metric)."""
+        server = self._uri.startswith("http")
+        base = without_password(self._uri).rstrip("/") if server else "http://127.0.0.1:5000"  # where `mlflow ui` is
         search = quote(f"tags.`{SWEEP_TAG}` = '{self._sweep}'")
         order = quote("metrics.`final/accuracy`")
         return (
@@ -210,7 +176,8 @@ class Tracker:
                     job()
                 except Exception as error:  # a server in trouble has many faces; the records must outlast them all
                     tries += 1
-                    self.trouble = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+                    line = (str(error).splitlines() or [""])[0]
+                    self.trouble = scrubbed(f"{type(error).__name__}: {line}", self._uri)
                     if getattr(error, "error_code", "") in _REFUSALS and tries == 3:
                         self.lost += 1
                         break

@@ -17,7 +17,7 @@ from hardtune.report.records import CONTROL, Record
 from hardtune.report.standing import Standing
 from hardtune.store import Store
 from hardtune.sweep.cluster import Share
-from hardtune.sweep.databases import study_database
+from hardtune.sweep.databases import OWNER, study_database
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.ledger import Ledger
 from hardtune.sweep.live import View
@@ -57,6 +57,7 @@ def run_trials(
         seed=sweep.recipe.seed,
         adopt=place.resume,
     )
+    search.study.set_user_attr(OWNER, ledger.owner)
     left = sweep.trials - search.count_done()
     tracker.progress(search.count_done(), standing.figures())  # what a killed driver did not come to say
     view.phase("trials", sweep.trials, "trials")

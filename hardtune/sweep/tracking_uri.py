@@ -1,0 +1,81 @@
+"""Where MLflow keeps records, looked at before anything is trained."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import os
+import urllib.request
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import sqlalchemy
+from mlflow import MlflowClient
+
+from hardtune.errors import InputError
+from hardtune.sweep.passwords import scrubbed, without_password
+
+
+def default_uri(storage: Path) -> str:
+    """A database beside the results; absolute, since Ray changes directories."""
+    return f"sqlite:///{storage / 'mlflow.db'}"
+
+
+def check_tracking(uri: str) -> None:
+    """Raise ``InputError`` unless records can be kept at ``uri``, within a few seconds."""
+    scheme, _, rest = uri.partition("://")
+    shown = without_password(uri)
+    if scheme in ("http", "https"):
+        try:
+            urllib.request.urlopen(_health(uri), timeout=5).close()
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise InputError(f"no MLflow server answers at {shown}: {_reason(error, uri)}") from error
+    elif scheme == "sqlite":
+        path = Path("/" + rest.removeprefix("/").lstrip("/")) if rest.startswith("//") else Path(rest.removeprefix("/"))
+        if not path.is_absolute():
+            raise InputError(f"the tracking database needs an absolute path (sqlite:////…), got {shown}")
+        if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+            raise InputError(f"cannot write a tracking database in {path.parent}")
+    elif scheme in ("postgresql", "mysql", "mssql") or scheme.startswith(("postgresql+", "mysql+")):
+        try:
+            # MLflow itself would try for minutes.
+            sqlalchemy.create_engine(uri, connect_args={"connect_timeout": 10}).connect().close()
+        except Exception as error:  # SQLAlchemy's, and those of every database driver
+            raise InputError(f"no tracking database answers at {shown}: {_reason(error, uri)}") from error
+    else:
+        raise InputError(
+            f"cannot track at {shown!r}: give http(s)://host:port, sqlite:////absolute/path.db, postgresql:// or mysql://"
+        )
+
+
+def check_experiment(uri: str, name: str) -> None:
+    """Raise ``InputError`` where MLflow has an experiment of this name that somebody deleted: it takes no new runs."""
+    scheme, _, rest = uri.partition("://")
+    if scheme == "sqlite" and not Path("/" + rest.lstrip("/")).exists():
+        return  # a database that is made now
+    try:
+        experiment = MlflowClient(uri).get_experiment_by_name(name)
+    except Exception as error:  # servers and databases each have their own
+        raise InputError(f"MLflow at {without_password(uri)} does not answer: {_reason(error, uri)}") from error
+    if experiment is not None and experiment.lifecycle_stage == "deleted":
+        raise InputError(
+            f"the MLflow experiment {name!r} at {without_password(uri)} was deleted: bring it back with "
+            f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`, or remove it for good with "
+            "`mlflow gc` (both with MLFLOW_TRACKING_URI set), or give the sweep another name"
+        )
+
+
+def _health(uri: str) -> urllib.request.Request:
+    """What asks the server whether it is well; urllib cannot do with a login in the URL."""
+    parts = urlsplit(uri)
+    login, _, place = parts.netloc.rpartition("@")
+    credentials = base64.b64encode(unquote(login).encode()).decode()
+    return urllib.request.Request(
+        f"{parts.scheme}://{place}{parts.path.rstrip('/')}/health",
+        headers={"Authorization": f"Basic {credentials}"} if login else {},
+    )
+
+
+def _reason(error: Exception, uri: str) -> str:
+    lines = str(getattr(error, "reason", error)).strip().splitlines() or [type(error).__name__]
+    return scrubbed(lines[0], uri)
