@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,41 +38,47 @@ from hardtune.report.records import CONTROL, Record
 from hardtune.treatment import Treatment
 
 RECORDED = Path(__file__).parent / "recorded"
-OBJECTIVES = {"final/recall_gap": "min", "final/accuracy": "max", "final/ece": "min"}
-SIGNS = np.array([1.0, -1.0, 1.0])
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """A sweep in which every trial was trained whole: figures (T, M, O) by trial, member, objective; control first."""
+    """A sweep in which every trial was trained whole: ``figures`` (T, M, O) by trial, member, objective.
+
+    The control is the first of the T; equal treatments are one.
+    """
 
     name: str
+    objectives: dict[str, str]
     figures: NDArray[np.float64]
 
     @property
     def costs(self) -> NDArray[np.float64]:
-        return self.figures * SIGNS
+        """The figures, lower = better."""
+        return self.figures * np.where(np.array(list(self.objectives.values())) == "min", 1.0, -1.0)
 
 
 def read_records(folder: Path) -> Recorded:
     """The finished trials of a sweep's folder."""
+    objectives = json.loads((folder / "sweep.json").read_text())["objectives"]
     finished = [record for record in records.read_all(folder / "trials") if record.state == "finished"]
-    return Recorded(folder.name, np.array([[record.members[name] for name in OBJECTIVES] for record in finished]).mT)
+    figures = np.array([[record.members[name] for name in objectives] for record in finished]).mT
+    _, first = np.unique(figures.reshape(len(figures), -1), axis=0, return_index=True)
+    return Recorded(folder.name, objectives, figures[np.sort(first)])
 
 
 def read_csv(path: Path) -> Recorded:
     """A row a member: trial, then the objectives; the members of a trial one after another, the control's first."""
-    with path.open() as lines:
-        rows = [list(map(float, row)) for row in csv.reader(line for line in lines if line[0] not in "#t")]
-    table = np.array(rows)
-    return Recorded(path.stem, table[:, 1:].reshape(len(set(table[:, 0])), -1, len(OBJECTIVES)))
+    header, *rows = csv.reader(path.read_text().splitlines())
+    objectives = {name: direction for direction, name in (column.split() for column in header[1:])}
+    table = np.array(rows, np.float64)
+    return Recorded(path.stem, objectives, table[:, 1:].reshape(len(set(table[:, 0])), -1, len(objectives)))
 
 
 def write_csv(path: Path, sweep: Recorded) -> None:
     """The figures as ``read_csv`` reads them."""
-    lines = ["trial," + ",".join(OBJECTIVES)]
+    lines = [",".join(["trial", *(f"{direction} {name}" for name, direction in sweep.objectives.items())])]
     lines += [
-        ",".join([str(trial + CONTROL), *(f"{value:.7g}" for value in member)])
+        ",".join([str(trial + CONTROL), *(repr(float(value)) for value in member)])
         for trial, members in enumerate(sweep.figures)
         for member in members
     ]
@@ -106,24 +113,21 @@ def replay(costs: NDArray[np.float64], confidence: float, concurrent: int) -> tu
 
 def volumes(sweep: Recorded, kept: Sequence[int]) -> tuple[float, float]:
     """Hypervolume of the trials kept, against twice the control's costs and against the nadir of all trials."""
-    means = sweep.figures.mean(axis=1)
-    made = [Record(t - 1, Treatment(), "finished", dict(zip(OBJECTIVES, means[t], strict=True))) for t in kept]
-    nadir = moocore.hypervolume((means * SIGNS)[list(kept)], ref=(means * SIGNS).max(axis=0))
-    return hypervolume(made, made[0], OBJECTIVES), float(nadir)
+    means, costs = sweep.figures.mean(axis=1), sweep.costs.mean(axis=1)
+    made = [Record(t - 1, Treatment(), "finished", dict(zip(sweep.objectives, means[t], strict=True))) for t in kept]
+    nadir = moocore.hypervolume(costs[list(kept)], ref=costs.max(axis=0))
+    return hypervolume(made, made[0], sweep.objectives), float(nadir)
 
 
 def outcomes(sweep: Recorded, confidences: Sequence[float], concurrent: int) -> Table:
     """A row a confidence."""
-    costs = sweep.costs
-    _, first = np.unique(costs.reshape(len(costs), -1), axis=0, return_index=True)
-    sweep = Recorded(sweep.name, sweep.figures[np.sort(first)])
-    costs, everything = sweep.costs, range(len(first))
-    on_front = set(np.flatnonzero(pareto_mask(costs.mean(axis=1), ["min"] * len(OBJECTIVES))))
+    costs, everything = sweep.costs, range(len(sweep.costs))
+    on_front = set(np.flatnonzero(pareto_mask(costs.mean(axis=1), ["min"] * len(sweep.objectives))))
     scatter = costs.std(axis=1, ddof=1).mean(axis=0) / np.sqrt(costs.shape[1])
     spread = np.sqrt(np.maximum(costs.mean(axis=1).var(axis=0, ddof=1) - scatter**2, 0)) / scatter
     title = (
         f"{sweep.name}: {len(costs) - 1} treatments of {costs.shape[1]} members, {len(on_front)} on the front; "
-        f"treatments differ by {', '.join(f'{s:.1f}' for s in spread)} standard errors in {', '.join(OBJECTIVES)}"
+        f"treatments differ by {', '.join(f'{s:.1f}' for s in spread)} standard errors in {', '.join(sweep.objectives)}"
     )
     table = Table(title=title, title_justify="left")
     for column in ("confidence", "saved", "volume", "nadir", "front lost", "stopped after 1, 2, … members"):

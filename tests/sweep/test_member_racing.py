@@ -15,7 +15,8 @@ from hardtune import Recipe, Treatment
 from hardtune.errors import InputError
 from hardtune.report import records
 from hardtune.report.records import CONTROL, Record
-from hardtune.sweep import Sweep
+from hardtune.sweep import Sweep, parser
+from hardtune.sweep.cli import configured
 from hardtune.sweep.racing import Racing
 from hardtune.sweep.search import FINISHED, SHORTFALL
 
@@ -136,6 +137,13 @@ def test_a_race_that_cannot_be_is_refused_in_a_sentence(changes, sentence):
     with pytest.raises(InputError, match=sentence):
         Sweep(**{"name": "s", "data": "digits", "recipe": Recipe(), "space": {"alpha": tune.uniform(0, 1)}}
               | {"racing": 0.95} | changes)  # fmt: skip
+
+
+def test_a_smoke_run_races_only_if_asked():
+    sweep = Sweep("s", "digits", Recipe(), {"alpha": tune.uniform(0, 1)}, racing=0.9)
+    assert sweep.smoke().racing is None
+    assert configured(sweep, parser("").parse_args(["--smoke", "--racing", "0.8"])).racing == 0.8
+    assert configured(sweep, parser("").parse_args([])).racing == 0.9
 
 
 RACED = '''
