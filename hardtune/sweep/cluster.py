@@ -50,14 +50,17 @@ def connected(address: str | None) -> Iterator[None]:
     """Join the cluster at ``address`` (``auto`` for the one on this machine), or start one here.
 
     Raises:
-        InputError: nothing answers at the address.
+        InputError: nothing answers at the address, or Ray cannot start.
     """
     _retitle()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address is None:
         # Never join a cluster by accident: RAY_ADDRESS is for those who ask for one.
         with _on_loopback():
-            ray.init(address="local", include_dashboard=False, **quiet)
+            try:
+                ray.init(address="local", include_dashboard=False, **quiet)
+            except OSError as error:  # of a temporary folder that cannot be written, or whose path is too long
+                raise InputError(f"Ray cannot start here, see RAY_TMPDIR: {str(error).splitlines()[0]}") from error
     else:
         _join(address, quiet)
     try:

@@ -97,6 +97,10 @@ class StudySearch(OptunaSearch):
         point = super().suggest(trial_id)
         return None if point is None else {**self._fixed, **point, "number": self._ot_trials[trial_id].number}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its search beside the results, and the URL of the study may have a password."""
+        return {}
+
     def save(self, checkpoint_path: str) -> None:
         """Keep nothing for Tune's own restore: the study is on disk, and a space may be a function of any kind."""
 

@@ -1,6 +1,7 @@
 """Optuna is told the truth about every trial, also by a process that was killed."""
 
 import math
+import pickle
 
 import optuna
 import pytest
@@ -119,6 +120,11 @@ def test_what_a_killed_process_left_running_is_handed_out_again_first(tmp_path, 
 def test_a_space_may_be_a_local_function_that_cannot_be_pickled(tmp_path):
     """Tune saves its search once a minute."""
     search(tmp_path, lambda trial: {"alpha": trial.suggest_float("alpha", 0, 2)}).save_to_dir(str(tmp_path))
+
+
+def test_what_tune_pickles_of_the_search_holds_no_database(tmp_path):
+    """Its URL may have a password."""
+    assert str(tmp_path).encode() not in pickle.dumps(search(tmp_path))
 
 
 def test_a_kill_between_two_parameters_of_a_trial_is_mended(tmp_path):
