@@ -41,7 +41,8 @@ def add_data_flags(flags: argparse._ActionsContainer) -> None:
         type=Path,
         default=Path(os.environ.get("HARDTUNE_STORAGE", "hardtune-results")),
         metavar="DIR",
-        help="results, cached scores and the tracking database; on a cluster a path that all nodes see "
+        help="results, cached scores and the tracking database: a folder (no URL) with files that lock, as on NFS 4; "
+        "on a cluster one that all nodes see "
         "(also: HARDTUNE_STORAGE; default: %(default)s)",
     )
 

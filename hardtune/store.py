@@ -59,6 +59,26 @@ class Entry:
         return self.path.endswith(".safetensors")
 
 
+def local_folder(path: Path) -> Path:
+    """The absolute path of a folder that can be locked and that databases can lie in.
+
+    Raises:
+        InputError: it is a URL.
+
+    >>> local_folder(Path("s3://bucket/results"))
+    Traceback (most recent call last):
+    hardtune.errors.InputError: the storage is a folder, with locks and databases in it, and not a URL such as \
+s3://bucket/results: mount that and give its path
+    """
+    scheme, colon, rest = str(path).partition(":/")  # which is all that a Path leaves of ://
+    if colon and scheme.replace("+", "").isalnum():
+        raise InputError(
+            "the storage is a folder, with locks and databases in it, and not a URL such as "
+            f"{scheme}://{rest.lstrip('/')}: mount that and give its path"
+        )
+    return path.expanduser().resolve()
+
+
 class Store:
     """A folder of results, on a local or shared file system or at any fsspec URL (``s3://…``).
 

@@ -32,7 +32,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--storage",
         default=os.environ.get("HARDTUNE_STORAGE", "hardtune-results"),
         metavar="DIR",
-        help="what the sweeps had as --storage, or any fsspec URL (also: HARDTUNE_STORAGE; default: %(default)s)",
+        help="what the sweeps had as --storage, or any fsspec URL with a Store of your own in its folder `store` "
+        "(also: HARDTUNE_STORAGE; default: %(default)s)",
     )
     parser.add_argument("--older-than", type=float, metavar="DAYS", help="prune: results of this age, too")
     parser.add_argument("--dry-run", action="store_true", help="prune: only say what would be removed")

@@ -76,7 +76,7 @@ def subject_of(options: argparse.Namespace, **recipe: Any) -> Subject:
         InputError: there is no such script or no sweep in it, or something is wrong with data, pool or recipe.
     """
     from hardtune.data import load, load_pool
-    from hardtune.store import Store
+    from hardtune.store import Store, local_folder
 
     sweep = None if options.script is None else load_sweep(options.script, data=options.data, pool=options.pool)
     data = options.data or (sweep.data if sweep is not None else None)
@@ -88,7 +88,7 @@ def subject_of(options: argparse.Namespace, **recipe: Any) -> Subject:
     path = options.pool or (sweep.pool if sweep is not None else None)
     pool = None if path is None else load_pool(path, dataset)
     split = dataclasses.replace(dataset.hold_out(changed.validation, changed.seed), pool=pool)
-    storage = options.storage.expanduser().resolve()
+    storage = local_folder(options.storage)
     name = sweep.name if sweep is not None else dataset.name
     return Subject(name, dataset, split, changed, Store(storage / "store"), storage, sweep)
 

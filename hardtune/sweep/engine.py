@@ -23,7 +23,7 @@ from hardtune.report.figure import pareto_figure
 from hardtune.report.pareto import front
 from hardtune.report.records import Record
 from hardtune.report.table import rows
-from hardtune.store import Store
+from hardtune.store import Store, local_folder
 from hardtune.sweep import cluster
 from hardtune.sweep.databases import study_database
 from hardtune.sweep.definition import Place, Sweep
@@ -149,7 +149,7 @@ def _check(sweep: Sweep) -> tuple[list[Treatment], Needs]:
 
 
 def _writable(storage: Path) -> Path:
-    storage = storage.expanduser().resolve()
+    storage = local_folder(storage)
     Store(storage).check_writable()
     return storage
 

@@ -26,7 +26,7 @@ SHORTFALL = "shortfall"
 
 
 MOST_ERRORS = 3
-"""How often a trial may end in an error that is none of its own before it counts as failed."""
+"""How often a trial may end in an error of others before it counts as failed, unless it gets one member on."""
 
 
 class StudySearch(OptunaSearch):
@@ -105,7 +105,9 @@ class StudySearch(OptunaSearch):
         """Keep nothing for Tune's own restore: the study is on disk, and a space may be a function of any kind."""
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Nothing to tell: a report of some members is no observation of the whole."""
+        """Nothing to tell: a report of some members is no observation of the whole. But a trial gets on."""
+        if result.get("trained"):
+            self._errors.pop(self._ot_trials[trial_id].number, None)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if trial_id in self._completed_trials:

@@ -90,13 +90,17 @@ class Tracker:
         self._queue.put(log)
 
     def trial_ended(self, record: Record) -> None:
-        """Log the trial's figures and close its run as what it became."""
+        """Log the trial's figures, and its members' as far as nobody did, and close its run as what it became."""
         now = _now()
 
         def close() -> None:
             run = self._child(record)
             if run.state:
                 return
+            for step, figures in enumerate(_members(record), 1):
+                if step > run.step:  # a driver may have been killed while MLflow did not answer
+                    self._client.log_batch(run.id, [Metric(name, value, now, step) for name, value in figures.items()])
+                    run.step = step
             self._client.log_batch(run.id, [Metric(name, value, now, 0) for name, value in record.metrics.items()])
             per_class = [{"class": name, **values} for name, values in record.per_class.items()]
             self._tables(run.id, {"per_class": per_class, "corruptions": record.corruptions})
@@ -241,6 +245,13 @@ class Tracker:
             path = Path(folder, "diagnostics.png")
             diagnostics_figure(record, path)
             self._client.log_artifact(run, str(path))
+
+
+def _members(record: Record) -> list[dict[str, float]]:
+    """What was reported of each member alone, on held-out samples."""
+    figures = {name: values for name, values in record.members.items() if name.startswith("final/")}
+    names = [name.replace("final/", "members/", 1) for name in figures]
+    return [dict(zip(names, member, strict=True)) for member in zip(*figures.values(), strict=True)]
 
 
 def _tag(number: int) -> str:

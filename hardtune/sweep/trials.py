@@ -137,8 +137,6 @@ def _control(sweep: Sweep, prepared: Prepared, store: Store, share: Share, ledge
     result = run_trial(Treatment(), prepared, sweep.recipe, store, device=share.device)
     record = record_of(CONTROL, result, prepared.split.classes, bounds={})
     records.write(ledger.records, record)
-    for step, figures in enumerate(result.held_out.members):
-        tracker.member(record, step + 1, {f"members/{name}": value for name, value in figures.items()})
     tracker.trial_ended(record)
     return record
 

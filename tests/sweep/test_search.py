@@ -88,6 +88,17 @@ def test_a_trial_whose_worker_died_is_handed_out_again_until_it_is_no_accident(t
     assert searcher.suggest("d")["number"] == 1
 
 
+def test_a_trial_that_gets_on_between_accidents_outlives_any_number_of_them(tmp_path):
+    searcher = search(tmp_path)
+    for name in "abcdefgh":
+        assert searcher.suggest(name)["number"] == 0
+        searcher.on_trial_result(name, {FINISHED: False, "members": 1, "trained": name in "bdfh"})
+        searcher.on_trial_complete(name, None, error=True)
+    searcher.suggest("z")
+    searcher.on_trial_complete("z", GOOD)
+    assert state(searcher, 0) == TrialState.COMPLETE
+
+
 def test_fixed_values_and_the_number_reach_the_trial(tmp_path):
     point = search(tmp_path).suggest("a")
     assert point["policy"] == "shift"

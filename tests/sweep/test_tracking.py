@@ -1,0 +1,78 @@
+"""MLflow has everything in the end, whatever died before it was sent."""
+
+import sqlite3
+
+import pytest
+from mlflow import MlflowClient
+
+from hardtune.errors import InputError
+from hardtune.report.records import CONTROL, Record
+from hardtune.sweep.tracking import Tracker
+from hardtune.sweep.tracking_uri import check_experiment, default_uri
+from hardtune.treatment import Treatment
+
+FINISHED = Record(
+    0,
+    Treatment(alpha=1.0),
+    "finished",
+    metrics={"final/accuracy": 0.8, "test/accuracy": 0.7},
+    members={"final/accuracy": [0.7, 0.8, 0.9], "test/accuracy": [0.6, 0.7, 0.8]},
+)
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    return MlflowClient(default_uri(tmp_path_factory.mktemp("mlflow")))
+
+
+def tracker(client, sweep: str) -> Tracker:
+    opened = Tracker(client.tracking_uri, "test", sweep, None)
+    opened.start({}, {})
+    return opened
+
+
+def steps(client, sweep: str, trial: str) -> dict[int, float]:
+    (experiment,) = client.search_experiments(filter_string="name = 'test'")
+    query = f"tags.`hardtune.sweep` = '{sweep}' and tags.`hardtune.trial` = '{trial}'"
+    (run,) = client.search_runs([experiment.experiment_id], query)
+    return {metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, "members/accuracy")}
+
+
+def test_members_that_a_killed_driver_did_not_come_to_say_are_said_by_the_resumed_one(client):
+    killed = tracker(client, "killed")
+    killed.trial_started(FINISHED)
+    killed.member(FINISHED, 1, {"members/accuracy": 0.7})
+    assert killed.close(patience=60)
+    resumed = tracker(client, "killed")
+    resumed.trial_ended(FINISHED)
+    assert resumed.close(patience=60)
+    assert steps(client, "killed", "0") == {1: 0.7, 2: 0.8, 3: 0.9}
+
+
+def test_what_was_said_is_not_said_twice(client):
+    for _ in range(2):
+        said = tracker(client, "twice")
+        for member in range(3):
+            said.member(FINISHED, member + 1, {"members/accuracy": FINISHED.members["final/accuracy"][member]})
+        said.trial_ended(FINISHED)
+        said.trial_ended(Record(CONTROL, Treatment(), "finished", {"final/accuracy": 0.5}))
+        assert said.close(patience=60)
+    (experiment,) = client.search_experiments(filter_string="name = 'test'")
+    runs = client.search_runs([experiment.experiment_id], "tags.`hardtune.sweep` = 'twice'")
+    assert sorted(run.data.tags["hardtune.trial"] for run in runs) == ["0", "control", "sweep"]
+    database = client.tracking_uri.removeprefix("sqlite:///")
+    with sqlite3.connect(database) as rows:
+        (trial,) = (run.info.run_id for run in runs if run.data.tags["hardtune.trial"] == "0")
+        logged = rows.execute("select key, step from metrics where run_uuid = ?", [trial]).fetchall()
+    assert sorted(logged) == sorted(set(logged))
+    assert len(logged) == 3 + len(FINISHED.metrics)
+
+
+def test_a_deleted_experiment_is_refused_with_what_to_do(client):
+    number = client.create_experiment("thrown-away")
+    check_experiment(client.tracking_uri, "thrown-away")
+    client.delete_experiment(number)
+    with pytest.raises(InputError, match=rf"was deleted: .*restore --experiment-id {number}"):
+        check_experiment(client.tracking_uri, "thrown-away")
+    client.restore_experiment(number)
+    check_experiment(client.tracking_uri, "thrown-away")
