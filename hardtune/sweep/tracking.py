@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import queue
 import tempfile
 import threading
@@ -171,8 +170,6 @@ class Tracker:
         )
 
     def _work(self) -> None:
-        for name in ("alembic", "mlflow"):
-            logging.getLogger(name).setLevel(logging.ERROR)
         while (job := self._queue.get()) is not None:
             pause, tries = 0.5, 0
             while not self._abandoned.is_set():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import logging
 import os
 import urllib.request
 from pathlib import Path
@@ -14,6 +15,9 @@ from mlflow import MlflowClient
 
 from hardtune.errors import InputError
 from hardtune.sweep.passwords import scrubbed, without_password
+
+for _name in ("alembic", "mlflow"):  # they tell of every table
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
 
 def default_uri(storage: Path) -> str:

@@ -6,13 +6,16 @@ import socket
 import threading
 
 import numpy as np
+import optuna
 import pytest
+from mlflow import MlflowClient
 from PIL import Image
 from ray import tune
 
 from hardtune import Recipe
 from hardtune.errors import InputError
 from hardtune.sweep import Sweep, main, parser
+from hardtune.sweep.databases import OWNER, study_database
 
 RECIPE = Recipe(
     model="small_cnn", epochs=1, members=1, scoring_members=1, encoder="pixels", validation=0.25, crop_padding=1
@@ -86,6 +89,14 @@ def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
         ({"flags": ["--data", "cifar10", "--data-dir", "/no/such/folder"]}, "'/no/such/folder' is not a directory"),
         ({"flags": ["--resume"]}, "there is no sweep named bad to resume"),
         ({"flags": ["--storage", "/proc/results"]}, "cannot write results to /proc/results"),
+        (
+            {"flags": ["--storage", "s3://bucket/results"]},
+            "is a folder, .*not a URL such as s3://bucket/results: mount",
+        ),
+        (
+            {"flags": ["--tracking-uri", "postgresql+psycopg://127.0.0.1:9/mlflow"]},
+            "no tracking database answers at postgresql\\+psycopg://127.0.0.1:9/mlflow: ",
+        ),
         ({"flags": ["--tracking-uri", "mlruns"]}, "cannot track at 'mlruns': give http"),
         ({"flags": ["--tracking-uri", "sqlite:///mlflow.db"]}, "the tracking database needs an absolute path"),
         ({"flags": ["--tracking-uri", "sqlite:////no/such/mlflow.db"]}, "cannot write a tracking database in /no/such"),
@@ -116,6 +127,24 @@ def test_a_tracking_server_that_hangs_is_given_up_on(capsys, tmp_path):
         threading.Thread(target=lambda: server.accept(), daemon=True).start()
         uri = f"http://127.0.0.1:{server.getsockname()[1]}"
         assert "no MLflow server answers" in said(capsys, tmp_path, flags=["--tracking-uri", uri])
+
+
+def test_an_experiment_that_was_deleted_in_mlflow_is_named_with_the_ways_out(capsys, tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client = MlflowClient(uri)
+    client.delete_experiment(client.create_experiment("bad"))
+    line = said(capsys, tmp_path, flags=["--tracking-uri", uri])
+    assert re.search(r"experiment 'bad' at sqlite.* was deleted: .*restore --experiment-id 1.* another name", line)
+
+
+def test_a_study_of_the_same_name_in_a_teams_database_is_left_alone(tmp_path):
+    url = f"sqlite:///{tmp_path}/team.db"
+    theirs = optuna.create_study(study_name="bad-20260101-120000", storage=url)
+    theirs.ask()
+    with pytest.raises(InputError, match=r"bad-20260101-120000 in sqlite.* is that of another sweep .*--study-storage"):
+        study_database(url, "bad-20260101-120000", owner="mine")
+    theirs.set_user_attr(OWNER, "mine")
+    study_database(url, "bad-20260101-120000", owner="mine")
 
 
 def folder(root, sizes):
