@@ -18,6 +18,8 @@ each it must hold that
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -99,6 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags.add_argument("--every", type=float, default=12.0, metavar="S", help="mean seconds between two faults")
     flags.add_argument("--treatments", type=int, default=len(TREATMENTS), metavar="N", help="of each sweep")
     options = flags.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and not without killing what was started
     describe_machine()
     started = time.monotonic()
     counts: Counter[str] = Counter()
