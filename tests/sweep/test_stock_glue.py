@@ -1,0 +1,111 @@
+"""What Ray Tune, Optuna and MLflow do when they are merely plugged together, and what happens here instead.
+
+Each test springs the trap with the stock part and then goes round it. Where the first half fails one day, the trap is
+gone, and so may be what avoids it; docs/faults.md has the whole list.
+"""
+
+import math
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+from optuna.trial import TrialState
+from ray import tune
+from ray.air.integrations.mlflow import MLflowLoggerCallback
+from ray.tune.experiment import Trial
+from ray.tune.search.optuna import OptunaSearch
+
+from hardtune.report.records import Record
+from hardtune.sweep.search import FINISHED, StudySearch
+from hardtune.sweep.tracking import Tracker
+from hardtune.treatment import Treatment
+
+OBJECTIVES = {"final/recall_gap": "min", "final/accuracy": "max"}
+SPACE = {"alpha": tune.uniform(0, 2), "policy": "shift"}
+GOOD = {FINISHED: True, "final/recall_gap": 0.1, "final/accuracy": 0.9}
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/study.db")
+
+
+def stock(storage, space=None, **options):
+    return OptunaSearch(
+        space or {"alpha": SPACE["alpha"]}, metric=list(OBJECTIVES), mode=["min", "max"], storage=storage, **options
+    )
+
+
+def ours(storage, name="ours", **options):
+    return StudySearch(SPACE, OBJECTIVES, study_name=name, storage=storage, seed=0, **options)
+
+
+def states(searcher):
+    return [trial.state for trial in searcher._ot_study.trials]
+
+
+def test_a_figure_that_is_not_a_number_leaves_the_stock_trial_running_for_ever(storage):
+    diverged = {**GOOD, "final/accuracy": math.nan}
+    theirs = stock(storage)
+    theirs.suggest("a")
+    theirs.on_trial_complete("a", diverged)
+    assert states(theirs) == [TrialState.RUNNING]
+
+    mine = ours(storage)
+    mine.suggest("a")
+    mine.on_trial_complete("a", diverged)
+    assert states(mine) == [TrialState.FAIL]
+
+
+def test_a_killed_driver_leaves_the_stock_study_a_zombie(storage):
+    stock(storage, study_name="theirs").suggest("a")
+    resumed = stock(storage, study_name="theirs")
+    resumed.suggest("b")
+    resumed.on_trial_complete("b", GOOD)
+    assert states(resumed) == [TrialState.RUNNING, TrialState.COMPLETE]
+
+    ours(storage).suggest("a")
+    resumed = ours(storage, adopt=True)
+    resumed.suggest("b")
+    resumed.on_trial_complete("b", GOOD)
+    assert states(resumed) == [TrialState.COMPLETE]
+
+
+def test_two_stock_sweeps_of_one_database_are_silently_one(storage):
+    for _ in range(2):
+        stock(storage).suggest("a")
+    assert optuna.get_all_study_names(storage) == ["optuna"]
+    assert len(optuna.load_study(study_name="optuna", storage=storage).trials) == 2
+
+    for name in ("sweep-1", "sweep-2"):
+        ours(storage, name).suggest("a")
+        assert len(optuna.load_study(study_name=name, storage=storage).trials) == 1
+
+
+def test_the_stock_search_drops_what_a_space_holds_fixed(storage):
+    theirs = stock(storage, dict(SPACE))
+    assert "policy" not in theirs.suggest("a")
+    assert ours(storage).suggest("a")["policy"] == "shift"
+
+
+def test_a_resumed_stock_sweep_has_each_run_in_mlflow_twice_and_no_parent(tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client = MlflowClient(uri)
+    trial = Trial("any", config={"alpha": 1.0}, stub=True)
+    for _ in range(2):  # the second one is after a kill
+        theirs = MLflowLoggerCallback(tracking_uri=uri, experiment_name="theirs")
+        theirs.setup()
+        theirs.log_trial_start(trial)
+    mine = Record(0, Treatment(alpha=1.0), "finished", {"final/accuracy": 0.9})
+    for _ in range(2):
+        tracker = Tracker(uri, "ours", "sweep", None)
+        tracker.start({}, {})
+        tracker.trial_ended(mine)
+        assert tracker.close(patience=60)
+
+    def runs(name):
+        return client.search_runs([client.get_experiment_by_name(name).experiment_id])
+
+    assert len(runs("theirs")) == 2
+    assert not any("mlflow.parentRunId" in run.data.tags for run in runs("theirs"))
+    assert sorted(run.data.tags["hardtune.trial"] for run in runs("ours")) == ["0", "sweep"]
