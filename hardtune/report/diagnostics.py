@@ -25,7 +25,10 @@ def diagnostics_figure(record: Record, path: Path) -> None:
         panels.append(_weights)
     if record.corruptions:
         panels.append(_corruptions)
-    figure = Figure(figsize=(3.9 * len(panels), 3.7), layout="constrained")
+    width = 3.9 * len(panels)
+    figure = Figure(figsize=(width, 3.7))
+    # By hand, in inches: a layout engine takes as long as all the rest, and a sweep draws one of these a trial.
+    figure.subplots_adjust(left=0.6 / width, right=1 - 0.1 / width, bottom=0.13, top=0.86, wspace=0.26)
     FigureCanvasAgg(figure)
     figure.suptitle(str(record.treatment), fontsize=10)
     for number, draw in enumerate(panels):

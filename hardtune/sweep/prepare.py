@@ -17,6 +17,7 @@ from hardtune.scoring import encoded, gather, is_encoded
 from hardtune.scoring_member import is_scored, score_member
 from hardtune.store import Store
 from hardtune.sweep.cluster import Share
+from hardtune.sweep.counter import Counter
 from hardtune.training.precision import resolved
 
 MOST_LOSSES = 10
@@ -66,7 +67,7 @@ def prepare_on_cluster(
     options = {"num_cpus": share.cpus, "num_gpus": share.gpus, "max_retries": MOST_LOSSES}
     waiting = []
     if needs.features and not is_encoded(split, recipe, store):
-        encoded_so_far = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Counter).remote()
+        encoded_so_far = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Counter).remote()
         waiting.append(_encode.options(**options).remote(shared, recipe, store.root, share.device, encoded_so_far))
     encoding = set(waiting)
     waiting += [
@@ -109,16 +110,3 @@ def _score(split: Split, recipe: Recipe, needs: Needs, member: int, root: str, d
 @ray.remote
 def _encode(split: Split, recipe: Recipe, root: str, device: str, counter: Any) -> None:
     encoded(split, recipe, Store(root), device=device, progress=lambda done, of: counter.write.remote(done))
-
-
-class _Counter:
-    """How many images a task has encoded, for the driver to look at meanwhile."""
-
-    def __init__(self) -> None:
-        self._done = 0
-
-    def write(self, done: int) -> None:
-        self._done = done
-
-    def read(self) -> int:
-        return self._done

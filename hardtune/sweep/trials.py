@@ -110,6 +110,8 @@ def schedule(
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
     # Resuming rests on the study and the store, so Tune's own snapshots need not be frequent.
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "60")
+    # Nor is anybody going to read what it would write as JSON, CSV and for TensorBoard, a thread a trial.
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     tuner = tune.Tuner(
         tune.with_resources(run, {"cpu": share.cpus, "gpu": share.gpus}),
         tune_config=tune.TuneConfig(
