@@ -98,7 +98,10 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
     try:
         ray.init(address=address, runtime_env={} if "py_modules" in brought else {"py_modules": [package]}, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise InputError(f"no Ray cluster answers at {address!r}: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0]
+        if "Failed to connect" in reason:  # although something listens there
+            reason += " (one with a token is joined with RAY_AUTH_MODE=token and its ~/.ray/auth_token)"
+        raise InputError(f"no Ray cluster answers at {address!r}: {reason}") from error
 
 
 def _reach(address: str) -> None:

@@ -82,6 +82,11 @@ class StudySearch(OptunaSearch):
         """How many trials were proposed, have not ended, and wait for nobody: those that Ctrl-C broke off."""
         return len(self._unfinished()) - len(self._orphans)
 
+    def given_up(self) -> dict[int, tuple[dict[str, Any], str]]:
+        """The points of trials that ended without figures, by number, with what the study calls their state."""
+        ended = self.study.get_trials(deepcopy=False, states=(TrialState.FAIL, TrialState.PRUNED))
+        return {trial.number: (self._point_of(trial), trial.state.name) for trial in ended}
+
     def waits_again(self, number: int) -> bool:
         """Whether the trial of this number is one that will be handed out again."""
         return any(trial.number == number for trial in self._orphaned())
@@ -130,6 +135,12 @@ class StudySearch(OptunaSearch):
         else:
             trial.set_constraint(SHORTFALL, report.get(SHORTFALL, 0.0))
             self.study.tell(trial, values)
+
+    def _point_of(self, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
+        fixed = self._fixed
+        if callable(self._space):
+            fixed = self._space(optuna.trial.FixedTrial(trial.params, number=trial.number)) or {}
+        return {**fixed, **trial.params}
 
     def _orphaned(self) -> list[optuna.trial.FrozenTrial]:
         return [trial for trial in self.study.get_trials(deepcopy=False) if trial._trial_id in self._orphans]

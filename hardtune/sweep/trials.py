@@ -24,7 +24,7 @@ from hardtune.sweep.live import View
 from hardtune.sweep.racing import Racing
 from hardtune.sweep.recorder import Recorder
 from hardtune.sweep.search import StudySearch
-from hardtune.sweep.space import proposer
+from hardtune.sweep.space import proposer, treatment_of
 from hardtune.sweep.tracking import Tracker
 from hardtune.sweep.trainable import record_of, trainable
 from hardtune.treatment import Treatment
@@ -42,13 +42,6 @@ def run_trials(
     view: View,
 ) -> bool:
     """Let Optuna propose and Tune schedule what is left of the trials; returns whether Ctrl-C came first."""
-    former = records.read_all(ledger.records)
-    for record in former:
-        tracker.trial_ended(record)  # of an earlier part of the sweep; what MLflow has already is left alone
-        view.ended(record)
-    control = _control(sweep, prepared, store, share, ledger, tracker)
-    view.ended(control)
-    standing = Standing([control, *former], sweep.objectives, sweep.recipe.members)
     search = StudySearch(
         proposer(sweep.space),
         sweep.objectives,
@@ -58,6 +51,14 @@ def run_trials(
         adopt=place.resume,
     )
     search.study.set_user_attr(OWNER, ledger.owner)
+    _complete(ledger.records, search)
+    former = records.read_all(ledger.records)
+    for record in former:
+        tracker.trial_ended(record)  # of an earlier part of the sweep; what MLflow has already is left alone
+        view.ended(record)
+    control = _control(sweep, prepared, store, share, ledger, tracker)
+    view.ended(control)
+    standing = Standing([control, *former], sweep.objectives, sweep.recipe.members)
     left = sweep.trials - search.count_done()
     tracker.progress(search.count_done(), standing.figures())  # what a killed driver did not come to say
     view.phase("trials", sweep.trials, "trials")
@@ -132,6 +133,15 @@ def schedule(
         ),
     )
     tuner.fit()
+
+
+def _complete(folder: Path, search: StudySearch) -> None:
+    """Write the records that a former driver did not come to write of trials that it gave up."""
+    states = {"FAIL": "failed", "PRUNED": "stopped"}
+    for number, (point, state) in search.given_up().items():
+        if records.read(folder, number) is None:
+            reason = "it came to nothing, and the sweep was killed before it could say why"
+            records.write(folder, Record(number, treatment_of(point), states[state], reason=reason))
 
 
 def _control(sweep: Sweep, prepared: Prepared, store: Store, share: Share, ledger: Ledger, tracker: Tracker) -> Record:

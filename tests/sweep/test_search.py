@@ -99,6 +99,22 @@ def test_a_trial_that_gets_on_between_accidents_outlives_any_number_of_them(tmp_
     assert state(searcher, 0) == TrialState.COMPLETE
 
 
+@pytest.mark.parametrize("define_by_run", [False, True])
+def test_what_a_trial_that_was_given_up_had_tried_is_known_to_a_later_process(tmp_path, define_by_run):
+    def function(trial):
+        trial.suggest_float("alpha", 0, 2)
+        return {"policy": "shift", "estimator": "aum"}
+
+    space = function if define_by_run else SPACE
+    killed = search(tmp_path, space)
+    points = [killed.suggest(name) for name in "abc"]
+    killed.on_trial_complete("a", {FAILED: True})
+    killed.on_trial_complete("b", {FINISHED: False})
+    killed.on_trial_complete("c", GOOD)
+    assert [point.pop("number") for point in points] == [0, 1, 2]
+    assert search(tmp_path, space, adopt=True).given_up() == {0: (points[0], "FAIL"), 1: (points[1], "PRUNED")}
+
+
 def test_fixed_values_and_the_number_reach_the_trial(tmp_path):
     point = search(tmp_path).suggest("a")
     assert point["policy"] == "shift"
