@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import ray
-import torch
 
 from hardtune.data import Split
 from hardtune.errors import InputError
@@ -18,6 +17,7 @@ from hardtune.scoring_member import is_scored, score_member
 from hardtune.store import Store
 from hardtune.sweep.cluster import Share
 from hardtune.sweep.counter import Counter
+from hardtune.sweep.worker import settle
 from hardtune.training.precision import resolved
 
 MOST_LOSSES = 10
@@ -96,14 +96,9 @@ def prepare_on_cluster(
     return gather(split, recipe, needs, store, device=share.device)
 
 
-def use_threads(cpus: float) -> None:
-    """One torch thread for each whole CPU that Ray granted."""
-    torch.set_num_threads(max(1, int(cpus)))
-
-
 @ray.remote
 def _score(split: Split, recipe: Recipe, needs: Needs, member: int, root: str, device: str, cpus: float) -> None:
-    use_threads(cpus)
+    settle(cpus)
     score_member(split, recipe, needs, member, Store(root), device=device)
 
 

@@ -16,9 +16,9 @@ from hardtune.recipe import Recipe
 from hardtune.report import records
 from hardtune.report.records import Record
 from hardtune.store import Store
-from hardtune.sweep.prepare import use_threads
 from hardtune.sweep.search import FAILED, FINISHED, SHORTFALL
 from hardtune.sweep.space import treatment_of
+from hardtune.sweep.worker import settle
 from hardtune.trial import Progress, Result, run_trial
 
 
@@ -45,7 +45,7 @@ def trainable(
         at_once: members that train beside each other.
         bounds: metrics to the (direction, figure) of the control that the trial must not miss.
     """
-    use_threads(cpus)
+    settle(cpus)
     # Where a trial is stopped whose next members are being trained already, the worker is reused when those are done;
     # by default Tune would give it, and the trial that was to follow, up after two seconds.
     os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = str(24 * 3600)
