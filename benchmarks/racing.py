@@ -157,7 +157,7 @@ def main() -> None:
     flags.add_argument("--records", type=Path, metavar="FOLDER", help="a sweep's folder, the one with trials/ in it")
     flags.add_argument("--keep", type=Path, metavar="FILE", help="write the figures of --records there")
     flags.add_argument("--concurrent", type=int, default=8, help="trials at once (default: %(default)s)")
-    flags.add_argument("--confidences", type=float, nargs="+", default=[0.6, 0.8, 0.9, 0.95, 0.99], metavar="X")
+    flags.add_argument("--confidences", type=float, nargs="+", default=[0.6, 0.75, 0.8, 0.9, 0.95, 0.99], metavar="X")
     options = flags.parse_args()
     sweeps = (
         [read_records(options.records)] if options.records else [read_csv(p) for p in sorted(RECORDED.glob("*.csv"))]
