@@ -1,0 +1,184 @@
+"""What a sweep of short trials costs on top of the training that is in it.
+
+    python benchmarks/overhead.py [--trials 32] [--rounds 3]
+
+The sweep is the real one (digits, five networks of well under a second each a trial): Ray, Tune, Optuna, MLflow,
+records, figures. It is the worst case, since what a trial costs beside its training does not grow with the training.
+The fit loops are timed in the workers as they run; everything else is on top: loading torch, plans, predictions,
+evaluation, the store, the driver. Ray's start, with the checks before it, is told apart. Every other sweep has half the
+trials, so that what a trial costs can be told from what a sweep costs once.
+
+By the wall's clock: slots x seconds of the sweep, over the seconds of training. By CPU time: what all of its processes
+computed, over what the training did; waiting does not show in that, nor does most of what other programs do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import itertools
+import os
+import statistics
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+from interleaved import describe_machine
+from rich.console import Console
+
+from hardtune import Recipe, Treatment
+from hardtune.sweep import Sweep
+from hardtune.sweep.definition import THREE_OBJECTIVES, Place
+from hardtune.sweep.live import View
+
+RECIPE = Recipe(
+    model="small_cnn",
+    epochs=10,
+    batch_size=64,
+    schedule="linear",
+    warmup=0.2,
+    flip=False,
+    crop_padding=1,
+    members=5,
+    scoring_members=5,
+    encoder="pixels",
+    validation=0.3,
+)
+
+
+def treatments(count: int) -> list[Treatment]:
+    """All different, so that each has to be trained."""
+    oversamplers = ("random", "hard", "smote")
+    return [
+        Treatment(alpha=0.1 + i / count, policy="shift", oversample=oversamplers[i % 3], entropy_weight=0.1)
+        for i in range(count)
+    ]
+
+
+class CpuMeter(threading.Thread):
+    """The CPU seconds of this process and all its descendants, those that have ended among them."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._me = psutil.Process()
+        self._spent: dict[tuple[int, float], float] = {}
+        self._ended = threading.Event()
+        self._before = self.seconds()
+
+    def run(self) -> None:
+        while not self._ended.wait(0.25):
+            self.seconds()
+
+    def seconds(self) -> float:
+        """Since it was made."""
+        for process in (self._me, *self._me.children(recursive=True)):
+            try:
+                times = process.cpu_times()
+                self._spent[process.pid, process.create_time()] = times.user + times.system
+            except psutil.Error:
+                continue
+        return sum(self._spent.values()) - getattr(self, "_before", 0.0)
+
+    def end(self) -> None:
+        """Stop looking."""
+        self._ended.set()
+
+
+class Stopwatch(View):
+    """A view that nobody sees, and that knows when each phase of the sweep began."""
+
+    def __init__(self) -> None:
+        super().__init__("overhead", THREE_OBJECTIVES, Console(file=io.StringIO()))
+        self._meter = CpuMeter()
+        self._meter.start()
+        self._marks: list[tuple[str, np.ndarray]] = []
+        self._mark("start")
+
+    def say(self, text: str) -> None:
+        """The first thing said is where results are, when Ray runs."""
+        if text.startswith("results in"):
+            self._mark("books")
+
+    def phase(self, name: str, total: int, unit: str) -> None:
+        """A phase begins."""
+        super().phase(name, total, unit)
+        self._mark(name)
+
+    def spent(self) -> dict[str, np.ndarray]:
+        """Wall and CPU seconds of each phase; the last ends now."""
+        self._mark("end")
+        self._meter.end()
+        return {name: after - before for (name, before), (_, after) in itertools.pairwise(self._marks)}
+
+    def _mark(self, name: str) -> None:
+        self._marks.append((name, np.array([time.perf_counter(), self._meter.seconds()])))
+
+
+@dataclass
+class Cost:
+    """Of one sweep, all (wall, CPU) seconds."""
+
+    start: np.ndarray
+    rest: np.ndarray
+    training: np.ndarray
+
+    def on_top(self, slots: int) -> np.ndarray:
+        """Seconds of slots, and of CPUs, that were no training."""
+        return self.rest * (slots, 1) - self.training
+
+
+def one_sweep(trials: int, storage: Path) -> Cost:
+    """Run it and read the clocks."""
+    from hardtune.sweep.engine import run_sweep
+
+    os.environ["TIME_TRAININGS"] = str(storage / "trainings")
+    storage.mkdir()
+    view = Stopwatch()
+    sweep = Sweep(name="overhead", data="digits", recipe=RECIPE, space=treatments(trials))
+    outcome = run_sweep(sweep, Place(storage=storage), view)
+    phases = view.spent()
+    assert all(record.state == "finished" for record in outcome.records)
+    trained = np.loadtxt(storage / "trainings")
+    assert len(trained) == (trials + 1) * RECIPE.members, f"{len(trained)} networks were trained"
+    print(
+        f"{trials} trials: "
+        + ", ".join(f"{name} {wall:.1f} s ({cpu:.1f} CPU-s)" for name, (wall, cpu) in phases.items())
+        + ", of which training {:.1f} s ({:.1f} CPU-s)".format(*trained.sum(axis=0)),
+        flush=True,
+    )
+    return Cost(phases.pop("start"), sum(phases.values(), np.zeros(2)), trained.sum(axis=0))
+
+
+def main() -> None:
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--trials", type=int, default=32)
+    flags.add_argument("--rounds", type=int, default=3)
+    options = flags.parse_args()
+    describe_machine()
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent / "timing")  # for the workers
+    slots = len(os.sched_getaffinity(0))
+    whole, half = [], []
+    with tempfile.TemporaryDirectory(prefix="overhead-") as scratch:
+        for turn in range(options.rounds):
+            whole.append(one_sweep(options.trials, Path(scratch, f"{turn}")))
+            half.append(one_sweep(options.trials // 2, Path(scratch, f"{turn}-half")))
+    for clock, name in enumerate(("the wall's clock", "CPU time")):
+        shares = [cost.on_top(slots)[clock] / cost.training[clock] for cost in whole]
+        more = options.trials - options.trials // 2
+        each = [(a.on_top(slots)[clock] - b.on_top(slots)[clock]) / more for a, b in zip(whole, half, strict=True)]
+        once = [a.on_top(slots)[clock] - options.trials * e for a, e in zip(whole, each, strict=True)]
+        trial = statistics.median(cost.training[clock] for cost in whole) / (options.trials + 1)
+        print(
+            f"on top of the training by {name}: {min(shares):.1%}-{statistics.median(shares):.1%}-{max(shares):.1%} "
+            f"(wanted: at most 10%); of that {statistics.median(each):.2f} s a trial of {trial:.1f} s, and "
+            f"{statistics.median(once):.1f} s once"
+        )
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    main()
