@@ -55,10 +55,10 @@ class Striker:
             self._due = self._next()
         return bool(fault)
 
-    def mend(self) -> None:
+    def mend(self, *, all_of_it: bool = False) -> None:
         """Start what is due to come back."""
         for due, start in list(self._later):
-            if time.monotonic() >= due:
+            if all_of_it or time.monotonic() >= due:
                 self._later.remove((due, start))
                 start()
         self._place.replace_failed_nodes()
@@ -127,6 +127,7 @@ def run_to_its_end(place: Surroundings, striker: Striker, now: Round, most: int,
         if place.driver is not None and (code := place.driver.poll()) is not None:
             place.driver = None
             if code == 0:
+                striker.mend(all_of_it=True)
                 return
             last = place.said().rstrip().rpartition("\n")[2]
             mendable = code == 2 and any(known in last for known in MENDABLE)
