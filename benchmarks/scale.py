@@ -1,13 +1,13 @@
 """What a sweep costs beside its training: 1,000 trials replayed through the real driver, search, tracking and records.
 
-    python benchmarks/scale.py                                       4 simulated nodes of 8 GPUs, 16 trials at once
-    python benchmarks/scale.py --trials 200 --concurrent 8           a quicker look
+    python benchmarks/scale.py                                       64 simulated nodes of 8 GPUs, 24 trials at once
+    python benchmarks/scale.py --nodes 4 --trials 200 --concurrent 8    a quicker look
     python benchmarks/scale.py --tracking-uri http://127.0.0.1:5000 --study-storage postgresql+psycopg://…
 
 Trials report what a real one reported, and train nothing; so whatever time passes is overhead. Nodes are raylets on
-this machine with made-up GPUs, but a running trial is a real process, so only some tens fit at once. What grows with a
-cluster is the rate of trials, and that is what is pushed to its limit here: a driver that can end R trials a second
-keeps R x D networks' worth of GPUs busy if a trial takes D seconds.
+this machine with made-up GPUs, 130 MB each; a running trial is a real process, another 120 MB. Where memory runs out,
+what fitted is said. What grows with a cluster is the rate of trials, and that is what is pushed to its limit here: a
+driver that can end R trials a second keeps R x D networks' worth of GPUs busy if a trial takes D seconds.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import io
+import json
 import os
 import resource
+import signal
 import statistics
 import sys
 import tempfile
@@ -26,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import simulated
 from interleaved import describe_machine
 from rich.console import Console
 
@@ -44,44 +47,57 @@ def a_record() -> Any:
     return record_of(0, run(Treatment(entropy_weight=0.1), digits, recipe), digits.classes, bounds={})
 
 
-def replay(config: dict[str, Any], record: Any, folder: Path) -> None:
-    """A trial as the driver sees one: a report a member, a record, a last report."""
+def replay(config: dict[str, Any], record: Any, folder: Path, keys: dict[str, str], seconds: float) -> None:
+    """A trial as the driver sees one: a report and a checkpoint a member, a record, a last report.
+
+    What it imports keeps clear of torch, which would make its process five times as large.
+    """
     from ray import tune
 
     from hardtune.report import records
-    from hardtune.sweep.search import FINISHED, SHORTFALL
     from hardtune.sweep.space import treatment_of
-    from hardtune.sweep.trainable import report_member
-    from hardtune.trial import Progress
 
     point = dict(config)
     number = point.pop("number")
     noise = np.random.default_rng(number).normal(0, 0.01, len(record.metrics))
     metrics = {name: value + n for (name, value), n in zip(record.metrics.items(), noise, strict=True)}
-    held_out = {name.removeprefix("final/"): value for name, value in metrics.items() if name.startswith("final/")}
+    held_out = {f"members/{name[6:]}": value for name, value in metrics.items() if name.startswith("final/")}
     for member in range(MEMBERS):
-        report_member(Progress(member + 1, MEMBERS, True, held_out))
+        time.sleep(seconds / MEMBERS)
+        with tempfile.TemporaryDirectory() as aside:
+            Path(aside, "progress.json").write_text(json.dumps({"members": member + 1, "of": MEMBERS}))
+            told = {keys["finished"]: False, "members": member + 1, "trained": True, **held_out}
+            tune.report(told, checkpoint=tune.Checkpoint.from_directory(aside))
     records.write(folder, dataclasses.replace(record, number=number, treatment=treatment_of(point), metrics=metrics))
-    tune.report({FINISHED: True, SHORTFALL: 0.0, **metrics})
+    tune.report({keys["finished"]: True, keys["shortfall"]: 0.0, **metrics})
 
 
 class Meter(threading.Thread):
-    """Samples what cannot be asked afterwards: how far MLflow is behind."""
+    """Samples what cannot be asked afterwards, and stops the sweep, as Ctrl-C would, before memory runs out."""
 
     def __init__(self, tracker: Any) -> None:
         super().__init__(daemon=True)
         self.tracker, self.behind, self.stop = tracker, [0], threading.Event()
+        self.memory = 0.0
+        """The most that the cluster's processes took, in GB."""
+        self.processes = 0
+        self.stopped = False
 
     def run(self) -> None:
-        while not self.stop.wait(0.5):
+        while not self.stop.wait(2):
             self.behind.append(self.tracker._queue.qsize())
+            processes, memory = simulated.taken_gb()
+            self.processes, self.memory = max(self.processes, processes), max(self.memory, memory)
+            if simulated.free_gb() < simulated.FREE_GB and not self.stopped:
+                self.stopped = True
+                print(f"stopped: less than {simulated.FREE_GB:g} GB of memory are left", flush=True)
+                signal.raise_signal(signal.SIGINT)
 
 
 def sweep(options: argparse.Namespace, folder: Path) -> None:
     """The whole: Tune schedules, Optuna proposes, MLflow records."""
     import ray
     from ray import tune
-    from ray.cluster_utils import Cluster
 
     from hardtune.report.records import CONTROL
     from hardtune.report.standing import Standing
@@ -90,7 +106,7 @@ def sweep(options: argparse.Namespace, folder: Path) -> None:
     from hardtune.sweep.definition import THREE_OBJECTIVES
     from hardtune.sweep.live import View
     from hardtune.sweep.recorder import Recorder
-    from hardtune.sweep.search import StudySearch
+    from hardtune.sweep.search import FINISHED, SHORTFALL, StudySearch
     from hardtune.sweep.tracking import Tracker
     from hardtune.sweep.tracking_uri import default_uri
     from hardtune.sweep.trials import schedule
@@ -103,21 +119,27 @@ def sweep(options: argparse.Namespace, folder: Path) -> None:
         "entropy_weight": tune.uniform(0.0, 0.4),
     }
     record = a_record()
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    try:
-        for _ in range(options.nodes):
-            cluster.add_node(num_cpus=options.gpus, num_gpus=options.gpus, object_store_memory=100 * 2**20)
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    most = 0
+
+    class Running(View):
+        def trials(self, running: int, *others: object) -> None:
+            nonlocal most
+            most = max(most, running)
+
+    with simulated.cluster(options.nodes, options.gpus) as address:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        gpus = ray.cluster_resources()["GPU"]
         storage = study_database(options.study_storage or f"sqlite:///{folder}/study.db", folder.name)
         search = StudySearch(space, THREE_OBJECTIVES, study_name=folder.name, storage=storage, seed=0)
         tracker = Tracker(options.tracking_uri or default_uri(folder), "scale", folder.name, folder / "artifacts")
         tracker.start({}, {})
         meter = Meter(tracker)
         meter.start()
-        view = View("scale", THREE_OBJECTIVES, Console(file=io.StringIO()))
+        view = Running("scale", THREE_OBJECTIVES, Console(file=io.StringIO()))
         standing = Standing([dataclasses.replace(record, number=CONTROL)], THREE_OBJECTIVES, MEMBERS)
         recorder = Recorder(folder / "trials", tracker, view, standing, already=0, waits_again=search.waits_again)
-        run = tune.with_parameters(replay, record=record, folder=folder / "trials")
+        keys = {"finished": FINISHED, "shortfall": SHORTFALL}
+        run = tune.with_parameters(replay, record=record, folder=folder / "trials", keys=keys, seconds=options.seconds)
         wall, cpu = time.perf_counter(), time.process_time()
         share = Share(1, 1)
         schedule(run, search, folder, share, trials=options.trials, slots=options.concurrent, recorder=recorder)
@@ -128,10 +150,13 @@ def sweep(options: argparse.Namespace, folder: Path) -> None:
             sys.exit("MLflow did not take every record")
         flushing = time.perf_counter() - flushing
         done = search.count_done()
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-    assert done == options.trials, f"{done} of {options.trials} trials ended"
+        alive = sum(node["Alive"] for node in ray.nodes()) - 1
+    print(
+        f"at once: at most {most} trials on {alive} nodes with {gpus:.0f} GPUs, {meter.processes} processes of "
+        f"{meter.memory:.1f} GB in all"
+    )
+    if done < options.trials:
+        sys.exit(f"{done} of {options.trials} trials ended")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     batches = done * (MEMBERS + 3)  # its parameters, its end, and how the sweep stands then
     print(
@@ -178,9 +203,12 @@ def search_alone(options: argparse.Namespace, folder: Path) -> None:
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--trials", type=int, default=1000)
-    flags.add_argument("--nodes", type=int, default=4, help="raylets to simulate (default: %(default)s)")
+    flags.add_argument("--nodes", type=int, default=64, help="raylets to simulate (default: %(default)s)")
     flags.add_argument("--gpus", type=int, default=8, help="made-up GPUs of each (default: %(default)s)")
-    flags.add_argument("--concurrent", type=int, default=16, help="trials at once (default: %(default)s)")
+    flags.add_argument("--concurrent", type=int, default=24, help="trials at once (default: %(default)s)")
+    flags.add_argument(
+        "--seconds", type=float, default=0, help="a trial waits, as if it trained (default: %(default)s)"
+    )
     flags.add_argument("--tracking-uri", help="default: sqlite in a temporary folder")
     flags.add_argument("--study-storage", help="default: sqlite in a temporary folder")
     options = flags.parse_args()
