@@ -14,7 +14,7 @@ import ray
 from hardtune.errors import InputError
 from hardtune.sweep import cluster, main, parser
 from hardtune.sweep.databases import study_database
-from hardtune.sweep.tracking_uri import check_experiment, check_tracking
+from hardtune.sweep.tracking_uri import check_tracking
 
 ROOT = Path(__file__).parents[2]
 SECRET = "hunter2%21"  # "hunter2!", as a URL has it
@@ -46,7 +46,6 @@ def _is_loopback(text: str) -> bool:
         lambda: check_tracking(f"postgresql+psycopg://127.0.0.1:9/mlflow?user=me&password={SECRET}"),
         lambda: check_tracking(f"ftp://me:{SECRET}@host"),
         lambda: check_tracking(f"http://me:{SECRET}@host:port"),
-        lambda: check_experiment(f"http://me:{SECRET}@127.0.0.1:9", "any"),
         lambda: study_database(f"postgresql+psycopg://me:{SECRET}@127.0.0.1:9/optuna", "any"),
         lambda: study_database(f"postgresql://me:{SECRET}@127.0.0.1:port/optuna", "any"),
         lambda: study_database(f"nosuch://me:{SECRET}@127.0.0.1/optuna", "any"),
