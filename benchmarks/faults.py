@@ -1,6 +1,6 @@
 """A real sweep on a real cluster is struck at random moments, again and again, and must lose nothing.
 
-    python benchmarks/faults.py --faults 100 --seed 0       about an hour on 2 cores
+    python benchmarks/faults.py --faults 100 --seed 0       about 25 minutes on 2 cores
     python benchmarks/faults.py --faults 4 --treatments 3   a look
 
 The cluster is a Ray head and worker nodes as processes of this machine, MLflow a server with a database. Four kinds of
