@@ -1,12 +1,13 @@
 """What a sweep of short trials costs on top of the training that is in it.
 
-    python benchmarks/overhead.py [--trials 32] [--rounds 3]
+    python benchmarks/overhead.py                   32 trials of 3 CPU-seconds
+    python benchmarks/overhead.py --epochs 40       of 12
 
-The sweep is the real one (digits, five networks of well under a second each a trial): Ray, Tune, Optuna, MLflow,
-records, figures. It is the worst case, since what a trial costs beside its training does not grow with the training.
-The fit loops are timed in the workers as they run; everything else is on top: loading torch, plans, predictions,
-evaluation, the store, the driver. Ray's start, with the checks before it, is told apart. Every other sweep has half the
-trials, so that what a trial costs can be told from what a sweep costs once.
+The sweep is the real one: digits, five networks a trial; Ray, Tune, Optuna, MLflow, records, figures. It is the worst
+case, since what a trial costs beside its training does not grow with the training. The fit loops are timed in the
+workers as they run; everything else is on top: loading torch, plans, predictions, evaluation, the store, the driver.
+Ray's start, with the checks before it, is told apart. Every other sweep has half the trials, so that what a trial costs
+can be told from what a sweep costs once.
 
 By the wall's clock: slots x seconds of the sweep, over the seconds of training. By CPU time: what all of its processes
 computed, over what the training did; waiting does not show in that, nor does most of what other programs do.
@@ -15,6 +16,7 @@ computed, over what the training did; waiting does not show in that, nor does mo
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import io
 import itertools
 import os
@@ -131,14 +133,15 @@ class Cost:
         return self.rest * (slots, 1) - self.training
 
 
-def one_sweep(trials: int, storage: Path) -> Cost:
+def one_sweep(trials: int, epochs: int, storage: Path) -> Cost:
     """Run it and read the clocks."""
     from hardtune.sweep.engine import run_sweep
 
     os.environ["TIME_TRAININGS"] = str(storage / "trainings")
     storage.mkdir()
     view = Stopwatch()
-    sweep = Sweep(name="overhead", data="digits", recipe=RECIPE, space=treatments(trials))
+    recipe = dataclasses.replace(RECIPE, epochs=epochs)
+    sweep = Sweep(name="overhead", data="digits", recipe=recipe, space=treatments(trials))
     outcome = run_sweep(sweep, Place(storage=storage), view)
     phases = view.spent()
     assert all(record.state == "finished" for record in outcome.records)
@@ -156,6 +159,7 @@ def one_sweep(trials: int, storage: Path) -> Cost:
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--trials", type=int, default=32)
+    flags.add_argument("--epochs", type=int, default=RECIPE.epochs, help="of each network (default: %(default)s)")
     flags.add_argument("--rounds", type=int, default=3)
     options = flags.parse_args()
     describe_machine()
@@ -164,8 +168,8 @@ def main() -> None:
     whole, half = [], []
     with tempfile.TemporaryDirectory(prefix="overhead-") as scratch:
         for turn in range(options.rounds):
-            whole.append(one_sweep(options.trials, Path(scratch, f"{turn}")))
-            half.append(one_sweep(options.trials // 2, Path(scratch, f"{turn}-half")))
+            whole.append(one_sweep(options.trials, options.epochs, Path(scratch, f"{turn}")))
+            half.append(one_sweep(options.trials // 2, options.epochs, Path(scratch, f"{turn}-half")))
     for clock, name in enumerate(("the wall's clock", "CPU time")):
         shares = [cost.on_top(slots)[clock] / cost.training[clock] for cost in whole]
         more = options.trials - options.trials // 2

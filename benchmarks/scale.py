@@ -1,6 +1,6 @@
 """What a sweep costs beside its training: 1,000 trials replayed through the real driver, search, tracking and records.
 
-    python benchmarks/scale.py                                       64 simulated nodes of 8 GPUs, 24 trials at once
+    python benchmarks/scale.py                                       64 simulated nodes of 8 GPUs, 16 trials at once
     python benchmarks/scale.py --nodes 4 --trials 200 --concurrent 8    a quicker look
     python benchmarks/scale.py --tracking-uri http://127.0.0.1:5000 --study-storage postgresql+psycopg://…
 
@@ -81,15 +81,15 @@ class Meter(threading.Thread):
         self.memory = 0.0
         """The most that the cluster's processes took, in GB."""
         self.processes = 0
-        self.stopped = False
+        self._short = 0
 
     def run(self) -> None:
         while not self.stop.wait(2):
             self.behind.append(self.tracker._queue.qsize())
             processes, memory = simulated.taken_gb()
             self.processes, self.memory = max(self.processes, processes), max(self.memory, memory)
-            if simulated.free_gb() < simulated.FREE_GB and not self.stopped:
-                self.stopped = True
+            self._short = self._short + 1 if simulated.free_gb() < simulated.FREE_GB else 0
+            if self._short == 5:  # not what other programs took for a moment
                 print(f"stopped: less than {simulated.FREE_GB:g} GB of memory are left", flush=True)
                 signal.raise_signal(signal.SIGINT)
 
@@ -156,7 +156,7 @@ def sweep(options: argparse.Namespace, folder: Path) -> None:
         f"{meter.memory:.1f} GB in all"
     )
     if done < options.trials:
-        sys.exit(f"{done} of {options.trials} trials ended")
+        print(f"only {done} of {options.trials} trials ended")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     batches = done * (MEMBERS + 3)  # its parameters, its end, and how the sweep stands then
     print(
@@ -205,7 +205,7 @@ def main() -> None:
     flags.add_argument("--trials", type=int, default=1000)
     flags.add_argument("--nodes", type=int, default=64, help="raylets to simulate (default: %(default)s)")
     flags.add_argument("--gpus", type=int, default=8, help="made-up GPUs of each (default: %(default)s)")
-    flags.add_argument("--concurrent", type=int, default=24, help="trials at once (default: %(default)s)")
+    flags.add_argument("--concurrent", type=int, default=16, help="trials at once (default: %(default)s)")
     flags.add_argument(
         "--seconds", type=float, default=0, help="a trial waits, as if it trained (default: %(default)s)"
     )
