@@ -19,6 +19,7 @@ from hardtune.member import Prepared
 from hardtune.needs import Needs, needs_of
 from hardtune.report import records
 from hardtune.report.comparison import Row, check_comparison, compared, comparison_figure
+from hardtune.report.drawing import one_at_a_time
 from hardtune.report.figure import pareto_figure
 from hardtune.report.pareto import front
 from hardtune.report.records import Record
@@ -115,13 +116,15 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
     best = front(found, sweep.objectives)
     table = rows(best, next(record for record in found if record.is_control), sweep.objectives)
     figures = [ledger.folder / "pareto.png"]
-    pareto_figure(found, best, sweep.objectives, f"{sweep.name}: {len(found) - 1} trials", figures[0])
+    with one_at_a_time:  # the tracker's thread still draws those of the last trials
+        pareto_figure(found, best, sweep.objectives, f"{sweep.name}: {len(found) - 1} trials", figures[0])
     (ledger.folder / "pareto.json").write_text(json.dumps(table, indent=1))
     comparisons = [compared(found, comparison) for comparison in sweep.comparisons]
     differences = [row for family in comparisons for row in family]
     if differences:
         figures.insert(0, ledger.folder / "comparison.png")
-        comparison_figure(comparisons, f"{sweep.name}: {differences[0]['members']} members", figures[0])
+        with one_at_a_time:
+            comparison_figure(comparisons, f"{sweep.name}: {differences[0]['members']} members", figures[0])
         (ledger.folder / "comparison.json").write_text(json.dumps(differences, indent=1))
     tables = {"pareto": table, "comparison": differences}
     tracker.sweep_ended(best, tables, figures, "KILLED" if interrupted else "FINISHED")

@@ -21,6 +21,7 @@ from urllib.parse import quote
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
+from hardtune.report.drawing import one_at_a_time
 from hardtune.report.records import CONTROL, Record
 from hardtune.sweep.passwords import scrubbed, without_password
 
@@ -240,7 +241,8 @@ class Tracker:
 
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "diagnostics.png")
-            diagnostics_figure(record, path)
+            with one_at_a_time:
+                diagnostics_figure(record, path)
             self._client.log_artifact(run, str(path))
 
 
