@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ import shlex
 import socket
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +68,34 @@ def connected(address: str | None) -> Iterator[None]:
     try:
         yield
     finally:
+        _leave()
+
+
+def _leave() -> None:
+    """Leave the cluster, with nothing of it left for another thread to free meanwhile.
+
+    Ray ends the whole process, without a traceback, when a reference to one of its objects is freed while it shuts
+    down. What Tune leaves hangs in cycles, and Python frees those in whichever thread happens to collect them: the one
+    that writes to MLflow, or the one that redraws the terminal.
+    """
+
+    class Canary:
+        pass
+
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        canary = Canary()
+        canary.itself = canary  # type: ignore[attr-defined]
+        alive = weakref.ref(canary)
+        del canary
+        while alive():  # `collect` does nothing while another thread is at it
+            gc.collect()
+            time.sleep(0.001)
         ray.shutdown()
+    finally:
+        if collecting:
+            gc.enable()
 
 
 @contextlib.contextmanager
