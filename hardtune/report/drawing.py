@@ -1,4 +1,4 @@
-"""Figures are drawn one at a time: matplotlib's fonts are not for several threads, and a process may crash."""
+"""Figures are drawn one at a time: matplotlib is not made for several threads."""
 
 from __future__ import annotations
 
