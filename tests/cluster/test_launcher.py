@@ -1,7 +1,7 @@
 """``cluster.yaml`` on three real hosts: launched, used, robbed of a host, and taken down with the documented commands.
 
 The file is the repository's own, with the lines changed that it says to change for one's own machines, and ``/shared``
-a folder that the hosts really share. What this does not cover: the part of the file that is AWS's.
+a folder that the hosts really share. The part of the file that is AWS's: ``test_aws.py``.
 """
 
 import json
