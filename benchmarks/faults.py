@@ -2,6 +2,7 @@
 
     python benchmarks/faults.py --faults 100 --seed 0       about 25 minutes on 2 cores
     python benchmarks/faults.py --faults 4 --treatments 3   a look
+    python benchmarks/faults.py --racing 0.6 --members-at-once 2 --faults 40
 
 The cluster is a Ray head and worker nodes as processes of this machine, MLflow a server with a database. Four kinds of
 fault, all SIGKILL: a worker in which a network is trained or a task runs; a node, which another one replaces; the
@@ -9,10 +10,12 @@ MLflow server, which comes back at its address; the sweep's own process, which i
 victims and moments are drawn from the seed. Sweeps follow each other until all faults have struck, and at the end of
 each it must hold that
 
-- its records are, to the bit, what a plain loop without any cluster gives for the same treatments;
-- Optuna's study has each trial once, complete, and none that still runs;
-- MLflow has one parent and one child a trial, all finished, with every member and every figure;
-- every stored result is whole, and a struck process cost at most the one network that it was training.
+- its records are, to the bit, what a plain loop without any cluster gives for the same treatments; of a trial that
+  racing stopped, those of its members that were trained;
+- Optuna's study has each trial once, complete (or pruned, if it was stopped), and none that still runs;
+- MLflow has one parent and one child a trial, all finished (or killed), with every member and every figure;
+- every stored result is whole, and a struck process cost at most the network that it was training, or as many as
+  --members-at-once.
 """
 
 from __future__ import annotations
@@ -36,52 +39,68 @@ from surroundings import Surroundings, surroundings
 
 from hardtune import Store, load, run
 from hardtune.report import records
+from hardtune.report.records import Record
+from hardtune.sweep.trainable import record_of
 
 NODES = 3
-Figures = dict[int, dict[str, float]]
-"""Metrics by name, by the number of the trial."""
+STATES = {"finished": ("COMPLETE", "FINISHED"), "stopped": ("PRUNED", "KILLED")}
+"""What Optuna and MLflow call what a record calls so."""
 
 
-def undisturbed(treatments: int, folder: Path) -> Figures:
+def undisturbed(treatments: int, folder: Path) -> list[Record]:
     """What the treatments give in a plain loop."""
     torch.set_num_threads(1)
     digits, struck = load("digits"), sweep(treatments)
     store = Store(folder)
-    return {
-        number: run(treatment, digits, struck.recipe, store).metrics()
+    return [
+        record_of(number, run(treatment, digits, struck.recipe, store), digits.classes, bounds={})
         for number, treatment in enumerate(struck.treatments or ())
-    }
+    ]
 
 
-def check(now: Round, expected: Figures, place: Surroundings, begun: int) -> int:
-    """Whether the sweep lost nothing; returns how many networks had to be trained again.
+def check_record(found: Record, whole: Record, *, raced: bool) -> None:
+    """Whether a record is that of the undisturbed trial, or of its first members."""
+    assert found.treatment == whole.treatment
+    if found.state == "finished":
+        assert found.metrics == whole.metrics, f"trial {found.number} came out differently"
+        return
+    assert (found.state, raced) == ("stopped", True), f"trial {found.number} is {found.state}: {found.reason}"
+    trained = len(found.members["final/accuracy"])
+    assert 0 < trained < sweep().recipe.members
+    for name, values in found.members.items():
+        assert list(values) == list(whole.members[name])[:trained], f"trial {found.number} came out differently"
+
+
+def check(
+    now: Round, expected: list[Record], place: Surroundings, begun: int, *, raced: bool, at_once: int
+) -> Counter[str]:
+    """Whether the sweep lost nothing; returns how many networks were trained ``again``, and trials ``stopped``.
 
     ``begun``: trainings that were begun before the sweep, by all others.
     """
     (folder,) = (path.parent for path in now.storage.glob("sweeps/*/sweep.json"))
-    numbers = sorted(expected)
-    found = records.read_all(folder / "trials")
-    assert [record.number for record in found] == [records.CONTROL, *numbers]
-    assert {record.state for record in found} == {"finished"}
-    for record in found[1:]:
-        assert record.metrics == expected[record.number], f"trial {record.number} came out differently"
+    control, *found = records.read_all(folder / "trials")
+    assert (control.number, control.state) == (records.CONTROL, "finished")
+    assert [record.number for record in found] == [record.number for record in expected]
+    for record, whole in zip(found, expected, strict=True):
+        check_record(record, whole, raced=raced)
 
     study = optuna.load_study(study_name=folder.name, storage=f"sqlite:///{folder}/study.db")
-    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * len(numbers)
+    assert [trial.state.name for trial in study.trials] == [STATES[record.state][0] for record in found]
 
     client = MlflowClient(place.tracking_uri)
     (experiment,) = client.search_experiments(filter_string="name = 'struck'")
     runs = client.search_runs([experiment.experiment_id], f"tags.`hardtune.sweep` = '{folder.name}'")
-    assert Counter(run.data.tags["hardtune.trial"] for run in runs) == Counter(["sweep", "control", *map(str, numbers)])
-    assert {run.info.status for run in runs} == {"FINISHED"}
-    members = sweep(1).recipe.members
-    for run_ in runs:
-        name = run_.data.tags["hardtune.trial"]
-        if name != "sweep":
-            steps = [metric.step for metric in client.get_metric_history(run_.info.run_id, "members/accuracy")]
-            assert steps == list(range(1, members + 1)), f"MLflow's members of {name} are {steps}"
-        if name not in ("sweep", "control"):
-            assert {key: run_.data.metrics.get(key) for key in expected[int(name)]} == expected[int(name)]
+    by_trial = {run.data.tags["hardtune.trial"]: run for run in runs}
+    assert len(runs) == len(by_trial) == len(found) + 2, "MLflow has a run too many, or too few"
+    assert by_trial["sweep"].info.status == "FINISHED"
+    for name, record in [("control", control), *((str(record.number), record) for record in found)]:
+        run = by_trial[name]
+        assert run.info.status == STATES[record.state][1], f"MLflow calls trial {name} {run.info.status}"
+        steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "members/accuracy")]
+        trained = len(record.members["final/accuracy"])
+        assert steps == list(range(1, trained + 1)), f"MLflow's members of {name} are {steps}"
+        assert {key: run.data.metrics.get(key) for key in record.metrics} == record.metrics
 
     store = Store(now.storage / "store")
     results = [entry for entry in store.entries() if entry.is_result]
@@ -89,9 +108,9 @@ def check(now: Round, expected: Figures, place: Surroundings, begun: int) -> int
     networks = sum(entry.kind == "member" for entry in results)
     trainings = [int(pid) for pid in place.trainings.read_text().split()][begun:]
     again = len(trainings) - networks
-    could = len(now.struck.intersection(trainings))
-    assert 0 <= again <= could, f"{again} networks were trained again, and {could} killed processes trained any"
-    return again
+    could = at_once * len(now.struck.intersection(trainings))
+    assert 0 <= again <= could, f"{again} networks were trained again, and killed processes were at {could} at most"
+    return Counter(again=again, stopped=sum(record.state == "stopped" for record in found))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -100,19 +119,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags.add_argument("--seed", type=int, default=0)
     flags.add_argument("--every", type=float, default=12.0, metavar="S", help="mean seconds between two faults")
     flags.add_argument("--treatments", type=int, default=len(TREATMENTS), metavar="N", help="of each sweep")
+    flags.add_argument("--racing", type=float, metavar="X", help="race the trials, at this confidence")
+    flags.add_argument("--members-at-once", type=int, default=1, metavar="N", help="in each trial")
     options = flags.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and not without killing what was started
     describe_machine()
     started = time.monotonic()
     counts: Counter[str] = Counter()
-    sweeps = again = turned_away = 0
+    cost: Counter[str] = Counter()
+    sweeps = turned_away = 0
+    sweep_flags = ["--concurrent", str(NODES), "--first", str(options.treatments)]
+    sweep_flags += ["--members-at-once", str(options.members_at_once)]
+    if options.racing is not None:
+        sweep_flags += ["--racing", str(options.racing)]
     with tempfile.TemporaryDirectory() as folder:
         expected = undisturbed(options.treatments, Path(folder))
     with surroundings(NODES) as place:
         striker = Striker(place, options.seed, options.every)
         while counts.total() < options.faults:
             begun = len(place.trainings.read_text().split())
-            now = Round(place.folder / f"sweep-{sweeps}", ["--concurrent", str(NODES), "--first", str(len(expected))])
+            now = Round(place.folder / f"sweep-{sweeps}", sweep_flags)
 
             def say(what: str) -> None:
                 number = counts.total() + len(now.faults)  # noqa: B023
@@ -120,16 +146,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
             run_to_its_end(place, striker, now, options.faults - counts.total(), say)
             place.wait_for_server()
-            cost = check(now, expected, place, begun)
+            raced = options.racing is not None
+            last = check(now, expected, place, begun, raced=raced, at_once=options.members_at_once)
+            cost.update(last)
             counts.update(fault.partition(" ")[0] for fault in now.faults)
-            sweeps, again, turned_away = sweeps + 1, again + cost, turned_away + now.turned_away
-            print(f"sweep {sweeps} is whole after {len(now.faults)} faults; {cost} networks trained again", flush=True)
+            sweeps, turned_away = sweeps + 1, turned_away + now.turned_away
+            print(
+                f"sweep {sweeps} is whole after {len(now.faults)} faults; {last['again']} networks trained again",
+                flush=True,
+            )
     for kind, count in counts.items():
         print(f"{kind:8} {count:4}")
     print(
         f"{counts.total()} faults in {sweeps} sweeps of {len(expected)} treatments: nothing lost, nothing twice, "
-        f"{again} networks trained again; {time.monotonic() - started:.0f} s"
+        f"{cost['again']} networks trained again; {time.monotonic() - started:.0f} s"
     )
+    if options.racing is not None:
+        print(f"racing stopped {cost['stopped']} of {sweeps * len(expected)} trials")
     if turned_away:
         print(f"{turned_away} times a sweep would not start before the server was back, and said so")
 

@@ -1,8 +1,13 @@
-"""The sweep that benchmarks/faults.py strikes: a list of treatments, so that no proposal depends on what ended when.
+"""The sweep that benchmarks/faults.py strikes: known treatments, so that no proposal depends on what ended when.
 
 Two of them mean the same, one looks into features and one draws on gradients, so that every kind of preparation and the
-sharing of networks are struck as well. A network takes a second or two.
+sharing of networks are struck as well. Two train on next to nothing, which is what racing stops. A network takes a
+second or two.
 """
+
+import dataclasses
+import functools
+from typing import Any
 
 from hardtune import Recipe, Treatment
 from hardtune.sweep import Sweep, main, parser
@@ -16,14 +21,21 @@ TREATMENTS = (
     Treatment(entropy_weight=0.3),
     Treatment(alpha=1.5, policy="shift", estimator="grand", undersample="random", oversample="hard"),
     Treatment(loss="label_smoothing"),
+    Treatment(prune="class", prune_rate=0.95),
+    Treatment(prune="dataset", prune_rate=0.95),
 )
 
 flags = parser(__doc__)
 flags.add_argument("--first", type=int, default=len(TREATMENTS), metavar="N", help="try the first N only")
 
 
-def sweep(first: int = len(TREATMENTS)) -> Sweep:
-    """The first treatments of the list."""
+def proposed(first: int, trial: Any) -> dict[str, Any]:
+    """Trial i tries treatment i."""
+    return dataclasses.asdict(TREATMENTS[trial.number % first])
+
+
+def sweep(first: int = len(TREATMENTS), *, raced: bool = False) -> Sweep:
+    """The first treatments of the list; as a search, which can be raced, or as the list."""
     recipe = Recipe(
         model="small_cnn",
         epochs=15,
@@ -38,9 +50,10 @@ def sweep(first: int = len(TREATMENTS)) -> Sweep:
         validation=0.3,
         precision="float32",  # to the bit the same in every process
     )
-    return Sweep(name="struck", data="digits", recipe=recipe, space=TREATMENTS[:first])
+    space = functools.partial(proposed, first) if raced else TREATMENTS[:first]
+    return Sweep(name="struck", data="digits", recipe=recipe, space=space, trials=first)
 
 
 if __name__ == "__main__":
     options = flags.parse_args()
-    main(sweep(options.first), options)
+    main(sweep(options.first, raced=options.racing is not None), options)
