@@ -5,7 +5,10 @@ gone, and so may be what avoids it; docs/faults.md has the whole list.
 """
 
 import math
+import subprocess
+import sys
 
+import mlflow
 import optuna
 import pytest
 from mlflow import MlflowClient
@@ -18,6 +21,7 @@ from ray.tune.search.optuna import OptunaSearch
 from hardtune.report.records import Record
 from hardtune.sweep.search import FINISHED, StudySearch
 from hardtune.sweep.tracking import Tracker
+from hardtune.sweep.tracking_uri import default_uri
 from hardtune.treatment import Treatment
 
 OBJECTIVES = {"final/recall_gap": "min", "final/accuracy": "max"}
@@ -55,6 +59,19 @@ def test_a_figure_that_is_not_a_number_leaves_the_stock_trial_running_for_ever(s
     mine.suggest("a")
     mine.on_trial_complete("a", diverged)
     assert states(mine) == [TrialState.FAIL]
+
+
+def test_a_report_without_all_figures_leaves_the_stock_trial_running_for_ever(storage):
+    half = {FINISHED: False, "final/recall_gap": 0.1}
+    theirs = stock(storage)
+    theirs.suggest("a")
+    theirs.on_trial_complete("a", half)
+    assert states(theirs) == [TrialState.RUNNING]
+
+    mine = ours(storage)
+    mine.suggest("a")
+    mine.on_trial_complete("a", half)
+    assert states(mine) == [TrialState.PRUNED]
 
 
 def test_a_killed_driver_leaves_the_stock_study_a_zombie(storage):
@@ -109,3 +126,50 @@ def test_a_resumed_stock_sweep_has_each_run_in_mlflow_twice_and_no_parent(tmp_pa
     assert len(runs("theirs")) == 2
     assert not any("mlflow.parentRunId" in run.data.tags for run in runs("theirs"))
     assert sorted(run.data.tags["hardtune.trial"] for run in runs("ours")) == ["0", "sweep"]
+
+
+def test_where_stock_runs_go_depends_on_the_folder_that_a_worker_is_in(tmp_path, monkeypatch):
+    mlflow.set_tracking_uri(None)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    theirs, mine = set(), set()
+    for folder in (tmp_path / "driver", tmp_path / "worker"):
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        theirs.add(mlflow.get_tracking_uri())
+        mine.add(default_uri(tmp_path))
+    assert len(theirs) == 2
+    assert len(mine) == 1
+
+
+TOUCH = """
+import logging, os, sys
+from mlflow import MlflowClient
+from hardtune.sweep.tracking import Tracker
+logging.disable(logging.CRITICAL)
+uri, ours = sys.argv[1:]
+if ours == "ours":
+    tracker = Tracker(uri, "any", "sweep", None)
+    tracker.start({}, {})
+    assert tracker.close(patience=60)
+waiting, start = os.pipe()
+processes = []
+for _ in range(8):
+    if (process := os.fork()) == 0:
+        os.close(start)
+        os.read(waiting, 1)
+        try:
+            MlflowClient(uri).search_experiments()
+        except Exception:
+            os._exit(1)
+        os._exit(0)
+    processes.append(process)
+os.close(start)
+print(sum(os.waitpid(process, 0)[1] != 0 for process in processes))
+"""
+
+
+@pytest.mark.parametrize(("whose", "breaks"), [("theirs", True), ("ours", False)])
+def test_a_fresh_database_breaks_when_stock_trials_open_it_at_once(tmp_path, whose, breaks):
+    command = [sys.executable, "-c", TOUCH, f"sqlite:///{tmp_path}/mlflow.db", whose]
+    failed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert (int(failed) > 0) == breaks
