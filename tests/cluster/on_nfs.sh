@@ -18,14 +18,14 @@ if [ "${1:-}" != --booted ]; then
     exit "$(cat "$scratch/status")"
 fi
 
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp PYTHONDONTWRITEBYTECODE=1
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/mnt/home TMPDIR=/mnt/tmp PYTHONDONTWRITEBYTECODE=1
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 scratch=/mnt/scratch
 mount -t tmpfs tmpfs /mnt
-mkdir /mnt/scratch /mnt/export /mnt/nfs /dev/shm
+mkdir $scratch $HOME $TMPDIR /mnt/export /mnt/nfs /dev/shm
 mount -t hostfs -o "$2" none $scratch
-for folder in /run /tmp /var/lib/nfs /dev/shm; do mount -t tmpfs tmpfs $folder; done
+for folder in /run /var/lib/nfs /dev/shm; do mount -t tmpfs tmpfs $folder; done
 ip link set lo up
 for module in oid_registry sunrpc auth_rpcgss grace lockd nfs_acl dns_resolver netfs fscache nfs nfsv4 nfsd; do
     find "/usr/lib/uml/modules/$(uname -r)" -name "$module.ko" -exec insmod {} \;
