@@ -23,9 +23,9 @@ import torch
 from interleaved import describe_machine
 
 from hardtune.recipe import Recipe
-from hardtune.sweep.worker import settle
 from hardtune.training.fit import build_model, fit
 from hardtune.training.images import DeviceImages
+from hardtune.training.worker import settle
 
 ROUNDS = 7
 NETWORKS = (("small_cnn", (28, 28, 1), 60), ("resnet18", (32, 32, 3), 4))

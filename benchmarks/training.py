@@ -6,17 +6,21 @@
 
 The usual loop is what a tutorial writes: PIL transforms and a DataLoader, float32, channels first, SGD, and the margin
 of each sample kept by a loop with ``.item()``. hardtune's is ``fit`` with all dynamics scores. Both train the same
-network with the same batch size, learning rates, crops and flips. On a CPU it is process time with one thread; on a GPU
-wall time, and there the usual loop gets 8 loader processes.
+network with the same batch size, learning rates, crops and flips, each in a process of its own: hardtune's settled as a
+sweep's worker is. On a CPU it is process time with one thread; on a GPU wall time, and there the usual loop gets 8
+loader processes.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 import torch
@@ -31,6 +35,7 @@ from hardtune.hardness.dynamics import Dynamics
 from hardtune.training.fit import build_model, fit, predict
 from hardtune.training.images import DeviceImages
 from hardtune.training.schedule import learning_rate
+from hardtune.training.worker import settle
 
 IMAGES = {"small_cnn": 4096, "resnet18": 384}
 """How many images a timed epoch has: a few seconds of work on one core."""
@@ -115,6 +120,7 @@ def ours(data: Dataset, recipe: Recipe, device: str, seed: int = 0) -> torch.nn.
     return model
 
 
+@functools.cache
 def made_up(count: int, seed: int = 0) -> Dataset:
     """Random images of CIFAR's shape: speed does not depend on what they show."""
     rng = np.random.default_rng(seed)
@@ -130,17 +136,30 @@ def accuracy(model: torch.nn.Module, data: Dataset, device: str) -> float:
     return 100 * float((logits.argmax(1).cpu().numpy() == data.test.labels).mean())
 
 
-def speed(model: str, data: Dataset, device: str, rounds: int) -> None:
+def seconds_of(train: Callable[..., torch.nn.Module], model: str, images: int, device: str) -> float:
+    """Of one epoch and the test images after it, which wait for the GPU."""
+    data, recipe = made_up(images), Recipe(model=model, epochs=1, schedule="linear")
+    clock = time.perf_counter if device == "cuda" else time.process_time
+    start = clock()
+    accuracy(train(data, recipe, device), data, device)
+    return clock() - start
+
+
+def speed(model: str, images: int, device: str, rounds: int) -> None:
     """Print how much faster ``fit`` is, one epoch against one epoch."""
-    recipe = Recipe(model=model, epochs=1, schedule="linear")
-    compare(
-        f"{model}, {data.train.images.shape[1:]}: training with all scores, against the usual loop",
-        lambda: accuracy(ours(data, recipe, device), data, device),  # which waits for the GPU
-        lambda: accuracy(usual(data, recipe, device), data, device),
-        rounds=rounds,
-        units=(len(data.train), "images"),
-        clock=time.perf_counter if device == "cuda" else time.process_time,
-    )
+    spawn = get_context("spawn")
+    with (
+        ProcessPoolExecutor(1, spawn, initializer=settle, initargs=(1,)) as worker,
+        ProcessPoolExecutor(1, spawn, initializer=torch.set_num_threads, initargs=(1,)) as process,
+    ):
+        compare(
+            f"{model}, (32, 32, 3): training with all scores, against the usual loop",
+            lambda: worker.submit(seconds_of, ours, model, images, device).result(),
+            lambda: process.submit(seconds_of, usual, model, images, device).result(),
+            rounds=rounds,
+            units=(images, "images"),
+            clock=None,
+        )
 
 
 def accuracies(data: Dataset, recipe: Recipe, device: str, seeds: int) -> None:
@@ -185,7 +204,7 @@ def main() -> None:
             accuracies(data, recipe, options.device, options.accuracy)
         return
     for model in options.models:
-        speed(model, made_up(IMAGES[model] if options.device == "cpu" else 50_000), options.device, options.rounds)
+        speed(model, IMAGES[model] if options.device == "cpu" else 50_000, options.device, options.rounds)
 
 
 if __name__ == "__main__":

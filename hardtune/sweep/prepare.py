@@ -17,8 +17,8 @@ from hardtune.scoring_member import is_scored, score_member
 from hardtune.store import Store
 from hardtune.sweep.cluster import Share
 from hardtune.sweep.counter import Counter
-from hardtune.sweep.worker import settle
 from hardtune.training.precision import resolved
+from hardtune.training.worker import settle
 
 MOST_LOSSES = 10
 """How often a task is begun again after its worker or node died; on preemptible nodes that is no sign of a mistake."""

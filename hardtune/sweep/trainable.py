@@ -18,7 +18,7 @@ from hardtune.report.records import Record
 from hardtune.store import Store
 from hardtune.sweep.search import FAILED, FINISHED, SHORTFALL
 from hardtune.sweep.space import treatment_of
-from hardtune.sweep.worker import settle
+from hardtune.training.worker import settle
 from hardtune.trial import Progress, Result, run_trial
 
 

@@ -1,0 +1,27 @@
+"""How a process settles in before it trains: threads and memory."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+
+import torch
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+_KEEP = 2_000_000_000
+
+
+def settle(cpus: float) -> None:
+    """One torch thread for each whole CPU that Ray granted, and one heap that keeps its memory between steps.
+
+    glibc gives large tensors back to the system as they are freed, and each training step then waits for the same pages
+    again, zeroed: a fifth of ResNet-18's time, and more of a small network's (benchmarks/training.py). And a worker is
+    reused, and each of its trials is a thread: glibc would give it up to eight heaps a core, of which each keeps the
+    most that was ever in it.
+    """
+    torch.set_num_threads(max(1, int(cpus)))
+    with contextlib.suppress(OSError, AttributeError):  # another system's C library
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(_M_ARENA_MAX, 1)
+        libc.mallopt(_M_MMAP_THRESHOLD, _KEEP)
+        libc.mallopt(_M_TRIM_THRESHOLD, _KEEP)
