@@ -15,9 +15,10 @@ if sys.argv[1] == "settled":
     settle(1)
 
 def step():
-    return torch.ones(50, 2**20).sum()  # 200 MB, freed at once
+    return torch.ones(16, 2**20).sum()  # 64 MB, freed at once
 
-step(), step()
+for _ in range(20):  # the heap grows until it has a place for it
+    step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
     step()
