@@ -4,10 +4,11 @@
     python benchmarks/faults.py --faults 4 --treatments 3   a look
     python benchmarks/faults.py --racing 0.6 --members-at-once 2 --faults 40
 
-The cluster is a Ray head and worker nodes as processes of this machine, MLflow a server with a database. Four kinds of
+The cluster is a Ray head and worker nodes as processes of this machine, MLflow a server with a database. Five kinds of
 fault, all SIGKILL: a worker in which a network is trained or a task runs; a node, which another one replaces; the
-MLflow server, which comes back at its address; the sweep's own process, which is started again with --resume. Kinds,
-victims and moments are drawn from the seed. Sweeps follow each other until all faults have struck, and at the end of
+MLflow server, which comes back at its address; the sweep's own process, which is started again with --resume; and the
+head, with which the cluster is gone: when the sweep has noticed and ended, it is resumed on a new one. Kinds, victims
+and moments are drawn from the seed. Sweeps follow each other until all faults have struck, and at the end of
 each it must hold that
 
 - its records are, to the bit, what a plain loop without any cluster gives for the same treatments; of a trial that

@@ -12,13 +12,14 @@ from pathlib import Path
 import psutil
 from surroundings import Surroundings, descendants, kill
 
-WEIGHTS = {"worker": 4, "node": 2, "driver": 2, "server": 1}
-"""How often each is struck. A worker trains a network or runs a task; the driver is the sweep's own process."""
+WEIGHTS = {"worker": 8, "node": 4, "driver": 4, "server": 2, "head": 1}
+"""How often each is struck. A worker trains a network or runs a task; the driver is the sweep's own process; with the
+head the whole cluster is gone."""
 AWAY = {"node": 5.0, "driver": 3.0, "server": 8.0}
 """Seconds at most until each begins to come back."""
 PATIENCE = 240.0
 """Seconds without a fault and without a result after which a sweep counts as stuck."""
-MENDABLE = ("there is no sweep named", "no MLflow server answers")
+MENDABLE = ("there is no sweep named", "no MLflow server answers", "no Ray cluster answers")
 """What a sweep may say and end with because of what was killed: it is started again once that is mended."""
 
 
@@ -49,7 +50,7 @@ class Striker:
         if time.monotonic() < self._due:
             return False
         (kind,) = self._draw.choices(list(WEIGHTS), list(WEIGHTS.values()))
-        fault = {"worker": self._worker, "node": self._node, "driver": self._driver, "server": self._server}[kind](now)
+        fault = getattr(self, f"_{kind}")(now)
         if fault:
             now.faults.append(fault)
             self._due = self._next()
@@ -101,6 +102,14 @@ class Striker:
         self.come_back_soon("server", self._place.start_server)
         return "server"
 
+    def _head(self, now: Round) -> str:
+        if self._place.head is None or self._place.driver is None:
+            return ""
+        now.struck |= {process.pid for node in self._place.nodes for process in descendants(node.pid)}
+        self._later = [(due, how) for due, how in self._later if how != self._place.add_node]
+        self._place.kill_cluster()  # and the driver has to see for itself that it is of no use any more
+        return "head"
+
     def come_back_soon(self, kind: str, how: Callable[[], None]) -> None:
         self._later.append((time.monotonic() + self._draw.uniform(0, AWAY[kind]), how))
 
@@ -126,6 +135,10 @@ def run_to_its_end(place: Surroundings, striker: Striker, now: Round, most: int,
         striker.mend()
         if place.driver is not None and (code := place.driver.poll()) is not None:
             place.driver = None
+            if place.head is None and code != 0:
+                place.start_cluster()
+                striker.come_back_soon("driver", lambda: start(place, now))
+                continue
             if code == 0:
                 striker.mend(all_of_it=True)
                 return

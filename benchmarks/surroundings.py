@@ -22,8 +22,8 @@ ROOT = Path(__file__).parent.parent
 class Surroundings:
     """A Ray head without CPUs, worker nodes of one CPU each, an MLflow server with a database; all in ``folder``."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, nodes: int) -> None:
+        self.folder, self._nodes = folder, nodes
         self.trainings = folder / "trainings"
         self.trainings.touch()
         self._port, self._mlflow_port = free_port(), free_port()
@@ -48,11 +48,20 @@ class Surroundings:
         }
         subprocess.run(["ray", "get-auth-token", "--generate"], env=self._environment, capture_output=True, check=True)
 
-    def start_head(self) -> None:
-        """Start the head, which the driver connects to and which trains nothing."""
+    def start_cluster(self) -> None:
+        """Start the head, which the driver connects to and which trains nothing, and all worker nodes."""
         places = ["--port", str(self._port), "--temp-dir", str(self.folder / "ray")]
         self.head = self._node("--head", *places, "--num-cpus=0", "--include-dashboard=false")
         wait_until(lambda: socket.create_connection(("127.0.0.1", self._port), timeout=1).close() is None, 60)
+        for _ in range(self._nodes):
+            self.add_node()
+
+    def kill_cluster(self) -> None:
+        """Kill the head and all that belong to it."""
+        for process in (self.head, *self.nodes):
+            if process is not None:
+                kill(process)
+        self.head, self.nodes = None, []
 
     def add_node(self) -> None:
         """Start one more worker node; it joins within some seconds."""
@@ -135,12 +144,10 @@ class Surroundings:
 def surroundings(nodes: int) -> Iterator[Surroundings]:
     """All of it running, with ``nodes`` worker nodes; killed at the end, and its folder removed."""
     folder = Path(tempfile.mkdtemp(prefix="struck-"))  # a short path: sockets lie in it
-    place = Surroundings(folder)
+    place = Surroundings(folder, nodes)
     try:
         place.start_server()
-        place.start_head()
-        for _ in range(nodes):
-            place.add_node()
+        place.start_cluster()
         place.wait_for_server()
         yield place
     finally:
