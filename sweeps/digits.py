@@ -1,6 +1,6 @@
 """Which treatment of hardness helps most on handwritten digits?
 
-    python sweeps/digits.py                  32 trials: about 2 minutes on 2 CPU cores, no GPU, no download
+    python sweeps/digits.py                  32 trials: 2 to 5 minutes on 2 CPU cores, no GPU, no download
     python sweeps/digits.py --smoke          every code path in under a minute
     python sweeps/digits.py --everything     64 trials over every estimator, undersampling, oversampling and pruning
 
