@@ -22,7 +22,7 @@ TREATMENTS = (
     Treatment(alpha=1.5, policy="shift", estimator="grand", undersample="random", oversample="hard"),
     Treatment(loss="label_smoothing"),
     Treatment(prune="class", prune_rate=0.95),
-    Treatment(prune="dataset", prune_rate=0.95),
+    Treatment(prune="class", prune_rate=0.97),
 )
 
 flags = parser(__doc__)

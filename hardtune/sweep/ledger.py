@@ -111,11 +111,24 @@ def describe(sweep: Sweep, split: Split) -> dict[str, Any]:
 def _describe_space(space: Space) -> dict[str, str] | list[dict[str, Any]] | str:
     if isinstance(space, Sequence):
         return [dataclasses.asdict(treatment) for treatment in space]
-    if isinstance(space, functools.partial):  # of a smoke sweep, about the author's function
-        return _describe_space(space.args[0])
     if callable(space):
-        return hashlib.sha256(inspect.getsource(space).encode()).hexdigest()
+        return _describe_function(space)
     return {name: _describe_domain(value) for name, value in sorted(space.items())}
+
+
+def _describe_function(function: Any) -> str:
+    """Its source, and what it is a ``functools.partial`` with: a smoke sweep's is one of the author's function."""
+    if isinstance(function, functools.partial):
+        given = [*function.args, *(value for _, value in sorted(function.keywords.items()))]
+        return " ".join(
+            [
+                _describe_function(function.func),
+                *sorted(function.keywords),
+                *(_describe_function(value) if callable(value) else repr(value) for value in given),
+            ]
+        )
+    source = inspect.getsource(function if inspect.isroutine(function) else type(function))
+    return hashlib.sha256(source.encode()).hexdigest()
 
 
 def _describe_domain(value: Any) -> str:

@@ -1,6 +1,7 @@
 """A resumed sweep is the same sweep, or it is refused."""
 
 import dataclasses
+import functools
 import json
 import subprocess
 import sys
@@ -48,6 +49,21 @@ def test_what_changed_is_named(split, tmp_path, change, named):
     open_ledger(SWEEP, split, tmp_path, resume=False)
     with pytest.raises(InputError, match=f"whose {named} differed"):
         open_ledger(dataclasses.replace(SWEEP, **change), split, tmp_path, resume=True)
+
+
+def up_to(most, trial):
+    return {"alpha": trial.suggest_float("alpha", 0, most), "policy": "shift"}
+
+
+def test_a_space_may_be_a_partial_function_and_what_it_was_given_counts(split, tmp_path):
+    one, two = (dataclasses.replace(SWEEP, space=functools.partial(up_to, most)) for most in (1, 2))
+    ledger = open_ledger(one, split, tmp_path, resume=False)
+    assert open_ledger(one, split, tmp_path, resume=True) == ledger
+    with pytest.raises(InputError, match="whose space differed"):
+        open_ledger(two, split, tmp_path, resume=True)
+    open_ledger(one.smoke(), split, tmp_path, resume=False)
+    with pytest.raises(InputError, match="whose space differed"):
+        open_ledger(two.smoke(), split, tmp_path, resume=True)
 
 
 def test_other_data_are_another_sweep(split, tmp_path):
