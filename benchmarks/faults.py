@@ -63,7 +63,11 @@ def check_record(found: Record, whole: Record, *, raced: bool) -> None:
     """Whether a record is that of the undisturbed trial, or of its first members."""
     assert found.treatment == whole.treatment
     if found.state == "finished":
-        assert found.metrics == whole.metrics, f"trial {found.number} came out differently"
+        differ = {
+            name: (found.metrics[name], value) for name, value in whole.metrics.items() if found.metrics[name] != value
+        }
+        assert found.metrics.keys() == whole.metrics.keys()
+        assert not differ, f"trial {found.number} came out differently: {differ}"
         return
     assert (found.state, raced) == ("stopped", True), f"trial {found.number} is {found.state}: {found.reason}"
     trained = len(found.members["final/accuracy"])
