@@ -4,12 +4,12 @@
     python benchmarks/faults.py --faults 4 --treatments 3   a look
     python benchmarks/faults.py --racing 0.6 --members-at-once 2 --faults 40
 
-The cluster is a Ray head and worker nodes as processes of this machine, MLflow a server with a database. Five kinds of
+The cluster is a Ray head and worker nodes as processes of this machine, MLflow a server with a database. Kinds of
 fault, all SIGKILL: a worker in which a network is trained or a task runs; a node, which another one replaces; the
-MLflow server, which comes back at its address; the sweep's own process, which is started again with --resume; and the
-head, with which the cluster is gone: when the sweep has noticed and ended, it is resumed on a new one. Kinds, victims
-and moments are drawn from the seed. Sweeps follow each other until all faults have struck, and at the end of
-each it must hold that
+MLflow server, which comes back at its address; the sweep's own process, which is started again with --resume; and, with
+--head, the head, with which the cluster is gone: when the sweep has noticed and ended, it is resumed on a new one.
+Kinds, victims and moments are drawn from the seed. Sweeps follow each other until all faults have struck, and at the
+end of each it must hold that
 
 - its records are, to the bit, what a plain loop without any cluster gives for the same treatments; of a trial that
   racing stopped, those of its members that were trained;
@@ -34,7 +34,7 @@ import optuna
 import torch
 from interleaved import describe_machine
 from mlflow import MlflowClient
-from striking import Round, Striker, run_to_its_end
+from striking import WEIGHTS, Round, Striker, run_to_its_end
 from struck_sweep import TREATMENTS, sweep
 from surroundings import Surroundings, surroundings
 
@@ -128,7 +128,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags.add_argument("--treatments", type=int, default=len(TREATMENTS), metavar="N", help="of each sweep")
     flags.add_argument("--racing", type=float, metavar="X", help="race the trials, at this confidence")
     flags.add_argument("--members-at-once", type=int, default=1, metavar="N", help="in each trial")
+    flags.add_argument("--head", action="store_true", help="kill the head, too")
     options = flags.parse_args(arguments)
+    WEIGHTS["head"] = int(options.head)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and not without killing what was started
     describe_machine()
     started = time.monotonic()

@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 from surroundings import Surroundings, descendants, kill
 
-WEIGHTS = {"worker": 8, "node": 4, "driver": 4, "server": 2, "head": 1}
+WEIGHTS = {"worker": 8, "node": 4, "driver": 4, "server": 2, "head": 0}
 """How often each is struck. A worker trains a network or runs a task; the driver is the sweep's own process; with the
-head the whole cluster is gone."""
+head, which is struck if asked, the whole cluster is gone."""
 AWAY = {"node": 5.0, "driver": 3.0, "server": 8.0}
 """Seconds at most until each begins to come back."""
 PATIENCE = 240.0
