@@ -1,5 +1,6 @@
 """However many trials run on a node, images and features are there once, and nobody can scribble on them."""
 
+import ctypes
 import sys
 from pathlib import Path
 
@@ -35,7 +36,11 @@ def ray_here():
 
 
 def own_memory():
-    """Bytes that this process holds alone: its anonymous pages, which what it maps of the object store is not."""
+    """Bytes that this process holds alone: its anonymous pages, which what it maps of the object store is not.
+
+    What malloc keeps for the next batch, tens of MB of it, is given back first.
+    """
+    ctypes.CDLL(None).malloc_trim(0)
     (line,) = [
         line for line in Path("/proc/self/smaps_rollup").read_text().splitlines() if line.startswith("Anonymous")
     ]
@@ -50,7 +55,7 @@ def read_everything(prepared):
 
     torch.set_num_threads(1)
     split = prepared.split
-    DeviceImages(split.test.images, mean=split.mean, std=split.std, device="cpu").batch(torch.arange(100))
+    DeviceImages(split.test.images, mean=split.mean, std=split.std, device="cpu").batch(torch.arange(100)).mean()
     before = own_memory()
     held = DeviceImages(split.train.images, mean=split.mean, std=split.std, device="cpu")
     total = sum(float(held.batch(part).mean()) for part in torch.arange(len(split.train)).split(500))
@@ -62,7 +67,7 @@ def read_everything(prepared):
 def test_reading_shared_images_copies_none_of_them(prepared):
     shared = ray.put(prepared)
     grown = ray.get([ray.remote(read_everything).options(num_cpus=0.5).remote(shared) for _ in range(4)])
-    assert max(grown) < 30e6, f"each worker grew by {[round(size / 1e6) for size in grown]} MB"
+    assert max(grown) < 10e6, f"each worker grew by {[round(size / 1e6) for size in grown]} MB"
 
 
 def test_a_trial_gets_the_same_shared_arrays_through_tune(prepared, tmp_path):
@@ -76,7 +81,7 @@ def test_a_trial_gets_the_same_shared_arrays_through_tune(prepared, tmp_path):
         run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
     )
     for result in tuner.fit():
-        assert result.metrics["grown"] < 30e6
+        assert result.metrics["grown"] < 10e6
         assert not result.metrics["writeable"], "Ray's arrays are read-only, and ours must stay so"
 
 
