@@ -38,10 +38,12 @@ from striking import WEIGHTS, Round, Striker, run_to_its_end
 from struck_sweep import TREATMENTS, sweep
 from surroundings import Surroundings, surroundings
 
-from hardtune import Store, load, run
+from hardtune import Store, load
 from hardtune.report import records
 from hardtune.report.records import Record
+from hardtune.scoring import prepare
 from hardtune.sweep.trainable import record_of
+from hardtune.trial import run_trial
 
 NODES = 3
 STATES = {"finished": ("COMPLETE", "FINISHED"), "stopped": ("PRUNED", "KILLED")}
@@ -49,13 +51,15 @@ STATES = {"finished": ("COMPLETE", "FINISHED"), "stopped": ("PRUNED", "KILLED")}
 
 
 def undisturbed(treatments: int, folder: Path) -> list[Record]:
-    """What the treatments give in a plain loop."""
+    """What the treatments give in a plain loop, after one preparation for all of them, which a sweep makes, too."""
     torch.set_num_threads(1)
-    digits, struck = load("digits"), sweep(treatments)
-    store = Store(folder)
+    struck, store = sweep(treatments), Store(folder)
+    recipe, tried = struck.recipe, struck.treatments or ()
+    split = load("digits").hold_out(recipe.validation, recipe.seed)
+    prepared = prepare(split, recipe, tried, store)
     return [
-        record_of(number, run(treatment, digits, struck.recipe, store), digits.classes, bounds={})
-        for number, treatment in enumerate(struck.treatments or ())
+        record_of(number, run_trial(treatment, prepared, recipe, store), split.classes, bounds={})
+        for number, treatment in enumerate(tried)
     ]
 
 
@@ -63,10 +67,9 @@ def check_record(found: Record, whole: Record, *, raced: bool) -> None:
     """Whether a record is that of the undisturbed trial, or of its first members."""
     assert found.treatment == whole.treatment
     if found.state == "finished":
-        differ = {
-            name: (found.metrics[name], value) for name, value in whole.metrics.items() if found.metrics[name] != value
-        }
-        assert found.metrics.keys() == whole.metrics.keys()
+        names = sorted(found.metrics.keys() | whole.metrics.keys())
+        pairs = {name: (found.metrics.get(name), whole.metrics.get(name)) for name in names}
+        differ = {name: (ours, theirs) for name, (ours, theirs) in pairs.items() if ours != theirs}
         assert not differ, f"trial {found.number} came out differently: {differ}"
         return
     assert (found.state, raced) == ("stopped", True), f"trial {found.number} is {found.state}: {found.reason}"
@@ -130,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags.add_argument("--members-at-once", type=int, default=1, metavar="N", help="in each trial")
     flags.add_argument("--head", action="store_true", help="kill the head, too")
     options = flags.parse_args(arguments)
-    WEIGHTS["head"] = int(options.head)
+    WEIGHTS["head"] = 4 * options.head
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and not without killing what was started
     describe_machine()
     started = time.monotonic()

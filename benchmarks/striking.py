@@ -62,7 +62,7 @@ class Striker:
             if all_of_it or time.monotonic() >= due:
                 self._later.remove((due, start))
                 start()
-        self._place.replace_failed_nodes()
+        self._place.replace_failed()
 
     def _worker(self, now: Round) -> str:
         workers = self._place.busy_workers()
@@ -153,5 +153,5 @@ def run_to_its_end(place: Surroundings, striker: Striker, now: Round, most: int,
         before, results = results, sum(1 for _ in now.storage.rglob("*.safetensors"))
         if results != before:
             moved = time.monotonic()
-        assert time.monotonic() - moved < PATIENCE, f"the sweep is stuck\n{place.said()[-5000:]}"
+        assert time.monotonic() - moved < PATIENCE, f"the sweep is stuck\n{place.described()}"
         time.sleep(0.05)

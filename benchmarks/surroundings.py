@@ -68,11 +68,23 @@ class Surroundings:
         ports = ["--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0"]
         self.nodes.append(self._node("--address", self.address, "--num-cpus=1", *ports))
 
-    def replace_failed_nodes(self) -> None:
-        """Start those again that ended by themselves: a machine that is short of time fails to start some."""
+    def replace_failed(self) -> None:
+        """Start those again that ended by themselves: a machine that is short of time fails to start some.
+
+        Without its head a cluster is gone; it is started when the sweep has seen that.
+        """
+        if self.head is not None and self.head.poll() is not None:
+            self.kill_cluster()
         for node in [node for node in self.nodes if node.poll() is not None]:
             self.nodes.remove(node)
             self.add_node()
+
+    def described(self) -> str:
+        """What there is, and the last that it said, for whoever asks why nothing happens."""
+        there = {"head": self.head, "server": self.server, "driver": self.driver}
+        states = [f"{name}: {'not there' if it is None else it.poll() or 'runs'}" for name, it in there.items()]
+        logs = [f"-- {path.name}\n{path.read_text()[-3000:]}" for path in sorted(self.folder.glob("*.log"))]
+        return "\n".join([*states, f"nodes: {len(self.nodes)}", *logs])
 
     def start_server(self) -> None:
         """Start the MLflow server, or start it again where it was; it answers within some seconds."""
