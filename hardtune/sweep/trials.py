@@ -9,6 +9,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.schedulers import TrialScheduler
 
 from hardtune.member import Prepared
@@ -113,6 +114,9 @@ def schedule(
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "60")
     # Nor is anybody going to read what it would write as JSON, CSV and for TensorBoard, a thread a trial.
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    # Tune would hand trials the driver's AWS keys, which Ray then writes into every node's logs; trials need none.
+    kept = [name for name in class_cache.ENV_VARS_TO_PROPAGATE if not name.startswith("AWS_")]
+    class_cache.ENV_VARS_TO_PROPAGATE = frozenset(kept)
     tuner = tune.Tuner(
         tune.with_resources(run, {"cpu": share.cpus, "gpu": share.gpus}),
         tune_config=tune.TuneConfig(

@@ -7,10 +7,12 @@ gone, and so may be what avoids it; docs/faults.md has the whole list.
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import mlflow
 import optuna
 import pytest
+import ray
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 from ray import tune
@@ -19,9 +21,11 @@ from ray.tune.experiment import Trial
 from ray.tune.search.optuna import OptunaSearch
 
 from hardtune.report.records import Record
+from hardtune.sweep import cluster
 from hardtune.sweep.search import FINISHED, StudySearch
 from hardtune.sweep.tracking import Tracker
 from hardtune.sweep.tracking_uri import default_uri
+from hardtune.sweep.trials import schedule
 from hardtune.treatment import Treatment
 
 OBJECTIVES = {"final/recall_gap": "min", "final/accuracy": "max"}
@@ -173,3 +177,20 @@ def test_a_fresh_database_breaks_when_stock_trials_open_it_at_once(tmp_path, who
     command = [sys.executable, "-c", TOUCH, f"sqlite:///{tmp_path}/mlflow.db", whose]
     failed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert (int(failed) > 0) == breaks
+
+
+def test_stock_trials_have_the_drivers_aws_keys_written_into_rays_logs(storage, tmp_path, monkeypatch):
+    def trial(config):
+        tune.report(GOOD)
+
+    with cluster.connected(None):
+        logs = Path(ray._private.worker.global_worker.node.get_logs_dir_path())
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "their-hunter2")
+        tune.Tuner(trial, run_config=tune.RunConfig(storage_path=str(tmp_path / "theirs"), verbose=0)).fit()
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "our-hunter2")
+        search = ours(storage)
+        schedule(trial, search, tmp_path, cluster.share(1, 0), trials=1, slots=1, recorder=tune.Callback())
+        assert states(search) == [TrialState.COMPLETE]
+        written = "".join(path.read_text(errors="replace") for path in logs.rglob("*") if path.is_file())
+    assert "their-hunter2" in written
+    assert "our-hunter2" not in written
