@@ -24,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ def a_record() -> Any:
     return record_of(0, run(Treatment(entropy_weight=0.1), digits, recipe), digits.classes, bounds={})
 
 
-def replay(config: dict[str, Any], record: Any, folder: Path, keys: dict[str, str], seconds: float) -> None:
+def replay(
+    config: dict[str, Any], record: Any, folder: Path, keys: dict[str, str], objectives: Sequence[str], seconds: float
+) -> None:
     """A trial as the driver sees one: a report and a checkpoint a member, a record, a last report.
 
     What it imports keeps clear of torch, which would make its process five times as large.
@@ -69,7 +72,7 @@ def replay(config: dict[str, Any], record: Any, folder: Path, keys: dict[str, st
             told = {keys["finished"]: False, "members": member + 1, "trained": True, **held_out}
             tune.report(told, checkpoint=tune.Checkpoint.from_directory(aside))
     records.write(folder, dataclasses.replace(record, number=number, treatment=treatment_of(point), metrics=metrics))
-    tune.report({keys["finished"]: True, keys["shortfall"]: 0.0, **metrics})
+    tune.report({keys["finished"]: True, keys["shortfall"]: 0.0, **{name: metrics[name] for name in objectives}})
 
 
 class Meter(threading.Thread):
@@ -139,7 +142,8 @@ def sweep(options: argparse.Namespace, folder: Path) -> None:
         standing = Standing([dataclasses.replace(record, number=CONTROL)], THREE_OBJECTIVES, MEMBERS)
         recorder = Recorder(folder / "trials", tracker, view, standing, already=0, waits_again=search.waits_again)
         keys = {"finished": FINISHED, "shortfall": SHORTFALL}
-        run = tune.with_parameters(replay, record=record, folder=folder / "trials", keys=keys, seconds=options.seconds)
+        given = {"record": record, "folder": folder / "trials", "keys": keys, "objectives": list(THREE_OBJECTIVES)}
+        run = tune.with_parameters(replay, **given, seconds=options.seconds)
         wall, cpu = time.perf_counter(), time.process_time()
         share = Share(1, 1)
         schedule(run, search, folder, share, trials=options.trials, slots=options.concurrent, recorder=recorder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def trainable(
     device: str,
     cpus: float,
     at_once: int,
+    objectives: Sequence[str],
     bounds: dict[str, tuple[str, float]],
 ) -> None:
     """Run one treatment and leave its record in ``folder``.
@@ -43,6 +45,8 @@ def trainable(
         config: a point of the space, and the trial's ``number``.
         root: of the store.
         at_once: members that train beside each other.
+        objectives: metrics that the search and the scheduler look at. All others are in the record; Tune would keep
+            statistics of each, and write them all down whenever a trial ends.
         bounds: metrics to the (direction, figure) of the control that the trial must not miss.
     """
     settle(cpus)
@@ -63,7 +67,7 @@ def trainable(
         return
     record = record_of(number, result, prepared.split.classes, bounds)
     records.write(folder, record)
-    tune.report({FINISHED: True, SHORTFALL: record.shortfall, **record.metrics})
+    tune.report({FINISHED: True, SHORTFALL: record.shortfall, **{name: record.metrics[name] for name in objectives}})
 
 
 def record_of(number: int, result: Result, classes: tuple[str, ...], bounds: dict[str, tuple[str, float]]) -> Record:

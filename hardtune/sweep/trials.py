@@ -79,6 +79,7 @@ def run_trials(
         device=share.device,
         cpus=share.cpus,
         at_once=sweep.members_at_once,
+        objectives=list(sweep.objectives),
         bounds=bounds,
     )
     while left > 0 and not search.count_open():
