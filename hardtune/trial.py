@@ -207,7 +207,8 @@ def run(
     """Score, treat, train and measure in one call: the whole of hardtune without a cluster.
 
     Without a ``store`` nothing is kept. ``pool``: synthetic images, as ``hardtune.data.load_pool`` reads them. ``ood``,
-    ``corruptions`` and ``severities`` as in a sweep.
+    ``corruptions`` and ``severities`` as in a sweep. Which classes are hard is known from a scoring ensemble's AUM:
+    ``recall_hard_easy`` is among the figures where this treatment, or an earlier one with the same store, needed one.
     """
     check_names(treatment)
     split = dataclasses.replace(
