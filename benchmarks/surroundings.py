@@ -82,7 +82,8 @@ class Surroundings:
     def described(self) -> str:
         """What there is, and the last that it said, for whoever asks why nothing happens."""
         there = {"head": self.head, "server": self.server, "driver": self.driver}
-        states = [f"{name}: {'not there' if it is None else it.poll() or 'runs'}" for name, it in there.items()]
+        codes = {name: "not there" if it is None else it.poll() for name, it in there.items()}
+        states = [f"{name}: {'runs' if code is None else code}" for name, code in codes.items()]
         logs = [f"-- {path.name}\n{path.read_text()[-3000:]}" for path in sorted(self.folder.glob("*.log"))]
         return "\n".join([*states, f"nodes: {len(self.nodes)}", *logs])
 
