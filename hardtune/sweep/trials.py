@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +117,6 @@ def schedule(
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "60")
     # Nor is anybody going to read what it would write as JSON, CSV and for TensorBoard, a thread a trial.
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    # Tune would hand trials the driver's AWS keys, which Ray then writes into every node's logs; trials need none.
-    kept = [name for name in class_cache.ENV_VARS_TO_PROPAGATE if not name.startswith("AWS_")]
-    class_cache.ENV_VARS_TO_PROPAGATE = frozenset(kept)
     tuner = tune.Tuner(
         tune.with_resources(run, {"cpu": share.cpus, "gpu": share.gpus}),
         tune_config=tune.TuneConfig(
@@ -137,7 +136,22 @@ def schedule(
             callbacks=[recorder],
         ),
     )
-    tuner.fit()
+    with _keys_kept_back():
+        tuner.fit()
+
+
+@contextlib.contextmanager
+def _keys_kept_back() -> Iterator[None]:
+    """Tune would hand trials the driver's AWS keys, and Ray write them into every node's logs; trials need none.
+
+    What else of Tune runs in this process, before or after, is left as it was.
+    """
+    handed_on = class_cache.ENV_VARS_TO_PROPAGATE
+    class_cache.ENV_VARS_TO_PROPAGATE = {name for name in handed_on if not name.startswith("AWS_")}
+    try:
+        yield
+    finally:
+        class_cache.ENV_VARS_TO_PROPAGATE = handed_on
 
 
 def _complete(folder: Path, search: StudySearch) -> None:
