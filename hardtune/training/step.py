@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hardtune.recipe import Recipe
 from hardtune.training.compiled import Compiled
+from hardtune.training.convolution import convolutions
 from hardtune.training.images import DeviceImages
 from hardtune.training.precision import autocast
 from hardtune.training.replay import Replayed
@@ -54,6 +55,8 @@ class Step:
         self._images, self._labels = images, labels
         self._recipe, self._objective, self._observer = recipe, objective, observer
         self._device = images.images.device
+        compiled = recipe.compile  # what is compiled has its own ways with convolutions
+        self._convolutions = contextlib.nullcontext() if compiled else convolutions(self._device.type, recipe.precision)
         self._optimiser = torch.optim.SGD(
             model.parameters(),
             lr=recipe.learning_rate,
@@ -80,7 +83,7 @@ class Step:
         ids, dy, dx, flip = views.unbind(1)
         labels = self._labels[ids]
         batch = self._images.augmented(ids, self._recipe.crop_padding, dy, dx, flip if self._recipe.flip else None)
-        with autocast(self._device.type, self._recipe.precision):
+        with autocast(self._device.type, self._recipe.precision), self._convolutions:
             logits = self._network(batch).float()
         loss = self._objective(logits, labels, ids)
         if self._observer is not None:

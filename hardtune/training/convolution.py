@@ -1,0 +1,91 @@
+"""Weight gradients of wide convolutions as matrix products, where oneDNN is slow at them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from torch.nn.grad import conv2d_input
+from torch.overrides import TorchFunctionMode
+
+_WIDE = 128
+"""Input channels from which a matrix product is faster; below, copying the windows costs what the product saves."""
+_BATCH = 16
+"""Samples whose windows are laid out at once, few enough for a core's cache to hold what they are multiplied with."""
+
+
+def convolutions(device: str, precision: str) -> contextlib.AbstractContextManager[object]:
+    """The context in which networks are trained: with weight gradients by matrix products where these are faster.
+
+    That is on CPUs with AVX2 and no more, in float32. oneDNN reaches half the rate of its other convolutions there, for
+    ResNet-18 about a tenth of a step; with AVX-512 it has kernels that are better at it.
+    """
+    old = device.partition(":")[0] == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
+    return WeightGradientsByMatrixProducts() if old and precision == "float32" else contextlib.nullcontext()
+
+
+class WeightGradientsByMatrixProducts(TorchFunctionMode):
+    """Within it, two-dimensional convolutions that are wide and look at a neighbourhood go by ``_Convolution``."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.conv2d and not kwargs and len(args) == 7:  # as torch.nn.Conv2d calls it
+            images, weight, bias, stride, padding, dilation, groups = args
+            plain = bias is None and not isinstance(padding, str) and tuple(dilation) == (1, 1) and groups == 1
+            if plain and weight.shape[1] >= _WIDE and weight.shape[2] * weight.shape[3] > 1:
+                return _Convolution.apply(images, weight, stride, padding)
+        return func(*args, **(kwargs or {}))
+
+
+class _Convolution(torch.autograd.Function):
+    """``torch.conv2d`` but for its weight gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(images, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return torch.conv2d(images, weight, None, stride, padding)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        images, weight = ctx.saved_tensors
+        of_images = None
+        if ctx.needs_input_grad[0]:
+            of_images = conv2d_input(images.shape, weight, gradient, ctx.stride, ctx.padding)
+        of_weight = None
+        if ctx.needs_input_grad[1]:
+            of_weight = weight_gradient(images, gradient, weight.shape, ctx.stride, ctx.padding)
+        return of_images, of_weight, None, None
+
+
+def weight_gradient(
+    images: Tensor, gradient: Tensor, shape: torch.Size, stride: tuple[int, int], padding: tuple[int, int]
+) -> Tensor:
+    """What ``torch.nn.grad.conv2d_weight`` returns, by im2col and matrix products.
+
+    Args:
+        images: the convolution's input (B, C, H, W).
+        gradient: of its output (B, O, H', W').
+        shape: of its weight, (O, C, kernel height, kernel width).
+
+    Returns:
+        Of that shape, channels last in memory.
+    """
+    outputs, channels, height, width = shape
+    total = images.new_zeros(outputs, height * width * channels)
+    for part, out in zip(images.split(_BATCH), gradient.split(_BATCH), strict=True):
+        padded = pad(part.permute(0, 2, 3, 1), (0, 0, padding[1], padding[1], padding[0], padding[0])).contiguous()
+        sample, row, column, channel = padded.stride()
+        # A window's row is one stretch of memory, since its pixels lie side by side with all their channels.
+        windows = padded.as_strided(
+            (len(out), *out.shape[2:], height, width * channels),
+            (sample, row * stride[0], column * stride[1], row, channel),
+        )
+        total.addmm_(out.permute(0, 2, 3, 1).reshape(-1, outputs).T, windows.reshape(-1, height * width * channels))
+    return total.view(outputs, height, width, channels).permute(0, 3, 1, 2)
