@@ -6,8 +6,9 @@
 The sweep is the real one: digits, five networks a trial; Ray, Tune, Optuna, MLflow, records, figures. It is the worst
 case, since what a trial costs beside its training does not grow with the training. The fit loops are timed in the
 workers as they run; everything else is on top: loading torch, plans, predictions, evaluation, the store, the driver.
-Ray's start, with the checks before it, is told apart. Every other sweep has half the trials, so that what a trial costs
-can be told from what a sweep costs once.
+Ray's start is told apart: that of its cluster, with the checks before it, wholly; that of its workers, which load Ray
+and torch, as a share. Every other sweep has half the trials, so that what a trial costs can be told from what a sweep
+costs once.
 
 By the wall's clock: slots x seconds of the sweep, over the seconds of training. By CPU time: what all of its processes
 computed, over what the training did; waiting does not show in that, nor does most of what other programs do.
@@ -72,7 +73,7 @@ class CpuMeter(threading.Thread):
         self._before = self.seconds()
 
     def run(self) -> None:
-        while not self._ended.wait(0.25):
+        while not self._ended.wait(1.0):  # more often, and the meter itself is among the costs
             self.seconds()
 
     def seconds(self) -> float:
@@ -127,6 +128,8 @@ class Cost:
     start: np.ndarray
     rest: np.ndarray
     training: np.ndarray
+    workers: float
+    """CPU seconds until its workers could train."""
 
     def on_top(self, slots: int) -> np.ndarray:
         """Seconds of slots, and of CPUs, that were no training."""
@@ -150,10 +153,12 @@ def one_sweep(trials: int, epochs: int, storage: Path) -> Cost:
     print(
         f"{trials} trials: "
         + ", ".join(f"{name} {wall:.1f} s ({cpu:.1f} CPU-s)" for name, (wall, cpu) in phases.items())
-        + ", of which training {:.1f} s ({:.1f} CPU-s)".format(*trained.sum(axis=0)),
+        + ", of which training {:.1f} s ({:.1f} CPU-s), the start of {} workers {:.1f} CPU-s".format(
+            *trained[:, :2].sum(axis=0), np.count_nonzero(trained[:, 2]), trained[:, 2].sum()
+        ),
         flush=True,
     )
-    return Cost(phases.pop("start"), sum(phases.values(), np.zeros(2)), trained.sum(axis=0))
+    return Cost(phases.pop("start"), sum(phases.values(), np.zeros(2)), trained[:, :2].sum(axis=0), trained[:, 2].sum())
 
 
 def main() -> None:
@@ -172,13 +177,15 @@ def main() -> None:
             half.append(one_sweep(options.trials // 2, options.epochs, Path(scratch, f"{turn}-half")))
     for clock, name in enumerate(("the wall's clock", "CPU time")):
         shares = [cost.on_top(slots)[clock] / cost.training[clock] for cost in whole]
+        besides = [(cost.on_top(slots)[clock] - cost.workers) / cost.training[clock] for cost in whole]
         more = options.trials - options.trials // 2
         each = [(a.on_top(slots)[clock] - b.on_top(slots)[clock]) / more for a, b in zip(whole, half, strict=True)]
         once = [a.on_top(slots)[clock] - options.trials * e for a, e in zip(whole, each, strict=True)]
         trial = statistics.median(cost.training[clock] for cost in whole) / (options.trials + 1)
         print(
-            f"on top of the training by {name}: {min(shares):.1%}-{statistics.median(shares):.1%}-{max(shares):.1%} "
-            f"(wanted: at most 10%); of that {statistics.median(each):.2f} s a trial of {trial:.1f} s, and "
+            f"on top of the training by {name}: {min(shares):.1%}-{statistics.median(shares):.1%}-{max(shares):.1%}, "
+            f"and {min(besides):.1%}-{statistics.median(besides):.1%}-{max(besides):.1%} without the start of workers "
+            f"(wanted: at most 10%); {statistics.median(each):.2f} s a trial of {trial:.1f} s, and "
             f"{statistics.median(once):.1f} s once"
         )
 

@@ -1,7 +1,7 @@
 """Times the training of networks: Python reads this in every process that has this folder on its path.
 
-It looks on from outside the package. Each network adds a line with the wall and CPU seconds of its fit loop to the file
-that ``TIME_TRAININGS`` names.
+It looks on from outside the package. Each network adds a line to the file that ``TIME_TRAININGS`` names: the wall and
+CPU seconds of its fit loop, and the CPU seconds that its process needed until it trained its first (0 for the others).
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ class Timed(MetaPathFinder):
         from hardtune.training import fit as module
 
         train = module.fit
+        starts = []
 
         def time_and_train(*args: Any, **kwargs: Any) -> None:
             importlib.import_module("torch._dynamo")  # which the first optimiser would load, and that is no training
 
             wall, own = time.perf_counter(), time.process_time()
+            start = 0.0 if starts else own
+            starts.append(start)
             train(*args, **kwargs)
-            line = f"{time.perf_counter() - wall} {time.process_time() - own}\n"
+            line = f"{time.perf_counter() - wall} {time.process_time() - own} {start}\n"
             with open(os.environ["TIME_TRAININGS"], "a") as lines:
                 lines.write(line)  # one short write: lines of several processes do not mix
 

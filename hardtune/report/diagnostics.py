@@ -9,6 +9,7 @@ from typing import Any
 from hardtune.report.records import Record
 
 MEMBERS, ENSEMBLE, ERROR = "#0b6e99", "#d9480f", "#8a5a00"
+FIFTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 def diagnostics_figure(record: Record, path: Path) -> None:
@@ -27,7 +28,8 @@ def diagnostics_figure(record: Record, path: Path) -> None:
         panels.append(_corruptions)
     width = 3.9 * len(panels)
     figure = Figure(figsize=(width, 3.7))
-    # By hand, in inches: a layout engine takes as long as all the rest, and a sweep draws one of these a trial.
+    # By hand, in inches, and so are titles and ticks: a sweep draws one of these a trial, and to look for their best
+    # places takes longer than to draw them.
     figure.subplots_adjust(left=0.6 / width, right=1 - 0.1 / width, bottom=0.13, top=0.86, wspace=0.26)
     FigureCanvasAgg(figure)
     figure.suptitle(str(record.treatment), fontsize=10)
@@ -37,7 +39,7 @@ def diagnostics_figure(record: Record, path: Path) -> None:
         axes.tick_params(labelsize=8)
         draw(axes, record)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, pil_kwargs={"compress_level": 1})
 
 
 def _reliability(axes: Any, record: Record) -> None:
@@ -47,8 +49,8 @@ def _reliability(axes: Any, record: Record) -> None:
         areas = [6 + 120 * share / max(curve["share"]) for share in curve["share"]]
         axes.plot(curve["confidence"], curve["accuracy"], color=colour, linewidth=1, label=name)
         axes.scatter(curve["confidence"], curve["accuracy"], s=areas, color=colour, alpha=0.4, linewidths=0)
-    axes.set(xlim=(0, 1.02), ylim=(0, 1.04), xlabel="confidence", ylabel="accuracy")
-    axes.set_title("reliability (area: samples); below the line: overconfident", fontsize=8)
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.04), xlabel="confidence", ylabel="accuracy", xticks=FIFTHS, yticks=FIFTHS)
+    axes.set_title("reliability (area: samples); below the line: overconfident", fontsize=8, y=1.02)
     axes.legend(frameon=False, fontsize=8)
 
 
@@ -56,8 +58,8 @@ def _risk_coverage(axes: Any, record: Record) -> None:
     for name, colour in (("members", MEMBERS), ("ensemble", ENSEMBLE)):
         risk = record.curves[name]["risk"]
         axes.plot([(i + 1) / len(risk) for i in range(len(risk))], risk, color=colour, linewidth=1.4, label=name)
-    axes.set(xlim=(0, 1), ylim=(0, None), xlabel="coverage", ylabel="error rate among the kept")
-    axes.set_title("risk-coverage; lower is better", fontsize=8)
+    axes.set(xlim=(0, 1), ylim=(0, None), xlabel="coverage", ylabel="error rate among the kept", xticks=FIFTHS)
+    axes.set_title("risk-coverage; lower is better", fontsize=8, y=1.02)
     axes.legend(frameon=False, fontsize=8)
 
 
@@ -66,7 +68,7 @@ def _weights(axes: Any, record: Record) -> None:
     width = 1 / len(counts)
     axes.bar([i * width for i in range(len(counts))], counts, width=width, align="edge", color=MEMBERS, alpha=0.7)
     axes.set(xlim=(0, 1), xlabel="entropy weight s", ylabel="training samples")
-    axes.set_title("weights; 1 is the hardest", fontsize=8)
+    axes.set_title("weights; 1 is the hardest", fontsize=8, y=1.02)
 
 
 def _corruptions(axes: Any, record: Record) -> None:
@@ -82,4 +84,4 @@ def _corruptions(axes: Any, record: Record) -> None:
         last = (severities[-1], sum(by_severity[-1]) / len(by_severity[-1]))
         axes.annotate(label, last, (-2, 7), textcoords="offset points", color=colour, fontsize=8, ha="right")
     axes.set(ylim=(0, 1), xlabel="severity", xticks=severities)
-    axes.set_title("under corruptions: mean, and each kind", fontsize=8)
+    axes.set_title("under corruptions: mean, and each kind", fontsize=8, y=1.02)
