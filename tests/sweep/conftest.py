@@ -52,10 +52,14 @@ class Script:
     def sweeps(self) -> list[Path]:
         return sorted((self.storage / "sweeps").glob("*"))
 
+    def records(self) -> list[Path]:
+        """Those of the trials (beside the control) that have ended."""
+        return sorted(self.storage.glob("sweeps/*/trials/0*.json"))
+
     def wait_for_records(self, count: int, process: subprocess.Popen) -> None:
         """Until that many trials (beside the control) have ended."""
-        deadline = time.monotonic() + 120
-        while len(list(self.storage.glob("sweeps/*/trials/0*.json"))) < count:
+        deadline = time.monotonic() + 300
+        while len(self.records()) < count:
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline, "the sweep does not get on"
             time.sleep(0.05)

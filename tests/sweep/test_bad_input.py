@@ -61,7 +61,7 @@ def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
         ({"space": {"temperature": 0}}, "temperature must be above 0"),
         ({"space": {"alpha": tune.grid_search([1, 2])}}, "alpha is a grid_search, which Optuna cannot propose"),
         ({"space": {"alpha": 1}}, "the space has nothing to search"),
-        ({"space": {"oversample": "pool_random"}}, "needs a pool"),
+        ({"space": {"oversample": tune.choice(["pool_hard", "random"])}}, "needs a pool of synthetic images"),
         ({"space": {"oversample": "holdout"}}, "class '0' .*prun"),
         ({"recipe": {"model": "resnet19"}}, "unknown model 'resnet19': choose from resnet18, small_cnn"),
         ({"objectives": {"accuracy": "max"}}, "unknown metric 'accuracy': choose from .*final/accuracy"),

@@ -1,10 +1,16 @@
 """The main job, as a newcomer does it: a real cluster, a real study, a real tracking database."""
 
 import json
+import runpy
 import signal
 from collections import Counter
+from pathlib import Path
 
 import pytest
+
+from hardtune.trial import metric_names
+
+ROOT = Path(__file__).parents[2]
 
 SMALL = ("digits.py", "--trials", "6", "--recipe", "members=3", "scoring_members=3", "epochs=6")
 
@@ -62,11 +68,24 @@ def test_the_front_in_mlflow_is_the_one_on_disk(smoke, shared_script):
         assert tagged == {str(row["trial"]) for row in rows if row["pareto"]}
 
 
-def test_ctrl_c_keeps_what_is_finished_and_resume_goes_on(script, assert_whole):
+def test_another_recipe_is_another_sweep_and_what_is_refused_leaves_no_trace(smoke, shared_script):
+    sweeps, (_, runs) = shared_script.sweeps(), shared_script.runs("digits-smoke")
+    said = shared_script.run("digits.py", "--smoke", "--resume", "--recipe", "epochs=2", code=2)
+    assert "whose recipe differed" in said
+    assert shared_script.sweeps() == sweeps
+    assert len(shared_script.runs("digits-smoke")[1]) == len(runs)
+
+
+def test_a_running_sweep_keeps_others_out_and_ctrl_c_keeps_what_is_finished_for_resume(script, assert_whole):
     process = script.start(*SMALL)
     script.wait_for_records(1, process)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    process.send_signal(signal.SIGSTOP)  # it holds its lock for as long as this takes
+    try:
+        assert "is running in another process" in script.run(*SMALL, "--resume", code=2)
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 130, out + err
     assert "Traceback" not in out + err
     assert "--resume" in out + err
@@ -77,36 +96,16 @@ def test_ctrl_c_keeps_what_is_finished_and_resume_goes_on(script, assert_whole):
     assert_whole(script, 6)
 
 
-def test_a_killed_driver_loses_nothing_and_a_resumed_sweep_can_be_extended(script, assert_whole):
-    for strike in (1, 3):
-        process = script.start(*SMALL, *([] if strike == 1 else ["--resume"]))
-        script.wait_for_records(strike, process)
-        script.kill(process)
-    script.run(*SMALL, "--resume")
-    assert_whole(script, 6)
-    script.run(*SMALL, "--resume", "--trials", "7")
-    assert_whole(script, 7)
+def test_the_entropy_weight_alone_can_be_searched(script):
+    out = script.run("entropy_weight.py", "--smoke", "--objective", "ece")
+    assert "Best of entropy_weight-digits-ece-smoke" in out
 
 
-def test_two_drivers_cannot_share_a_sweep(script):
-    process = script.start(*SMALL)
-    script.wait_for_records(1, process)
-    process.send_signal(signal.SIGSTOP)  # it holds its lock for as long as this takes
-    try:
-        assert "is running in another process" in script.run(*SMALL, "--resume", code=2)
-    finally:
-        process.send_signal(signal.SIGCONT)
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=120)
-
-
-def test_another_recipe_is_another_sweep(script):
-    script.run("digits.py", "--smoke")
-    said = script.run("digits.py", "--smoke", "--resume", "--recipe", "epochs=2", code=2)
-    assert "whose recipe differed" in said
-
-
-@pytest.mark.parametrize("objective", ["nll", "ece"])
-def test_the_entropy_weight_alone_can_be_searched(script, objective):
-    out = script.run("entropy_weight.py", "--smoke", "--objective", objective)
-    assert f"Best of entropy_weight-digits-{objective}-smoke" in out
+def test_the_entropy_weight_is_judged_by_the_log_likelihood_unless_asked_otherwise():
+    of_script = runpy.run_path(str(ROOT / "sweeps" / "entropy_weight.py"))
+    for flags, objective in (([], "nll"), (["--objective", "ece"], "ece")):
+        sweep = of_script["sweep"](objective=of_script["flags"].parse_args(flags).objective)
+        assert sweep.name == f"entropy_weight-digits-{objective}"
+        assert sweep.objectives == {f"ensemble/{objective}": "min"}
+        assert sweep.objectives.keys() <= set(metric_names())
+        assert sweep.no_worse_than_control == (("ensemble/accuracy",) if objective == "ece" else ())

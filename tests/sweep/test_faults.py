@@ -27,19 +27,33 @@ def trial_workers(driver: int) -> list[psutil.Process]:
     return found
 
 
+def kill_a_trial_worker(driver: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 300
+    while not (workers := trial_workers(driver.pid)):
+        assert driver.poll() is None, driver.communicate()
+        assert time.monotonic() < deadline, "no trial started"
+        time.sleep(0.1)
+    os.kill(workers[0].pid, signal.SIGKILL)
+
+
 @pytest.mark.slow
-def test_killed_trial_workers_cost_no_trial_and_no_resume(script, assert_whole):
+def test_killed_drivers_and_trial_workers_lose_nothing_and_the_resumed_sweep_can_be_extended(script, assert_whole):
     process = script.start(*SMALL)
-    for finished in (0, 2):
-        script.wait_for_records(finished, process)
-        deadline = time.monotonic() + 90
-        while not (workers := trial_workers(process.pid)):
-            assert time.monotonic() < deadline, "no trial started"
-            time.sleep(0.1)
-        os.kill(workers[0].pid, signal.SIGKILL)
-    out, err = process.communicate(timeout=300)
+    script.wait_for_records(1, process)
+    script.kill(process)
+
+    process = script.start(*SMALL, "--resume")
+    kill_a_trial_worker(process)
+    script.wait_for_records(3, process)
+    script.kill(process)
+
+    finished = len(script.records())
+    process = script.start(*SMALL, "--resume", "--trials", "8")
+    script.wait_for_records(finished + 1, process)
+    kill_a_trial_worker(process)
+    out, err = process.communicate(timeout=400)
     assert process.returncode == 0, out + err
-    assert_whole(script, 6)
+    assert_whole(script, 8)
 
 
 @contextlib.contextmanager
@@ -56,7 +70,7 @@ def mlflow_server(folder: Path, port: int):
         start_new_session=True,
     )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while True:
             with contextlib.suppress(OSError):
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
@@ -80,7 +94,7 @@ def test_a_tracking_server_that_goes_away_delays_records_and_loses_none(script, 
         script.wait_for_records(1, process)
     script.wait_for_records(3, process)  # the sweep goes on without the server
     with mlflow_server(tmp_path, port):
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=400)
         assert process.returncode == 0, out + err
         assert "did not take every record" not in out
         client = MlflowClient(uri)

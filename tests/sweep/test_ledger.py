@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from ray import tune
 
@@ -71,6 +72,15 @@ def test_other_data_are_another_sweep(split, tmp_path):
     other = load("digits").subset(classes=10, train=50, test=5, seed=0).hold_out(0.1, 0)
     with pytest.raises(InputError, match="whose data differed"):
         open_ledger(SWEEP, other, tmp_path, resume=True)
+
+
+def test_another_pool_is_another_sweep(split, tmp_path):
+    pool = split.test.take(np.arange(100))
+    open_ledger(SWEEP, dataclasses.replace(split, pool=pool), tmp_path, resume=False)
+    inverted = dataclasses.replace(pool, images=255 - pool.images)
+    for other in (inverted, None):
+        with pytest.raises(InputError, match="whose pool differed"):
+            open_ledger(SWEEP, dataclasses.replace(split, pool=other), tmp_path, resume=True)
 
 
 def test_what_the_recipe_leaves_to_the_device_is_decided_once_a_sweep(split, tmp_path):

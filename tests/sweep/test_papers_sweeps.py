@@ -20,7 +20,7 @@ def images(root, classes):
 @pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100)])
 def test_every_code_path_of_the_papers_sweeps(script, tmp_path, name, classes):
     data = images(tmp_path / name, classes)
-    out = script.run(f"{name}.py", "--smoke", "--data-dir", str(data))
+    out = script.run(f"{name}.py", "--smoke", "--trials", "2", "--data-dir", str(data))
     assert f"Pareto front of {name}-smoke" in out
     _, runs = script.runs(f"{name}-smoke")
     assert {run.data.params.get("model") for run in runs} == {"resnet18", None}
