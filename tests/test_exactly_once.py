@@ -62,7 +62,7 @@ def members(news) -> list[tuple[int, bool]]:
     """What a process says of its members: which, and whether it trained it itself."""
     said = []
     while len(said) < RECIPE.members:
-        if (word := news.get(timeout=60)) != "an epoch":
+        if (word := news.get(timeout=300)) != "an epoch":
             said.append(word)
     return said
 
@@ -81,15 +81,15 @@ def test_equal_treatments_of_two_processes_share_every_network(tmp_path):
 
 def test_one_member_of_the_scoring_ensemble_is_trained_by_one_of_two_sweeps(tmp_path):
     with running(score, (tmp_path,), (tmp_path,)) as (_, news):
-        assert sorted(each.get(timeout=60) for each in news) == [False, True]
+        assert sorted(each.get(timeout=300) for each in news) == [False, True]
 
 
 def test_who_waits_for_a_process_that_is_killed_trains_in_its_stead(tmp_path):
     with running(train, (tmp_path, EQUAL[0])) as ([killed], [epochs]):
-        assert epochs.get(timeout=60) == "an epoch"
+        assert epochs.get(timeout=300) == "an epoch"
         os.kill(killed.pid, signal.SIGSTOP)  # it holds the first member's lock, and gets no further
         with running(train, (tmp_path, EQUAL[1])) as ([waiting], [news]):
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 300
             while not waits_for_a_lock(waiting.pid, tmp_path):
                 assert time.monotonic() < deadline, "it never waited"
                 time.sleep(0.05)

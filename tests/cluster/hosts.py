@@ -44,10 +44,11 @@ def missing() -> str:
     for program in ("ip", "sshd", "ssh", "ssh-keygen", "rsync", "unshare", "curl"):
         if shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None:
             return f"no {program} (Debian: iproute2 openssh-server openssh-client rsync util-linux curl)"
-    probe = subprocess.run(["ip", "netns", "add", "hardtune-probe"], capture_output=True, text=True, check=False)
+    name = f"hardtune-probe-{os.getpid()}"  # others may be probing, too
+    probe = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
     if probe.returncode:
         return f"no network namespaces: {probe.stderr.strip()}"
-    _run("ip", "netns", "del", "hardtune-probe")
+    _run("ip", "netns", "del", name)
     return ""
 
 
@@ -68,7 +69,7 @@ class Host:
         """Kill every process of the host at once, as a preempted machine goes down, and take its cable away."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
-            self.process.wait(10)
+            self.process.wait(60)
         _remove_network(self.name)
 
 
@@ -162,7 +163,7 @@ def _run(*command: str) -> None:
 
 
 def _wait_for_ssh(ip: str) -> None:
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 60
     while True:
         try:
             socket.create_connection((ip, 22), timeout=1).close()

@@ -61,7 +61,7 @@ class Laptop:
 
     def run(self, *command: str, code: int = 0, **environment: str) -> str:
         process = self.start(*command, **environment)
-        out, _ = process.communicate(timeout=180)
+        out, _ = process.communicate(timeout=400)
         assert process.returncode == code, f"{' '.join(command)}\n{out}"
         return out
 
@@ -76,7 +76,7 @@ class Laptop:
         forward = f"{local}:127.0.0.1:{port}"
         ssh = self.start("ssh", "-N", "-i", str(self.hosts.key), *options, "-L", forward, f"root@{head.ip}")
         try:
-            wait_until(lambda: socket.create_connection(("127.0.0.1", local), timeout=1).close() is None, 20)
+            wait_until(lambda: socket.create_connection(("127.0.0.1", local), timeout=1).close() is None, 60)
             yield f"http://127.0.0.1:{local}"
         finally:
             os.killpg(ssh.pid, signal.SIGKILL)
