@@ -1,0 +1,50 @@
+"""How ``-n 2`` shares the tests out: a module stays whole, and what takes longest starts first.
+
+So a module's fixtures are made once. Tests of ``tests/cluster`` are one group, since a machine has one network of
+hosts; those of ``tests/commands`` share what they look at.
+"""
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+WHOLE = ("tests/cluster", "tests/commands")
+LONGEST = (
+    "tests/cluster",
+    "tests/sweep/test_end_to_end.py",
+    "tests/sweep/test_faults.py",
+    "tests/sweep/test_random_faults.py",
+    "tests/sweep/test_papers_sweeps.py",
+    "tests/sweep/test_pruning_and_pool.py",
+    "tests/sweep/test_member_racing.py",
+    "tests/sweep/test_fixed_list.py",
+)
+
+
+def group_of(test: str) -> str:
+    """Its folder or its module."""
+    module = test.partition("::")[0]
+    return next((folder for folder in WHOLE if module.startswith(f"{folder}/")), module)
+
+
+class InGroups(LoadScopeScheduling):
+    """In the place of ``--dist loadgroup``, whose groups pytest 9.2 does not see."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> InGroups:
+    config.option.loadscopereorder = False  # else the groups with most tests start first
+    return InGroups(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {group: place for place, group in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(group_of(item.nodeid), len(LONGEST)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_handlecrashitem(crashitem: str) -> None:
+    """End it all where a test took its process with it: pytest-xdist would try it again and again, or wait forever."""
+    pytest.exit(f"{crashitem} ended its process", returncode=3)
