@@ -189,6 +189,7 @@ def main() -> None:
     flags.add_argument("--data-dir")
     flags.add_argument("--images", type=int, default=10_000, help="how many of them (default: %(default)s)")
     flags.add_argument("--epochs", type=int, default=6)
+    flags.add_argument("--learning-rate", type=float, default=0.1)
     flags.add_argument("--accuracy", type=int, metavar="SEEDS", help="compare accuracies instead of speeds")
     options = flags.parse_args()
     torch.set_num_threads(1)
@@ -199,7 +200,12 @@ def main() -> None:
         data = data.subset(classes=data.num_classes, train=few, test=10_000, seed=0)
         for model in options.models:
             recipe = Recipe(
-                model=model, epochs=options.epochs, schedule="linear", warmup=0.2, crop_padding=1, learning_rate=0.1
+                model=model,
+                epochs=options.epochs,
+                schedule="linear",
+                warmup=0.2,
+                crop_padding=1,
+                learning_rate=options.learning_rate,
             )
             accuracies(data, recipe, options.device, options.accuracy)
         return
