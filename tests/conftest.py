@@ -4,6 +4,8 @@ So a module's fixtures are made once. Tests of ``tests/cluster`` are one group, 
 hosts; those of ``tests/commands`` share what they look at.
 """
 
+import os
+
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -18,6 +20,11 @@ LONGEST = (
     "tests/sweep/test_member_racing.py",
     "tests/sweep/test_fixed_list.py",
 )
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault(
+        "OMP_NUM_THREADS", "1"
+    )  # else every process has a thread a core, and they wait for each other
 
 
 def group_of(test: str) -> str:
