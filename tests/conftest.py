@@ -22,9 +22,8 @@ LONGEST = (
 )
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault(
-        "OMP_NUM_THREADS", "1"
-    )  # else every process has a thread a core, and they wait for each other
+    # By default every process has a thread a core, and they wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def group_of(test: str) -> str:
