@@ -22,7 +22,7 @@ def convolutions(device: str, precision: str) -> contextlib.AbstractContextManag
     """The context in which networks are trained: with weight gradients by matrix products where these are faster.
 
     That is on CPUs with AVX2 and no more, in float32. oneDNN reaches half the rate of its other convolutions there, for
-    ResNet-18 about a tenth of a step; with AVX-512 it has kernels that are better at it.
+    ResNet-18 about a tenth of a step. With AVX-512 it has other kernels, and nothing was measured.
     """
     old = device.partition(":")[0] == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
     return WeightGradientsByMatrixProducts() if old and precision == "float32" else contextlib.nullcontext()
