@@ -68,6 +68,8 @@ def misclassification_auroc(predictions: Predictions) -> float:
     """
     if predictions.correct.all() or not predictions.correct.any():
         return 0.5
-    from sklearn.metrics import roc_auc_score
-
-    return float(roc_auc_score(predictions.correct, predictions.confidence))
+    _, share_correct = predictions.ranked
+    # Of each rank, how many correct ones lie above it; those of equal confidence count half (Mann and Whitney 1947).
+    above = np.cumsum(share_correct) - share_correct / 2
+    share_wrong = 1 - share_correct
+    return float(share_wrong @ above / (share_correct.sum() * share_wrong.sum()))
