@@ -72,9 +72,11 @@ def test_the_same_seed_gives_the_same_weights_to_the_bit():
 
 @pytest.mark.parametrize("model", sorted(MODELS))
 def test_it_is_the_textbook_loop(model):
-    """Same images, same rates, torch's own SGD; in the same memory layout only roundings may differ, and after four
-    steps those are still far smaller than what was learned."""
-    recipe = dataclasses.replace(RECIPE, model=model, batch_size=64, warmup=0.1, schedule="linear", precision="float32")
+    """Same images, same rates, torch's own SGD; in the same memory layout only roundings may differ, and what those
+    do to four steps, a ReLU that switches among it, is far less than a wrong rate, momentum or decay."""
+    recipe = dataclasses.replace(
+        RECIPE, model=model, batch_size=64, warmup=0.1, schedule="linear", weight_decay=0.05, precision="float32"
+    )
     images, labels = blobs()
     targets = torch.from_numpy(labels)
 
@@ -94,7 +96,7 @@ def test_it_is_the_textbook_loop(model):
 
     theirs = build_model(recipe, (8, 8, 1), 2, seed=1, device="cpu").train()
     first = [p.detach().clone() for p in theirs.parameters()]
-    sgd = torch.optim.SGD(theirs.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    sgd = torch.optim.SGD(theirs.parameters(), lr=0.05, momentum=0.9, weight_decay=0.05, nesterov=True)
     for step, (batch, ids) in enumerate(zip(batches, ids_of, strict=True)):
         sgd.param_groups[0]["lr"] = learning_rate(recipe, step / 4)
         sgd.zero_grad()
@@ -103,10 +105,10 @@ def test_it_is_the_textbook_loop(model):
 
     assert len(ids_of) == 4
     buffers = zip(ours.buffers(), theirs.buffers(), strict=True)
-    assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in buffers)
+    assert all(torch.allclose(a, b, rtol=1e-2, atol=1e-3) for a, b in buffers)
     moved = sum((a - b).square().sum() for a, b in zip(theirs.parameters(), first, strict=True)).sqrt()
     apart = sum((a - b).square().sum() for a, b in zip(theirs.parameters(), ours.parameters(), strict=True)).sqrt()
-    assert apart < 1e-3 * moved
+    assert apart < 0.01 * moved
 
 
 def test_watching_a_network_does_not_change_it():
