@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.grad import conv2d_input
 from torch.overrides import TorchFunctionMode
@@ -18,14 +18,21 @@ _BATCH = 16
 """Samples whose windows are laid out at once, few enough for a core's cache to hold what they are multiplied with."""
 
 
-def convolutions(device: str, precision: str) -> contextlib.AbstractContextManager[object]:
-    """The context in which networks are trained: with weight gradients by matrix products where these are faster.
+def convolutions(network: nn.Module, device: str, precision: str) -> contextlib.AbstractContextManager[object]:
+    """The context in which ``network`` is trained: with weight gradients by matrix products where these are faster.
 
     That is on CPUs with AVX2 and no more, in float32. oneDNN reaches half the rate of its other convolutions there, for
     ResNet-18 about a tenth of a step. With AVX-512 it has other kernels, and nothing was measured.
     """
     old = device.partition(":")[0] == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
-    return WeightGradientsByMatrixProducts() if old and precision == "float32" else contextlib.nullcontext()
+    # To look at every operation costs a small network a hundredth of its step, so none looks in vain.
+    gains = old and precision == "float32" and any(_is_wide(weight) for weight in network.parameters())
+    return WeightGradientsByMatrixProducts() if gains else contextlib.nullcontext()
+
+
+def _is_wide(weight: Tensor) -> bool:
+    """Whether it is a convolution's that looks at a neighbourhood of many channels."""
+    return weight.ndim == 4 and weight.shape[1] >= _WIDE and weight.shape[2] * weight.shape[3] > 1
 
 
 class WeightGradientsByMatrixProducts(TorchFunctionMode):
@@ -37,7 +44,7 @@ class WeightGradientsByMatrixProducts(TorchFunctionMode):
         if func is torch.conv2d and not kwargs and len(args) == 7:  # as torch.nn.Conv2d calls it
             images, weight, bias, stride, padding, dilation, groups = args
             plain = bias is None and not isinstance(padding, str) and tuple(dilation) == (1, 1) and groups == 1
-            if plain and weight.shape[1] >= _WIDE and weight.shape[2] * weight.shape[3] > 1:
+            if plain and _is_wide(weight):
                 return _Convolution.apply(images, weight, stride, padding)
         return func(*args, **(kwargs or {}))
 

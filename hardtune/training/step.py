@@ -56,7 +56,9 @@ class Step:
         self._recipe, self._objective, self._observer = recipe, objective, observer
         self._device = images.images.device
         compiled = recipe.compile  # what is compiled has its own ways with convolutions
-        self._convolutions = contextlib.nullcontext() if compiled else convolutions(self._device.type, recipe.precision)
+        self._convolutions = (
+            contextlib.nullcontext() if compiled else convolutions(model, self._device.type, recipe.precision)
+        )
         self._optimiser = torch.optim.SGD(
             model.parameters(),
             lr=recipe.learning_rate,

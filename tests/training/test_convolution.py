@@ -10,6 +10,7 @@ from hardtune import Recipe
 from hardtune.training import convolution
 from hardtune.training.convolution import WeightGradientsByMatrixProducts, convolutions, weight_gradient
 from hardtune.training.fit import build_model
+from hardtune.training.models import MODELS
 
 CHANNELS_LAST = torch.channels_last
 
@@ -81,15 +82,17 @@ def test_other_convolutions_are_torchs_or_equal(layer):
 
 
 @pytest.mark.parametrize(
-    ("capability", "device", "precision", "used"),
+    ("capability", "model", "device", "precision", "used"),
     [
-        ("AVX2", "cpu", "float32", True),
-        ("AVX2", "cpu", "bfloat16", False),
-        ("AVX512", "cpu", "float32", False),
-        ("DEFAULT", "cpu", "float32", False),
-        ("AVX2", "cuda:0", "float32", False),
+        ("AVX2", "resnet18", "cpu", "float32", True),
+        ("AVX2", "small_cnn", "cpu", "float32", False),
+        ("AVX2", "resnet18", "cpu", "bfloat16", False),
+        ("AVX512", "resnet18", "cpu", "float32", False),
+        ("DEFAULT", "resnet18", "cpu", "float32", False),
+        ("AVX2", "resnet18", "cuda:0", "float32", False),
     ],
 )
-def test_only_cpus_that_gain_use_them(monkeypatch, capability, device, precision, used):
+def test_only_networks_and_cpus_that_gain_use_them(monkeypatch, capability, model, device, precision, used):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    assert isinstance(convolutions(device, precision), WeightGradientsByMatrixProducts) is used
+    network = MODELS[model](3, 10, 32)
+    assert isinstance(convolutions(network, device, precision), WeightGradientsByMatrixProducts) is used
