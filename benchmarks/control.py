@@ -30,7 +30,7 @@ from hardtune.needs import Needs
 from hardtune.resampling.counts import class_counts
 from hardtune.scoring import gather
 from hardtune.scoring_member import findings_of, score_member
-from hardtune.training.precision import resolved
+from hardtune.training.choices import resolved
 from hardtune.trial import Result, run_trial
 
 HBR = (89.1, 92.2, 93.6, 95.9, 96.3, 96.6, 96.7, 96.9, 97.0, 97.9)

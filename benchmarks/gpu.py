@@ -33,10 +33,9 @@ from training import made_up, usual
 from hardtune import Recipe
 from hardtune.data import Dataset
 from hardtune.hardness.dynamics import Dynamics
-from hardtune.training import replay
+from hardtune.training.choices import resolved
 from hardtune.training.fit import build_model, fit
 from hardtune.training.images import DeviceImages
-from hardtune.training.precision import resolved
 
 MEMBERS, EPOCHS, IMAGES = 8, 200, 50_000
 """The trial that is extrapolated: HBR's on CIFAR-10."""
@@ -134,9 +133,7 @@ def strategies(data: Dataset, recipe: Recipe, device: str) -> dict[str, float]:
             return
         print(f"  {name:<44} {found[name]:>10,.0f} images/s", flush=True)
 
-    eager_steps, replay.EAGER_STEPS = replay.EAGER_STEPS, 10**9
-    measure("step by step")
-    replay.EAGER_STEPS = eager_steps
+    measure("step by step", recipe=dataclasses.replace(recipe, cuda_graphs=False))
     for at_once in (1, 2, 4):
         measure(f"CUDA graph, {at_once} at once" if device == "cuda" else f"{at_once} at once", at_once=at_once)
     measure("the same without scores, 1 at once", scores=False)
@@ -145,6 +142,7 @@ def strategies(data: Dataset, recipe: Recipe, device: str) -> dict[str, float]:
             compiled = dataclasses.replace(recipe, compile=True)
             measure(f"CUDA graph, compiled, {at_once} at once", at_once=at_once, recipe=compiled)
     measure("float32, 1 at once", recipe=dataclasses.replace(recipe, precision="float32"))
+    measure("channels first, 1 at once", recipe=dataclasses.replace(recipe, layout="channels_first"))
     return found
 
 
@@ -186,12 +184,13 @@ def main() -> None:
     print(f"{options.model}: {flops / 1e9:.2f} GFLOP and {passes / 1e6:.1f} MB of passes an image")
     work = MEMBERS * EPOCHS * IMAGES
     print(f"serial limit: {limit:,.0f} images/s; {MEMBERS} members x {EPOCHS} epochs: {work / limit:,.0f} s")
-    print(f"strategies ({recipe.precision}, channels last, all scores):")
+    print(f"strategies ({recipe.precision}, {recipe.layout.replace('_', ' ')}, all scores):")
     found = strategies(data, recipe, device)
     theirs = usual_rate(data, recipe, device)
     print(f"  {'the usual loop':<44} {theirs:>10,.0f} images/s", flush=True)
 
-    best = max((name for name in found if "scores" not in name and "float32" not in name), key=found.__getitem__)
+    others = ("without scores", "float32", "channels first")
+    best = max((name for name in found if not any(other in name for other in others)), key=found.__getitem__)
     print(f"best: {best}: {found[best] / limit:.2f} of the serial limit, {found[best] / theirs:.1f} x the usual loop")
     print(f"{MEMBERS} members x {EPOCHS} epochs at that rate: {work / found[best] / 60:.1f} minutes (extrapolated)")
     if options.data_dir is not None:

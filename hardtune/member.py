@@ -19,10 +19,10 @@ from hardtune.recipe import Recipe
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool
 from hardtune.resampling.plan import Plan, make_plan
 from hardtune.store import Store, digest
+from hardtune.training.choices import resolved
 from hardtune.training.fit import Probe, build_model, fit
 from hardtune.training.images import DeviceImages
 from hardtune.training.losses import LOSSES, regularised
-from hardtune.training.precision import resolved
 from hardtune.training.step import Objective, Observer
 from hardtune.training.weights import entropy_weights
 from hardtune.treatment import Treatment

@@ -35,7 +35,14 @@ class Recipe:
     """Pixels of zero padding before a random crop back to size; 0 for no crop."""
     precision: str = "auto"
     """Of matrix products in training: ``float32``, ``bfloat16``, or ``auto`` for the one that is faster on the device
-    (see ``hardtune.training.precision``)."""
+    (see ``hardtune.training.choices``)."""
+
+    layout: str = "auto"
+    """Of images and weights in memory: ``channels_last``, ``channels_first``, or ``auto``, as for the precision."""
+
+    cuda_graphs: bool = True
+    """On GPUs, record a step once and replay it as one launch: the same numbers, sooner. Where a step cannot be
+    recorded, training goes on without."""
 
     compile: bool = False
     """Train through ``torch.compile``: for long runs on GPUs, where it saves passes over memory; on CPUs it does not
@@ -70,6 +77,8 @@ class Recipe:
             raise InputError(f"unknown schedule {self.schedule!r}: choose from cosine, linear, steps")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise InputError(f"unknown precision {self.precision!r}: choose from auto, bfloat16, float32")
+        if self.layout not in ("auto", "channels_first", "channels_last"):
+            raise InputError(f"unknown layout {self.layout!r}: choose from auto, channels_first, channels_last")
         if any(not 0 < point < 1 for point in self.milestones):
             raise InputError(f"milestones must be fractions of the run between 0 and 1, got {self.milestones!r}")
         if isinstance(self.validation, str):
@@ -80,5 +89,5 @@ class Recipe:
 
     def training_identity(self) -> dict[str, object]:
         """The part that decides one trained network, given its data and seed: the rest may change freely."""
-        ignored = {"members", "scoring_members", "encoder", "validation", "seed"}
+        ignored = {"members", "scoring_members", "encoder", "validation", "seed", "cuda_graphs"}
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in ignored}

@@ -47,6 +47,18 @@ def test_imports_stay_light(module, stays_out):
     run(sys.executable, "-c", f"import sys, {module}; assert not set(sys.modules) & {set(stays_out)!r}")
 
 
+def test_a_trial_loads_no_more_than_it_needs():
+    """Each worker of a sweep would wait for it: ``torch.compile`` alone takes longer than torch."""
+    trial = """
+import sys
+from hardtune import Recipe, Treatment, load, run
+recipe = Recipe(model="small_cnn", epochs=1, members=1, scoring_members=1, encoder="pixels", validation=0.3)
+run(Treatment(), load("digits"), recipe)
+assert not set(sys.modules) & {"torch._dynamo", "sympy", "torchvision", "matplotlib"}
+"""
+    run(sys.executable, "-c", trial)
+
+
 def test_no_file_is_two_ideas_or_none():
     for path in [*ROOT.glob("hardtune/**/*.py"), *ROOT.glob("sweeps/*.py")]:
         assert path.stem not in ("utils", "helpers", "common"), f"{path} has no idea of its own"

@@ -53,7 +53,8 @@ class Ledger:
         """The recipe with what it leaves to the device as it was decided when the sweep began, and then for good."""
         path = self.folder / "settled.json"
         if not path.exists():
-            _write(path, {"precision": settle().precision})
+            decided = settle()
+            _write(path, {"precision": decided.precision, "layout": decided.layout})
         return dataclasses.replace(recipe, **json.loads(path.read_text()))
 
     @contextlib.contextmanager

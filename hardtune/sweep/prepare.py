@@ -17,7 +17,7 @@ from hardtune.scoring_member import is_scored, score_member
 from hardtune.store import Store
 from hardtune.sweep.cluster import Share
 from hardtune.sweep.counter import Counter
-from hardtune.training.precision import resolved
+from hardtune.training.choices import is_settled, resolved
 from hardtune.training.worker import settle
 
 MOST_LOSSES = 10
@@ -31,7 +31,7 @@ def control_members(recipe: Recipe, needs: Needs) -> int:
 
 def settled(recipe: Recipe, share: Share) -> Recipe:
     """The recipe with what it leaves to the device decided once, where a trial would run, and the same for all."""
-    if recipe.precision != "auto":
+    if is_settled(recipe):
         return recipe
     task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=3)(resolved)
     decided: Recipe = ray.get(task.remote(recipe, share.device))

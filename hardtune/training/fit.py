@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from hardtune.errors import DivergedError
 from hardtune.recipe import Recipe
+from hardtune.training.choices import MEMORY_FORMATS, layout_of, resolved
 from hardtune.training.images import DeviceImages
 from hardtune.training.models import MODELS
-from hardtune.training.precision import resolved
 from hardtune.training.schedule import learning_rate
 from hardtune.training.step import Objective, Observer, Step
 from hardtune.training.views import draw_views
@@ -24,13 +24,13 @@ Probe = Callable[[int, nn.Module], None]
 
 
 def build_model(recipe: Recipe, shape: tuple[int, ...], num_classes: int, *, seed: int, device: str) -> nn.Module:
-    """A fresh network for images of ``shape`` (H, W, C), initialised from ``seed`` alone."""
-    make = MODELS[recipe.model]
+    """A fresh network for images of ``shape`` (H, W, C), initialised from ``seed`` alone, in the recipe's layout."""
+    make, layout = MODELS[recipe.model], MEMORY_FORMATS[resolved(recipe, device).layout]
     # Modules draw their weights from the one generator that all threads share.
     with _one_at_a_time, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = make(shape[2], num_classes, min(shape[:2]))
-    return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return network.to(device).to(memory_format=layout)  # type: ignore[call-overload,no-any-return]
 
 
 def fit(
@@ -90,9 +90,15 @@ def fit(
 
 @torch.inference_mode()
 def predict(model: nn.Module, images: DeviceImages, positions: Tensor, batch_size: int = 2048) -> Tensor:
-    """Eval-mode logits float32 (len(positions), K) of the images as they are."""
+    """Eval-mode logits float32 (len(positions), K) of the images as they are.
+
+    Networks answer in float32 whatever they were trained in: rounding logits to 8 bits would tie the confidences that
+    calibration ranks.
+    """
     model.eval()
-    return torch.cat([model(images.batch(part)) for part in positions.split(batch_size)])
+    layout = layout_of(model)
+    batches = (images.batch(part).contiguous(memory_format=layout) for part in positions.split(batch_size))
+    return torch.cat([model(batch) for batch in batches])
 
 
 def _batch_bounds(count: int, size: int) -> list[tuple[int, int]]:

@@ -60,8 +60,7 @@ class DeviceImages:
         return torch.where((positions < count).view(-1, 1, 1, 1), real, made)
 
     def _normalise(self, raw: Tensor) -> Tensor:
-        scaled = torch.addcmul(self._shift, raw.float(), self._scale)
-        return scaled.contiguous(memory_format=torch.channels_last)
+        return torch.addcmul(self._shift, raw.float(), self._scale)
 
 
 def _on(images: UInt8, device: str) -> Tensor:

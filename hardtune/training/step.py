@@ -9,12 +9,13 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim.sgd import sgd
 
 from hardtune.recipe import Recipe
+from hardtune.training.choices import layout_of
 from hardtune.training.compiled import Compiled
 from hardtune.training.convolution import convolutions
 from hardtune.training.images import DeviceImages
-from hardtune.training.precision import autocast
 from hardtune.training.replay import Replayed
 
 Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -50,30 +51,24 @@ class Step:
         objective: Objective,
         observer: Observer | None,
     ) -> None:
-        """The arguments are those of ``fit``; the recipe's precision is resolved."""
+        """The arguments are those of ``fit``; the recipe leaves nothing to the device."""
         self._network = Compiled(model, recipe.batch_size) if recipe.compile else model
         self._images, self._labels = images, labels
         self._recipe, self._objective, self._observer = recipe, objective, observer
         self._device = images.images.device
+        self._layout = layout_of(model)
         compiled = recipe.compile  # what is compiled has its own ways with convolutions
         self._convolutions = (
             contextlib.nullcontext() if compiled else convolutions(model, self._device.type, recipe.precision)
         )
-        self._optimiser = torch.optim.SGD(
-            model.parameters(),
-            lr=recipe.learning_rate,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            nesterov=recipe.momentum > 0,
-            fused=True,
-        )
+        self._momenta: dict[Tensor, Tensor] = {
+            weight: torch.zeros_like(weight) for weight in model.parameters() if weight.requires_grad
+        }
         # A recorded step reads the learning rate where it lies; a plain number would be fixed for ever.
         self.rate = torch.zeros((), device=self._device)
         """The learning rate of the next step."""
-        for group in self._optimiser.param_groups:
-            group["lr"] = self.rate
         self._total = torch.zeros((), device=self._device)
-        self._run = Replayed(self.once) if self._device.type == "cuda" else self.once
+        self._run = Replayed(self.once) if recipe.cuda_graphs and self._device.type == "cuda" else self.once
 
     def __call__(self, views: Tensor, rate: float) -> None:
         """Train on a batch of ``views`` (B, 4), as ``draw_views`` makes them, with this learning rate."""
@@ -85,15 +80,35 @@ class Step:
         ids, dy, dx, flip = views.unbind(1)
         labels = self._labels[ids]
         batch = self._images.augmented(ids, self._recipe.crop_padding, dy, dx, flip if self._recipe.flip else None)
-        with autocast(self._device.type, self._recipe.precision), self._convolutions:
-            logits = self._network(batch).float()
+        # Weights stay float32; matrix products are of the recipe's precision.
+        bfloat16 = self._recipe.precision == "bfloat16"
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=bfloat16), self._convolutions:
+            logits = self._network(batch.contiguous(memory_format=self._layout)).float()
         loss = self._objective(logits, labels, ids)
         if self._observer is not None:
             self._observer.update(ids, logits.detach(), labels)
-        self._optimiser.zero_grad(set_to_none=True)
+        for weight in self._momenta:
+            weight.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
-        self._optimiser.step()
+        self._descend()
         self._total += loss.detach()
+
+    @torch.no_grad()
+    def _descend(self) -> None:
+        """The update of ``torch.optim.SGD``, whose first object would load all of ``torch.compile``, for seconds."""
+        trained = [weight for weight in self._momenta if weight.grad is not None]
+        sgd(
+            trained,
+            [weight.grad for weight in trained],  # type: ignore[misc]
+            [self._momenta[weight] for weight in trained],
+            weight_decay=self._recipe.weight_decay,
+            momentum=self._recipe.momentum,
+            lr=self.rate,  # type: ignore[arg-type]
+            dampening=0,
+            nesterov=self._recipe.momentum > 0,
+            maximize=False,
+            fused=True,
+        )
 
     def all_finite(self) -> bool:
         """Whether the losses so far were finite; waits for the device."""

@@ -85,11 +85,11 @@ def test_another_pool_is_another_sweep(split, tmp_path):
 
 def test_what_the_recipe_leaves_to_the_device_is_decided_once_a_sweep(split, tmp_path):
     """A busy machine may find another precision faster the next time; a resumed sweep trains on as it began."""
-    auto = Recipe(precision="auto")
+    auto, decided = Recipe(), Recipe(precision="bfloat16", layout="channels_first")
     ledger = open_ledger(SWEEP, split, tmp_path, resume=False)
-    began = ledger.settled(auto, lambda: dataclasses.replace(auto, precision="bfloat16"))
+    began = ledger.settled(auto, lambda: decided)
     resumed = open_ledger(SWEEP, split, tmp_path, resume=True).settled(auto, lambda: pytest.fail("decided again"))
-    assert began == resumed == dataclasses.replace(auto, precision="bfloat16")
+    assert began == resumed == decided
 
 
 def test_a_kill_as_the_sweep_begins_leaves_nothing_half_described(split, tmp_path):

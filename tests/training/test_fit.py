@@ -111,6 +111,26 @@ def test_it_is_the_textbook_loop(model):
     assert apart < 0.01 * moved
 
 
+def test_weights_that_are_frozen_or_play_no_part_stay_as_they_are():
+    images, labels = blobs()
+    model = build_model(RECIPE, (8, 8, 1), 2, seed=1, device="cpu")
+    model[0].weight.requires_grad_(False)
+    model.unused = torch.nn.Linear(2, 2)
+    model.forward = lambda images: torch.nn.Sequential(*list(model)[:-1])(images)
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    fit(
+        model,
+        on_device(images),
+        torch.from_numpy(labels),
+        torch.arange(len(labels)),
+        RECIPE,
+        seed=1,
+        objective=lambda logits, labels, ids: cross_entropy(logits, labels),
+    )
+    same = {name for name, weight in model.named_parameters() if torch.equal(weight, before[name])}
+    assert same == {"0.weight", "unused.weight", "unused.bias"}
+
+
 def test_watching_a_network_does_not_change_it():
     alone, watched = trained(), trained(observer=Watcher())
     for a, b in zip(alone.state_dict().values(), watched.state_dict().values(), strict=True):

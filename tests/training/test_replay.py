@@ -4,6 +4,7 @@ No GPU is needed: ``make_fx`` records what a step asks of tensors and bakes in w
 what a CUDA graph does as well; and fake tensors say whether a step on a GPU would wait for it.
 """
 
+import contextlib
 import dataclasses
 import warnings
 
@@ -23,7 +24,9 @@ from hardtune.training.replay import EAGER_STEPS, Replayed
 from hardtune.training.step import Step
 from hardtune.training.views import draw_views
 
-RECIPE = Recipe(model="small_cnn", batch_size=16, crop_padding=1, precision="bfloat16", learning_rate=0.1)
+RECIPE = Recipe(
+    model="small_cnn", batch_size=16, crop_padding=1, precision="bfloat16", layout="channels_last", learning_rate=0.1
+)
 RATES = [0.1, 0.1, 0.1, 0.05, 0.02, 0.3, 0.01, 0.2]
 
 
@@ -83,30 +86,49 @@ def test_a_recorded_step_trains_the_same_network_to_the_bit(loss, synthesised):
         assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one is other or one == other
 
 
-@pytest.mark.parametrize("model", sorted(MODELS))
-def test_a_step_on_a_gpu_waits_for_nothing_and_mixes_no_devices(model, monkeypatch):
-    asked = []
-    # Without a driver the engine has no queue for a GPU; recording, above, sees the backward pass.
-    monkeypatch.setattr(torch.Tensor, "backward", lambda loss: asked.append(loss.device.type))
-    recipe = dataclasses.replace(RECIPE, model=model)
+@contextlib.contextmanager
+def step_on_a_gpu(recipe):
+    """A step as on a GPU, where none is: tensors have devices, shapes and types, and no numbers."""
     with warnings.catch_warnings(), FakeTensorMode(), torch.device("cuda"):
         warnings.simplefilter("ignore")  # that there is no GPU
-        network = MODELS[model](3, 10, 32)
         images = DeviceImages(np.zeros((4, 32, 32, 3), np.uint8), mean=(0.5,) * 3, std=(0.3,) * 3, device="cuda")
         images.images = torch.empty(64, 32, 32, 3, dtype=torch.uint8)
-        dynamics = Dynamics(64, device="cuda")
-        step = Step(
-            network,
+        loss, s = LOSSES["crl"](64, 10, "cuda"), torch.rand(16)
+        yield Step(
+            MODELS[recipe.model](3, 10, 32),
             images,
             torch.zeros(64, dtype=torch.int64),
             recipe,
-            lambda logits, labels, ids: regularised(LOSSES["crl"](64, 10, "cuda")(logits, labels, ids), logits, s, 0.1),
-            dynamics,
+            lambda logits, labels, ids: regularised(loss(logits, labels, ids), logits, s, 0.1),
+            Dynamics(64, device="cuda"),
         )
-        s = torch.rand(16)
+
+
+@pytest.fixture
+def backward(monkeypatch):
+    """The devices of the losses whose gradients are asked for.
+
+    Without a driver the engine has no queue for a GPU; recording, above, sees the backward pass.
+    """
+    asked = []
+    monkeypatch.setattr(torch.Tensor, "backward", lambda loss: asked.append(loss.device.type))
+    return asked
+
+
+@pytest.mark.parametrize("model", sorted(MODELS))
+def test_a_step_on_a_gpu_waits_for_nothing_and_mixes_no_devices(model, backward):
+    with step_on_a_gpu(dataclasses.replace(RECIPE, model=model)) as step:
         for _ in range(2):
             step.once(torch.zeros(16, 4, dtype=torch.int64))
-    assert asked == ["cuda", "cuda"]
+    assert backward == ["cuda", "cuda"]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_recipe_may_do_without_graphs(wanted, graphs, backward):
+    with step_on_a_gpu(dataclasses.replace(RECIPE, cuda_graphs=wanted)) as step:
+        for _ in range(EAGER_STEPS):
+            step(torch.zeros(16, 4, dtype=torch.int64), 0.1)
+    assert graphs.calls == ["capture"] * wanted
 
 
 class Recording:
