@@ -104,17 +104,21 @@ def rate(data: Dataset, recipe: Recipe, device: str, at_once: int, scores: bool 
                 together.wait()
             times.append(time.perf_counter())
 
-        fit(
-            model,
-            DeviceImages(data.train.images, mean=data.mean, std=data.std, device=device),
-            torch.from_numpy(data.train.labels).to(device),
-            torch.arange(len(data.train), device=device),
-            recipe,
-            seed=member,
-            objective=lambda logits, labels, ids: nn.functional.cross_entropy(logits, labels),
-            observer=Dynamics(len(data.train), device=device) if scores else None,
-            on_epoch=on_epoch,
-        )
+        try:
+            fit(
+                model,
+                DeviceImages(data.train.images, mean=data.mean, std=data.std, device=device),
+                torch.from_numpy(data.train.labels).to(device),
+                torch.arange(len(data.train), device=device),
+                recipe,
+                seed=member,
+                objective=lambda logits, labels, ids: nn.functional.cross_entropy(logits, labels),
+                observer=Dynamics(len(data.train), device=device) if scores else None,
+                on_epoch=on_epoch,
+            )
+        except BaseException:
+            together.abort()  # else the others would wait for this one
+            raise
         return (recipe.epochs - 1) * len(data.train) / (times[-1] - times[0])
 
     with ThreadPoolExecutor(at_once) as pool:
@@ -129,7 +133,8 @@ def strategies(data: Dataset, recipe: Recipe, device: str) -> dict[str, float]:
         try:
             found[name] = rate(data, **{"recipe": recipe, "device": device, "at_once": 1, **options})
         except RuntimeError as error:
-            print(f"  {name:<44} failed: {str(error).splitlines()[0]}", flush=True)
+            reason = " ".join(str(error).split()) or type(error).__name__
+            print(f"  {name:<44} failed: {reason:.160}", flush=True)
             return
         print(f"  {name:<44} {found[name]:>10,.0f} images/s", flush=True)
 

@@ -2,6 +2,7 @@
 
     python benchmarks/training.py                            small_cnn and resnet18 on random images, on this CPU
     python benchmarks/training.py --device cuda              the same on a GPU
+    python benchmarks/training.py --against layout=channels_first    fit against itself, with another choice
     python benchmarks/training.py --data fashion_mnist --accuracy 5    seeds trained to the end by both, and compared
 
 The usual loop is what a tutorial writes: PIL transforms and a DataLoader, float32, channels first, SGD, and the margin
@@ -18,9 +19,10 @@ import functools
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +32,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms
 
 from hardtune import Recipe, load
+from hardtune.command_line import recipe_changes
 from hardtune.data import Dataset, Samples
 from hardtune.hardness.dynamics import Dynamics
 from hardtune.training.fit import build_model, fit, predict
@@ -136,26 +139,34 @@ def accuracy(model: torch.nn.Module, data: Dataset, device: str) -> float:
     return 100 * float((logits.argmax(1).cpu().numpy() == data.test.labels).mean())
 
 
-def seconds_of(train: Callable[..., torch.nn.Module], model: str, images: int, device: str) -> float:
+def seconds_of(
+    train: Callable[..., torch.nn.Module],
+    model: str,
+    images: int,
+    device: str,
+    choices: dict[str, Any] | None = None,
+) -> float:
     """Of one epoch and the test images after it, which wait for the GPU."""
-    data, recipe = made_up(images), Recipe(model=model, epochs=1, schedule="linear")
+    data, recipe = made_up(images), Recipe(model=model, epochs=1, schedule="linear", **(choices or {}))
     clock = time.perf_counter if device == "cuda" else time.process_time
     start = clock()
     accuracy(train(data, recipe, device), data, device)
     return clock() - start
 
 
-def speed(model: str, images: int, device: str, rounds: int) -> None:
-    """Print how much faster ``fit`` is, one epoch against one epoch."""
+def speed(model: str, images: int, device: str, rounds: int, against: Sequence[str]) -> None:
+    """Print how much faster ``fit`` is, one epoch each: than the usual loop, or than with other choices."""
     spawn = get_context("spawn")
+    theirs, choices = (ours, recipe_changes(against)) if against else (usual, {})
+    settled = settle if against else torch.set_num_threads
     with (
         ProcessPoolExecutor(1, spawn, initializer=settle, initargs=(1,)) as worker,
-        ProcessPoolExecutor(1, spawn, initializer=torch.set_num_threads, initargs=(1,)) as process,
+        ProcessPoolExecutor(1, spawn, initializer=settled, initargs=(1,)) as process,
     ):
         compare(
-            f"{model}, (32, 32, 3): training with all scores, against the usual loop",
+            f"{model}, (32, 32, 3): training with all scores, against {' '.join(against) or 'the usual loop'}",
             lambda: worker.submit(seconds_of, ours, model, images, device).result(),
-            lambda: process.submit(seconds_of, usual, model, images, device).result(),
+            lambda: process.submit(seconds_of, theirs, model, images, device, choices).result(),
             rounds=rounds,
             units=(images, "images"),
             clock=None,
@@ -185,6 +196,9 @@ def main() -> None:
     flags.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     flags.add_argument("--models", nargs="+", default=list(IMAGES))
     flags.add_argument("--rounds", type=int, default=7)
+    flags.add_argument(
+        "--against", nargs="+", default=[], metavar="NAME=VALUE", help="of the recipe, see docs/speed.md"
+    )
     flags.add_argument("--data", help="real images to train on to the end, for --accuracy")
     flags.add_argument("--data-dir")
     flags.add_argument("--images", type=int, default=10_000, help="how many of them (default: %(default)s)")
@@ -210,7 +224,9 @@ def main() -> None:
             accuracies(data, recipe, options.device, options.accuracy)
         return
     for model in options.models:
-        speed(model, IMAGES[model] if options.device == "cpu" else 50_000, options.device, options.rounds)
+        speed(
+            model, IMAGES[model] if options.device == "cpu" else 50_000, options.device, options.rounds, options.against
+        )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from hardtune.recipe import Recipe
 from hardtune.training.choices import layout_of
 from hardtune.training.compiled import Compiled
 from hardtune.training.convolution import convolutions
+from hardtune.training.deterministic import deterministic
 from hardtune.training.images import DeviceImages
 from hardtune.training.replay import Replayed
 
@@ -126,6 +127,6 @@ class Step:
             return
         outside = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(outside)
-        with torch.cuda.stream(self._stream), torch.backends.cudnn.flags(True, benchmark=False, deterministic=True):
+        with torch.cuda.stream(self._stream), deterministic():
             yield
         outside.wait_stream(self._stream)

@@ -17,6 +17,8 @@ from hardtune.sweep import cluster
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 CIFAR = (50_000, 32, 32, 3)  # 154 MB
+A_COPY = 20e6
+"""More than what Ray's own threads may come to load meanwhile (11 MB), and less than the features (26 MB)."""
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,7 @@ def read_everything(prepared):
 def test_reading_shared_images_copies_none_of_them(prepared):
     shared = ray.put(prepared)
     grown = ray.get([ray.remote(read_everything).options(num_cpus=0.5).remote(shared) for _ in range(4)])
-    assert max(grown) < 10e6, f"each worker grew by {[round(size / 1e6) for size in grown]} MB"
+    assert max(grown) < A_COPY, f"each worker grew by {[round(size / 1e6) for size in grown]} MB"
 
 
 def test_a_trial_gets_the_same_shared_arrays_through_tune(prepared, tmp_path):
@@ -81,7 +83,7 @@ def test_a_trial_gets_the_same_shared_arrays_through_tune(prepared, tmp_path):
         run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
     )
     for result in tuner.fit():
-        assert result.metrics["grown"] < 10e6
+        assert result.metrics["grown"] < A_COPY
         assert not result.metrics["writeable"], "Ray's arrays are read-only, and ours must stay so"
 
 
