@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from dataclasses import dataclass
@@ -81,32 +82,37 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
     split = _split(sweep, dataset, pool, place)
     for treatment in treatments:
         check_sources(split, treatment)
-    with cluster.connected(place.address):
+    with contextlib.ExitStack() as running:
+        if place.resume:  # what is refused is, before one waits for Ray
+            ledger = open_ledger(sweep, split, storage, resume=True)
+            running.enter_context(ledger.held())
+        running.enter_context(cluster.connected(place.address))
         if place.address is not None:
             cluster.wait_for_workers(view.say)
             check_shared(storage)
         share = cluster.share(sweep.cpus_per_trial, sweep.gpus_per_trial)
-        ledger = open_ledger(sweep, split, storage, resume=place.resume)
-        with ledger.held():
-            recipe = ledger.settled(sweep.recipe, lambda: settled(sweep.recipe, share))
-            sweep = dataclasses.replace(sweep, recipe=recipe)
-            begun = any(ledger.records.glob("0*.json"))
-            study_database(place.study_storage or ledger.study_url, ledger.id, begun=begun, owner=ledger.owner)
-            view.say(f"results in {ledger.folder}")
-            artifacts = None if uri.startswith("http") else storage / "mlflow-artifacts"
-            tracker = Tracker(uri, sweep.name, ledger.id, artifacts)
-            tracker.start(_parameters(sweep, split), {"hardtune.data": dataset.fingerprint})
-            try:
-                store = Store(storage / "store")
-                prepared = _prepare(sweep, split, needs, store, share, view)
-                # A few samples may be too few for some corner of the space: there it is trials that fail, and say why.
-                for treatment in treatments if not place.subset else ():
-                    preview_plan(prepared, treatment)
-                interrupted = run_trials(sweep, place, prepared, store, share, ledger, tracker, view)
-            except BaseException as error:
-                tracker.sweep_ended([], {}, [], "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-                tracker.close(patience=5)
-                raise
+        if not place.resume:  # what is refused leaves no trace
+            ledger = open_ledger(sweep, split, storage, resume=False)
+            running.enter_context(ledger.held())
+        recipe = ledger.settled(sweep.recipe, lambda: settled(sweep.recipe, share))
+        sweep = dataclasses.replace(sweep, recipe=recipe)
+        begun = any(ledger.records.glob("0*.json"))
+        study_database(place.study_storage or ledger.study_url, ledger.id, begun=begun, owner=ledger.owner)
+        view.say(f"results in {ledger.folder}")
+        artifacts = None if uri.startswith("http") else storage / "mlflow-artifacts"
+        tracker = Tracker(uri, sweep.name, ledger.id, artifacts)
+        tracker.start(_parameters(sweep, split), {"hardtune.data": dataset.fingerprint})
+        try:
+            store = Store(storage / "store")
+            prepared = _prepare(sweep, split, needs, store, share, view)
+            # A few samples may be too few for some corner of the space: there it is trials that fail, and say why.
+            for treatment in treatments if not place.subset else ():
+                preview_plan(prepared, treatment)
+            interrupted = run_trials(sweep, place, prepared, store, share, ledger, tracker, view)
+        except BaseException as error:
+            tracker.sweep_ended([], {}, [], "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            tracker.close(patience=5)
+            raise
     return _conclude(sweep, ledger, tracker, uri, interrupted)
 
 
