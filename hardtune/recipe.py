@@ -38,7 +38,7 @@ class Recipe:
     (see ``hardtune.training.choices``)."""
 
     layout: str = "auto"
-    """Of images and weights in memory: ``channels_last``, ``channels_first``, or ``auto``, as for the precision."""
+    """Of images and weights in memory: ``channels_last``, ``channels_first``, or ``auto`` for what suits the device."""
 
     cuda_graphs: bool = True
     """On GPUs, record a step once and replay it as one launch: the same numbers, sooner. Where a step cannot be
