@@ -70,6 +70,7 @@ def pareto_figure(
             )
         axes.set_xlabel(_axis(x, objectives))
         axes.set_ylabel(_axis(y, objectives))
+        axes.locator_params(axis="x", nbins=5)  # by itself it takes as many as have room if they have three digits
         axes.grid(color="#eceff1", zorder=0)
         axes.spines[["top", "right"]].set_visible(False)
         if panel == 0:

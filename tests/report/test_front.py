@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 import json
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from hardtune import Treatment
@@ -95,6 +97,21 @@ def test_the_figure_is_drawn_for_one_objective_and_for_several(tmp_path, objecti
     found = [record(CONTROL, 0.2, 0.8), record(0, 0.1, 0.7), record(1, 0.15, 0.9)]
     pareto_figure(found, front(found, objectives), objectives, "title", tmp_path / "deep" / "pareto.png")
     assert (tmp_path / "deep" / "pareto.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_axis_has_no_more_figures_than_there_is_room_for(tmp_path, monkeypatch):
+    drawn, savefig = [], Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *args, **options: drawn.append(figure) or savefig(figure, *args, **options)
+    )
+    for low in (0.0201, 0.1234, 0.0):
+        for span in (0.0185, 0.002, 0.11):
+            found = [record(CONTROL, low, 0.98), record(0, low + span, 0.97)]
+            found = [dataclasses.replace(one, members={}) for one in found]  # whose error bars would be wide
+            pareto_figure(found, front(found, OBJECTIVES), OBJECTIVES, "title", tmp_path / "pareto.png")
+            (axes,) = drawn.pop().axes
+            boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+            assert all(one.x1 + 3 < next.x0 for one, next in itertools.pairwise(boxes)), (low, span)
 
 
 def test_a_sweep_in_which_everything_failed_still_has_a_figure(tmp_path):
