@@ -28,14 +28,12 @@ from typing import Any
 import torch
 from interleaved import describe_machine
 from torch import nn
-from training import made_up, usual
+from training import made_up, ours, usual
 
 from hardtune import Recipe
 from hardtune.data import Dataset
-from hardtune.hardness.dynamics import Dynamics
 from hardtune.training.choices import resolved
-from hardtune.training.fit import build_model, fit
-from hardtune.training.images import DeviceImages
+from hardtune.training.fit import build_model
 
 MEMBERS, EPOCHS, IMAGES = 8, 200, 50_000
 """The trial that is extrapolated: HBR's on CIFAR-10."""
@@ -96,7 +94,6 @@ def rate(data: Dataset, recipe: Recipe, device: str, at_once: int, scores: bool 
     together = threading.Barrier(at_once)
 
     def train(member: int) -> float:
-        model = build_model(recipe, data.train.images.shape[1:], data.num_classes, seed=member, device=device)
         times: list[float] = []
 
         def on_epoch(epoch: int) -> None:
@@ -105,17 +102,7 @@ def rate(data: Dataset, recipe: Recipe, device: str, at_once: int, scores: bool 
             times.append(time.perf_counter())
 
         try:
-            fit(
-                model,
-                DeviceImages(data.train.images, mean=data.mean, std=data.std, device=device),
-                torch.from_numpy(data.train.labels).to(device),
-                torch.arange(len(data.train), device=device),
-                recipe,
-                seed=member,
-                objective=lambda logits, labels, ids: nn.functional.cross_entropy(logits, labels),
-                observer=Dynamics(len(data.train), device=device) if scores else None,
-                on_epoch=on_epoch,
-            )
+            ours(data, recipe, device, seed=member, scores=scores, on_epoch=on_epoch)
         except BaseException:
             together.abort()  # else the others would wait for this one
             raise

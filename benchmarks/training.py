@@ -107,8 +107,16 @@ def usual(data: Dataset, recipe: Recipe, device: str, seed: int = 0) -> torch.nn
     return model
 
 
-def ours(data: Dataset, recipe: Recipe, device: str, seed: int = 0) -> torch.nn.Module:
-    """Train one network by ``fit``, with all scores."""
+def ours(
+    data: Dataset,
+    recipe: Recipe,
+    device: str,
+    seed: int = 0,
+    *,
+    scores: bool = True,
+    on_epoch: Callable[[int], None] | None = None,
+) -> torch.nn.Module:
+    """Train one network by ``fit``, with all scores or none."""
     model = build_model(recipe, data.train.images.shape[1:], data.num_classes, seed=seed, device=device)
     fit(
         model,
@@ -118,7 +126,8 @@ def ours(data: Dataset, recipe: Recipe, device: str, seed: int = 0) -> torch.nn.
         recipe,
         seed=seed,
         objective=lambda logits, labels, ids: torch.nn.functional.cross_entropy(logits, labels),
-        observer=Dynamics(len(data.train), device=device),
+        observer=Dynamics(len(data.train), device=device) if scores else None,
+        on_epoch=on_epoch,
     )
     return model
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hardtune.training.fit import predict
 from hardtune.training.images import DeviceImages
 
 
@@ -24,9 +25,8 @@ def penultimate(
         raise ValueError(f"{type(model).__name__} has no linear layer, so no penultimate features")
     seen: list[Tensor] = []
     hook = linear[-1].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].float().flatten(1)))
-    model.eval()
     try:
-        logits = [model(images.batch(part)) for part in positions.split(batch_size)]
+        logits = predict(model, images, positions, batch_size)
     finally:
         hook.remove()
-    return torch.cat(logits), torch.cat(seen)
+    return logits, torch.cat(seen)

@@ -32,10 +32,10 @@ def on_device(images, synthesised=None):
     return DeviceImages(images, mean=(0.4,), std=(0.3,), device="cpu", synthesised=synthesised)
 
 
-def trained(recipe=RECIPE, *, rows=None, observer=None, seed=1, synthesised=None):
+def trained(recipe=RECIPE, *, model=None, rows=None, seed=1, synthesised=None, **options):
     images, labels = blobs()
     extra = 0 if synthesised is None else len(synthesised)
-    model = build_model(recipe, (8, 8, 1), 2, seed=seed, device="cpu")
+    model = model or build_model(recipe, (8, 8, 1), 2, seed=seed, device="cpu")
     fit(
         model,
         on_device(images, synthesised),
@@ -44,7 +44,7 @@ def trained(recipe=RECIPE, *, rows=None, observer=None, seed=1, synthesised=None
         recipe,
         seed=seed,
         objective=lambda logits, labels, ids: cross_entropy(logits, labels),
-        observer=observer,
+        **options,
     )
     return model
 
@@ -112,21 +112,12 @@ def test_it_is_the_textbook_loop(model):
 
 
 def test_weights_that_are_frozen_or_play_no_part_stay_as_they_are():
-    images, labels = blobs()
     model = build_model(RECIPE, (8, 8, 1), 2, seed=1, device="cpu")
     model[0].weight.requires_grad_(False)
     model.unused = torch.nn.Linear(2, 2)
     model.forward = lambda images: torch.nn.Sequential(*list(model)[:-1])(images)
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    fit(
-        model,
-        on_device(images),
-        torch.from_numpy(labels),
-        torch.arange(len(labels)),
-        RECIPE,
-        seed=1,
-        objective=lambda logits, labels, ids: cross_entropy(logits, labels),
-    )
+    trained(model=model)
     same = {name for name, weight in model.named_parameters() if torch.equal(weight, before[name])}
     assert same == {"0.weight", "unused.weight", "unused.bias"}
 
@@ -139,20 +130,8 @@ def test_watching_a_network_does_not_change_it():
 
 def test_a_probe_is_shown_the_network_at_every_stage_and_a_shorter_run_is_the_beginning_of_a_longer_one():
     def weights_at_each_epoch(until=None):
-        images, labels = blobs()
-        model = build_model(RECIPE, (8, 8, 1), 2, seed=1, device="cpu")
         seen = {}
-        fit(
-            model,
-            on_device(images),
-            torch.from_numpy(labels),
-            torch.arange(len(labels)),
-            RECIPE,
-            seed=1,
-            objective=lambda logits, labels, ids: cross_entropy(logits, labels),
-            probe=lambda epoch, model: seen.update({epoch: model[-1].weight.detach().clone()}),
-            until=until,
-        )
+        trained(probe=lambda epoch, model: seen.update({epoch: model[-1].weight.detach().clone()}), until=until)
         return seen
 
     whole, half = weights_at_each_epoch(), weights_at_each_epoch(until=1)
