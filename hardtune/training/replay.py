@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 EAGER_STEPS = 3
-"""Steps before the capture: they allocate the optimiser's state and let libraries choose their kernels."""
+"""Steps before the capture: in them libraries set themselves up and choose their kernels."""
 
 _one_capture = threading.Lock()
 
