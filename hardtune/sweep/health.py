@@ -23,7 +23,7 @@ from hardtune.sweep.nodes import Answer, ask_every_node, try_to_share
 from hardtune.sweep.passwords import scrubbed, without_password
 from hardtune.sweep.tracking_uri import check_tracking
 
-PACKAGES = ("ray", "torch", "torchvision", "numpy", "scikit-learn", "imbalanced-learn", "open_clip_torch", "timm")
+PACKAGES = ("ray", "torch", "torchvision", "numpy", "scikit-learn", "open_clip_torch", "timm")
 """What workers compute with, so that it must be the same everywhere; Ray and Python besides refuse to mix."""
 MOST_SKEW = 2.0
 """Seconds that clocks may differ: more, and MLflow's curves and logs of several nodes cannot be read together."""
