@@ -1,16 +1,38 @@
-"""A number that a worker writes and the driver reads; in a file that imports nothing, so that it starts at once."""
+"""A number that a worker writes and the driver reads."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 
+@dataclass(frozen=True)
 class Counter:
-    """How much of a task is done."""
+    """How much of a task is done, in a file that all nodes see: an actor of Ray's would be a process of its own."""
 
-    def __init__(self) -> None:
-        self._done = 0
+    path: Path
 
     def write(self, done: int) -> None:
-        """Replace the number."""
-        self._done = done
+        """Replace the number, whole or not at all."""
+        aside = self.path.with_suffix(".tmp")
+        aside.write_text(str(done))
+        os.replace(aside, self.path)
 
     def read(self) -> int:
-        """What was written last."""
-        return self._done
+        """What was written last; 0 before that."""
+        return int(self.path.read_text()) if self.path.exists() else 0
+
+
+@contextlib.contextmanager
+def counter_in(folder: Path) -> Iterator[Counter]:
+    """A counter whose file is in ``folder``, and gone in the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    counter = Counter(folder / f"{uuid.uuid4().hex}.counter")
+    try:
+        yield counter
+    finally:
+        counter.path.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import ray
 
@@ -16,7 +16,7 @@ from hardtune.scoring import encoded, gather, is_encoded
 from hardtune.scoring_member import is_scored, score_member
 from hardtune.store import Store
 from hardtune.sweep.cluster import Share
-from hardtune.sweep.counter import Counter
+from hardtune.sweep.counter import Counter, counter_in
 from hardtune.training.choices import is_settled, resolved
 from hardtune.training.worker import settle
 
@@ -65,34 +65,34 @@ def prepare_on_cluster(
     on_member(cached, total, cached)
     shared = ray.put(split)
     options = {"num_cpus": share.cpus, "num_gpus": share.gpus, "max_retries": MOST_LOSSES}
-    waiting = []
-    if needs.features and not is_encoded(split, recipe, store):
-        encoded_so_far = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Counter).remote()
-        waiting.append(_encode.options(**options).remote(shared, recipe, store.root, share.device, encoded_so_far))
-    encoding = set(waiting)
-    waiting += [
-        _score.options(**options).remote(shared, recipe, needs, member, store.root, share.device, share.cpus)
-        for member in missing
-    ]
     done = cached
-    while waiting:
-        ready, waiting = ray.wait(waiting, timeout=1 if encoding else None)
-        try:
-            ray.get(ready)
-        except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
-            raise InputError(
-                f"a worker died {MOST_LOSSES + 1} times while it prepared the same thing, so it may need more memory "
-                "than its node has; the same command goes on from what is done"
-            ) from error
-        finished = encoding.intersection(ready)
-        encoding -= finished
-        if finished:
-            on_encoded(len(split.train), len(split.train))
-        elif encoding:
-            on_encoded(ray.get(encoded_so_far.read.remote()), len(split.train))
-        if len(ready) > len(finished):
-            done += 1
-            on_member(done, total, cached)
+    with counter_in(Path(store.root)) as encoded_so_far:
+        waiting = []
+        if needs.features and not is_encoded(split, recipe, store):
+            waiting.append(_encode.options(**options).remote(shared, recipe, store.root, share.device, encoded_so_far))
+        encoding = set(waiting)
+        waiting += [
+            _score.options(**options).remote(shared, recipe, needs, member, store.root, share.device, share.cpus)
+            for member in missing
+        ]
+        while waiting:
+            ready, waiting = ray.wait(waiting, timeout=1 if encoding else None)
+            try:
+                ray.get(ready)
+            except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
+                raise InputError(
+                    f"a worker died {MOST_LOSSES + 1} times while it prepared the same thing, so it may need more "
+                    "memory than its node has; the same command goes on from what is done"
+                ) from error
+            finished = encoding.intersection(ready)
+            encoding -= finished
+            if finished:
+                on_encoded(len(split.train), len(split.train))
+            elif encoding:
+                on_encoded(encoded_so_far.read(), len(split.train))
+            if len(ready) > len(finished):
+                done += 1
+                on_member(done, total, cached)
     return gather(split, recipe, needs, store, device=share.device)
 
 
@@ -103,5 +103,5 @@ def _score(split: Split, recipe: Recipe, needs: Needs, member: int, root: str, d
 
 
 @ray.remote
-def _encode(split: Split, recipe: Recipe, root: str, device: str, counter: Any) -> None:
-    encoded(split, recipe, Store(root), device=device, progress=lambda done, of: counter.write.remote(done))
+def _encode(split: Split, recipe: Recipe, root: str, device: str, counter: Counter) -> None:
+    encoded(split, recipe, Store(root), device=device, progress=lambda done, of: counter.write(done))

@@ -1,6 +1,7 @@
 """What trials share is made on the cluster once, and its progress shows."""
 
 import io
+import pickle
 
 import pytest
 from rich.console import Console
@@ -9,6 +10,7 @@ from hardtune import Recipe, Store, load
 from hardtune.needs import Needs
 from hardtune.sweep import cluster
 from hardtune.sweep.cluster import Share
+from hardtune.sweep.counter import counter_in
 from hardtune.sweep.live import View
 from hardtune.sweep.prepare import prepare_on_cluster
 
@@ -40,6 +42,16 @@ def test_images_are_encoded_once_and_one_is_told_how_far_it_is(ray_here, tmp_pat
         assert len(prepared.scores["rmd"]) == len(split.train)
     assert told[-1] == (100, 100)
     assert told.count((100, 100)) == 1, "the second time there is nothing to encode"
+    assert {entry.is_result for entry in store.entries()} == {True}
+
+
+def test_a_counter_starts_at_nought_says_what_was_written_last_and_leaves_nothing(tmp_path):
+    with counter_in(tmp_path / "made") as counter:
+        assert counter.read() == 0
+        for done in (256, 512):
+            pickle.loads(pickle.dumps(counter)).write(done)  # as a worker has it
+            assert counter.read() == done
+    assert not list((tmp_path / "made").iterdir())
 
 
 def test_a_remark_stands_under_the_phase_until_it_is_taken_back():
