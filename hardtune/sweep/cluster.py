@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,9 @@ import hardtune
 from hardtune.errors import InputError
 from hardtune.sweep.passwords import has_password, hidden
 
+Resources = Mapping[str, float]
+"""What a node has, by Ray's names: ``CPU``, ``GPU``, …"""
+
 
 @dataclass(frozen=True)
 class Share:
@@ -40,7 +43,7 @@ class Share:
     def device(self) -> str:
         return "cuda" if self.gpus else "cpu"
 
-    def slots(self, resources: dict[str, float]) -> int:
+    def slots(self, resources: Resources) -> int:
         """How many shares the resources hold, at least 1."""
         cpus = resources.get("CPU", 0.0) / self.cpus
         gpus = resources.get("GPU", 0.0) / self.gpus if self.gpus else cpus
@@ -144,33 +147,40 @@ def _reach(address: str) -> None:
         raise InputError(f"no Ray cluster answers at {address!r}: {error}") from error
 
 
-def wait_for_workers(say: Callable[[str], None], patience: float = 1800.0) -> None:
-    """Return when some node has CPUs; an autoscaled cluster with none is asked for its first worker.
+def nodes() -> list[Resources]:
+    """What each node has that is up in the connected cluster."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def nodes_with_workers(say: Callable[[str], None], patience: float = 1800.0) -> list[Resources]:
+    """The same once some node has CPUs; an autoscaled cluster with none is asked for its first worker.
 
     Raises:
         InputError: none came within ``patience`` seconds.
     """
     from ray.autoscaler.sdk import request_resources
 
-    if ray.cluster_resources().get("CPU", 0):
-        return
+    found = nodes()
+    if any(node.get("CPU", 0) for node in found):
+        return found
     say("waiting for the cluster's first worker")
     request_resources(num_cpus=1)
     deadline = time.monotonic() + patience
-    while not ray.cluster_resources().get("CPU", 0):
+    while not any(node.get("CPU", 0) for node in found):
         if time.monotonic() > deadline:
             raise InputError(f"no worker joined the cluster within {patience / 60:.0f} minutes: see `ray status`")
         time.sleep(1)
+        found = nodes()
     request_resources(num_cpus=0)
+    return found
 
 
-def share(cpus: float, gpus: float | None) -> Share:
-    """A trial's share of the connected cluster.
+def share(cpus: float, gpus: float | None, nodes: Sequence[Resources]) -> Share:
+    """A trial's share of a cluster of these nodes, which may be lost by now: others will take their place.
 
     Raises:
         InputError: no node is large enough for one.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if gpus is None:
         gpus = 1.0 if any(node.get("GPU", 0) >= 1 for node in nodes) else 0.0
     if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):

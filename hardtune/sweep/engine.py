@@ -87,10 +87,10 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
             ledger = open_ledger(sweep, split, storage, resume=True)
             running.enter_context(ledger.held())
         running.enter_context(cluster.connected(place.address))
+        nodes = cluster.nodes_with_workers(view.say)
         if place.address is not None:
-            cluster.wait_for_workers(view.say)
             check_shared(storage)
-        share = cluster.share(sweep.cpus_per_trial, sweep.gpus_per_trial)
+        share = cluster.share(sweep.cpus_per_trial, sweep.gpus_per_trial, nodes)
         if not place.resume:  # what is refused leaves no trace
             ledger = open_ledger(sweep, split, storage, resume=False)
             running.enter_context(ledger.held())

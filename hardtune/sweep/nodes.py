@@ -30,14 +30,14 @@ class Answer:
 
 
 def ask_every_node(question: Callable[..., Any], *args: Any, patience: float = 120.0) -> list[Answer]:
-    """Call ``question(*args)`` once on every node that is alive, beside whatever runs there, the head first.
+    """Call ``question(*args)`` on every node that is alive, beside whatever runs there, the head first.
 
     A node that has not answered after ``patience`` seconds, or raises, has an answer that says so; one that is lost
-    meanwhile is asked nothing, and has none.
+    meanwhile is asked nothing, and has none. Where the process that was asked is killed, another one is asked.
     """
     alive = [node for node in ray.nodes() if node["Alive"]]
     alive.sort(key=lambda node: ("node:__internal_head__" not in node["Resources"], node["NodeManagerAddress"]))
-    task = ray.remote(num_cpus=0, max_retries=0)(question)
+    task = ray.remote(num_cpus=0, max_retries=3)(question)
     waiting = {
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(*args): node
         for node in alive

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,12 +86,15 @@ def run_trials(
         objectives=list(sweep.objectives),
         bounds=bounds,
     )
-    while left > 0 and not search.count_open():
+    interrupted = False
+    while left > 0 and not interrupted:
         # Once, unless trials ended in errors and are handed out again.
         scheduler = None
         if sweep.racing is not None:
             scheduler = Racing(sweep.racing, sweep.recipe.members, sweep.objectives, ledger.records)
-        schedule(run, search, ledger.folder, share, trials=left, slots=slots, recorder=recorder, scheduler=scheduler)
+        interrupted = schedule(
+            run, search, ledger.folder, share, trials=left, slots=slots, recorder=recorder, scheduler=scheduler
+        )
         left = sweep.trials - search.count_done()
     return left > 0
 
@@ -104,10 +109,10 @@ def schedule(
     slots: int,
     recorder: Recorder,
     scheduler: TrialScheduler | None = None,
-) -> None:
+) -> bool:
     """Let Tune carry ``trials`` proposals of ``search`` out with the trainable ``run``, at most ``slots`` at once.
 
-    Without a ``scheduler`` every trial runs to its end.
+    Without a ``scheduler`` every trial runs to its end. Returns whether Ctrl-C came first.
     """
     for name in ("ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -136,8 +141,9 @@ def schedule(
             callbacks=[recorder],
         ),
     )
-    with _keys_kept_back():
-        tuner.fit()
+    with _keys_kept_back(), _ctrl_c_given_back():
+        proposed = len(tuner.fit())
+    return proposed < trials or search.count_open() > 0
 
 
 @contextlib.contextmanager
@@ -152,6 +158,17 @@ def _keys_kept_back() -> Iterator[None]:
         yield
     finally:
         class_cache.ENV_VARS_TO_PROPAGATE = handed_on
+
+
+@contextlib.contextmanager
+def _ctrl_c_given_back() -> Iterator[None]:
+    """Tune catches SIGINT, and where none comes leaves its own handler behind, which would swallow the first later."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():  # elsewhere Tune does not catch it
+            signal.signal(signal.SIGINT, handler)
 
 
 def _complete(folder: Path, search: StudySearch) -> None:

@@ -189,7 +189,9 @@ def test_stock_trials_have_the_drivers_aws_keys_written_into_rays_logs(storage, 
         tune.Tuner(trial, run_config=tune.RunConfig(storage_path=str(tmp_path / "theirs"), verbose=0)).fit()
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "our-hunter2")
         search = ours(storage)
-        schedule(trial, search, tmp_path, cluster.share(1, 0), trials=1, slots=1, recorder=tune.Callback())
+        schedule(
+            trial, search, tmp_path, cluster.share(1, 0, cluster.nodes()), trials=1, slots=1, recorder=tune.Callback()
+        )
         assert states(search) == [TrialState.COMPLETE]
         written = "".join(path.read_text(errors="replace") for path in logs.rglob("*") if path.is_file())
     assert "their-hunter2" in written

@@ -1,0 +1,35 @@
+"""Ctrl-C ends a sweep wherever it falls, and is handed back to whoever it was taken from."""
+
+import signal
+
+import optuna
+import pytest
+from ray import tune
+
+from hardtune.sweep import cluster
+from hardtune.sweep.search import FINISHED, StudySearch
+from hardtune.sweep.trials import schedule
+
+OBJECTIVES = {"final/accuracy": "max"}
+
+
+class Presses(tune.Callback):
+    """Ctrl-C when a trial has ended and the next has not been proposed."""
+
+    def on_trial_complete(self, iteration, trials, trial, **info):
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize(("recorder", "interrupted", "ended"), [(Presses(), True, 1), (tune.Callback(), False, 3)])
+def test_between_two_trials_it_is_no_less_heard_than_within_one(tmp_path, recorder, interrupted, ended):
+    def trial(config):
+        tune.report({FINISHED: True, "final/accuracy": 0.5})
+
+    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/study.db")
+    search = StudySearch({"alpha": tune.uniform(0, 2)}, OBJECTIVES, study_name="any", storage=storage, seed=0)
+    before = signal.getsignal(signal.SIGINT)
+    with cluster.connected(None):
+        share = cluster.share(1, 0, cluster.nodes())
+        assert schedule(trial, search, tmp_path, share, trials=3, slots=1, recorder=recorder) is interrupted
+    assert (search.count_done(), search.count_open()) == (ended, 0)
+    assert signal.getsignal(signal.SIGINT) is before, "the next Ctrl-C would be lost"
