@@ -1,7 +1,7 @@
 """A real sweep on a real cluster is struck at random moments, again and again, and must lose nothing.
 
     python benchmarks/faults.py --faults 100 --seed 0       about 25 minutes on 2 cores
-    python benchmarks/faults.py --faults 4 --treatments 3   a look
+    python benchmarks/faults.py --faults 4 --treatments 3 --nodes 2    a look
     python benchmarks/faults.py --racing 0.6 --members-at-once 2 --faults 40
 
 The cluster is a Ray head and worker nodes as processes of this machine, MLflow a server with a database. Kinds of
@@ -45,7 +45,6 @@ from hardtune.scoring import prepare
 from hardtune.sweep.trainable import record_of
 from hardtune.trial import run_trial
 
-NODES = 3
 STATES = {"finished": ("COMPLETE", "FINISHED"), "stopped": ("PRUNED", "KILLED")}
 """What Optuna and MLflow call what a record calls so."""
 
@@ -129,6 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags.add_argument("--seed", type=int, default=0)
     flags.add_argument("--every", type=float, default=12.0, metavar="S", help="mean seconds between two faults")
     flags.add_argument("--treatments", type=int, default=len(TREATMENTS), metavar="N", help="of each sweep")
+    flags.add_argument("--nodes", type=int, default=3, metavar="N", help="of one core each, beside the head")
     flags.add_argument("--racing", type=float, metavar="X", help="race the trials, at this confidence")
     flags.add_argument("--members-at-once", type=int, default=1, metavar="N", help="in each trial")
     flags.add_argument("--head", action="store_true", help="kill the head, too")
@@ -140,13 +140,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     counts: Counter[str] = Counter()
     cost: Counter[str] = Counter()
     sweeps = turned_away = 0
-    sweep_flags = ["--concurrent", str(NODES), "--first", str(options.treatments)]
+    sweep_flags = ["--concurrent", str(options.nodes), "--first", str(options.treatments)]
     sweep_flags += ["--members-at-once", str(options.members_at_once)]
     if options.racing is not None:
         sweep_flags += ["--racing", str(options.racing)]
     with tempfile.TemporaryDirectory() as folder:
         expected = undisturbed(options.treatments, Path(folder))
-    with surroundings(NODES) as place:
+    with surroundings(options.nodes) as place:
         striker = Striker(place, options.seed, options.every)
         while counts.total() < options.faults:
             begun = len(place.trainings.read_text().split())

@@ -42,18 +42,17 @@ class Striker:
     def __init__(self, place: Surroundings, seed: int, every: float) -> None:
         """``every``: mean seconds from a fault to the next."""
         self._place, self._draw, self._every = place, random.Random(seed), every
-        self._due = self._next()
         self._later: list[tuple[float, Callable[[], None]]] = []
+        self._draw_next()
 
     def strike(self, now: Round) -> bool:
-        """Kill something if it is time; returns whether it did."""
+        """Kill what is due, as soon as there is such a thing; returns whether it did."""
         if time.monotonic() < self._due:
             return False
-        (kind,) = self._draw.choices(list(WEIGHTS), list(WEIGHTS.values()))
-        fault = getattr(self, f"_{kind}")(now)
+        fault = getattr(self, f"_{self._kind}")(now)
         if fault:
             now.faults.append(fault)
-            self._due = self._next()
+            self._draw_next()
         return bool(fault)
 
     def mend(self, *, all_of_it: bool = False) -> None:
@@ -113,8 +112,9 @@ class Striker:
     def come_back_soon(self, kind: str, how: Callable[[], None]) -> None:
         self._later.append((time.monotonic() + self._draw.uniform(0, AWAY[kind]), how))
 
-    def _next(self) -> float:
-        return time.monotonic() + self._draw.uniform(0, 2 * self._every)
+    def _draw_next(self) -> None:
+        (self._kind,) = self._draw.choices(list(WEIGHTS), list(WEIGHTS.values()))
+        self._due = time.monotonic() + self._draw.uniform(0, 2 * self._every)
 
 
 def start(place: Surroundings, now: Round) -> None:

@@ -38,7 +38,7 @@ def sweep(first: int = len(TREATMENTS), *, raced: bool = False) -> Sweep:
     """The first treatments of the list; as a search, which can be raced, or as the list."""
     recipe = Recipe(
         model="small_cnn",
-        epochs=15,
+        epochs=8,
         batch_size=64,
         schedule="linear",
         warmup=0.2,
