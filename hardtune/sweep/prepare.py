@@ -33,7 +33,7 @@ def settled(recipe: Recipe, share: Share) -> Recipe:
     """The recipe with what it leaves to the device decided once, where a trial would run, and the same for all."""
     if is_settled(recipe):
         return recipe
-    task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=3)(resolved)
+    task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=MOST_LOSSES)(resolved)
     decided: Recipe = ray.get(task.remote(recipe, share.device))
     return decided
 
