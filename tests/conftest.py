@@ -22,8 +22,10 @@ LONGEST = (
 )
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # By default every process has a thread a core, and they wait for each other.
+    # By default every process has a thread a core, and every sweep a worker a core. They would wait for each other, and
+    # a quarter of what a small sweep costs is the start of workers.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("RAY_OVERRIDE_RESOURCES", '{"CPU": 1}')
 
 
 def group_of(test: str) -> str:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 
-SMALL = ("digits.py", "--trials", "6", "--recipe", "members=3", "scoring_members=3", "epochs=6")
+SMALL = ("--trials", "6", "--recipe", "members=3", "scoring_members=3", "epochs=3")
 
 
 def trial_workers(driver: int) -> list[psutil.Process]:
@@ -38,17 +38,18 @@ def kill_a_trial_worker(driver: subprocess.Popen) -> None:
 
 @pytest.mark.slow
 def test_killed_drivers_and_trial_workers_lose_nothing_and_the_resumed_sweep_can_be_extended(script, assert_whole):
-    process = script.start(*SMALL)
+    digits = ("digits.py", *SMALL)
+    process = script.start(*digits)
     script.wait_for_records(1, process)
     script.kill(process)
 
-    process = script.start(*SMALL, "--resume")
+    process = script.start(*digits, "--resume")
     kill_a_trial_worker(process)
     script.wait_for_records(3, process)
     script.kill(process)
 
     finished = len(script.records())
-    process = script.start(*SMALL, "--resume", "--trials", "8")
+    process = script.start(*digits, "--resume", "--trials", "8")
     script.wait_for_records(finished + 1, process)
     kill_a_trial_worker(process)
     out, err = process.communicate(timeout=400)
@@ -90,15 +91,16 @@ def test_a_tracking_server_that_goes_away_delays_records_and_loses_none(script, 
         port = listener.getsockname()[1]
     uri = f"http://127.0.0.1:{port}"
     with mlflow_server(tmp_path, port):
-        process = script.start(*SMALL, "--tracking-uri", uri)
+        process = script.start("entropy_weight.py", "--objective", "ece", *SMALL, "--tracking-uri", uri)
         script.wait_for_records(1, process)
     script.wait_for_records(3, process)  # the sweep goes on without the server
     with mlflow_server(tmp_path, port):
         out, err = process.communicate(timeout=400)
         assert process.returncode == 0, out + err
+        assert "Best of entropy_weight-digits-ece" in out
         assert "did not take every record" not in out
         client = MlflowClient(uri)
-        (experiment,) = client.search_experiments(filter_string="name = 'digits'")
+        (experiment,) = client.search_experiments(filter_string="name = 'entropy_weight-digits-ece'")
         runs = client.search_runs([experiment.experiment_id])
         assert sorted(run.data.tags["hardtune.trial"] for run in runs) == [*"012345", "control", "sweep"]
         assert {run.info.status for run in runs} == {"FINISHED"}
