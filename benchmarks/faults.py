@@ -1,7 +1,7 @@
 """A real sweep on a real cluster is struck at random moments, again and again, and must lose nothing.
 
-    python benchmarks/faults.py --faults 100 --seed 0       about 25 minutes on 2 cores
-    python benchmarks/faults.py --faults 4 --treatments 3 --nodes 2    a look
+    python benchmarks/faults.py --faults 100 --seed 0                   about 30 minutes on 2 cores
+    python benchmarks/faults.py --faults 4 --treatments 3 --nodes 2     a look
     python benchmarks/faults.py --racing 0.6 --members-at-once 2 --faults 40
 
 The cluster is a Ray head and worker nodes as processes of this machine, MLflow a server with a database. Kinds of
