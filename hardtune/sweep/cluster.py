@@ -158,11 +158,11 @@ def nodes_with_workers(say: Callable[[str], None], patience: float = 1800.0) -> 
     Raises:
         InputError: none came within ``patience`` seconds.
     """
-    from ray.autoscaler.sdk import request_resources
-
     found = nodes()
     if any(node.get("CPU", 0) for node in found):
         return found
+    from ray.autoscaler.sdk import request_resources
+
     say("waiting for the cluster's first worker")
     request_resources(num_cpus=1)
     deadline = time.monotonic() + patience
