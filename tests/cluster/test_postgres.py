@@ -16,7 +16,7 @@ from hardtune.errors import InputError
 from hardtune.sweep.databases import study_database
 
 ROOT = Path(__file__).parents[2]
-SMOKE = (str(ROOT / "sweeps" / "digits.py"), "--smoke")
+SMOKE = (str(ROOT / "sweeps" / "digits.py"), "--smoke", "--trials", "2")
 
 needs_postgres = pytest.mark.skipif(postgres.programs() is None, reason="no PostgreSQL (Debian: postgresql)")
 
@@ -93,9 +93,9 @@ def test_a_sweep_is_kept_in_postgresql_goes_on_from_it_and_leaves_its_passwords_
     login = f"hardtune:{quote(postgres.PASSWORD)}@"
     study = ("--study-storage", server.url("optuna").replace("hardtune@", login))
     said = sweep(tmp_path, short_path, *tracking, *study)
-    refused = sweep(tmp_path, short_path, *tracking, "--resume", "--trials", "5", code=2)
+    refused = sweep(tmp_path, short_path, *tracking, "--resume", "--trials", "3", code=2)
     assert "name the database that it was begun in (--study-storage)" in refused
-    said += sweep(tmp_path, short_path, *tracking, *study, "--resume", "--trials", "5")
+    said += sweep(tmp_path, short_path, *tracking, *study, "--resume", "--trials", "3")
     assert not secrets_in(said + refused, tmp_path, short_path)
 
     import optuna
@@ -104,12 +104,12 @@ def test_a_sweep_is_kept_in_postgresql_goes_on_from_it_and_leaves_its_passwords_
     monkeypatch.setenv("PGPASSFILE", str(server.passwords))
     (name,) = optuna.get_all_study_names(server.url("optuna"))
     states = [trial.state.name for trial in optuna.load_study(study_name=name, storage=server.url("optuna")).trials]
-    assert states == ["COMPLETE"] * 5
+    assert states == ["COMPLETE"] * 3
     # The server's view, and the database's own.
     for client in (MlflowClient(mlflow_server), MlflowClient(server.url("mlflow"))):
         experiment = client.get_experiment_by_name("digits-smoke")
         runs = client.search_runs([experiment.experiment_id])
-        assert [run.info.status for run in runs] == ["FINISHED"] * 7
+        assert [run.info.status for run in runs] == ["FINISHED"] * 5
         assert "hunter2" not in str([run.to_dictionary() for run in runs])
 
 

@@ -20,6 +20,12 @@ class Presses(tune.Callback):
         signal.raise_signal(signal.SIGINT)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def ray_here():
+    with cluster.connected(None):
+        yield
+
+
 @pytest.mark.parametrize(("recorder", "interrupted", "ended"), [(Presses(), True, 1), (tune.Callback(), False, 3)])
 def test_between_two_trials_it_is_no_less_heard_than_within_one(tmp_path, recorder, interrupted, ended):
     def trial(config):
@@ -28,8 +34,7 @@ def test_between_two_trials_it_is_no_less_heard_than_within_one(tmp_path, record
     storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/study.db")
     search = StudySearch({"alpha": tune.uniform(0, 2)}, OBJECTIVES, study_name="any", storage=storage, seed=0)
     before = signal.getsignal(signal.SIGINT)
-    with cluster.connected(None):
-        share = cluster.share(1, 0, cluster.nodes())
-        assert schedule(trial, search, tmp_path, share, trials=3, slots=1, recorder=recorder) is interrupted
+    share = cluster.share(1, 0, cluster.nodes())
+    assert schedule(trial, search, tmp_path, share, trials=3, slots=1, recorder=recorder) is interrupted
     assert (search.count_done(), search.count_open()) == (ended, 0)
     assert signal.getsignal(signal.SIGINT) is before, "the next Ctrl-C would be lost"
