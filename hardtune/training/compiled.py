@@ -1,4 +1,4 @@
-"""``torch.compile`` where the recipe asks for it: fewer passes over memory, for a minute of compiling."""
+"""``torch.compile`` where the recipe asks for it: fewer passes over memory, for half a minute of compiling."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Compiled:
-    """Calls ``network`` compiled for full batches of ``size``, and as it is for others: each shape would cost a minute.
+    """Calls ``network`` compiled for full batches of ``size``, and as it is for others: each shape has its price.
 
     Where it cannot be compiled (no C++ compiler, a layer that the compiler does not know) it is called as it is, and a
     warning says so once.

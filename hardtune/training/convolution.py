@@ -12,21 +12,29 @@ from torch.nn.functional import pad
 from torch.nn.grad import conv2d_input
 from torch.overrides import TorchFunctionMode
 
+from hardtune.training.products import MatrixProducts
+
 _WIDE = 128
 """Input channels from which a matrix product is faster; below, copying the windows costs what the product saves."""
 _BATCH = 16
 """Samples whose windows are laid out at once, few enough for a core's cache to hold what they are multiplied with."""
 
 
-def convolutions(network: nn.Module, device: str, precision: str) -> contextlib.AbstractContextManager[object]:
-    """The context in which ``network`` is trained: with weight gradients by matrix products where these are faster.
+def convolutions(
+    network: nn.Module, device: str, precision: str, compiled: bool
+) -> contextlib.AbstractContextManager[object]:
+    """The context in which ``network`` is trained: with matrix products in the place of what they are faster than.
 
-    That is on CPUs with AVX2 and no more, in float32. oneDNN reaches half the rate of its other convolutions there, for
-    ResNet-18 about a tenth of a step. With AVX-512 it has other kernels, and nothing was measured.
+    Compiled for a GPU in bfloat16, these are whole convolutions, see ``products``. On CPUs with AVX2 and no more, in
+    float32 and not compiled, they are weight gradients: oneDNN reaches half the rate of its other convolutions there,
+    for ResNet-18 about a tenth of a step. With AVX-512 it has other kernels, and nothing was measured.
     """
-    old = device.partition(":")[0] == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
+    kind = device.partition(":")[0]
+    if kind == "cuda" and precision == "bfloat16" and compiled:
+        return MatrixProducts(torch.bfloat16)
+    old = kind == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
     # To look at every operation costs a small network a hundredth of its step, so none looks in vain.
-    gains = old and precision == "float32" and any(_is_wide(weight) for weight in network.parameters())
+    gains = old and precision == "float32" and not compiled and any(_is_wide(weight) for weight in network.parameters())
     return WeightGradientsByMatrixProducts() if gains else contextlib.nullcontext()
 
 

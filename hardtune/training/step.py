@@ -58,10 +58,7 @@ class Step:
         self._recipe, self._objective, self._observer = recipe, objective, observer
         self._device = images.images.device
         self._layout = layout_of(model)
-        compiled = recipe.compile  # what is compiled has its own ways with convolutions
-        self._convolutions = (
-            contextlib.nullcontext() if compiled else convolutions(model, self._device.type, recipe.precision)
-        )
+        self._convolutions = convolutions(model, self._device.type, recipe.precision, recipe.compile)
         self._momenta: dict[Tensor, Tensor] = {
             weight: torch.zeros_like(weight) for weight in model.parameters() if weight.requires_grad
         }

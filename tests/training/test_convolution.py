@@ -1,5 +1,6 @@
 """Weight gradients by matrix products are those of torch, and are used where they are meant to be."""
 
+import contextlib
 import copy
 
 import pytest
@@ -11,6 +12,7 @@ from hardtune.training import convolution
 from hardtune.training.convolution import WeightGradientsByMatrixProducts, convolutions, weight_gradient
 from hardtune.training.fit import build_model
 from hardtune.training.models import MODELS
+from hardtune.training.products import MatrixProducts
 
 CHANNELS_LAST = torch.channels_last
 
@@ -82,17 +84,21 @@ def test_other_convolutions_are_torchs_or_equal(layer):
 
 
 @pytest.mark.parametrize(
-    ("capability", "model", "device", "precision", "used"),
+    ("capability", "model", "device", "precision", "compiled", "used"),
     [
-        ("AVX2", "resnet18", "cpu", "float32", True),
-        ("AVX2", "small_cnn", "cpu", "float32", False),
-        ("AVX2", "resnet18", "cpu", "bfloat16", False),
-        ("AVX512", "resnet18", "cpu", "float32", False),
-        ("DEFAULT", "resnet18", "cpu", "float32", False),
-        ("AVX2", "resnet18", "cuda:0", "float32", False),
+        ("AVX2", "resnet18", "cpu", "float32", False, WeightGradientsByMatrixProducts),
+        ("AVX2", "resnet18", "cpu", "float32", True, contextlib.nullcontext),
+        ("AVX2", "small_cnn", "cpu", "float32", False, contextlib.nullcontext),
+        ("AVX2", "resnet18", "cpu", "bfloat16", False, contextlib.nullcontext),
+        ("AVX512", "resnet18", "cpu", "float32", False, contextlib.nullcontext),
+        ("DEFAULT", "resnet18", "cpu", "float32", False, contextlib.nullcontext),
+        ("AVX2", "resnet18", "cuda:0", "float32", False, contextlib.nullcontext),
+        ("AVX2", "resnet18", "cuda", "float32", True, contextlib.nullcontext),
+        ("AVX2", "resnet18", "cuda", "bfloat16", False, contextlib.nullcontext),
+        ("AVX2", "resnet18", "cuda:0", "bfloat16", True, MatrixProducts),
     ],
 )
-def test_only_networks_and_cpus_that_gain_use_them(monkeypatch, capability, model, device, precision, used):
+def test_only_what_gains_uses_them(monkeypatch, capability, model, device, precision, compiled, used):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     network = MODELS[model](3, 10, 32)
-    assert isinstance(convolutions(network, device, precision), WeightGradientsByMatrixProducts) is used
+    assert type(convolutions(network, device, precision, compiled)) is used

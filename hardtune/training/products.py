@@ -1,0 +1,63 @@
+"""Convolutions that cuDNN is slow at, as the matrix products that they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from torch.overrides import TorchFunctionMode
+
+_NARROW = 64
+"""Numbers in a window up to which writing the windows out is cheaper: nine pixels of a colour image are 27."""
+_ALIGNED = 8
+"""Tensor cores take rows of a multiple of so many half-precision numbers."""
+
+
+class MatrixProducts(TorchFunctionMode):
+    """Within it some two-dimensional convolutions are matrix products, in ``dtype``, with gradients by autograd.
+
+    They are a network's first one, whose images have too few channels for tensor cores, and those of single pixels with
+    a stride, for which cuDNN's heuristics choose badly. On an H200 the products of ResNet-18's first take 21 of its 102
+    microseconds, and that of its largest shortcut 11 of 57 (128 images of CIFAR; forward, the first backward as well).
+    ``torch.compile`` writes the windows out together with the crops; copied by themselves they cost what is gained.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self._dtype = dtype
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.conv2d and not kwargs and len(args) == 7:  # as torch.nn.Conv2d calls it
+            images, weight, bias, stride, padding, dilation, groups = args
+            plain = bias is None and not isinstance(padding, str) and tuple(dilation) == (1, 1) and groups == 1
+            if plain and images.ndim == 4 and _gains(images, weight, stride, padding):
+                return _product(images.to(self._dtype), weight, stride, padding)
+        return func(*args, **(kwargs or {}))
+
+
+def _gains(images: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> bool:
+    _, channels, height, width = weight.shape
+    if height * width == 1:
+        return tuple(stride) != (1, 1) and tuple(padding) == (0, 0)
+    # Gradients of windows would be added up one by one; a network's input needs none.
+    return channels < _ALIGNED and channels * height * width <= _NARROW and not images.requires_grad
+
+
+def _product(images: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
+    """``torch.conv2d`` of images (B, C, H, W) and weight (O, C, kernel height, kernel width), channels last."""
+    outputs, _, height, width = weight.shape
+    if height * width == 1:
+        windows = images[:, :, :: stride[0], :: stride[1]].permute(0, 2, 3, 1)
+    else:
+        padded = pad(images, (padding[1], padding[1], padding[0], padding[0]))
+        windows = padded.unfold(2, height, stride[0]).unfold(3, width, stride[1]).permute(0, 2, 3, 1, 4, 5)
+    batch, rows, columns = windows.shape[:3]
+    left, right = windows.reshape(batch * rows * columns, -1), weight.reshape(outputs, -1)
+    if lacking := -left.shape[1] % _ALIGNED:
+        left, right = pad(left, (0, lacking)), pad(right, (0, lacking))
+    return (left @ right.T).view(batch, rows, columns, outputs).permute(0, 3, 1, 2)
