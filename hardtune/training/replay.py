@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable
 
 import torch
@@ -11,6 +12,10 @@ from torch import Tensor
 
 EAGER_STEPS = 3
 """Steps before the capture: in them libraries set themselves up and choose their kernels."""
+
+AHEAD = 2
+"""Replays that may be under way. Those that launch into a full queue spin on a core: eight networks beside each other
+kept two cores busy so, and now less than one, at the same rate (H200)."""
 
 _one_capture = threading.Lock()
 
@@ -29,6 +34,7 @@ class Replayed:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._batch: Tensor | None = None
         self._eager_steps_left = EAGER_STEPS
+        self._under_way: deque[torch.cuda.Event] = deque()
 
     def __call__(self, batch: Tensor) -> None:
         if self._batch is None:
@@ -38,11 +44,20 @@ class Replayed:
         elif self._graph is not None:
             self._batch.copy_(batch)
             self._graph.replay()
+            self._wait()
         else:
             self._step(batch)
             self._eager_steps_left -= 1
             if self._eager_steps_left == 0:
                 self._capture(self._batch)
+
+    def _wait(self) -> None:
+        """Until no more than ``AHEAD`` replays are under way."""
+        done = torch.cuda.Event(blocking=True)
+        done.record()
+        self._under_way.append(done)
+        if len(self._under_way) > AHEAD:
+            self._under_way.popleft().synchronize()
 
     def _capture(self, batch: Tensor) -> None:
         graph = torch.cuda.CUDAGraph()

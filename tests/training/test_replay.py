@@ -160,7 +160,21 @@ def graphs(monkeypatch):
         def __exit__(self, *error):
             graph.pop()
 
+    class Event:
+        under_way = 0
+
+        def __init__(self, blocking):
+            assert blocking, "who waits leaves the core to others"
+
+        def record(self):
+            Event.under_way += 1
+
+        def synchronize(self):
+            Event.under_way -= 1
+
     calls, graph = [], []
+    Capture.events = Event
+    monkeypatch.setattr(torch.cuda, "Event", Event)
     Capture.calls, Capture.open = calls, graph
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Recording)
     monkeypatch.setattr(torch.cuda, "graph", Capture)
@@ -189,6 +203,15 @@ def test_full_batches_are_replayed_after_the_first_and_others_are_not(graphs):
         *(("replayed", [n, n]) for n in (3, 4)),
         ("called", [9]),
     ]
+
+
+def test_no_more_replays_are_launched_than_the_gpu_has_use_for(graphs):
+    run = Replayed(recording_step(graphs))
+    under_way = []
+    for _ in range(EAGER_STEPS + 5):
+        run(torch.tensor([0]))
+        under_way.append(graphs.events.under_way)
+    assert under_way == [0] * EAGER_STEPS + [1, 2, 2, 2, 2]
 
 
 def test_a_step_that_cannot_be_captured_goes_on_as_it_is_and_says_so_once(graphs):
