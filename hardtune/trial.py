@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,10 +27,9 @@ from hardtune.member import Prepared, plan_for, stored_member, weights_for
 from hardtune.recipe import Recipe
 from hardtune.scoring import prepare
 from hardtune.store import Store
+from hardtune.training.beside import beside_each_other
 from hardtune.training.weights import WeightSummary, summarise
 from hardtune.treatment import Treatment
-
-T = TypeVar("T")
 
 UNSEEN = ("test", "ood", "corruptions")
 """How the names of metrics begin that are measured with the test split: the search never sees them."""
@@ -137,7 +134,7 @@ def run_trial(
     """Train the treatment's ensemble (or find its members in the store) and measure it.
 
     ``at_once`` members train beside each other, each in a thread and on a stream of its own, to fill a GPU that one
-    network cannot fill; the networks are the same.
+    network cannot fill; the networks are the same. What the GPU's memory does not hold trains after the others.
 
     Raises:
         InputError: the treatment cannot be carried out on these data.
@@ -149,7 +146,7 @@ def run_trial(
     def one(member: int) -> tuple[Answers, bool]:
         return stored_member(prepared, recipe, treatment, member, store, device=device, on_epoch=on_epoch)
 
-    for member, (answers, trained) in enumerate(_in_order(one, recipe.members, at_once)):
+    for member, (answers, trained) in enumerate(beside_each_other(one, range(recipe.members), at_once)):
         members.append(answers)
         if on_member is not None:
             newest = evaluate_members(answers.held_out[None], split.held_out.labels, hard_classes=hard)
@@ -222,21 +219,6 @@ def run(
         kept = store if store is not None else Store(scratch)
         prepared = prepare(split, recipe, [treatment], kept, device=device)
         return run_trial(treatment, prepared, recipe, kept, device=device, on_member=on_member)
-
-
-def _in_order(one: Callable[[int], T], count: int, at_once: int) -> Iterator[T]:
-    """``one(0)``, ``one(1)``, …, as they are asked for, or ``at_once`` of them in threads."""
-    if at_once == 1:
-        yield from map(one, range(count))
-        return
-    with ThreadPoolExecutor(at_once) as pool:
-        waiting = [pool.submit(one, number) for number in range(count)]
-        try:
-            for future in waiting:
-                yield future.result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def _mean_and_std(values: ArrayLike) -> tuple[float, float]:

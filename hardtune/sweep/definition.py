@@ -56,15 +56,15 @@ class Sweep:
     racing: float | None = None
     """Stop a trial after a member once a finished trial dominates it with this confidence, between 0.5 and 1 (see
     ``hardtune.evaluation.racing``); None trains every ensemble whole. For searches whose objectives are all means over
-    members, ``final/…``. With ``members_at_once``, those that are being trained by then are trained to their end."""
+    members, ``final/…``. Members that are being trained by then are trained to their end (``members_at_once``)."""
     trials: int = 24
     """Treatments to try beside the control; a list is tried whole."""
     cpus_per_trial: float = 1
     gpus_per_trial: float | None = None
     """Fractions share a GPU; None means one GPU a trial where the cluster has any, and none where it has not."""
-    members_at_once: int = 1
-    """Members of a trial that train beside each other on its GPU, which one small network cannot fill. They are told,
-    and a trial can be stopped, in groups of so many."""
+    members_at_once: int | None = None
+    """Members of a trial that train beside each other on its GPU, which one network cannot fill. None means four where
+    a trial has a GPU to itself, or two if it may be stopped between members (``racing``), and one elsewhere."""
 
     def __post_init__(self) -> None:
         if self.treatments is not None:
@@ -77,6 +77,8 @@ class Sweep:
             raise InputError(f"a sweep's name is that of a folder, without slashes and quotes, got {self.name!r}")
         for name in ("trials", "members_at_once"):
             count = getattr(self, name)
+            if name == "members_at_once" and count is None:
+                continue
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:
                 raise InputError(f"{name} must be a whole number of at least 1, got {count!r}")
         if not self.cpus_per_trial > 0:

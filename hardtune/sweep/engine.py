@@ -90,7 +90,13 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
         nodes = cluster.nodes_with_workers(view.say)
         if place.address is not None:
             check_shared(storage)
-        share = cluster.share(sweep.cpus_per_trial, sweep.gpus_per_trial, nodes)
+        share = cluster.share(
+            sweep.cpus_per_trial,
+            sweep.gpus_per_trial,
+            nodes,
+            at_once=sweep.members_at_once,
+            racing=sweep.racing is not None,
+        )
         if not place.resume:  # what is refused leaves no trace
             ledger = open_ledger(sweep, split, storage, resume=False)
             running.enter_context(ledger.held())

@@ -17,6 +17,7 @@ from hardtune.scoring_member import is_scored, score_member
 from hardtune.store import Store
 from hardtune.sweep.cluster import Share
 from hardtune.sweep.counter import Counter, counter_in
+from hardtune.training.beside import beside_each_other
 from hardtune.training.choices import is_settled, resolved
 from hardtune.training.worker import settle
 
@@ -48,7 +49,7 @@ def prepare_on_cluster(
     on_member: Callable[[int, int, int], None],
     on_encoded: Callable[[int, int], None] = lambda done, of: None,
 ) -> Prepared:
-    """Train the control's members (a task each, so that all nodes share the work), encode the images, gather scores.
+    """Train the control's members (in tasks that all nodes share), encode the images, gather scores.
 
     ``on_member(done, of, cached)`` is called at once, and whenever a member is done; ``on_encoded(done, of)`` every
     second while images are being encoded, and at the end of it. What is in the store already is not made again;
@@ -63,6 +64,7 @@ def prepare_on_cluster(
     ]
     cached = total - len(missing)
     on_member(cached, total, cached)
+    slots = share.slots(ray.cluster_resources())
     shared = ray.put(split)
     options = {"num_cpus": share.cpus, "num_gpus": share.gpus, "max_retries": MOST_LOSSES}
     done = cached
@@ -71,10 +73,11 @@ def prepare_on_cluster(
         if needs.features and not is_encoded(split, recipe, store):
             waiting.append(_encode.options(**options).remote(shared, recipe, store.root, share.device, encoded_so_far))
         encoding = set(waiting)
-        waiting += [
-            _score.options(**options).remote(shared, recipe, needs, member, store.root, share.device, share.cpus)
-            for member in missing
-        ]
+        groups = {
+            _score.options(**options).remote(shared, recipe, needs, group, store.root, share): len(group)
+            for group in _groups(missing, share, slots)
+        }
+        waiting += groups
         while waiting:
             ready, waiting = ray.wait(waiting, timeout=1 if encoding else None)
             try:
@@ -90,16 +93,26 @@ def prepare_on_cluster(
                 on_encoded(len(split.train), len(split.train))
             elif encoding:
                 on_encoded(encoded_so_far.read(), len(split.train))
-            if len(ready) > len(finished):
-                done += 1
+            for group in groups.keys() & set(ready):
+                done += groups[group]
                 on_member(done, total, cached)
     return gather(split, recipe, needs, store, device=share.device)
 
 
+def _groups(members: list[int], share: Share, slots: int) -> list[list[int]]:
+    """What one task trains: as many as a GPU takes at once, but no more than keep all of them at work."""
+    size = max(1, min(share.at_once, -(-len(members) // slots)))
+    return [members[start : start + size] for start in range(0, len(members), size)]
+
+
 @ray.remote
-def _score(split: Split, recipe: Recipe, needs: Needs, member: int, root: str, device: str, cpus: float) -> None:
-    settle(cpus)
-    score_member(split, recipe, needs, member, Store(root), device=device)
+def _score(split: Split, recipe: Recipe, needs: Needs, members: list[int], root: str, share: Share) -> None:
+    settle(share.cpus)
+
+    def one(member: int) -> bool:
+        return score_member(split, recipe, needs, member, Store(root), device=share.device)
+
+    list(beside_each_other(one, members, len(members)))
 
 
 @ray.remote

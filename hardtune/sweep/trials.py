@@ -82,7 +82,7 @@ def run_trials(
         folder=ledger.records,
         device=share.device,
         cpus=share.cpus,
-        at_once=sweep.members_at_once,
+        at_once=share.at_once,
         objectives=list(sweep.objectives),
         bounds=bounds,
     )

@@ -24,7 +24,24 @@ def test_a_killed_worker_says_nothing_of_its_node_and_another_one_is_asked(tmp_p
 
 
 def test_a_trials_share_is_of_the_nodes_that_were_seen_also_where_they_are_lost_by_now():
-    assert cluster.share(1, None, [{"CPU": 0.0}, {"CPU": 4.0, "GPU": 2.0}]) == cluster.Share(1, 1.0)
+    assert cluster.share(1, None, [{"CPU": 0.0}, {"CPU": 4.0, "GPU": 2.0}]) == cluster.Share(1, 1.0, 4)
     assert cluster.share(1, None, [{"CPU": 0.0}, {"CPU": 4.0}]) == cluster.Share(1, 0.0)
     with pytest.raises(InputError, match="a trial asks for 8 CPUs and 0 GPUs, and the largest node has 4 and 2"):
         cluster.share(8, 0, [{"CPU": 0.0}, {"CPU": 4.0, "GPU": 2.0}])
+
+
+@pytest.mark.parametrize(
+    ("gpus", "asked", "racing", "at_once"),
+    [
+        (None, None, False, 4),
+        (2, None, False, 4),
+        (1, None, True, 2),
+        (0.5, None, False, 1),
+        (0, None, False, 1),
+        (1, 3, True, 3),
+        (0, 3, False, 3),
+    ],
+)
+def test_a_whole_gpu_trains_some_networks_at_once_unless_one_says_otherwise(gpus, asked, racing, at_once):
+    nodes = [{"CPU": 4.0, "GPU": 2.0}]
+    assert cluster.share(1, gpus, nodes, at_once=asked, racing=racing).at_once == at_once

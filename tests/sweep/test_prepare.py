@@ -1,9 +1,12 @@
 """What trials share is made on the cluster once, and its progress shows."""
 
+import dataclasses
 import io
 import pickle
 
+import numpy as np
 import pytest
+import ray
 from rich.console import Console
 
 from hardtune import Recipe, Store, load
@@ -12,7 +15,7 @@ from hardtune.sweep import cluster
 from hardtune.sweep.cluster import Share
 from hardtune.sweep.counter import counter_in
 from hardtune.sweep.live import View
-from hardtune.sweep.prepare import prepare_on_cluster
+from hardtune.sweep.prepare import _groups, prepare_on_cluster
 
 RECIPE = Recipe(model="small_cnn", epochs=1, members=1, encoder="pixels", validation=0.5, crop_padding=1)
 
@@ -43,6 +46,37 @@ def test_images_are_encoded_once_and_one_is_told_how_far_it_is(ray_here, tmp_pat
     assert told[-1] == (100, 100)
     assert told.count((100, 100)) == 1, "the second time there is nothing to encode"
     assert {entry.is_result for entry in store.entries()} == {True}
+
+
+def test_a_task_trains_some_members_beside_each_other_and_all_are_told(ray_here, tmp_path):
+    split = load("digits").subset(classes=10, train=20, test=5, seed=0).hold_out(RECIPE.validation, RECIPE.seed)
+    recipe, told = dataclasses.replace(RECIPE, scoring_members=3), []
+    scores = [
+        prepare_on_cluster(
+            split,
+            recipe,
+            Needs(frozenset({"aum"})),
+            Store(tmp_path / str(share.at_once)),
+            share,
+            on_member=lambda *progress: told.append(progress),
+        ).scores["aum"]
+        for share in (Share(1, 0), Share(1, 0, at_once=8))
+    ]
+    np.testing.assert_array_equal(*scores)
+    assert told[:4] == [(done, 3, 0) for done in range(4)]
+    assert told[4] == (0, 3, 0)
+    assert told[-1] == (3, 3, 0)
+    assert len(told) == 5 + -(-3 // -(-3 // Share(1, 0).slots(ray.cluster_resources())))
+
+
+@pytest.mark.parametrize(
+    ("members", "at_once", "slots", "sizes"),
+    [(8, 4, 1, [4, 4]), (8, 4, 8, [1] * 8), (8, 4, 3, [3, 3, 2]), (8, 1, 1, [1] * 8), (5, 4, 1, [4, 1]), (0, 4, 1, [])],
+)
+def test_groups_are_as_large_as_a_gpu_takes_and_no_larger_than_keeps_all_at_work(members, at_once, slots, sizes):
+    groups = _groups(list(range(members)), Share(1, 1, at_once), slots)
+    assert [len(group) for group in groups] == sizes
+    assert [member for group in groups for member in group] == list(range(members))
 
 
 def test_a_counter_starts_at_nought_says_what_was_written_last_and_leaves_nothing(tmp_path):

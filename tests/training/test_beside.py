@@ -1,0 +1,65 @@
+"""Networks that train beside each other come back in order, and all of them, also where memory is short."""
+
+import threading
+import time
+
+import pytest
+import torch
+
+from hardtune.training.beside import beside_each_other
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_they_come_in_order_and_so_many_at_a_time(at_once):
+    training, most, lock = set(), [0], threading.Lock()
+
+    def train(number):
+        with lock:
+            training.add(number)
+            most[0] = max(most[0], len(training))
+        time.sleep(0.03 * (6 - number))  # the later ones are done first
+        with lock:
+            training.remove(number)
+        return number
+
+    assert list(beside_each_other(train, range(6), at_once)) == list(range(6))
+    assert most[0] == at_once
+
+
+def test_what_found_no_room_trains_again_after_the_others_and_its_memory_is_given_back():
+    training, tried, kept = set(), [], []
+
+    class Memory:
+        def __del__(self):
+            kept.remove(self.number)
+
+    def train(number):
+        tried.append(number)
+        memory = Memory()
+        memory.number = number
+        kept.append(number)
+        training.add(number)
+        try:
+            time.sleep(0.05)
+            if len(training) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            time.sleep(0.2)
+        finally:
+            training.remove(number)
+        return number
+
+    found = []
+    for number in beside_each_other(train, [5, 6, 7], at_once=3):
+        found.append(number)
+        assert kept == [], "what the failed attempts held is gone by now"
+    assert found == [5, 6, 7]
+    assert sorted(tried[:3]) == [5, 6, 7]
+    assert len(tried) > 3
+
+
+def test_one_that_does_not_fit_alone_says_so():
+    def train(number):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        list(beside_each_other(train, range(2), at_once=2))
