@@ -8,11 +8,13 @@ Trials come in the order in which they were proposed, --concurrent at a time, ea
 member the rule sees what had been trained by then. What a replay cannot show is what the search would have proposed
 instead, had it known of a stopped trial only that it was stopped. Equal treatments are one trial.
 
-The two recorded sweeps, whose treatments differ by hardly more than chance, so that there is little to be sure of:
+The recorded sweeps. Treatments of the first two differ by hardly more than chance, so that there is little to be sure
+of; those of the third by many standard errors, but the search soon proposes little that is not near the front:
 
     python sweeps/digits.py --trials 200
     python sweeps/fashion_mnist.py --trials 200 --recipe validation=0.5 epochs=3 batch_size=64 --data-dir FOLDER
         where FOLDER has idx files of the first 6,000 training and 2,000 test images
+    python benchmarks/papers_ranges.py
 
 saved       networks not trained, of all that the trials have without racing
 volume      hypervolume of the front that is left, of that of the whole front; reference: twice the control's costs
