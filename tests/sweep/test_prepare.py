@@ -20,7 +20,7 @@ from hardtune.sweep.prepare import _groups, prepare_on_cluster
 RECIPE = Recipe(model="small_cnn", epochs=1, members=1, encoder="pixels", validation=0.5, crop_padding=1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ray_here():
     with cluster.connected(None):
         yield
