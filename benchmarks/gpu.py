@@ -1,6 +1,6 @@
 """How close training on a GPU comes to what the GPU can do: limits measured, strategies compared, a trial extrapolated.
 
-    python benchmarks/gpu.py                                 about 3 minutes on one H200
+    python benchmarks/gpu.py                                 a few minutes on one H200
     python benchmarks/gpu.py --data-dir ~/data --minutes 20  and then the control on the real CIFAR-10 (control.py)
     python benchmarks/gpu.py --model small_cnn --device cpu --images 4096     every code path, on a CPU
 

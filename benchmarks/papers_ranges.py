@@ -1,6 +1,6 @@
 """A sweep for racing.py to replay: alpha and entropy weight in the papers' whole ranges, on digits.
 
-python benchmarks/papers_ranges.py        200 trials of 5 networks, 21 minutes on 2 cores
+python benchmarks/papers_ranges.py        200 trials of 5 networks, some 20 minutes on 2 cores
 """
 
 import dataclasses

@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 from torch.nn.grad import conv2d_input
 from torch.overrides import TorchFunctionMode
 
-from hardtune.training.products import MatrixProducts
+from hardtune.training.products import MatrixProducts, plain_convolution
 
 _WIDE = 128
 """Input channels from which a matrix product is faster; below, copying the windows costs what the product saves."""
@@ -49,11 +49,9 @@ class WeightGradientsByMatrixProducts(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is torch.conv2d and not kwargs and len(args) == 7:  # as torch.nn.Conv2d calls it
-            images, weight, bias, stride, padding, dilation, groups = args
-            plain = bias is None and not isinstance(padding, str) and tuple(dilation) == (1, 1) and groups == 1
-            if plain and _is_wide(weight):
-                return _Convolution.apply(images, weight, stride, padding)
+        plain = plain_convolution(func, args, kwargs)
+        if plain is not None and _is_wide(plain[1]):
+            return _Convolution.apply(*plain)
         return func(*args, **(kwargs or {}))
 
 

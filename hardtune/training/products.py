@@ -16,6 +16,21 @@ _ALIGNED = 8
 """Tensor cores take rows of a multiple of so many half-precision numbers."""
 
 
+Convolution = tuple[Tensor, Tensor, tuple[int, int], tuple[int, int]]
+"""Images (B, C, H, W), weight (O, C, kernel height, kernel width), stride and padding."""
+
+
+def plain_convolution(func: Callable[..., Any], args: Any, kwargs: dict[str, Any] | None) -> Convolution | None:
+    """What a call says if it is a two-dimensional convolution as torch.nn.Conv2d makes it, without bias, dilation and
+    groups; else None."""
+    if func is torch.conv2d and not kwargs and len(args) == 7:
+        images, weight, bias, stride, padding, dilation, groups = args
+        undilated = not isinstance(padding, str) and tuple(dilation) == (1, 1)
+        if bias is None and undilated and groups == 1 and images.ndim == 4:
+            return images, weight, stride, padding
+    return None
+
+
 class MatrixProducts(TorchFunctionMode):
     """Within it some two-dimensional convolutions are matrix products, in ``dtype``, with gradients by autograd.
 
@@ -32,11 +47,10 @@ class MatrixProducts(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is torch.conv2d and not kwargs and len(args) == 7:  # as torch.nn.Conv2d calls it
-            images, weight, bias, stride, padding, dilation, groups = args
-            plain = bias is None and not isinstance(padding, str) and tuple(dilation) == (1, 1) and groups == 1
-            if plain and images.ndim == 4 and _gains(images, weight, stride, padding):
-                return _product(images.to(self._dtype), weight, stride, padding)
+        plain = plain_convolution(func, args, kwargs)
+        if plain is not None and _gains(*plain):
+            images, weight, stride, padding = plain
+            return _product(images.to(self._dtype), weight, stride, padding)
         return func(*args, **(kwargs or {}))
 
 
