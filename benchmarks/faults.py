@@ -2,7 +2,7 @@
 
     python benchmarks/faults.py --faults 100 --seed 0                   about 30 minutes on 2 cores
     python benchmarks/faults.py --faults 4 --treatments 3 --nodes 2     a look
-    python benchmarks/faults.py --racing 0.6 --members-at-once 2 --faults 40
+    python benchmarks/faults.py --racing 0.01 --members-at-once 2 --faults 40
 
 The cluster is a Ray head and worker nodes as processes of this machine, MLflow a server with a database. Kinds of
 fault, all SIGKILL: a worker in which a network is trained or a task runs; a node, which another one replaces; the
@@ -129,7 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags.add_argument("--every", type=float, default=12.0, metavar="S", help="mean seconds between two faults")
     flags.add_argument("--treatments", type=int, default=len(TREATMENTS), metavar="N", help="of each sweep")
     flags.add_argument("--nodes", type=int, default=3, metavar="N", help="of one core each, beside the head")
-    flags.add_argument("--racing", type=float, metavar="X", help="race the trials, at this confidence")
+    flags.add_argument("--racing", type=float, metavar="X", help="race the trials, at this price")
     flags.add_argument("--members-at-once", type=int, default=1, metavar="N", help="in each trial")
     flags.add_argument("--head", action="store_true", help="kill the head, too")
     options = flags.parse_args(arguments)

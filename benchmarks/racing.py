@@ -1,12 +1,13 @@
 """How many networks racing saves, and what it costs the front: recorded sweeps replayed through the rule itself.
 
-    python benchmarks/racing.py                                    the sweeps in benchmarks/recorded
+    python benchmarks/racing.py                      the sweeps in benchmarks/recorded; 3 minutes on 2 cores
     python benchmarks/racing.py --records hardtune-results/sweeps/NAME    one of your own, run without racing
-    python benchmarks/racing.py --records FOLDER --keep NAME.csv   and keep its figures for later
+    python benchmarks/racing.py --records FOLDER --keep NAME.csv      and keep its figures for later
 
 Trials come in the order in which they were proposed, --concurrent at a time, each member taking equally long; after a
-member the rule sees what had been trained by then. What a replay cannot show is what the search would have proposed
-instead, had it known of a stopped trial only that it was stopped. Equal treatments are one trial.
+member the rule sees what had been trained by then. Which of the seeds comes first is arbitrary, so each sweep is
+replayed with its seeds in several orders, the recorded one first. What a replay cannot show is what the search would
+have proposed instead, had it known of a stopped trial only that it was stopped. Equal treatments are one trial.
 
 The recorded sweeps. Treatments of the first two differ by hardly more than chance, so that there is little to be sure
 of; those of the third by many standard errors, but the search soon proposes little that is not near the front:
@@ -16,18 +17,21 @@ of; those of the third by many standard errors, but the search soon proposes lit
         where FOLDER has idx files of the first 6,000 training and 2,000 test images
     python benchmarks/papers_ranges.py
 
-saved       networks not trained, of all that the trials have without racing
-volume      hypervolume of the front that is left, of that of the whole front; reference: twice the control's costs
-nadir       the same with the worst of each objective among all trials as the reference, which is stricter
-front lost  trials stopped that would have been on the front in the end, of all that are on it
+saved       networks not trained, of all that the trials have without racing: mean over the orders
+volume      hypervolume of the front that is left, of that of the whole front, against twice the control's costs: mean
+            over the orders, and the least
+nadir       the mean with the worst of each objective among all trials as the reference, which is stricter
+front lost  trials stopped that would have been on the front in the end, of all that are on it: mean
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,9 +42,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from hardtune.evaluation.racing import dominating_rival, learn_noise
+from hardtune.evaluation.racing import judge, learn_noise
 from hardtune.report import records
-from hardtune.report.hypervolume import hypervolume
+from hardtune.report.hypervolume import REFERENCE, relative_costs
 from hardtune.report.pareto import pareto_mask
 from hardtune.report.records import CONTROL, Record
 from hardtune.treatment import Treatment
@@ -61,8 +65,9 @@ class Recorded:
 
     @property
     def costs(self) -> NDArray[np.float64]:
-        """The figures, lower = better."""
-        return self.figures * np.where(np.array(list(self.objectives.values())) == "min", 1.0, -1.0)
+        """The figures as costs in units of the control's, lower = better."""
+        means = dict(zip(self.objectives, self.figures[0].mean(axis=0), strict=True))
+        return relative_costs(self.figures, Record(CONTROL, Treatment(), "finished", means), self.objectives)
 
 
 def read_records(folder: Path) -> Recorded:
@@ -93,9 +98,10 @@ def write_csv(path: Path, sweep: Recorded) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def replay(costs: NDArray[np.float64], confidence: float, concurrent: int) -> tuple[NDArray[np.int64], list[int]]:
+def replay(costs: NDArray[np.float64], price: float, concurrent: int) -> tuple[NDArray[np.int64], list[int]]:
     """How many members of each trial (T,) are trained, and which trials finish; trial 0 is the control."""
-    total, m, _ = costs.shape
+    total, m, objectives = costs.shape
+    reference = np.full(objectives, REFERENCE)
     known = np.full_like(costs, np.nan)
     known[0] = costs[0]
     trained, finished = np.zeros(total, np.int64), [0]
@@ -108,48 +114,77 @@ def replay(costs: NDArray[np.float64], confidence: float, concurrent: int) -> tu
             k = trained[trial]
             known[trial, k] = costs[trial, k]
             trained[trial] = k = k + 1
+            if k == m:
+                running.remove(trial)
+                finished.append(trial)
+                continue
             others = np.delete(known, trial, axis=0)
             noise = learn_noise(others[np.isfinite(others[:, 0, 0])])
-            rivals = costs[finished].mean(axis=1)
-            stops = noise is not None and dominating_rival(costs[trial, :k], noise, rivals, confidence) is not None
-            if stops or k == m:
+            front = costs[finished].mean(axis=1)
+            if noise is not None and judge(costs[trial, :k], noise, front, reference, price).stops:
                 running.remove(trial)
-                if k == m:
-                    finished.append(trial)
     return trained, finished
 
 
-def volumes(sweep: Recorded, kept: Sequence[int]) -> tuple[float, float]:
-    """Hypervolume of the trials kept, against twice the control's costs and against the nadir of all trials."""
-    means, costs = sweep.figures.mean(axis=1), sweep.costs.mean(axis=1)
-    made = [Record(t - 1, Treatment(), "finished", dict(zip(sweep.objectives, means[t], strict=True))) for t in kept]
-    nadir = moocore.hypervolume(costs[list(kept)], ref=costs.max(axis=0))
-    return hypervolume(made, made[0], sweep.objectives), float(nadir)
+@dataclass(frozen=True)
+class Outcome:
+    """Of one replay: shares, and how many trials of the front were lost."""
+
+    saved: float
+    volume: float
+    nadir: float
+    lost: int
 
 
-def outcomes(sweep: Recorded, confidences: Sequence[float], concurrent: int) -> Table:
-    """A row a confidence."""
-    costs, everything = sweep.costs, range(len(sweep.costs))
-    on_front = set(np.flatnonzero(pareto_mask(costs.mean(axis=1), ["min"] * len(sweep.objectives))))
+def outcome(costs: NDArray[np.float64], price: float, concurrent: int) -> Outcome:
+    trained, finished = replay(costs, price, concurrent)
+    means = costs.mean(axis=1)
+    volume, nadir = (
+        moocore.hypervolume(means[finished], ref=worst) / moocore.hypervolume(means, ref=worst)
+        for worst in (np.full(means.shape[1], REFERENCE), means.max(axis=0))
+    )
+    lost = set(front_of(means)) - set(finished)
+    return Outcome(1 - float(trained[1:].mean()) / costs.shape[1], volume, nadir, len(lost))
+
+
+def front_of(means: NDArray[np.float64]) -> list[int]:
+    return np.flatnonzero(pareto_mask(means, ["min"] * means.shape[1])).tolist()
+
+
+def table_of(
+    sweep: Recorded, prices: Sequence[float], concurrent: int, orders: int, pool: ProcessPoolExecutor
+) -> Table:
+    """A row a price."""
+    costs = sweep.costs
+    front = len(front_of(costs.mean(axis=1)))
     scatter = costs.std(axis=1, ddof=1).mean(axis=0) / np.sqrt(costs.shape[1])
     spread = np.sqrt(np.maximum(costs.mean(axis=1).var(axis=0, ddof=1) - scatter**2, 0)) / scatter
+    every = list(itertools.permutations(range(costs.shape[1])))
+    others = np.random.default_rng(0).choice(len(every) - 1, min(orders, len(every)) - 1, replace=False) + 1
+    seeds = [every[0], *(every[row] for row in others)]
     title = (
-        f"{sweep.name}: {len(costs) - 1} treatments of {costs.shape[1]} members, {len(on_front)} on the front; "
-        f"treatments differ by {', '.join(f'{s:.1f}' for s in spread)} standard errors in {', '.join(sweep.objectives)}"
+        f"{sweep.name}: {len(costs) - 1} treatments of {costs.shape[1]} members, {front} on the front; treatments "
+        f"differ by {', '.join(f'{s:.1f}' for s in spread)} standard errors in {', '.join(sweep.objectives)}; "
+        f"{len(seeds)} orders of seeds"
     )
     table = Table(title=title, title_justify="left")
-    for column in ("confidence", "saved", "volume", "nadir", "front lost", "stopped after 1, 2, … members"):
+    for column in ("price", "saved", "volume", "least", "nadir", "front lost", "as recorded: saved, volume"):
         table.add_column(column, justify="right")
-    for confidence in confidences:
-        trained, finished = replay(costs, confidence, concurrent)
-        kept = [now / full for now, full in zip(volumes(sweep, finished), volumes(sweep, everything), strict=True)]
-        stopped = np.bincount(trained, minlength=costs.shape[1])[1:-1]
+    ways = list(itertools.product(prices, seeds))
+    found = list(
+        pool.map(outcome, (costs[:, order] for _, order in ways), (p for p, _ in ways), [concurrent] * len(ways))
+    )
+    for row, price in enumerate(prices):
+        part = found[row * len(seeds) : (row + 1) * len(seeds)]
+        saved, volume, nadir, lost = np.mean([(o.saved, o.volume, o.nadir, o.lost) for o in part], axis=0)
         table.add_row(
-            f"{confidence:g}",
-            f"{1 - trained[1:].mean() / costs.shape[1]:.1%}",
-            *(f"{share:.2%}" for share in kept),
-            f"{len(on_front - set(finished))} of {len(on_front)}",
-            " ".join(map(str, stopped)),
+            f"{price:g}",
+            f"{saved:.1%}",
+            f"{volume:.2%}",
+            f"{min(o.volume for o in part):.2%}",
+            f"{nadir:.2%}",
+            f"{lost:.1f} of {front}",
+            f"{part[0].saved:.1%}, {part[0].volume:.2%}",
         )
     return table
 
@@ -159,7 +194,8 @@ def main() -> None:
     flags.add_argument("--records", type=Path, metavar="FOLDER", help="a sweep's folder, the one with trials/ in it")
     flags.add_argument("--keep", type=Path, metavar="FILE", help="write the figures of --records there")
     flags.add_argument("--concurrent", type=int, default=8, help="trials at once (default: %(default)s)")
-    flags.add_argument("--confidences", type=float, nargs="+", default=[0.6, 0.75, 0.8, 0.9, 0.95, 0.99], metavar="X")
+    flags.add_argument("--prices", type=float, nargs="+", default=[0.001, 0.003, 0.01, 0.015, 0.02], metavar="X")
+    flags.add_argument("--orders", type=int, default=8, help="orders of seeds (default: %(default)s)")
     options = flags.parse_args()
     sweeps = (
         [read_records(options.records)] if options.records else [read_csv(p) for p in sorted(RECORDED.glob("*.csv"))]
@@ -167,8 +203,9 @@ def main() -> None:
     if options.keep:
         write_csv(options.keep, sweeps[0])
     describe_machine()
-    for sweep in sweeps:
-        Console().print(outcomes(sweep, options.confidences, options.concurrent))
+    with ProcessPoolExecutor() as pool:
+        for sweep in sweeps:
+            Console().print(table_of(sweep, options.prices, options.concurrent, options.orders, pool))
 
 
 if __name__ == "__main__":

@@ -1,29 +1,29 @@
-"""When to stop training members: once a finished trial beats what the whole ensemble could still become.
+"""When to train no further member: once the rest of an ensemble is not expected to be worth its price.
 
-A trial is judged by its means over M members. After k of them its means are predicted, objective by objective, and it
-may be stopped when some finished trial is better in *every* objective by more than the prediction can err. All figures
-are costs here: lower = better, so negate what is maximised.
+A trial is judged by its means over M members, and trials together by the hypervolume that their front dominates. After
+k members a trial's means are predicted, and from them what it is expected to add to the hypervolume in the end. It goes
+on if that is worth the M - k networks to come: a whole ensemble's price is a stated share of the front's hypervolume,
+and fewer networks cost as much less. So what is surely dominated stops at once, and so does what would land on the
+front but hardly raise it; what may turn out excellent goes on. All figures are costs here: lower = better, see
+``hardtune.report.hypervolume``.
 
 The model: cost = trial + seed + noise. Member i has the same seed in every trial, so what a seed adds is learned, by
 least squares, from all the trials that trained it, those stopped early included (whether a trial was stopped depends on
 its observed members alone, so leaving them out would bias what is learned and keeping them does not; Rubin 1976). Noise
-is normal; its variance may differ between trials and is moderated: a trial's own k - 1 degrees of freedom are added to
-those that the other trials' variances are worth (Smyth 2004). Nothing is assumed of how good treatments are: a trial is
-judged by its own members, never by the average of others, which would give up the exceptional one first.
+is normal, correlated between objectives (the fewer classes a network neglects, the more accurate it is), and its
+variance may differ between trials and is moderated: a trial's own k - 1 degrees of freedom are added to those that the
+other trials' variances are worth (Smyth 2004). Nothing is assumed of how good treatments are: a trial is judged by its
+own members, never by the average of others, which would give up the exceptional one first. So a lucky first member is
+taken at its word, and what is expected errs on the side of training (tests/evaluation/test_racing.py).
 
-The error: a trial that finished trial f would not dominate is no worse than f in some objective, and is stopped in f's
-favour only if that objective's own test errs, so no correction for the number of objectives is needed (the
-intersection-union test, Berger 1982). Its M - 1 looks share 1 - confidence, and each is as strict as the others (Pocock
-1977). So the probability of such an error is at most 1 - confidence for a trial and a rival, whatever the trial. It is
-close to that only for a trial that would end exactly level with f in one objective, and far below for any other. A
-trial that would end level with several rivals at once, each in another objective, can be wronged by each: at most
-(number of objectives) x (1 - confidence). Simulated, errors are what is stated (tests/evaluation/test_racing.py);
-where trials' variances differ by a factor of five and more, 6 % instead of 5 %.
+The gain is the expected hypervolume improvement, known from Bayesian optimisation (Emmerich et al. 2006), of whole
+ensembles rather than points. What stopping costs is known as well: a trial that is stopped at a gain g of the
+hypervolume takes g of it away in expectation, and less if another trial comes to dominate the same.
 
 References:
-    Berger 1982, Multiparameter hypothesis testing and acceptance sampling, Technometrics 24.
+    Emmerich, Giannakoglou & Naujoks 2006, Single- and multiobjective evolutionary optimization assisted by Gaussian
+        random field metamodels, IEEE Trans. Evol. Comput. 10.
     Maron & Moore 1994, Hoeffding races, NIPS; Zhang, Georgiopoulos & Anagnostopoulos 2013, S-Race, GECCO: races.
-    Pocock 1977, Group sequential methods in the design and analysis of clinical trials, Biometrika 64.
     Rubin 1976, Inference and missing data, Biometrika 63.
     Smyth 2004, Linear models and empirical Bayes methods, Stat. Appl. Genet. Mol. Biol. 3.
 """
@@ -38,6 +38,9 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+_DRAWS = 256
+"""Outcomes that a gain is averaged over, always the same ones, so that a sweep decides the same twice."""
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -51,6 +54,8 @@ class Noise:
     """(O,) Of a member's noise, in a typical trial."""
     variance_df: Floats
     """(O,) How many degrees of freedom of a trial's own that variance is worth; infinite where trials do not differ."""
+    correlation: Floats
+    """(O, O) Of a member's noise in one objective with that in another."""
     df: int
     """Degrees of freedom of everything learned."""
 
@@ -73,75 +78,111 @@ def learn_noise(trials: Floats) -> Noise | None:
     equations = np.diag(seen.sum(axis=0).astype(float)) - (seen / trained[:, None]).T @ seen
     covariance = np.linalg.pinv(equations, hermitian=True)
     seeds = covariance @ deviations.sum(axis=0)
-    squares = ((deviations - _centred(np.broadcast_to(seeds, trials.shape), seen)) ** 2).sum(axis=1)
+    residuals = deviations - _centred(np.broadcast_to(seeds, trials.shape), seen)
+    squares = (residuals**2).sum(axis=1)
     # What estimating the seeds took from the degrees of freedom is shared by the trials.
     own_df = (trained - 1) * (df / (trained - 1).sum())
     variance, variance_df = np.array([_moderation(column, own_df) for column in squares.T]).T
-    return Noise(seeds, covariance, variance, variance_df, df)
+    return Noise(seeds, covariance, variance, variance_df, _correlation(residuals, df), df)
 
 
-def confidence_worse(members: Floats, noise: Noise, rivals: Floats) -> Floats:
-    """How sure it is (F, O) that a trial will end with a higher cost than each finished rival, by objective.
+@dataclass(frozen=True)
+class Prediction:
+    """What a trial's means over all M members will be: Student's t in each of O objectives."""
 
-    One look's own one-sided confidence: the t distribution function of predicted excess over standard error.
+    mean: Floats
+    error: Floats
+    df: Floats
 
-    Args:
-        members: Costs (k, O) of the trial's first k members, k < M.
-        rivals: Means (F, O) over all M members of finished trials.
-    """
-    from scipy.special import stdtr
+    def outcomes(self, correlation: Floats) -> Floats:
+        """(draws, O) equally likely ones, always the same; ``correlation`` (O, O) ties the objectives together."""
+        from scipy.special import ndtr, stdtrit
 
+        normal = _normal_points(len(self.mean)) @ np.linalg.cholesky(correlation).T
+        return np.asarray(self.mean + self.error * stdtrit(self.df, ndtr(normal)))
+
+
+def predict(members: Floats, noise: Noise) -> Prediction:
+    """Where a trial will end, from the costs (k, O) of its first k members, k < M."""
     (k, _), m = members.shape, len(noise.seeds)
     # The members to come have other seeds: what those add, less what the first k seeds added.
     ahead = np.full(m, 1 / m) - np.repeat([1 / k, 0.0], [k, m - k])
-    predicted = members.mean(axis=0) + ahead @ noise.seeds
     deviations = members - noise.seeds[:k]
     squares = ((deviations - deviations.mean(axis=0)) ** 2).sum(axis=0)
     variance = (noise.variance + squares / noise.variance_df) / (1 + (k - 1) / noise.variance_df)
-    error = np.sqrt(variance * (1 / k - 1 / m + ahead @ noise.seeds_covariance @ ahead))
-    return stdtr(np.minimum(noise.variance_df + k - 1, noise.df), (predicted - rivals) / error)
+    return Prediction(
+        mean=members.mean(axis=0) + ahead @ noise.seeds,
+        error=np.sqrt(variance * (1 / k - 1 / m + ahead @ noise.seeds_covariance @ ahead)),
+        df=np.minimum(noise.variance_df + k - 1, noise.df),
+    )
 
 
-def dominating_rival(members: Floats, noise: Noise, rivals: Floats, confidence: float) -> int | None:
-    """The row of the rival that surely dominates the trial in the end, or None.
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the rest of a trial is worth its price, both as shares of the front's hypervolume."""
+
+    gain: float
+    price: float
+
+    @property
+    def stops(self) -> bool:
+        return self.gain < self.price
+
+
+def judge(members: Floats, noise: Noise, front: Floats, reference: Floats, price: float) -> Verdict:
+    """Whether a trial should go on.
 
     Args:
-        members: Costs (k, O) of the trial's first k members; with all of them there is nothing left to stop.
-        rivals: Means (F, O) over all M members of finished trials; the front is enough.
-        confidence: Of one trial's whole race against a rival, all its looks together.
+        members: Costs (k, O) of its first k members, 0 < k < M.
+        front: Means (F, O) over all M members of the finished trials that are on the front; others change nothing.
+        reference: (O,) The worst costs that still count.
+        price: Of a whole ensemble, as a share of the front's hypervolume.
 
     >>> rng = np.random.default_rng(0)
-    >>> trials = rng.normal(size=(5, 4, 2))  # 5 finished trials of 4 members, 2 costs
-    >>> noise = learn_noise(trials)
-    >>> dominating_rival(np.array([[9.0, 9.0]]), noise, trials.mean(axis=1), 0.95) is None
-    False
-    >>> dominating_rival(np.array([[9.0, 0.0]]), noise, trials.mean(axis=1), 0.95) is None  # as good in one of them
+    >>> trials = rng.normal(size=(5, 4, 2)) + 9  # 5 finished trials of 4 members, 2 costs
+    >>> noise, worst = learn_noise(trials), np.array([20.0, 20.0])
+    >>> judge(np.array([[19.0, 19.0]]), noise, trials.mean(axis=1), worst, price=0.01).stops
     True
+    >>> judge(np.array([[19.0, 6.0]]), noise, trials.mean(axis=1), worst, price=0.01).stops  # better in one of them
+    False
     """
-    m = len(noise.seeds)
-    if not 0 < len(members) < m or not len(rivals):
-        return None
-    sure = confidence_worse(members, noise, rivals).min(axis=1)
-    best = int(sure.argmax())
-    return best if sure[best] >= confidence_of_a_look(m, confidence) else None
+    k, m = len(members), len(noise.seeds)
+    return Verdict(expected_gain(predict(members, noise), noise.correlation, front, reference), price * (m - k) / m)
+
+
+def expected_gain(prediction: Prediction, correlation: Floats, front: Floats, reference: Floats) -> float:
+    """What is to be expected of a trial: by which share it will raise the hypervolume of the front.
+
+    Infinite for a front without any volume. The arguments are those of :func:`judge`.
+    """
+    import moocore
+
+    volume = moocore.hypervolume(front, ref=reference)
+    if not volume:
+        return np.inf
+    outcomes = np.maximum(prediction.outcomes(correlation), 0)  # no cost is negative, whatever a tail says
+    dominated = (front[:, None] <= outcomes).all(axis=2).any(axis=0)
+    adding = outcomes[(outcomes < reference).all(axis=1) & ~dominated]
+    raised = sum(moocore.hypervolume(np.vstack([front, outcome]), ref=reference) - volume for outcome in adding)
+    return float(raised / len(outcomes) / volume)
 
 
 @functools.lru_cache
-def confidence_of_a_look(members: int, confidence: float) -> float:
-    """How sure each of the looks after 1 … M - 1 members must be, so that all of them together are ``confidence``.
+def _normal_points(dimensions: int) -> Floats:
+    """(draws, dimensions) standard normal, spread evenly (Sobol): a tenth of the error of as many random ones."""
+    from scipy.special import ndtri
+    from scipy.stats import qmc
 
-    The same at every look (Pocock 1977). What one look mistakes, the next largely mistakes too: the error after k
-    members is the mean of M normal deviates less that of the first k. Simulated, with a fixed seed, to within 0.001.
+    return np.asarray(ndtri(qmc.Sobol(dimensions, rng=0).random(_DRAWS)))
 
-    >>> round(confidence_of_a_look(2, 0.95), 2), round(confidence_of_a_look(5, 0.95), 3)
-    (0.95, 0.984)
-    """
-    from scipy.special import ndtr
 
-    k = np.arange(1, members + 1)
-    means = np.random.default_rng(0).normal(size=(200_000, members)).cumsum(axis=1) / k
-    errors = (means[:, -1:] - means[:, :-1]) / np.sqrt(1 / k[:-1] - 1 / members)
-    return float(ndtr(np.quantile(errors.max(axis=1), confidence)))
+def _correlation(residuals: Floats, df: int) -> Floats:
+    """(O, O) from residuals (T, M, O) with ``df`` degrees of freedom, and one more of independence: never singular."""
+    products = np.einsum("tmo,tmp->op", residuals, residuals)
+    spread = np.sqrt(products.diagonal())
+    scale = np.outer(spread, spread)
+    observed = np.divide(products, scale, out=np.eye(len(spread)), where=scale > 0)
+    return np.asarray((df * observed + np.eye(len(spread))) / (df + 1))
 
 
 def _centred(values: Floats, seen: NDArray[np.bool_]) -> Floats:

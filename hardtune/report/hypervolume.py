@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 
 from hardtune.report.records import Record
 
-SMALLEST_COST = 1e-9
+REFERENCE = 2.0
+"""The highest relative cost that counts, in each objective."""
+
+_SMALLEST_COST = 1e-9
 """A control without any cost leaves nothing to gain; this keeps the ratio to it defined."""
 
 
@@ -33,13 +36,14 @@ def hypervolume(front: Sequence[Record], control: Record, objectives: Mapping[st
 
     if not front:
         return 0.0
-    costs = _costs(front, objectives) / np.maximum(_costs([control], objectives), SMALLEST_COST)
-    return float(moocore.hypervolume(costs, ref=np.full(len(objectives), 2.0))) / 2 ** len(objectives)
+    values = np.array([[record.metrics[name] for name in objectives] for record in front])
+    volume = moocore.hypervolume(relative_costs(values, control, objectives), ref=np.full(len(objectives), REFERENCE))
+    return float(volume) / REFERENCE ** len(objectives)
 
 
-def _costs(records: Sequence[Record], objectives: Mapping[str, str]) -> NDArray[np.float64]:
-    columns = [
-        [record.metrics[name] if direction == "min" else 1 - record.metrics[name] for record in records]
-        for name, direction in objectives.items()
-    ]
-    return np.array(columns).T
+def relative_costs(values: NDArray[np.float64], control: Record, objectives: Mapping[str, str]) -> NDArray[np.float64]:
+    """Values (..., O) of the objectives, in their order, as costs in units of the control's; lower = better."""
+    minimised = np.array([direction == "min" for direction in objectives.values()])
+    base = np.array([control.metrics[name] for name in objectives])
+    unit = np.maximum(np.where(minimised, base, 1 - base), _SMALLEST_COST)
+    return np.asarray(np.where(minimised, values, 1 - values) / unit)

@@ -47,7 +47,8 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
         "--racing",
         type=float,
         metavar="X",
-        help="stop a trial after a member once a finished one dominates it with confidence X, between 0.5 and 1",
+        help="stop a trial after a member once its others are not expected to raise the front's hypervolume by their "
+        "part of X, the price of a whole ensemble (say 0.01, a hundredth); 0 stops none",
     )
     add_recipe_flag(what)
     measured = flags.add_argument_group("what else to measure, on the test split")
@@ -160,7 +161,7 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
     if stopped:
         cost = Standing(outcome.records, sweep.objectives, sweep.recipe.members)
         console.print(
-            f"{stopped} of {len(outcome.records) - 1} trials were stopped as dominated, "
+            f"{stopped} of {len(outcome.records) - 1} trials were stopped, "
             f"which saved {cost.saved} of {cost.saved + cost.trained} networks",
             highlight=False,
         )

@@ -53,9 +53,10 @@ class Sweep:
     comparisons: Sequence[Comparison] = ()
     """What is held against what, with paired confidence intervals. For a list of treatments, by default all of them
     against the control."""
-    racing: float | None = None
-    """Stop a trial after a member once a finished trial dominates it with this confidence, between 0.5 and 1 (see
-    ``hardtune.evaluation.racing``); None trains every ensemble whole. For searches whose objectives are all means over
+    racing: float = 0.0
+    """By which share of itself a whole ensemble must be expected to raise the front's hypervolume to be worth training,
+    say 0.01; after each member, a trial whose other members are not worth their part of that is stopped (see
+    ``hardtune.evaluation.racing``). 0 trains every ensemble whole. For searches whose objectives are all means over
     members, ``final/…``. Members that are being trained by then are trained to their end (``members_at_once``)."""
     trials: int = 24
     """Treatments to try beside the control; a list is tried whole."""
@@ -90,12 +91,16 @@ class Sweep:
         for name, direction in self.objectives.items():
             if direction not in ("min", "max"):
                 raise InputError(f"the direction of objective {name!r} must be min or max, got {direction!r}")
-        if self.racing is not None:
-            self._check_racing(self.racing)
+        self._check_racing(self.racing)
 
-    def _check_racing(self, confidence: float) -> None:
-        if isinstance(confidence, bool) or not isinstance(confidence, (int, float)) or not 0.5 < confidence < 1:
-            raise InputError(f"racing is a confidence between 0.5 and 1 (say 0.95), got {confidence!r}")
+    def _check_racing(self, price: float) -> None:
+        if isinstance(price, bool) or not isinstance(price, (int, float)) or not 0 <= price <= 0.1:
+            raise InputError(
+                "racing is the share of the front's hypervolume that an ensemble is expected to add to be worth "
+                f"training, 0 (nothing is stopped) to 0.1 (say 0.01), got {price!r}"
+            )
+        if not price:
+            return
         if self.treatments is not None:
             raise InputError("racing is for searches: each treatment of a list is compared over its whole ensemble")
         unraced = [name for name in self.objectives if not name.startswith("final/")]
@@ -131,7 +136,7 @@ class Sweep:
                 dataclasses.replace(c, reference=_shift(c.reference), treatments=tuple(map(_shift, c.treatments)))
                 for c in self.comparisons
             ],
-            racing=None,
+            racing=0.0,
             trials=4,
         )
 

@@ -95,7 +95,7 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
             sweep.gpus_per_trial,
             nodes,
             at_once=sweep.members_at_once,
-            racing=sweep.racing is not None,
+            racing=sweep.racing > 0,
         )
         if not place.resume:  # what is refused leaves no trace
             ledger = open_ledger(sweep, split, storage, resume=False)

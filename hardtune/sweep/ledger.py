@@ -101,7 +101,7 @@ def describe(sweep: Sweep, split: Split) -> dict[str, Any]:
         "space": _describe_space(sweep.space),
         "objectives": dict(sweep.objectives),
         "no_worse_than_control": list(sweep.no_worse_than_control),
-        "racing": sweep.racing,
+        "racing": sweep.racing or None,
         "out-of-distribution images": None if split.ood is None else digest(split.ood),
         "corruptions": split.corruptions,
     }

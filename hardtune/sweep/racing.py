@@ -1,4 +1,4 @@
-"""Members as rungs: Tune stops a trial once a finished one surely dominates what its ensemble could become."""
+"""Members as rungs: Tune stops a trial once the rest of its ensemble is not expected to be worth its price."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from hardtune.evaluation.racing import dominating_rival, learn_noise
+from hardtune.evaluation.racing import Verdict, judge, learn_noise
 from hardtune.report import records
+from hardtune.report.hypervolume import REFERENCE, relative_costs
 from hardtune.report.pareto import front
 from hardtune.report.records import Record
 from hardtune.sweep.search import FINISHED, SHORTFALL
@@ -22,28 +23,28 @@ from hardtune.treatment import Treatment
 class Racing(FIFOScheduler):
     """Looks at a trial after each member but the last, never within one, and stops it or lets it go on.
 
-    The rule is ``hardtune.evaluation.racing``; rivals are the finished trials on the front. The trials of earlier parts
-    of the sweep, the control among them, are known from their records. A stopped trial's own record is written before
+    The rule is ``hardtune.evaluation.racing``. The trials of earlier parts of the sweep, the control among them, are
+    known from their records. A stopped trial's own record is written before
     Tune hears of the decision, so whatever dies after that, a trial that the study knows as ended has one.
     """
 
-    def __init__(self, confidence: float, members: int, objectives: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, price: float, members: int, objectives: Mapping[str, str], folder: Path) -> None:
         """
         Args:
-            confidence: Of a trial's whole race against a rival.
+            price: Of a whole ensemble, as a share of the front's hypervolume.
             members: How many a whole ensemble has.
             objectives: Metric names to ``min`` or ``max``; each the mean over members of a figure, ``final/…``.
-            folder: Of the sweep's records.
+            folder: Of the sweep's records, the control's among them.
         """
         super().__init__()
-        self._confidence, self._members, self._folder = confidence, members, folder
+        self._price, self._members, self._folder = price, members, folder
         self._objectives = dict(objectives)
-        self._signs = np.array([1.0 if direction == "min" else -1.0 for direction in objectives.values()])
         self._figures: dict[Treatment, dict[str, list[float]]] = {}
         """By treatment, since equal ones have the same members: each member's figures by full name."""
         self._costs: dict[Treatment, NDArray[np.float64]] = {}
-        """By treatment as well: the objectives (M, O), lower = better, NaN where there is no member yet."""
+        """By treatment as well: the objectives (M, O) as relative costs, NaN where there is no member yet."""
         former = records.read_all(folder)
+        self._control = next(record for record in former if record.is_control)
         for record in former:
             held_out = {name: list(values) for name, values in record.members.items() if name.startswith("final/")}
             if held_out:
@@ -64,9 +65,9 @@ class Racing(FIFOScheduler):
             self._keep(treatment, result)
             if number in self._stopped:  # and its driver died before Tune carried that out
                 return TrialScheduler.STOP
-            rival = self._rival(treatment)
-            if rival is not None:
-                self._stop(number, treatment_of(point), rival)
+            verdict = self._judge(treatment)
+            if verdict is not None and verdict.stops:
+                self._stop(number, treatment_of(point), verdict)
                 return TrialScheduler.STOP
         return TrialScheduler.CONTINUE
 
@@ -83,33 +84,35 @@ class Racing(FIFOScheduler):
 
     def _learn(self, treatment: Treatment, figures: dict[str, list[float]]) -> None:
         """All that is known of a treatment's members, unless more was known already."""
-        costs = np.array([figures[name] for name in self._objectives]).T * self._signs
+        costs = self._relative(np.array([figures[name] for name in self._objectives]).T)
         if len(costs) > self._trained(treatment):
             self._figures[treatment] = figures
-            self._costs[treatment] = np.full((self._members, len(self._signs)), np.nan)
+            self._costs[treatment] = np.full((self._members, len(self._objectives)), np.nan)
             self._costs[treatment][: len(costs)] = costs
 
     def _trained(self, treatment: Treatment) -> int:
         """How many members of the treatment are known, whichever trial trained them."""
         return len(next(iter(self._figures.get(treatment, {}).values()), []))
 
-    def _rival(self, treatment: Treatment) -> Record | None:
-        """The trial on the front that surely dominates this one in the end, if there is one."""
+    def _relative(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return relative_costs(values, self._control, self._objectives)
+
+    def _judge(self, treatment: Treatment) -> Verdict | None:
+        """Whether the members known are reason to stop; None if that cannot be said, or if they are all there are."""
         own = self._costs[treatment]
         members = own[: self._trained(treatment)]
         noise = learn_noise(np.array([costs for costs in self._costs.values() if costs is not own]))
-        if noise is None or not self._front or not np.isfinite(members).all():
+        if noise is None or len(members) == self._members or not self._front or not np.isfinite(members).all():
             return None
-        rivals = np.array([[record.metrics[name] for name in self._objectives] for record in self._front])
-        row = dominating_rival(members, noise, rivals * self._signs, self._confidence)
-        return None if row is None else self._front[row]
+        means = np.array([[record.metrics[name] for name in self._objectives] for record in self._front])
+        reference = np.full(len(self._objectives), REFERENCE)
+        return judge(members, noise, self._relative(means), reference, self._price)
 
-    def _stop(self, number: int, treatment: Treatment, rival: Record) -> None:
+    def _stop(self, number: int, treatment: Treatment, verdict: Verdict) -> None:
         figures = self._figures[treatment.canonical()]
-        who = "the control" if rival.is_control else f"trial {rival.number}"
         reason = (
-            f"stopped after {self._trained(treatment.canonical())} of {self._members} members: {who} dominates it, "
-            f"with a confidence of {self._confidence:g}"
+            f"stopped after {self._trained(treatment.canonical())} of {self._members} members: the others are expected "
+            f"to raise the front's hypervolume by {verdict.gain:.2%}, and {verdict.price:.2%} is their price"
         )
         records.write(self._folder, Record(number, treatment, "stopped", members=figures, reason=reason))
         self._stopped.add(number)

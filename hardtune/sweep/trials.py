@@ -90,7 +90,7 @@ def run_trials(
     while left > 0 and not interrupted:
         # Once, unless trials ended in errors and are handed out again.
         scheduler = None
-        if sweep.racing is not None:
+        if sweep.racing:
             scheduler = Racing(sweep.racing, sweep.recipe.members, sweep.objectives, ledger.records)
         interrupted = schedule(
             run, search, ledger.folder, share, trials=left, slots=slots, recorder=recorder, scheduler=scheduler

@@ -1,114 +1,151 @@
-"""Stopping a trial is held to what it promises, by simulation and against least squares written out."""
+"""What a trial is expected to add is held against what it adds, by simulation, and noise against least squares."""
 
+import moocore
 import numpy as np
 import pytest
-from scipy.stats import kstest
+from scipy.special import stdtr
+from scipy.stats import kstest, multivariate_normal
 
-from hardtune.evaluation.racing import confidence_of_a_look, confidence_worse, dominating_rival, learn_noise
+from hardtune.evaluation.racing import Prediction, expected_gain, judge, learn_noise, predict
 
 M = 5
 ALIKE, UNLIKE = (lambda rng, t: np.ones((t, 1, 1))), (lambda rng, t: np.sqrt(3 / rng.gamma(3, 1, (t, 1, 1))))
+WORST = np.full(3, 20.0)
 
 
-def world(rng, trials=30, seeds=1.0, spread=ALIKE, levels=0.0):
-    """Costs (T, M, 3): what the trial, its seed and chance add; ``spread`` is each trial's own."""
-    noise = spread(rng, trials) * rng.normal(size=(trials, M, 3))
-    return levels * rng.normal(size=(trials, 1, 3)) + seeds * rng.normal(size=(1, M, 3)) + noise
+def world(rng, trials=30, seeds=1.0, spread=ALIKE, levels=0.0, tie=0.0):
+    """Costs (T, M, 3) around 10: what the trial, its seed and chance add; ``spread`` is each trial's own.
 
-
-def raced(trial, noise, rivals, confidence):
-    """Whether the trial is stopped at any look."""
-    return any(dominating_rival(trial[:k], noise, rivals, confidence) is not None for k in range(1, M))
-
-
-@pytest.mark.parametrize("confidence", [0.8, 0.95])
-@pytest.mark.parametrize("spread", [ALIKE, UNLIKE], ids=["all as noisy", "some much noisier"])
-def test_a_trial_level_with_its_rival_is_stopped_as_rarely_as_the_confidence_says(confidence, spread):
-    """The worst that can be, as good as the rival in one objective and far worse in the others, over the whole race.
-
-    Simulated to about a tenth; noise that differs as much as in the second case costs as much again.
+    Chance is correlated by ``tie`` between the objectives.
     """
-    rng = np.random.default_rng(0)
-    stopped = []
-    for _ in range(200):
-        costs = world(rng, 25, spread=spread)
-        noise = learn_noise(costs[:10])
-        rival = costs[0].mean(axis=0)
-        for trial in costs[10:]:
-            level = trial - trial.mean(axis=0) + rival + [0.0, 9.0, 9.0]
-            stopped.append(raced(level, noise, rival[None], confidence))
-    assert np.mean(stopped) == pytest.approx(1 - confidence, rel=0.25)
+    chance = np.sqrt(1 - tie) * rng.normal(size=(trials, M, 3)) + np.sqrt(tie) * rng.normal(size=(trials, M, 1))
+    level = levels * rng.uniform(-1, 1, size=(trials, 1, 3))
+    return 10 + level + seeds * rng.normal(size=(1, M, 3)) + spread(rng, trials) * chance
 
 
-def test_one_look_needs_no_correction_and_many_need_less_than_bonferronis():
-    assert confidence_of_a_look(2, 0.95) == pytest.approx(0.95, abs=0.001)
-    for members in (3, 5, 10):
-        assert 0.95 < confidence_of_a_look(members, 0.95) < 1 - 0.05 / (members - 1)
+def stops(trial, noise, rivals, price=0.01):
+    """Whether the trial is stopped at any look."""
+    return any(judge(trial[:k], noise, rivals, WORST, price).stops for k in range(1, M))
+
+
+def gained(front, mean):
+    """By which share of itself the hypervolume is raised."""
+    return moocore.hypervolume(np.vstack([front, mean]), ref=WORST) / moocore.hypervolume(front, ref=WORST) - 1
 
 
 @pytest.mark.parametrize("members", [1, 3])
-def test_with_two_trials_to_learn_from_a_look_is_exact(members):
-    """Held against where the trial really ends, confidences are uniform: 4 degrees of freedom, two unsure seeds."""
+def test_with_two_trials_to_learn_from_a_prediction_is_exact(members):
+    """Held against where the trial really ends, predictions are uniform: 4 degrees of freedom, two unsure seeds."""
     rng = np.random.default_rng(8)
-    sure = []
+    reached = []
     for _ in range(2000):
         costs = world(rng, 3)
-        sure.append(confidence_worse(costs[2, :members], learn_noise(costs[:2]), costs[2].mean(axis=0)[None])[0, 0])
-    assert kstest(sure, "uniform").pvalue > 0.01
+        p = predict(costs[2, :members], learn_noise(costs[:2]))
+        reached.append(stdtr(p.df, (costs[2].mean(axis=0) - p.mean) / p.error)[0])
+    assert kstest(reached, "uniform").pvalue > 0.01
 
 
-def test_a_whole_race_loses_no_more_of_the_front_than_the_confidence_says():
+@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize("spread", [ALIKE, UNLIKE], ids=["all as noisy", "some much noisier"])
+def test_what_is_expected_is_what_comes_on_average(members, spread):
+    """Trials of all levels there can be, and more; half of what noise adds is common to the objectives."""
+    rng = np.random.default_rng(0)
+    front = np.array([[9.0, 11.0, 10.0], [11.0, 9.0, 10.0]])
+    expected, came = [], []
+    for _ in range(60):
+        costs = world(rng, 40, spread=spread, levels=14.0, tie=0.5)
+        noise = learn_noise(costs[:20])
+        for trial in costs[20:]:
+            expected.append(expected_gain(predict(trial[:members], noise), noise.correlation, front, WORST))
+            came.append(gained(front, np.maximum(trial.mean(axis=0), 0)))
+    assert np.mean(came) > 0.05
+    assert np.mean(expected) == pytest.approx(np.mean(came), rel=0.03)
+
+
+def test_a_gain_is_the_mean_over_all_outcomes():
+    """Against a grid over two correlated normal objectives; the volume is two rectangles less what they share."""
+    front = np.array([[10.0, 12.0], [12.0, 10.0]])
+    correlation = np.array([[1.0, 0.6], [0.6, 1.0]])
+    prediction = Prediction(np.array([11.5, 10.5]), np.array([1.0, 0.5]), np.array([1e9, 1e9]))
+    x, y = np.meshgrid(np.linspace(6.5, 16.5, 401), np.linspace(7.5, 13.5, 401))
+    covariance = correlation * np.outer(prediction.error, prediction.error)
+    density = multivariate_normal(prediction.mean, covariance).pdf(np.stack([x, y], axis=-1))
+    width, height = np.maximum(20 - x, 0), np.maximum(20 - y, 0)
+    shared = [np.maximum(20 - np.maximum(x, a), 0) * np.maximum(20 - np.maximum(y, b), 0) for a, b in front]
+    all_three = np.maximum(20 - np.maximum(x, 12), 0) * np.maximum(20 - np.maximum(y, 12), 0)
+    adds = width * height - shared[0] - shared[1] + all_three
+    volume = 2 * 10 * 8 - 8 * 8
+    plain = (density * adds).sum() / density.sum() / volume
+    assert expected_gain(prediction, correlation, front, np.full(2, 20.0)) == pytest.approx(plain, rel=0.03)
+
+
+def test_a_whole_race_loses_no_more_of_the_volume_than_was_expected():
     """Trials come one by one, what is stopped teaches only by the members it had, and several rivals are about."""
-    lost, front, saved = 0, 0, 0.0
+    lost, expected, saved = 0.0, 0.0, 0.0
     for seed in range(12):
-        costs = world(np.random.default_rng(seed), 60, spread=UNLIKE, levels=1.0)
+        costs = world(np.random.default_rng(seed), 60, spread=UNLIKE, levels=2.0)
         means = costs.mean(axis=1)
         known, finished = np.full_like(costs, np.nan), [0]
         known[0] = costs[0]
         for t in range(1, len(costs)):
             for k in range(1, M + 1):
                 noise = learn_noise(known[:t])
-                if noise and dominating_rival(costs[t, :k], noise, means[finished], 0.8) is not None:
+                verdict = judge(costs[t, :k], noise, means[finished], WORST, 0.02) if noise and k < M else None
+                if verdict and verdict.stops:
+                    expected += verdict.gain
                     break
             known[t, :k] = costs[t, :k]
             saved += M - k
             finished += [t] * (k == M)
-        best = [not ((means <= mean).all(axis=1) & (means < mean).any(axis=1)).any() for mean in means]
-        front += sum(best)
-        lost += sum(on and t not in finished for t, on in enumerate(best))
-    assert lost / front <= 0.2
-    assert saved / (12 * 60 * M) > 0.1
+        lost += 1 - moocore.hypervolume(means[finished], ref=WORST) / moocore.hypervolume(means, ref=WORST)
+    assert lost <= expected
+    assert lost / 12 < 0.02
+    assert saved / (12 * 60 * M) > 0.4
 
 
 def test_what_is_far_behind_stops_after_one_member_and_what_is_ahead_anywhere_never():
     costs = world(np.random.default_rng(1))
     noise, rivals = learn_noise(costs), costs[:3].mean(axis=1)
-    assert dominating_rival(costs[5, :1] + [9.0, 9.0, 9.0], noise, rivals, 0.95) is not None
-    assert not raced(costs[5] + [9.0, 9.0, -9.0], noise, rivals, 0.95)
+    assert judge(costs[5, :1] + [5.0, 5.0, 5.0], noise, rivals, WORST, 0.01).stops
+    assert not stops(costs[5] + [5.0, 5.0, -5.0], noise, rivals)
 
 
-def test_the_rival_that_is_named_is_the_one_that_is_surest():
-    costs = world(np.random.default_rng(2))
-    rivals = np.array([[0.0, -9.0, -9.0], [-2.0, -2.0, -2.0], [-3.0, -3.0, -3.0]])
-    assert dominating_rival(np.full((1, 3), 1.0) + costs[0, :1], learn_noise(costs), rivals, 0.95) == 2
+def test_what_would_land_beside_the_front_stops_although_nothing_dominates_it():
+    rng = np.random.default_rng(2)
+    noise = learn_noise(0.01 * world(rng))
+    rivals = np.array([[9.0, 11.0, 10.0], [11.0, 9.0, 10.0]])
+    beside = rivals[:1] + noise.seeds[:1] + np.array([-0.001, 0.05, 0.0])
+    assert judge(beside, noise, rivals + noise.seeds.mean(axis=0), WORST, 0.01).stops
 
 
-def test_with_nobody_to_learn_from_nothing_stops():
+def test_the_price_is_of_the_networks_to_come_and_nothing_is_stopped_for_nothing():
+    costs = world(np.random.default_rng(3))
+    noise, rivals = learn_noise(costs), costs[:3].mean(axis=1)
+    prices = [judge(costs[5, :k], noise, rivals, WORST, 0.01).price for k in range(1, M)]
+    np.testing.assert_allclose(prices, [0.008, 0.006, 0.004, 0.002])
+    assert not stops(costs[5] + 9.0, noise, rivals, price=0.0)
+
+
+def test_a_front_without_volume_is_raised_by_anything():
+    costs = world(np.random.default_rng(3))
+    assert not stops(costs[5], learn_noise(costs), np.full((1, 3), 30.0))
+
+
+def test_with_nobody_to_learn_from_nothing_is_known():
     costs = world(np.random.default_rng(3), trials=2)
     assert learn_noise(costs[:1]) is None
     assert learn_noise(np.where(np.arange(M)[:, None] < 3, costs, np.nan)) is None, "no seed was seen after the third"
     assert learn_noise(costs).df == M - 1
-    assert dominating_rival(np.full((1, 3), 99.0), learn_noise(costs), np.empty((0, 3)), 0.95) is None
-    assert dominating_rival(np.full((M, 3), 99.0), learn_noise(costs), costs.mean(axis=1), 0.95) is None
 
 
 def test_what_seeds_add_drops_out():
     """With seeds that add 50 times the noise, one member tells as much as with seeds that add nothing."""
-    answers = []
+    ahead = []
     for seeds in (0.0, 50.0):
         costs = world(np.random.default_rng(4), seeds=seeds)
-        answers.append(confidence_worse(costs[-1, :1] + 1.0, learn_noise(costs[:-1]), costs[:3].mean(axis=1)))
-    np.testing.assert_allclose(*answers, atol=1e-9)
+        p = predict(costs[-1, :1] + 1.0, learn_noise(costs[:-1]))
+        ahead.append([p.mean - costs[0].mean(axis=0), p.error])
+    np.testing.assert_allclose(*ahead, atol=1e-9)
 
 
 def test_seeds_and_variance_are_those_of_least_squares_written_out():
@@ -139,10 +176,19 @@ def test_how_much_trials_differ_in_noise_is_found_out():
     assert (learn_noise(world(rng, 4000)).variance_df > 60).all()
 
 
+def test_objectives_that_err_together_are_found_out():
+    rng = np.random.default_rng(9)
+    tied = learn_noise(world(rng, 400, tie=0.6)).correlation
+    np.testing.assert_allclose(tied, np.full((3, 3), 0.6) + 0.4 * np.eye(3), atol=0.05)
+    few = learn_noise(world(rng, 2)[:, :2]).correlation
+    assert np.linalg.eigvalsh(few).min() > 0, "one degree of freedom would tie them wholly"
+    assert np.linalg.eigvalsh(learn_noise(np.ones((3, M, 2))).correlation).min() > 0
+
+
 def test_a_noisy_trial_is_given_more_time_than_a_quiet_one():
     rng = np.random.default_rng(7)
     costs = world(rng, 200, seeds=0.0, spread=UNLIKE)
-    noise, rival = learn_noise(costs), np.zeros((1, 3))
+    noise, rival = learn_noise(costs), np.full((1, 3), 10.0)
     shape = np.array([[-1.0], [0.0], [1.0]])
-    quiet, noisy = (confidence_worse(1.0 + size * shape * np.ones(3), noise, rival).min() for size in (0.1, 3.0))
-    assert quiet > noisy
+    quiet, noisy = (judge(11.0 + size * shape * np.ones(3), noise, rival, WORST, 0.01).gain for size in (0.1, 3.0))
+    assert noisy > quiet
