@@ -20,7 +20,7 @@ import dataclasses
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,6 @@ from hardtune.training.fit import build_model
 
 MEMBERS, EPOCHS, IMAGES = 8, 200, 50_000
 """The trial that is extrapolated: HBR's on CIFAR-10."""
-AT_ONCE = (1, 2, 4, 8)
 CLOSING = 30
 """Seconds for reading the control's images and for its tables."""
 
@@ -115,8 +114,8 @@ def rate(data: Dataset, recipe: Recipe, device: str, at_once: int, scores: bool 
         return sum(pool.map(train, range(at_once)))
 
 
-def strategies(data: Dataset, recipe: Recipe, device: str) -> dict[str, float]:
-    """Images a second by strategy, printed as they come."""
+def strategies(data: Dataset, recipe: Recipe, device: str, at_once: Sequence[int]) -> dict[str, float]:
+    """Images a second by strategy, printed as they come; ``at_once``: how many networks beside each other."""
     found: dict[str, float] = {}
 
     def measure(name: str, **options: Any) -> None:
@@ -129,13 +128,13 @@ def strategies(data: Dataset, recipe: Recipe, device: str) -> dict[str, float]:
         print(f"  {name:<44} {found[name]:>10,.0f} images/s", flush=True)
 
     measure("step by step", recipe=dataclasses.replace(recipe, cuda_graphs=False))
-    for at_once in AT_ONCE:
-        measure(f"CUDA graph, {at_once} at once" if device == "cuda" else f"{at_once} at once", at_once=at_once)
+    for count in at_once:
+        measure(f"CUDA graph, {count} at once" if device == "cuda" else f"{count} at once", at_once=count)
     measure("the same without scores, 1 at once", scores=False)
     if device == "cuda":
-        for at_once in AT_ONCE:
+        for count in at_once:
             compiled = dataclasses.replace(recipe, compile=True)
-            measure(f"CUDA graph, compiled, {at_once} at once", at_once=at_once, recipe=compiled)
+            measure(f"CUDA graph, compiled, {count} at once", at_once=count, recipe=compiled)
     measure("float32, 1 at once", recipe=dataclasses.replace(recipe, precision="float32"))
     measure("channels first, 1 at once", recipe=dataclasses.replace(recipe, layout="channels_first"))
     return found
@@ -160,6 +159,9 @@ def main() -> None:
     flags.add_argument("--model", default="resnet18")
     flags.add_argument("--images", type=int, default=IMAGES, help="in a timed epoch (default: %(default)s)")
     flags.add_argument("--epochs", type=int, default=3, help="of a timed run; the first does not count (%(default)s)")
+    flags.add_argument(
+        "--at-once", type=int, nargs="+", default=[1, 2, 4, 8], help="networks beside each other (1 2 4 8)"
+    )
     flags.add_argument("--data-dir", type=Path, help="the folder with CIFAR-10, to train the control on")
     flags.add_argument("--minutes", type=float, default=20, help="for all of it: the control gets what is left (20)")
     flags.add_argument("--out", type=Path, default=Path("control-results"), help="the control's folder (%(default)s)")
@@ -182,7 +184,7 @@ def main() -> None:
     work = MEMBERS * EPOCHS * IMAGES
     print(f"serial limit: {limit:,.0f} images/s; {MEMBERS} members x {EPOCHS} epochs: {work / limit:,.0f} s")
     print(f"strategies ({recipe.precision}, {recipe.layout.replace('_', ' ')}, all scores):")
-    found = strategies(data, recipe, device)
+    found = strategies(data, recipe, device, options.at_once)
     theirs = usual_rate(data, recipe, device)
     print(f"  {'the usual loop':<44} {theirs:>10,.0f} images/s", flush=True)
 

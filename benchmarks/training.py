@@ -4,6 +4,7 @@
     python benchmarks/training.py --device cuda              the same on a GPU
     python benchmarks/training.py --against layout=channels_first    fit against itself, with another choice
     python benchmarks/training.py --data fashion_mnist --accuracy 5    seeds trained to the end by both, and compared
+    python benchmarks/training.py --accuracy 5 --device cuda --data cifar10 --models resnet18 --recipe compile=true
 
 The usual loop is what a tutorial writes: PIL transforms and a DataLoader, float32, channels first, SGD, and the margin
 of each sample kept by a loop with ``.item()``. hardtune's is ``fit`` with all dynamics scores. Both train the same
@@ -153,20 +154,20 @@ def seconds_of(
     model: str,
     images: int,
     device: str,
-    choices: dict[str, Any] | None = None,
+    choices: dict[str, Any],
 ) -> float:
     """Of one epoch and the test images after it, which wait for the GPU."""
-    data, recipe = made_up(images), Recipe(model=model, epochs=1, schedule="linear", **(choices or {}))
+    data, recipe = made_up(images), Recipe(model=model, epochs=1, schedule="linear", **choices)
     clock = time.perf_counter if device == "cuda" else time.process_time
     start = clock()
     accuracy(train(data, recipe, device), data, device)
     return clock() - start
 
 
-def speed(model: str, images: int, device: str, rounds: int, against: Sequence[str]) -> None:
+def speed(model: str, images: int, device: str, rounds: int, choices: dict[str, Any], against: Sequence[str]) -> None:
     """Print how much faster ``fit`` is, one epoch each: than the usual loop, or than with other choices."""
     spawn = get_context("spawn")
-    theirs, choices = (ours, recipe_changes(against)) if against else (usual, {})
+    theirs, others = (ours, choices | recipe_changes(against)) if against else (usual, {})
     settled = settle if against else torch.set_num_threads
     with (
         ProcessPoolExecutor(1, spawn, initializer=settle, initargs=(1,)) as worker,
@@ -174,8 +175,8 @@ def speed(model: str, images: int, device: str, rounds: int, against: Sequence[s
     ):
         compare(
             f"{model}, (32, 32, 3): training with all scores, against {' '.join(against) or 'the usual loop'}",
-            lambda: worker.submit(seconds_of, ours, model, images, device).result(),
-            lambda: process.submit(seconds_of, theirs, model, images, device, choices).result(),
+            lambda: worker.submit(seconds_of, ours, model, images, device, choices).result(),
+            lambda: process.submit(seconds_of, theirs, model, images, device, others).result(),
             rounds=rounds,
             units=(images, "images"),
             clock=None,
@@ -208,6 +209,7 @@ def main() -> None:
     flags.add_argument(
         "--against", nargs="+", default=[], metavar="NAME=VALUE", help="of the recipe, see docs/speed.md"
     )
+    flags.add_argument("--recipe", nargs="+", default=[], metavar="NAME=VALUE", help="what else of ours to change")
     flags.add_argument("--data", help="real images to train on to the end, for --accuracy")
     flags.add_argument("--data-dir")
     flags.add_argument("--images", type=int, default=10_000, help="how many of them (default: %(default)s)")
@@ -217,6 +219,7 @@ def main() -> None:
     options = flags.parse_args()
     torch.set_num_threads(1)
     describe_machine()
+    choices = recipe_changes(options.recipe)
     if options.accuracy:
         data = load(options.data or "fashion_mnist", options.data_dir)
         few = max(1, min(options.images, len(data.train)) // data.num_classes)
@@ -229,13 +232,13 @@ def main() -> None:
                 warmup=0.2,
                 crop_padding=1,
                 learning_rate=options.learning_rate,
+                **choices,
             )
             accuracies(data, recipe, options.device, options.accuracy)
         return
     for model in options.models:
-        speed(
-            model, IMAGES[model] if options.device == "cpu" else 50_000, options.device, options.rounds, options.against
-        )
+        images = IMAGES[model] if options.device == "cpu" else 50_000
+        speed(model, images, options.device, options.rounds, choices, options.against)
 
 
 if __name__ == "__main__":
