@@ -171,6 +171,15 @@ def test_needs_are_read_off_the_treatments():
     assert needs_of([Treatment(alpha=1, oversample="smote_encoder")]).features
 
 
+def test_networks_trained_by_other_scores_are_other_networks(split):
+    """So that a change of how features are scored, which nothing stored names, never finds the networks of before."""
+    rmd = np.linspace(-1, 1, len(split.train), dtype=np.float32)
+    scored = Prepared(split, {"rmd": rmd}), Prepared(split, {"rmd": rmd[::-1].copy()})
+    for treatment, used in ((Treatment(entropy_weight=0.1), True), (Treatment(), False)):
+        before, after = (identity(prepared, RECIPE, treatment, 0, "cpu") for prepared in scored)
+        assert (before != after) == used
+
+
 def test_a_class_with_a_mean_aum_below_zero_is_named_before_training(split):
     scores = np.where(split.train.labels == 3, 1.0, -1.0).astype(np.float32)
     prepared = Prepared(split, {"aum": scores})

@@ -39,7 +39,8 @@ class Estimator:
     centred: bool = False
     """Whether the mean over all samples is 0, so that some classes are below 0 whatever the data."""
     version: int = 1
-    """Raised whenever the numbers change: it is part of every cache key."""
+    """Raised whenever the numbers change: it is part of the key that scores are stored by. Scores made of features are
+    not stored, and networks are stored by a digest of the very scores that they were trained with."""
     from_features: FeatureScores | None = None
     """How a ``features`` estimator is computed."""
 

@@ -73,17 +73,20 @@ def test_only_as_many_directions_are_kept_as_classes_less_one():
     assert fit(features, labels, 6).directions.shape == (24, 5)
 
 
-def test_full_rank_needs_no_ridge_and_too_few_samples_get_one_that_is_recorded():
+def test_four_samples_a_feature_need_no_ridge_and_fewer_get_one_that_is_recorded():
     features, labels = clusters()
-    assert fit(features, labels, 6).ridge == 0
-    few = fit(features[:25], labels[:25], 6)
-    assert few.ridge > 0
-    assert np.isfinite(few.relative_distance(features[:25], labels[:25])).all()
+    enough = 6 + 4 * 24
+    assert fit(features[:enough], labels[:enough], 6).ridge == 0
+    for samples in (25, enough - 1):
+        few = fit(features[:samples], labels[:samples], 6)
+        assert few.ridge > 0
+        assert np.isfinite(few.relative_distance(features[:samples], labels[:samples])).all()
 
 
-def test_flipped_labels_are_found_with_fewer_samples_than_dimensions():
-    features, labels = clusters(samples=400, dimensions=512, classes=10, spread=0.5)
-    flipped = np.arange(400) < 40
+@pytest.mark.parametrize("samples", [400, 522, 530, 600])  # a covariance of full rank takes 522
+def test_flipped_labels_are_found_with_hardly_more_samples_than_dimensions_or_fewer(samples):
+    features, labels = clusters(samples=samples, dimensions=512, classes=10, spread=0.5)
+    flipped = np.arange(samples) < samples // 10
     given = np.where(flipped, (labels + 3) % 10, labels)
     assert roc_auc_score(flipped, relative_mahalanobis(features, given, 10)) >= 0.95
 
