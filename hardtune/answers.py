@@ -28,7 +28,7 @@ Entries = dict[str, dict[str, Any]]
 CORRUPTION_METRICS = ("accuracy", "ece")
 """What is measured under each corruption."""
 OOD_VERSION = 1
-CORRUPTION_VERSION = 1
+CORRUPTION_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)

@@ -148,10 +148,39 @@ def test_blurs_keep_flat_images_and_spread_a_dot():
     assert np.ptp(trail[:, 0]) <= np.ptp(trail[:, 1]) + 1
 
 
-def test_zooming_by_one_changes_nothing_and_by_two_doubles_distances():
-    images = np.random.default_rng(0).random((2, 9, 9, 1)).astype(np.float32)
-    assert np.allclose(zoomed(images, 1.0), images)
-    assert np.allclose(zoomed(images, 2.0)[:, ::2, ::2], images[:, 2:7, 2:7])
+def cropped_and_zoomed(image, factor):
+    """One image (H, W, C) of a square at a time, as CIFAR-10-C was made."""
+    from scipy.ndimage import zoom
+
+    size = len(image)
+    kept = int(np.ceil(size / factor))
+    top = (size - kept) // 2
+    larger = zoom(image[top : top + kept, top : top + kept], (factor, factor, 1), order=1)
+    trimmed = (len(larger) - size) // 2
+    return larger[trimmed : trimmed + size, trimmed : trimmed + size]
+
+
+@pytest.mark.parametrize(("severity", "end", "count"), [(1, 1.06, 7), (2, 1.11, 12), (3, 1.16, 16), (5, 1.26, 26)])
+def test_zoom_blur_is_the_originals(severity, end, count):
+    images = photographs(3)
+    factors = np.arange(1, end, 0.01)
+    assert len(factors) == count  # both 1.06 and 1.11 are there
+    for image, result in zip(images, corrupt(images, "zoom_blur", severity), strict=True):
+        seen = [image / 255, *(cropped_and_zoomed(image / 255, factor) for factor in factors)]
+        assert np.abs(result - 255 * np.mean(seen, axis=0)).max() < 0.51
+
+
+@pytest.mark.parametrize("factor", [1, 1.25, 1.75, 2.25])
+def test_flakes_are_magnified_as_the_originals(factor):
+    flakes = np.random.default_rng(0).normal(size=(2, 32, 32, 1)).astype(np.float32)
+    expected = [cropped_and_zoomed(one, factor) for one in flakes]
+    np.testing.assert_allclose(zoomed(flakes, factor), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "factor"), [(26, 1.75), (36, 1.21), (42, 1.75), (224, 7.0), (2, 2.25)])
+def test_zooming_makes_no_black_edge_at_any_size(size, factor):
+    white = np.ones((1, size, size, 1), np.float32)
+    np.testing.assert_allclose(zoomed(white, factor), white, atol=1e-6)
 
 
 def test_larger_images_are_blurred_over_more_pixels():

@@ -51,9 +51,10 @@ def motion_blur(images: Images, severity: int, rng: np.random.Generator) -> Imag
 @CORRUPTIONS.register("zoom_blur")
 def zoom_blur(images: Images, severity: int, rng: np.random.Generator) -> Images:
     """The camera came nearer: the mean of the image and its magnifications in steps of 1 %."""
-    steps = (6, 11, 16, 21, 26)[severity - 1]
-    total = images + sum(zoomed(images, 1 + 0.01 * step) for step in range(steps))
-    return np.asarray(total / (steps + 1), dtype=np.float32)
+    # Rounding takes the first two to their very end, 1.06 and 1.11; so it does in the original.
+    factors = np.arange(1, (1.06, 1.11, 1.16, 1.21, 1.26)[severity - 1], 0.01)
+    total = images + sum(zoomed(images, factor) for factor in factors)
+    return np.asarray(total / (len(factors) + 1), dtype=np.float32)
 
 
 def _gaussian(images: Images, sigma: float) -> Images:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,7 +11,7 @@ from hardtune.evaluation.corruptions.kinds import Images
 
 
 def zoomed(images: Images, factor: float) -> Images:
-    """Magnified about the centre and cut back to size, bilinearly."""
+    """Magnified about the centre and cut back to size, bilinearly; by whole pixels, as the original crops and trims."""
     rows, columns = (_zoom_matrix(size, factor) for size in images.shape[1:3])
     return separable(images, rows, columns)
 
@@ -40,7 +42,12 @@ def smeared(images: Images, radius: float, sigma: float, angles: NDArray[np.floa
 
 
 def _zoom_matrix(size: int, factor: float) -> NDArray[np.float32]:
-    centre = (size - 1) / 2
-    source = centre + (np.arange(size) - centre) / factor
-    # A bilinear weight falls linearly to zero over one pixel.
-    return np.asarray(np.maximum(0, 1 - np.abs(source[:, None] - np.arange(size))), dtype=np.float32)
+    """(size, size): what cropping and zooming makes of each unit vector."""
+    from scipy.ndimage import zoom
+
+    kept = math.ceil(size / factor)
+    top = (size - kept) // 2
+    # The original's mode, a constant, makes the last row black at some sizes other than its 32.
+    larger = zoom(np.eye(size, dtype=np.float32)[top : top + kept], (factor, 1), order=1, mode="nearest")
+    trimmed = (len(larger) - size) // 2
+    return np.asarray(larger[trimmed : trimmed + size])
