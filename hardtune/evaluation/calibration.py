@@ -62,7 +62,8 @@ def ece_classwise(predictions: Predictions) -> float:
 def class_ece(predictions: Predictions) -> Floats:
     """(K,) calibration error of p_k as the probability of class k, over all samples and 15 equal-width bins."""
     k = predictions.num_classes
-    cells = _bin(predictions.probabilities, BINS) + np.arange(k) * BINS
+    cells = _bin(predictions.probabilities, BINS)
+    cells += np.arange(k) * BINS
     says = np.bincount(cells.ravel(), weights=predictions.probabilities.ravel(), minlength=k * BINS)
     own = cells[np.arange(len(cells)), predictions.labels]
     happens = np.bincount(own, minlength=k * BINS)
@@ -90,6 +91,18 @@ class Reliability:
     accuracy: Floats
     """(B,); NaN where a bin is empty."""
 
+    @classmethod
+    def of(cls, confidence: Floats, correct: NDArray[np.bool_], bins: int = BINS) -> Reliability:
+        """Of predictions' confidence (N,) and whether they are correct (N,), be they one network's or several's."""
+        index = _bin(confidence, bins)
+        counts = np.bincount(index, minlength=bins)
+
+        def mean(values: NDArray[np.generic]) -> Floats:
+            total = np.bincount(index, weights=values, minlength=bins)
+            return np.divide(total, counts, out=np.full(bins, np.nan), where=counts > 0)
+
+        return cls(np.linspace(0.0, 1.0, bins + 1), counts, mean(confidence), mean(correct))
+
     @property
     def error(self) -> float:
         """The expected calibration error."""
@@ -100,15 +113,7 @@ class Reliability:
 
 def reliability(predictions: Predictions, bins: int = BINS) -> Reliability:
     """Confidence against accuracy, binned."""
-    index = _bin(predictions.confidence, bins)
-    counts = np.bincount(index, minlength=bins)
-
-    def mean(values: NDArray[np.generic]) -> Floats:
-        total = np.bincount(index, weights=values, minlength=bins)
-        return np.divide(total, counts, out=np.full(bins, np.nan), where=counts > 0)
-
-    edges = np.linspace(0.0, 1.0, bins + 1)
-    return Reliability(edges, counts, mean(predictions.confidence), mean(predictions.correct))
+    return Reliability.of(predictions.confidence, predictions.correct, bins)
 
 
 def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
@@ -130,18 +135,21 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     z = z - z.max(axis=1, keepdims=True)
     z_y = np.take_along_axis(z, y[:, None], axis=1).mean()
 
-    def slope(log_inverse: float) -> float:
-        p = np.exp(log_softmax(z * np.exp(log_inverse)))
-        return float(np.einsum("nk,nk->n", p, z).mean() - z_y)
-
     low, high = (-float(np.log(t)) for t in reversed(TEMPERATURES))
-    if slope(high) <= 0:
+    if _slope(high, z, z_y) <= 0:
         return TEMPERATURES[0]
-    if slope(low) >= 0:
+    if _slope(low, z, z_y) >= 0:
         return TEMPERATURES[1]
     from scipy.optimize import brentq
 
-    return float(np.exp(-brentq(slope, low, high, xtol=1e-6)))
+    # As arguments, since what brentq calls lives until garbage is next collected, and with it all that it closes over.
+    return float(np.exp(-brentq(_slope, low, high, args=(z, z_y), xtol=1e-6)))
+
+
+def _slope(log_inverse: float, z: Floats, z_y: float) -> float:
+    """Of the NLL of softmax(z / T) by 1/T, at log(1/T); ``z_y`` is the mean of the labels' z."""
+    p = np.exp(log_softmax(z * np.exp(log_inverse)))
+    return float(np.einsum("nk,nk->n", p, z).mean() - z_y)
 
 
 def _bin(values: Floats, bins: int) -> NDArray[np.int64]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from hardtune.evaluation.calibration import class_ece, class_overconfidence, reliability
+from hardtune.evaluation.calibration import Reliability, class_ece, class_overconfidence
 from hardtune.evaluation.predictions import Floats, Predictions
 from hardtune.evaluation.selective import risk_coverage
 from hardtune.evaluation.summary import averaged_softmax
@@ -50,26 +50,29 @@ def diagnose(logits: ArrayLike, labels: ArrayLike) -> Diagnostics:
     Raises:
         InputError: As :func:`hardtune.evaluation.evaluate_members`.
     """
-    averaged = averaged_softmax(logits)
-    members = [Predictions.of(one, labels) for one in np.asarray(logits)]
-    pooled = Predictions(
-        np.concatenate([one.log_probabilities for one in members]), np.concatenate([one.labels for one in members])
-    )
-    ensemble = Predictions.of(averaged, labels)
+    confidence, correct, risk, *_ = _said(averaged_softmax(logits), labels)
+    ensemble = _curves(confidence, correct, risk)
+    # Only this is kept of each member: all their predictions at once would be many times their logits.
+    members = zip(*(_said(one, labels) for one in np.asarray(logits)), strict=True)
+    confidence, correct, risk, ece, overconfidence = (np.stack(part) for part in members)
     return Diagnostics(
-        _curves(pooled, np.mean([_risk(one) for one in members], axis=0)),
-        _curves(ensemble, _risk(ensemble)),
-        np.mean([class_ece(one) for one in members], axis=0),
-        np.mean([class_overconfidence(one) for one in members], axis=0),
+        _curves(confidence.ravel(), correct.ravel(), risk.mean(axis=0)),
+        ensemble,
+        ece.mean(axis=0),
+        overconfidence.mean(axis=0),
     )
 
 
-def _curves(predictions: Predictions, risk: Floats) -> Curves:
-    bins = reliability(predictions)
+def _said(logits: ArrayLike, labels: ArrayLike) -> tuple[Floats, NDArray[np.bool_], Floats, Floats, Floats]:
+    """Of one predictor: confidence (N,), correct (N,), risk (100,), and by class (K,) its error and overconfidence."""
+    one = Predictions.of(logits, labels)
+    return one.confidence, one.correct, _risk(one), class_ece(one), class_overconfidence(one)
+
+
+def _curves(confidence: Floats, correct: NDArray[np.bool_], risk: Floats) -> Curves:
+    bins = Reliability.of(confidence, correct)
     filled = bins.counts > 0
-    return Curves(
-        bins.confidence[filled], bins.accuracy[filled], bins.counts[filled] / bins.counts.sum(), np.asarray(risk)
-    )
+    return Curves(bins.confidence[filled], bins.accuracy[filled], bins.counts[filled] / bins.counts.sum(), risk)
 
 
 def _risk(predictions: Predictions) -> Floats:

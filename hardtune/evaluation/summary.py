@@ -80,28 +80,33 @@ def evaluate_members(
         held_logits, held_labels = _members(held_out[0]), held_out[1]
         if len(held_logits) != len(stack):
             raise InputError(f"held-out logits are of {len(held_logits)} members, the others of {len(stack)}")
-        predictors = [*held_logits, averaged_softmax(held_logits)]
-        temperatures = [fit_temperature(one, held_labels) for one in predictors]
-    predictions = [Predictions.of(one, labels) for one in stack]
-    ensemble = Predictions.of(averaged_softmax(stack), labels)
-    *members, of_ensemble = (
-        _figures(one, hard_classes, t) for one, t in zip([*predictions, ensemble], temperatures, strict=True)
-    )
+        temperatures = [fit_temperature(one, held_labels) for one in held_logits]
+        temperatures.append(fit_temperature(averaged_softmax(held_logits), held_labels))
+
+    def judged(one: Floats, temperature: float | None) -> tuple[dict[str, float], Floats]:
+        predictions = Predictions.of(one, labels)
+        return _figures(predictions, hard_classes, temperature), class_recall(predictions)
+
+    # One predictor at a time: in float64 and with what is derived of them, predictions are many times their logits.
+    members, recall = zip(*map(judged, stack, temperatures[:-1]), strict=True)
+    ensemble, _ = judged(averaged_softmax(stack), temperatures[-1])
     values = {name: np.array([figures[name] for figures in members]) for name in members[0]}
     return MemberSummary(
-        members=tuple(members),
+        members=members,
         member_mean={name: float(v.mean()) for name, v in values.items()},
         member_std={name: float(v.std(ddof=1)) if len(v) > 1 else 0.0 for name, v in values.items()},
-        ensemble=of_ensemble,
-        recall=np.stack([class_recall(one) for one in predictions]),
+        ensemble=ensemble,
+        recall=np.stack(recall),
     )
 
 
 def averaged_softmax(logits: ArrayLike) -> Floats:
     """The log of the members' mean softmax (N, K), from logits (M, N, K); itself logits of the ensemble."""
     stack = _members(logits)
-    # logaddexp stays finite where every member's probability underflows.
-    total = np.logaddexp.reduce([log_softmax(checked_logits(member)) for member in stack], axis=0)
+    total = log_softmax(checked_logits(stack[0]))
+    for member in stack[1:]:
+        # logaddexp stays finite where every member's probability underflows.
+        np.logaddexp(total, log_softmax(checked_logits(member)), out=total)
     return np.asarray(total - math.log(len(stack)))
 
 

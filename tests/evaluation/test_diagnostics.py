@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hardtune.evaluation import Predictions, diagnose, evaluate, reliability, risk_coverage
-from hardtune.evaluation.calibration import class_overconfidence
+from hardtune.evaluation.calibration import class_ece, class_overconfidence
 
 
 @pytest.fixture(scope="module")
@@ -16,6 +16,10 @@ def test_the_members_diagram_is_that_of_all_their_predictions_together(ensemble)
     logits, labels = ensemble
     pooled = reliability(Predictions.of(logits.reshape(-1, 4), np.tile(labels, 3)))
     curves = diagnose(logits, labels).members
+    filled = pooled.counts > 0
+    np.testing.assert_allclose(curves.confidence, pooled.confidence[filled], rtol=1e-12)
+    np.testing.assert_allclose(curves.accuracy, pooled.accuracy[filled], rtol=1e-12)
+    np.testing.assert_allclose(curves.share, pooled.counts[filled] / (3 * 230), rtol=1e-12)
     gap = np.abs(curves.accuracy - curves.confidence)
     assert gap @ curves.share == pytest.approx(pooled.error)
     assert curves.share.sum() == pytest.approx(1)
@@ -39,7 +43,8 @@ def test_classes_are_averaged_over_members(ensemble):
     found = diagnose(logits, labels)
     each = [class_overconfidence(Predictions.of(one, labels)) for one in logits]
     np.testing.assert_allclose(found.class_overconfidence, np.mean(each, axis=0))
-    assert found.class_ece.shape == (4,)
+    each = [class_ece(Predictions.of(one, labels)) for one in logits]
+    np.testing.assert_allclose(found.class_ece, np.mean(each, axis=0))
 
 
 def test_a_single_member_is_its_own_ensemble(ensemble):

@@ -1,4 +1,5 @@
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hardtune.evaluation import (
     Predictions,
     averaged_softmax,
     class_recall,
+    diagnose,
     evaluate,
     evaluate_members,
     fit_temperature,
@@ -172,6 +174,31 @@ def test_temperatures_are_fitted_for_each_member_and_for_the_ensemble():
     assert summary.member_mean["nll_scaled"] < summary.member_mean["nll"]
     with pytest.raises(InputError, match="1 members, the others of 2"):
         evaluate_members(logits, labels, held_out=(held_logits[:1], held_labels))
+
+
+@pytest.mark.parametrize(
+    "judge",
+    [
+        evaluate_members,
+        lambda logits, labels: evaluate_members(logits, labels, held_out=(logits, labels)),
+        diagnose,
+    ],
+    ids=["evaluate", "temperatures", "diagnose"],
+)
+def test_many_members_take_hardly_more_memory_than_two(judge):
+    """Eight members' predictions on 50,000 samples of 1,000 classes would fill a machine's memory."""
+
+    def peak(members):
+        logits, labels = ensemble(members=members, n=1000, k=100)
+        judge(logits[:, :10], labels[:10])  # imports what it needs
+        tracemalloc.start()
+        try:
+            judge(logits, labels)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(12) < 1.3 * peak(2)
 
 
 def test_a_metric_of_ones_own_is_computed_with_the_others_and_must_be_finite(monkeypatch):
