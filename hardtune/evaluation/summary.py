@@ -27,7 +27,8 @@ def evaluate(
 
     Args:
         logits: (N, K), finite.
-        labels: (N,) in 0..K-1; a class without samples is left out of per-class summaries.
+        labels: (N,) in 0..K-1; a class without samples is left out of what sums up recall or F1 over classes, but not
+            of ``ece_classwise``, as its probability is predicted all the same.
         hard_classes: Labels or mask (K,) of the hard classes; adds ``recall_hard_easy``.
         temperature: From :func:`fit_temperature` on held-out samples; adds ``temperature`` and, for every calibration
             metric, its value after scaling as ``<name>_scaled``.
