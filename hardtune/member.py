@@ -27,7 +27,7 @@ from hardtune.training.step import Objective, Observer
 from hardtune.training.weights import entropy_weights
 from hardtune.treatment import Treatment
 
-VERSION = 4
+VERSION = 5
 """Raise it when a change makes networks come out differently, so that stored ones are not mistaken for new ones."""
 
 

@@ -31,7 +31,7 @@ def stability_table(stability: Stability, rate: float, title: str) -> Table:
         "Δ: what changes as one more member joins (mean over classes of class sizes at alpha = 1, in samples; share of "
         f"the easiest {rate:.0%}); it shrinks whether or not the score settles. ρ and overlap: rank correlation, and "
         f"common share of the easiest {rate:.0%}, of two ensembles that share no member, or are bootstrap draws from "
-        "all (which share some, and so agree more than new ones would). Of equally easy samples the first are pruned, "
+        "all (which share some, and so agree more than new ones would). Of equally easy samples both prune the same, "
         "so a score with many ties (forgetting) overlaps more than it tells apart."
     )
     return table

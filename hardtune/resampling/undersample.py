@@ -17,12 +17,12 @@ UNDERSAMPLERS: Registry[Undersampler] = Registry("undersampling")
 
 @UNDERSAMPLERS.register("easiest")
 def easiest(scores: NDArray[np.floating], drop: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Drop the easiest (HBR); of equally easy samples the first.
+    """Drop the easiest (HBR); of equally easy samples any, since the first of a class may be of one kind.
 
     >>> easiest(np.array([0.9, 0.1, 0.5]), 1, np.random.default_rng(0))
     array([0, 2])
     """
-    return np.sort(np.argsort(scores, kind="stable")[drop:])
+    return np.sort(np.lexsort((rng.permutation(len(scores)), scores))[drop:])
 
 
 @UNDERSAMPLERS.register("random")

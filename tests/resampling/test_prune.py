@@ -36,6 +36,18 @@ def test_the_dataset_level_makes_easy_classes_smaller_and_the_class_level_does_n
     assert list(np.bincount(balanced[PRUNERS["class"](scores, balanced, 0.5)])) == [50, 50, 50]
 
 
+@pytest.mark.parametrize("name", ["dataset", "class"])
+def test_of_equally_easy_samples_the_first_are_not_the_ones_that_go(name):
+    # Image folders are stored class by class, and most forgetting counts are 0.
+    labels = np.repeat(np.arange(10), 100)
+    scores = (np.arange(1000) % 10 == 0).astype(np.float32)
+    kept = PRUNERS[name](scores, labels, 0.4)
+    assert (np.abs(np.bincount(labels[kept], minlength=10) - 60) < 20).all()
+    assert np.abs(np.mean(kept % 100) - 49.5) < 5  # nor those at the beginning of each class
+    assert scores[kept].sum() == 100
+    np.testing.assert_array_equal(kept, PRUNERS[name](scores, labels, 0.4))
+
+
 @pytest.mark.parametrize("name", PRUNERS)
 def test_the_indices_that_stay_ascend_and_a_rate_of_zero_keeps_all(name):
     kept = PRUNERS[name](SCORES, LABELS, 0.0)

@@ -26,6 +26,14 @@ def test_easiest_keeps_low_aum_because_low_aum_is_hard():
     assert list(UNDERSAMPLERS["easiest"](-aum, 2, np.random.default_rng(0))) == [1]
 
 
+def test_of_equally_easy_samples_the_easiest_are_drawn_by_the_generator():
+    tied = np.zeros(1000)
+    kept, same, other = (UNDERSAMPLERS["easiest"](tied, 400, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert abs(kept.mean() - 499.5) < 50
+    np.testing.assert_array_equal(kept, same)
+    assert set(kept) != set(other)
+
+
 def test_random_is_decided_by_the_generator_alone_and_drops_more_on_top():
     drop = UNDERSAMPLERS["random"]
     ten, twenty = (drop(SCORES, count, np.random.default_rng(3)) for count in (10, 20))
