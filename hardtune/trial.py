@@ -134,7 +134,8 @@ def run_trial(
     """Train the treatment's ensemble (or find its members in the store) and measure it.
 
     ``at_once`` members train beside each other, each in a thread and on a stream of its own, to fill a GPU that one
-    network cannot fill; the networks are the same. What the GPU's memory does not hold trains after the others.
+    network cannot fill; the networks are the same (but for what layers draw on a GPU, see ``MODELS``). On a CPU only
+    one trains at a time. What the GPU's memory does not hold trains after the others.
 
     Raises:
         InputError: the treatment cannot be carried out on these data.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from hardtune.training.schedule import learning_rate
 from hardtune.training.step import Objective, Observer, Step
 from hardtune.training.views import draw_views
 
-_one_at_a_time = threading.Lock()
+_one_at_a_time = threading.RLock()  # an observer may make a network of its own
 
 Probe = Callable[[int, nn.Module], None]
 """(epochs finished, network): looks into a network as it trains, before the first step too, and leaves it as it is."""
@@ -26,9 +27,7 @@ Probe = Callable[[int, nn.Module], None]
 def build_model(recipe: Recipe, shape: tuple[int, ...], num_classes: int, *, seed: int, device: str) -> nn.Module:
     """A fresh network for images of ``shape`` (H, W, C), initialised from ``seed`` alone, in the recipe's layout."""
     make, layout = MODELS[recipe.model], MEMORY_FORMATS[resolved(recipe, device).layout]
-    # Modules draw their weights from the one generator that all threads share.
-    with _one_at_a_time, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with _drawing_from(torch.Generator().manual_seed(seed)):
         network = make(shape[2], num_classes, min(shape[:2]))
     return network.to(device).to(memory_format=layout)  # type: ignore[call-overload,no-any-return]
 
@@ -52,7 +51,7 @@ def fit(
     Args:
         images, labels: what positions 0..N-1 (and N.. for synthesised images) mean; labels int64 on the device.
         rows: positions (M,) that make up an epoch; a position may stand there more than once.
-        seed: of the order of the samples and of their augmentation.
+        seed: of the order of the samples and of their augmentation; on a CPU also of what layers draw (dropout).
         observer: sees every batch, and the end of every epoch.
         on_epoch: called with the number of finished epochs.
         probe: shown the network before the first epoch and after each.
@@ -64,14 +63,16 @@ def fit(
     device = images.images.device
     recipe = resolved(recipe, device.type)
     step = Step(model, images, labels, recipe, objective, observer)
-    generator = torch.Generator().manual_seed(seed)
+    shown = torch.Generator().manual_seed(seed)
+    layers = torch.Generator().manual_seed(seed + 1)  # apart, so that what they draw moves no view
     bounds = _batch_bounds(len(rows), recipe.batch_size)
     if probe is not None:
         probe(0, model)
     for epoch in range(recipe.epochs if until is None else until):
         model.train()
-        views = draw_views(rows, recipe, generator)
-        with step.stream():
+        views = draw_views(rows, recipe, shown)
+        # On a GPU layers draw on the GPU, and networks beside each other need not take turns.
+        with step.stream(), _drawing_from(layers) if device.type == "cpu" else contextlib.nullcontext():
             for number, (start, end) in enumerate(bounds):
                 step(views[start:end], learning_rate(recipe, (epoch + number / len(bounds)) / recipe.epochs))
             diverged = not step.all_finite()
@@ -99,6 +100,19 @@ def predict(model: nn.Module, images: DeviceImages, positions: Tensor, batch_siz
     layout = layout_of(model)
     batches = (images.batch(part).contiguous(memory_format=layout) for part in positions.split(batch_size))
     return torch.cat([model(batch) for batch in batches])
+
+
+@contextlib.contextmanager
+def _drawing_from(generator: torch.Generator) -> Iterator[None]:
+    """What modules draw on the CPU comes from ``generator``, which afterwards goes on from there.
+
+    They draw from torch's one generator, which all threads share: one at a time has it, and gives it back as it was.
+    (``torch.manual_seed`` would also seed every GPU's, and leave it so.)
+    """
+    with _one_at_a_time, torch.random.fork_rng(devices=[]):
+        torch.default_generator.set_state(generator.get_state())
+        yield
+        generator.set_state(torch.default_generator.get_state())
 
 
 def _batch_bounds(count: int, size: int) -> list[tuple[int, int]]:

@@ -1,6 +1,7 @@
 """One network, from its seed to its last epoch."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -177,6 +178,28 @@ def test_the_global_random_state_is_left_alone():
     torch.manual_seed(3)
     trained()
     assert torch.equal(torch.rand(4), expected)
+
+
+def test_what_layers_draw_is_decided_by_the_seed_whatever_else_is_drawn_or_trains_in_the_process():
+    def weights(seed, **options):
+        plain = build_model(RECIPE, (8, 8, 1), 2, seed=1, device="cpu")
+        model = torch.nn.Sequential(*plain[:-1], torch.nn.Dropout(0.5), plain[-1])
+        return trained(model=model, seed=seed, **options)[-1].weight
+
+    first = weights(1, on_epoch=lambda epoch: torch.rand(epoch))
+    torch.manual_seed(99)
+    with ThreadPoolExecutor(2) as pool:
+        same, other = pool.map(weights, [1, 2])
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+    drawn = torch.rand(4)
+    torch.manual_seed(99)
+    assert torch.equal(torch.rand(4), drawn)
+
+
+def test_the_generators_of_gpus_are_left_alone(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda seed: pytest.fail("every GPU's generator was seeded"))
+    trained()
 
 
 def test_a_run_that_leaves_the_finite_numbers_says_so():
