@@ -44,14 +44,17 @@ _ROWS = 2048
 """Views that a CPU takes in at once: between steps of a small network every operation finds its code out of the cache,
 and batches of 128 one by one would cost four times as much."""
 
+_PART = 16_384
+"""Of predict's logits that EL2N is made of at once."""
+
 
 class Dynamics:
     """Accumulates the training dynamics of ``num_samples`` samples; :meth:`scores` reads them.
 
-    Everything stays on ``device`` in O(N) memory (81 bytes a sample), and no call waits for the device but
-    :meth:`end_epoch`, once an epoch. On a GPU :meth:`update` changes tensors in place and nothing else, so it may be
-    captured in a CUDA graph; on a CPU it copies the batch, and takes some of them in at once. Averages are over the
-    number of times each sample was seen, which may differ between samples.
+    Everything stays on ``device`` in O(N) memory (81 bytes a sample), but for predict's (N, K) logits once, and no call
+    waits for the device but :meth:`end_epoch`, once an epoch. On a GPU :meth:`update` changes tensors in place and
+    nothing else, so it may be captured in a CUDA graph; on a CPU it copies the batch, and takes some of them in at
+    once. Averages are over the number of times each sample was seen, which may differ between samples.
 
     Args:
         num_samples: N; sample ids are 0..N-1.
@@ -170,10 +173,15 @@ class Dynamics:
         logits = predict()
         if logits.ndim != 2 or len(logits) != self.num_samples:
             raise InputError(f"predict must return logits ({self.num_samples}, K), got {tuple(logits.shape)}")
-        if not bool(logits.isfinite().all()):
-            raise InputError(f"the network's logits in evaluation mode were NaN or infinite after epoch {self.epochs}")
-        p = logits.detach().to(self.device, torch.float32).softmax(1)
-        self._early_el2n = _el2n(p, self._labels).cpu().numpy()
+        norms = []
+        for part, labels in zip(logits.split(_PART), self._labels.split(_PART), strict=True):
+            z = part.detach().to(self.device, torch.float32)
+            if not bool(z.isfinite().all()):
+                raise InputError(
+                    f"the network's logits in evaluation mode were NaN or infinite after epoch {self.epochs}"
+                )
+            norms.append(_el2n(z, labels))
+        self._early_el2n = torch.cat(norms).cpu().numpy()
 
     def scores(self) -> dict[str, NDArray[np.float32]]:
         """Every score so far, float32 (N,), higher = harder; what each means is in ``ESTIMATORS``.
@@ -218,7 +226,8 @@ class Dynamics:
             )
 
 
-def _el2n(p: Tensor, labels: Tensor) -> Tensor:
-    error = p.scatter_add(1, labels[:, None], torch.full_like(p[:, :1], -1.0))
+def _el2n(logits: Tensor, labels: Tensor) -> Tensor:
+    p = logits.softmax(1)
+    error = p.scatter_add_(1, labels[:, None], torch.full_like(p[:, :1], -1.0))
     norm: Tensor = torch.linalg.vector_norm(error, dim=1)
     return norm

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hardtune.errors import InputError
 from hardtune.hardness.dynamics import Dynamics
@@ -102,6 +103,27 @@ def test_el2n_is_read_once_at_the_early_epoch_from_predict():
     assert calls == [0]
     np.testing.assert_allclose(dynamics.scores()["el2n"], math.sqrt(2), rtol=1e-6)
     np.testing.assert_allclose(dynamics.scores()["el2n_mean"], math.sqrt(0.5), rtol=1e-6)
+
+
+def test_beside_the_predictions_el2n_takes_little_memory():
+    class LargestMade(TorchDispatchMode):
+        values = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            made = function(*args, **(kwargs or {}))
+            if isinstance(made, torch.Tensor):
+                self.values = max(self.values, made.numel())
+            return made
+
+    logits, labels = torch.randn(50_000, 40, generator=torch.Generator().manual_seed(0)), torch.arange(50_000) % 40
+    dynamics = Dynamics(50_000, early_epoch=1)
+    dynamics.update(torch.arange(50_000), logits, labels)
+    predicted = -logits
+    with LargestMade() as largest:
+        dynamics.end_epoch(lambda: predicted)
+    assert largest.values < predicted.numel() / 2
+    expected = torch.linalg.vector_norm(predicted.softmax(1) - torch.nn.functional.one_hot(labels, 40), dim=1)
+    np.testing.assert_allclose(dynamics.scores()["el2n"], expected, rtol=1e-5)
 
 
 def test_variability_survives_a_tiny_spread_around_a_large_mean():
