@@ -27,7 +27,7 @@ def test_an_own_training_loop_gets_every_score():
     images = torch.randn(40, 3, 8, 8)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 4))
     loader = [(ids, images[ids], labels[ids]) for ids in torch.arange(40).split(10)]
-    names = {"dataset": labels, "epochs": 2, "loader": loader, "model": model}
+    names = {"dataset": labels, "device": "cpu", "epochs": 2, "loader": loader, "model": model}
     exec(OWN_LOOP, names)
     assert {"aum", "forgetting", "el2n_mean"} <= names["scores"].keys()
     assert {score.shape for score in names["scores"].values()} == {(40,)}

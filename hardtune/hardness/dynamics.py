@@ -58,7 +58,8 @@ class Dynamics:
 
     Args:
         num_samples: N; sample ids are 0..N-1.
-        device: where the network trains.
+        device: where the network trains. Ids and labels should lie there too: each update waits for what comes from
+            elsewhere.
         early_epoch: after how many epochs ``el2n`` is read by ``predict`` (HBR: 20 of 200); None goes without it.
     """
 
