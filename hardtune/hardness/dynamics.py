@@ -75,7 +75,7 @@ class Dynamics:
         """How many epochs have ended."""
         # float64: a variance taken from sums of squares needs it, and so does a mean over hundreds of epochs.
         self._sums = torch.zeros(num_samples, 9, dtype=torch.float64, device=self.device)
-        self._was_correct = torch.zeros(num_samples, dtype=torch.bool, device=self.device)
+        self._was_correct = torch.zeros(num_samples, dtype=torch.uint8, device=self.device)
         self._labels = torch.full((num_samples,), -1, dtype=torch.int64, device=self.device)
         self._total = torch.zeros((), dtype=torch.float64, device=self.device)
         self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -86,7 +86,8 @@ class Dynamics:
         """Take in one training batch: the logits of the step's own forward pass.
 
         Args:
-            ids: int (B,), in 0..N-1; an id that stands twice in a batch counts as one view for ``forgetting``.
+            ids: int (B,), in 0..N-1. An id that stands twice in a batch is two views: for ``forgetting`` each wrong one
+                counts, if in the last batch that had the sample all of its views were correct.
             logits: (B, K), any float type, K of at least 2; NaN and infinity are reported by :meth:`end_epoch`.
             labels: int (B,), the given labels.
         """
@@ -121,9 +122,11 @@ class Dynamics:
         # A tie with another class is not correct: an untrained network that says the same for all has learned nothing.
         correct = margin > 0
         forgotten = torch.empty_like(correct)
-        for batch, now, lost in zip(ids.split(sizes), correct.split(sizes), forgotten.split(sizes), strict=True):
+        views = correct.view(torch.uint8)
+        for batch, now, lost in zip(ids.split(sizes), views.split(sizes), forgotten.split(sizes), strict=True):
             torch.gt(self._was_correct[batch], now, out=lost)
-            self._was_correct.index_copy_(0, batch, now)
+            # The least of its views, where an id stands twice: a copy would keep any of them.
+            self._was_correct.scatter_reduce_(0, batch, now, "amin", include_self=False)
         log_p = logits.log_softmax(1)
         p = log_p.exp()
         p_y = p.gather(1, y)

@@ -83,6 +83,19 @@ def test_a_sample_never_learned_ranks_above_the_most_forgotten():
     assert list(forgetting) == [0, 4, 5]
 
 
+@pytest.mark.parametrize("views", [[1.0, -1.0], [-1.0, 1.0]])
+def test_a_sample_that_stands_twice_in_a_batch_was_correct_if_both_views_were(views):
+    dynamics = Dynamics(2)
+    for batch in ([1.0, 1.0], views, [-1.0, -1.0], [1.0, 1.0], [-1.0, -1.0], views):
+        dynamics.update(
+            torch.zeros(2, dtype=torch.int64),
+            torch.tensor(batch)[:, None] * torch.tensor([1.0, 0.0]),
+            torch.zeros(2, dtype=torch.int64),
+        )
+    dynamics.update(torch.tensor([1]), torch.tensor([[1.0, 0.0]]), torch.tensor([0]))
+    assert list(dynamics.scores()["forgetting"]) == [3, 0]
+
+
 def test_a_tie_between_classes_is_not_correct():
     dynamics = Dynamics(2)
     dynamics.update(torch.arange(2), torch.zeros(2, 5), torch.tensor([0, 4]))
