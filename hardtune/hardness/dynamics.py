@@ -89,7 +89,11 @@ class Dynamics:
             ids: int (B,), in 0..N-1. An id that stands twice in a batch is two views: for ``forgetting`` each wrong one
                 counts, if in the last batch that had the sample all of its views were correct.
             logits: (B, K), any float type, K of at least 2; NaN and infinity are reported by :meth:`end_epoch`.
-            labels: int (B,), the given labels.
+            labels: int (B,), the given labels, in 0..K-1.
+
+        Raises:
+            InputError: shapes that do not fit; on a CPU also an id or a label out of range. On a GPU that is not looked
+                at, since it would mean to wait.
         """
         if logits.ndim != 2 or logits.shape[1] < 2 or ids.shape != logits.shape[:1] or labels.shape != ids.shape:
             raise InputError(
@@ -102,6 +106,8 @@ class Dynamics:
         if self.device.type != "cpu":
             self._take_in(ids, logits, labels, [len(ids)])
             return
+        _require_within(ids, self.num_samples, "ids")
+        _require_within(labels, logits.shape[1], "labels")
         self._waiting.append((ids.clone(), logits.clone(), labels.clone()))
         if sum(len(batch[0]) for batch in self._waiting) >= _ROWS:
             self._catch_up()
@@ -228,6 +234,13 @@ class Dynamics:
                 f"{len(unseen)} of {self.num_samples} samples were never in a training batch "
                 f"(sample {int(unseen[0])} for one), so they have no score: train on all of them, without drop_last"
             )
+
+
+def _require_within(values: Tensor, count: int, name: str) -> None:
+    if len(values):
+        low, high = (int(bound) for bound in values.aminmax())
+        if low < 0 or high >= count:
+            raise InputError(f"{name} must be in 0..{count - 1}, got {low}..{high}")
 
 
 def _el2n(logits: Tensor, labels: Tensor) -> Tensor:

@@ -198,6 +198,24 @@ def test_shapes_that_do_not_fit_are_an_error():
         Dynamics(3).update(torch.tensor([0]), torch.ones(2, 2), torch.tensor([0, 1]))
 
 
+@pytest.mark.parametrize(
+    ("ids", "labels", "message"),
+    [
+        ([0, 3], [0, 1], r"ids must be in 0\.\.2, got 0\.\.3"),
+        ([-1, 2], [0, 1], r"ids must be in 0\.\.2, got -1\.\.2"),
+        ([0, 1], [0, 2], r"labels must be in 0\.\.1, got 0\.\.2"),
+        ([0, 1], [-1, 0], r"labels must be in 0\.\.1, got -1\.\.0"),
+    ],
+)
+def test_an_id_or_a_label_out_of_range_is_an_error_at_once_that_leaves_no_trace(ids, labels, message):
+    dynamics = Dynamics(3)
+    with pytest.raises(InputError, match=message):
+        dynamics.update(torch.tensor(ids), torch.zeros(2, 2), torch.tensor(labels))
+    dynamics.update(torch.arange(3), torch.tensor([[1.0, 0.0]] * 3), torch.zeros(3, dtype=torch.int64))
+    dynamics.update(torch.arange(0), torch.zeros(0, 2), torch.arange(0))
+    assert list(dynamics.scores()["aum"]) == [-1, -1, -1]
+
+
 def test_an_update_never_waits_for_the_device():
     # Tensors without data: anything that would need a value on the host raises.
     dynamics = Dynamics(8, device="meta")
