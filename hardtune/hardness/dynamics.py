@@ -88,7 +88,8 @@ class Dynamics:
         Args:
             ids: int (B,), in 0..N-1. An id that stands twice in a batch is two views: for ``forgetting`` each wrong one
                 counts, if in the last batch that had the sample all of its views were correct.
-            logits: (B, K), any float type, K of at least 2; NaN and infinity are reported by :meth:`end_epoch`.
+            logits: (B, K), any float type, K of at least 2; NaN and infinity are reported by :meth:`end_epoch` and
+                :meth:`scores`.
             labels: int (B,), the given labels, in 0..K-1.
 
         Raises:
@@ -170,11 +171,7 @@ class Dynamics:
         """
         self.epochs += 1
         self._catch_up()
-        if not bool(self._total.isfinite()):
-            raise InputError(
-                f"the network's logits became NaN or infinite in epoch {self.epochs}: training diverged, "
-                "so lower the learning rate or raise the warm-up"
-            )
+        self._require_finite(f"in epoch {self.epochs}")
         if self.epochs != self.early_epoch:
             return
         if predict is None:
@@ -197,9 +194,11 @@ class Dynamics:
         """Every score so far, float32 (N,), higher = harder; what each means is in ``ESTIMATORS``.
 
         Raises:
-            InputError: a sample was never seen, or ``early_epoch`` was asked for and not reached.
+            InputError: a sample was never seen, a logit was NaN or infinite, or ``early_epoch`` was asked for and not
+                reached.
         """
         self._require_all_seen()
+        self._require_finite("in training")
         sums = self._sums.cpu().numpy()
         seen = sums[:, _SEEN]
         margin, probability_margin, el2n, log_p, confidence, square = (
@@ -225,6 +224,13 @@ class Dynamics:
                 )
             scores["el2n"] = self._early_el2n
         return {name: score.astype(np.float32) for name, score in scores.items()}
+
+    def _require_finite(self, when: str) -> None:
+        if not bool(self._total.isfinite()):
+            raise InputError(
+                f"the network's logits became NaN or infinite {when}: training diverged, "
+                "so lower the learning rate or raise the warm-up"
+            )
 
     def _require_all_seen(self) -> None:
         self._catch_up()

@@ -89,7 +89,8 @@ def make_plan(
         pool: for the ``pool_*`` oversamplers.
 
     Raises:
-        InputError: an unknown name, a ratio that does not exist, or a class for which it cannot be done.
+        InputError: an unknown name, scores that are not finite, a ratio that does not exist, or a class for which it
+            cannot be done.
     """
     draft = _draft(treatment, train, classes, scores, low_is_hard, features, pool)
     for row in draft.rows:
@@ -165,6 +166,9 @@ def _draft(
     for name, array in (("scores", scores), ("features", features)):
         if array is not None and len(array) != len(train):
             raise InputError(f"there must be {name} for each of {len(train)} training samples, got {len(array)}")
+    if scores is not None and not np.isfinite(scores).all():
+        bad = np.flatnonzero(~np.isfinite(scores))
+        raise InputError(f"scores must be finite, and {len(bad)} of them are not (training sample {bad[0]} for one)")
     if scores is None and (treatment.alpha > 0 or treatment.prune_rate > 0):
         raise InputError(f"pruning and resampling need the scores of estimator {treatment.estimator!r}")
 

@@ -169,6 +169,13 @@ def test_logits_that_are_not_finite_raise_when_their_epoch_ends(bad):
         dynamics.end_epoch()
 
 
+def test_there_are_no_scores_of_logits_that_were_not_finite_whether_or_not_their_epoch_was_ended():
+    dynamics = Dynamics(2)
+    dynamics.update(torch.tensor([0, 1]), torch.tensor([[math.nan, 0.0], [0.0, 0.0]]), torch.tensor([0, 1]))
+    with pytest.raises(InputError, match="NaN or infinite in training"):
+        dynamics.scores()
+
+
 def test_predictions_that_are_not_finite_raise_too():
     dynamics = Dynamics(1, early_epoch=1)
     dynamics.update(torch.tensor([0]), torch.ones(1, 2), torch.tensor([0]))

@@ -195,6 +195,17 @@ def test_resampling_without_scores_or_with_too_few_is_an_error():
         plan(scores=SCORES[1:], alpha=1.0)
 
 
+@pytest.mark.parametrize(
+    "treatment", [{"prune": "dataset", "prune_rate": 0.3}, {"prune": "class", "prune_rate": 0.3}, {"alpha": 1.0}]
+)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_scores_that_are_not_finite_are_an_error(treatment, bad):
+    scores = SCORES.copy()
+    scores[[7, 30]] = bad
+    with pytest.raises(InputError, match=r"2 of them are not \(training sample 7 for one\)"):
+        plan(scores=scores, **treatment)
+
+
 def test_a_preview_never_looks_at_an_image():
     class Unseen(np.ndarray):
         def __getitem__(self, key):
