@@ -1,7 +1,7 @@
 """What a network is trained to minimise: one loss per sample, and the entropy term that is subtracted from it.
 
-Every loss is a ``torch.nn.Module`` called as ``loss(logits (B, K), labels (B,), ids (B,))``; ``ids`` number the
-samples 0 … N-1 of the training data. State, where a loss has any, lies in buffers made at construction, so that
+Every loss is a ``torch.nn.Module`` called as ``loss(logits (B, K), labels int64 (B,), ids int64 (B,))``; ``ids`` number
+the samples 0 … N-1 of the training data. State, where a loss has any, lies in buffers made at construction, so that
 ``state_dict`` saves it and a captured CUDA graph keeps updating it; no call waits for the device.
 """
 
@@ -76,7 +76,7 @@ class CorrectnessRanking(Loss):
     Each sample i is paired with the next one j of its batch, and confidence is to be ordered as past correctness:
     max(0, -sign(c_i - c_j) (κ_i - κ_j) + |c_i - c_j|), weight 1, κ the largest probability, c the share of i's
     earlier appearances in training that were predicted correctly. A pair with a sample that has not been seen yet
-    has no order and adds nothing.
+    has no order and adds nothing. In evaluation mode the history is read and not added to.
     """
 
     correct: Tensor
@@ -96,9 +96,10 @@ class CorrectnessRanking(Loss):
         difference = history - history.roll(-1)
         difference = difference * ((seen > 0) & (seen.roll(-1) > 0))
         ranking = F.relu(difference.abs() - difference.sign() * (confidence - confidence.roll(-1)))
-        with torch.no_grad():  # index_add_: a sample may appear twice in a batch
-            self.correct.index_add_(0, ids, (logits.argmax(dim=1) == labels).to(self.correct.dtype))
-            self.seen.index_add_(0, ids, torch.ones_like(seen))
+        if self.training:
+            with torch.no_grad():  # index_add_: a sample may appear twice in a batch
+                self.correct.index_add_(0, ids, (logits.argmax(dim=1) == labels).to(self.correct.dtype))
+                self.seen.index_add_(0, ids, torch.ones_like(seen))
         return F.cross_entropy(logits, labels, reduction="none") + ranking
 
 

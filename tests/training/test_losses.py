@@ -169,6 +169,15 @@ def test_crl_pulls_confidence_towards_the_order_of_past_correctness():
     assert gradient[0, 0] < 0 < gradient[1, 0]  # descending raises the confidence of 0 and lowers that of 1
 
 
+def test_crl_learns_nothing_from_what_it_is_only_evaluated_on():
+    loss = loss_of("crl")
+    loss(*batch(seed=1))
+    history = {key: value.clone() for key, value in loss.state_dict().items()}
+    evaluated = loss.eval()(*batch(seed=2))
+    assert all(torch.equal(value, history[key]) for key, value in loss.state_dict().items())
+    assert torch.equal(loss.train()(*batch(seed=2)), evaluated)
+
+
 def test_crl_goes_on_where_its_saved_state_left_off():
     first, second = loss_of("crl"), loss_of("crl")
     first(*batch(seed=1))
