@@ -118,10 +118,12 @@ class Stability:
     def members_for(self, correlation: float) -> int | None:
         """How many members each of two ensembles must have to correlate so well; None where no number would do."""
         one = self._single()
-        if one <= 0:
+        # Rounded, here and below, since 0.95 is not exactly what ten members are measured to reach.
+        if round(one, 6) >= correlation:
+            return 1
+        if one <= 0 or correlation >= 1:
             return None
-        # Rounded first, since 0.95 is not exactly what ten members are measured to reach.
-        return max(1, int(np.ceil(round(correlation * (1 - one) / (one * (1 - correlation)), 6))))
+        return int(np.ceil(round(correlation * (1 - one) / (one * (1 - correlation)), 6)))
 
     def _single(self) -> float:
         size, together = self.disjoint[-1].size, float(self.disjoint[-1].rank_correlation.mean())

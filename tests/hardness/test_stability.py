@@ -106,6 +106,12 @@ def test_the_members_that_a_correlation_takes_are_those_that_reach_it():
     assert agreement(members, needed, draws=10).rank_correlation.mean() == pytest.approx(0.9, abs=0.01)
 
 
+def test_no_number_of_members_makes_noisy_ones_agree_fully_and_one_is_enough_where_they_do():
+    labels = np.zeros(500, np.int64)
+    assert assess(noisy_members(4, noise=1.0, samples=500), labels, 1, draws=3).members_for(1.0) is None
+    assert assess(noisy_members(4, noise=0.0, samples=500), labels, 1, draws=3).members_for(1.0) == 1
+
+
 def test_no_number_of_members_makes_noise_agree():
     noise = np.random.default_rng(0).normal(size=(4, 3000)) * np.array([[1], [1], [-1], [-1]])
     noise[2:] -= 3 * noise[:2]
