@@ -18,8 +18,6 @@ def class_counts(
     policy: str = "paper",
     *,
     low_is_hard: bool = False,
-    floor: int = 1,
-    caps: NDArray[np.integer] | None = None,
     classes: Sequence[str] | None = None,
 ) -> NDArray[np.int64]:
     """How many samples each class should have: int64 (K,), summing to exactly N = sum of ``sizes``.
@@ -31,10 +29,10 @@ def class_counts(
     which for equal sizes is the paper's S_c(alpha) = N/K + alpha · (S_c - N/K); the rest of the generalisation is ours.
     Targets are rounded by largest remainder, ties to the lower class number.
 
-    Where a target is below the floor or above its cap, that class stops there, and the other side gives (or takes), in
-    proportion, only what the stopped side still needs. So, up to one sample of rounding, a class that gains never gains
-    less for a larger alpha, and one that loses never loses less; and of two equally large classes the harder never gets
-    fewer.
+    No class shrinks below one sample: it stops there, and the classes that gain share, in proportion, what the others
+    still give. So, up to one sample of rounding, a class that gains never gains less for a larger alpha, and one that
+    loses never loses less; and of two equally large classes the harder never gets fewer. Whether a class's source can
+    supply its count is for its oversampler to say.
 
     Args:
         hardness: (K,), mean score of each class; higher = harder.
@@ -42,8 +40,6 @@ def class_counts(
         alpha: at least 0.
         policy: a name in ``POLICIES``.
         low_is_hard: whether the estimator's textbook form is low for hard samples, ``hardness`` being its negative.
-        floor: no class shrinks below this many samples (a class that has fewer keeps what it has).
-        caps: (K,), what each class's source can supply, its own samples included; None for no limit.
         classes: the names that errors use; their numbers if None.
 
     Raises:
@@ -69,32 +65,12 @@ def class_counts(
     if ratio.sum() == 0:
         ratio = np.ones_like(ratio)  # nothing is hard at all, so no class is harder than another
     total = int(sizes.sum())
-    change: NDArray[np.float64] = alpha * total * (ratio / ratio.sum() - 1 / len(sizes))
-    room_below = np.maximum(sizes - floor, 0)
-    room_above = np.full_like(sizes, total) if caps is None else np.maximum(np.asarray(caps) - sizes, 0)
-    lost = np.minimum(np.maximum(-change, 0.0), room_below)
-    gained = np.minimum(np.maximum(change, 0.0), room_above)
-    moved = min(lost.sum(), gained.sum())
-    target = sizes + _scale_to(moved, gained, change, room_above) - _scale_to(moved, lost, -change, room_below)
-    return _round_to_sum(target, total)
-
-
-def _scale_to(
-    total: float, moves: NDArray[np.float64], wanted: NDArray[np.float64], room: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """min(β · wanted, room) with the β in [0, 1] that makes it sum to ``total``; ``moves`` is the same at β = 1."""
-    if moves.sum() <= total:
-        return moves
-    wanted = np.maximum(wanted, 0.0)
-    # In the order in which classes run out of room, the sum is linear in β between one and the next.
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # classes that want nothing come last
-        order = np.argsort(room / wanted, kind="stable")
-        filled = np.concatenate([[0.0], np.cumsum(room[order])[:-1]])
-        open_ = np.cumsum(wanted[order][::-1])[::-1]
-        beta = (total - filled) / open_
-        fits = beta * wanted[order] <= room[order]
-    scaled: NDArray[np.float64] = np.minimum(beta[int(np.argmax(fits))] * wanted, room)
-    return scaled
+    change: NDArray[np.float64] = total * (ratio / ratio.sum() - 1 / len(sizes))  # at alpha = 1
+    gained = np.maximum(change, 0.0)
+    lost = np.minimum(alpha * np.maximum(-change, 0.0), sizes - 1)
+    if gained.any():
+        gained *= lost.sum() / gained.sum()  # alpha itself, where no class stops at one sample
+    return _round_to_sum(sizes + gained - lost, total)
 
 
 def _round_to_sum(target: NDArray[np.float64], total: int) -> NDArray[np.int64]:
