@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.trial import TrialState
 from ray.tune.search.optuna import OptunaSearch
@@ -62,10 +63,11 @@ class StudySearch(OptunaSearch):
             space,
             metric=names if len(names) > 1 else names[0],
             mode=modes if len(modes) > 1 else modes[0],
-            sampler=optuna.samplers.TPESampler(seed=seed),
             study_name=study_name,
             storage=storage,
         )
+        begun = len(self.study.get_trials(deepcopy=False))
+        self.study.sampler = optuna.samplers.TPESampler(seed=_sampler_seed(seed, begun))
         self._orphans = self._unfinished() if adopt else []
         self._errors: Counter[int] = Counter()
 
@@ -148,3 +150,8 @@ class StudySearch(OptunaSearch):
     def _unfinished(self) -> list[int]:
         trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING))
         return [trial._trial_id for trial in trials]
+
+
+def _sampler_seed(seed: int, trials: int) -> int:
+    """Another one for each part of a sweep: with the same, a resumed one would draw what it has tried already."""
+    return int(np.random.SeedSequence([seed, trials]).generate_state(1)[0]) if trials else seed

@@ -144,6 +144,30 @@ def test_what_a_killed_process_left_running_is_handed_out_again_first(tmp_path, 
     assert resumed.count_done() == 4
 
 
+def test_a_resumed_sweep_proposes_what_it_did_not_yet_propose(tmp_path):
+    """Until ten trials are complete the sampler draws at random, from its seed."""
+    proposed = []
+    for part in range(3):
+        searcher = search(tmp_path, adopt=part > 0)
+        for name in "ab":
+            proposed.append(searcher.suggest(name)["alpha"])
+            searcher.on_trial_complete(name, GOOD)
+    assert len(set(proposed)) == len(proposed)
+
+
+def test_equal_sweeps_propose_the_same_also_when_both_are_resumed(tmp_path):
+    def proposed(folder):
+        folder.mkdir()
+        points = []
+        for adopt in (False, True):
+            searcher = search(folder, adopt=adopt)
+            points.append(searcher.suggest("a"))
+            searcher.on_trial_complete("a", GOOD)
+        return points
+
+    assert proposed(tmp_path / "one") == proposed(tmp_path / "other")
+
+
 def test_a_space_may_be_a_local_function_that_cannot_be_pickled(tmp_path):
     """Tune saves its search once a minute."""
     search(tmp_path, lambda trial: {"alpha": trial.suggest_float("alpha", 0, 2)}).save_to_dir(str(tmp_path))
