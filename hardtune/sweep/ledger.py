@@ -82,14 +82,18 @@ def open_ledger(sweep: Sweep, split: Split, storage: Path, *, resume: bool) -> L
     former = sorted(path.parent for path in sweeps.glob("*/sweep.json") if stamped.fullmatch(path.parent.name))
     if not former:
         raise InputError(f"there is no sweep named {sweep.name} to resume in {sweeps}")
-    ledger = Ledger(former[-1])
-    then: dict[str, Any] = json.loads((ledger.folder / "sweep.json").read_text())
-    changed = [name for name in content if content[name] != then.get(name)]
-    if changed:
-        raise InputError(
-            f"cannot resume {ledger.id}, whose {' and '.join(changed)} differed: start a new sweep, without --resume"
-        )
-    return ledger
+    for folder in reversed(former):
+        if not _differences(folder, content):
+            return Ledger(folder)
+    raise InputError(
+        f"cannot resume {former[-1].name}, whose {' and '.join(_differences(former[-1], content))} differed: "
+        "start a new sweep, without --resume"
+    )
+
+
+def _differences(folder: Path, content: dict[str, Any]) -> list[str]:
+    then: dict[str, Any] = json.loads((folder / "sweep.json").read_text())
+    return [name for name in content if content[name] != then.get(name)]
 
 
 def describe(sweep: Sweep, split: Split) -> dict[str, Any]:

@@ -29,6 +29,15 @@ def test_each_sweep_has_a_folder_of_its_own_and_the_latest_is_resumed(split, tmp
     assert open_ledger(SWEEP, split, tmp_path, resume=True) == second
 
 
+def test_a_later_sweep_of_the_same_name_and_other_content_is_passed_over(split, tmp_path):
+    other, third = (dataclasses.replace(SWEEP, recipe=Recipe(epochs=epochs)) for epochs in (3, 4))
+    first = open_ledger(SWEEP, split, tmp_path, resume=False)
+    second = open_ledger(other, split, tmp_path, resume=False)
+    assert open_ledger(SWEEP, split, tmp_path, resume=True) == first
+    with pytest.raises(InputError, match=f"cannot resume {second.id}, whose recipe differed"):
+        open_ledger(third, split, tmp_path, resume=True)
+
+
 def test_more_trials_are_the_same_sweep(split, tmp_path):
     ledger = open_ledger(SWEEP, split, tmp_path, resume=False)
     assert open_ledger(dataclasses.replace(SWEEP, trials=99), split, tmp_path, resume=True) == ledger
