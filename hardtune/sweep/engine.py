@@ -82,6 +82,8 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
     split = _split(sweep, dataset, pool, place)
     for treatment in treatments:
         check_sources(split, treatment)
+    if place.study_storage is not None:  # no study has this name: that of a sweep's is its folder's
+        study_database(place.study_storage, sweep.name)
     with contextlib.ExitStack() as running:
         if place.resume:  # what is refused is, before one waits for Ray
             ledger = open_ledger(sweep, split, storage, resume=True)

@@ -147,6 +147,13 @@ def test_a_study_of_the_same_name_in_a_teams_database_is_left_alone(tmp_path):
     study_database(url, "bad-20260101-120000", owner="mine")
 
 
+@pytest.mark.parametrize("url", ["foo", "sqlite:////no/such/team.db", "postgresql+psycopg://127.0.0.1:9/optuna"])
+def test_a_database_that_cannot_keep_the_study_is_named_before_the_sweep_has_a_folder(capsys, tmp_path, url):
+    line = said(capsys, tmp_path, flags=["--study-storage", url])
+    assert f"Optuna cannot keep its study in {url}: " in line
+    assert not list(tmp_path.glob("results/sweeps/*"))
+
+
 def folder(root, sizes):
     """An image folder whose classes have ``sizes`` images."""
     rng = np.random.default_rng(0)
