@@ -12,10 +12,11 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from hardtune.data import Split
@@ -122,7 +123,8 @@ def _describe_space(space: Space) -> dict[str, str] | list[dict[str, Any]] | str
 
 
 def _describe_function(function: Any) -> str:
-    """Its source, and what it is a ``functools.partial`` with: a smoke sweep's is one of the author's function."""
+    """Its source, the plain values that it reads from around it, and what it is a ``functools.partial`` with: a smoke
+    sweep's is one of the author's function."""
     if isinstance(function, functools.partial):
         given = [*function.args, *(value for _, value in sorted(function.keywords.items()))]
         return " ".join(
@@ -132,8 +134,27 @@ def _describe_function(function: Any) -> str:
                 *(_describe_function(value) if callable(value) else repr(value) for value in given),
             ]
         )
-    source = inspect.getsource(function if inspect.isroutine(function) else type(function))
-    return hashlib.sha256(source.encode()).hexdigest()
+    routine = function if inspect.isroutine(function) else type(function).__call__
+    source = inspect.getsource(routine if routine is function else type(function))
+    read = inspect.getclosurevars(routine)
+    values = {**read.globals, **getattr(function, "__dict__", {}), **read.nonlocals}
+    plain = sorted(f"{name}={_plain(value)}" for name, value in values.items() if _plain(value))
+    return hashlib.sha256("\n".join([source, *plain]).encode()).hexdigest()
+
+
+def _plain(value: Any) -> str:
+    """Numbers, texts and what is made of them, in words that are the same in every process; empty for all else."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if value is None or isinstance(value, (int, float, str, bytes, range)):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_plain(key)}: {_plain(item)}' for key, item in value.items())}}}"
+    if isinstance(value, (set, frozenset)):
+        return f"{{{', '.join(sorted(map(_plain, value)))}}}"
+    return f"[{', '.join(map(_plain, value))}]" if isinstance(value, (list, tuple)) else ""
 
 
 def _describe_domain(value: Any) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import os
 import subprocess
 import sys
 
@@ -74,6 +75,79 @@ def test_a_space_may_be_a_partial_function_and_what_it_was_given_counts(split, t
     open_ledger(one.smoke(), split, tmp_path, resume=False)
     with pytest.raises(InputError, match="whose space differed"):
         open_ledger(two.smoke(), split, tmp_path, resume=True)
+
+
+def given(estimators):
+    def space(trial):
+        return {"estimator": trial.suggest_categorical("estimator", estimators), "policy": "shift"}
+
+    return space
+
+
+class Given:
+    def __init__(self, most):
+        self.most = most
+
+    def __call__(self, trial):
+        return {"alpha": trial.suggest_float("alpha", 0, self.most), "policy": "shift"}
+
+
+@pytest.mark.parametrize("space", [given, Given])
+@pytest.mark.parametrize("smoke", [False, True])
+def test_what_a_space_reads_from_around_it_counts(split, tmp_path, space, smoke):
+    def sweep(value):
+        changed = dataclasses.replace(SWEEP, space=space(value))
+        return changed.smoke() if smoke else changed
+
+    ledger = open_ledger(sweep(("aum",)), split, tmp_path, resume=False)
+    assert open_ledger(sweep(("aum",)), split, tmp_path, resume=True) == ledger
+    with pytest.raises(InputError, match="whose space differed"):
+        open_ledger(sweep(("el2n", "rmd")), split, tmp_path, resume=True)
+
+
+RATES = (0.1, 0.2)
+
+
+def rated(trial):
+    return {"prune": "class", "prune_rate": trial.suggest_categorical("prune_rate", RATES), "policy": "shift"}
+
+
+def test_what_a_space_reads_of_its_module_counts(split, tmp_path, monkeypatch):
+    sweep = dataclasses.replace(SWEEP, space=rated)
+    ledger = open_ledger(sweep, split, tmp_path, resume=False)
+    assert open_ledger(sweep, split, tmp_path, resume=True) == ledger
+    monkeypatch.setattr(sys.modules[__name__], "RATES", (0.1, 0.3))
+    with pytest.raises(InputError, match="whose space differed"):
+        open_ledger(sweep, split, tmp_path, resume=True)
+
+
+def test_the_same_space_is_described_alike_by_every_process(tmp_path):
+    """Whatever it reads: sets have another order in each, functions and objects another address."""
+    script = tmp_path / "script.py"
+    script.write_text("""
+import math
+import numpy as np
+from hardtune import Treatment
+from hardtune.sweep.ledger import _describe_space
+
+NAMES, BASE, ELSE = {"aum", "el2n", "rmd", "forgetting"}, {"t": Treatment(), "of": (print, object())}, object()
+GRID = np.linspace(0, 1, 3)
+
+def around(helper):
+    def space(trial):
+        return {"estimator": helper(sorted(NAMES), BASE, ELSE, GRID, math, np.ndarray)}
+    return space
+
+print(_describe_space(around(lambda *read: read[0][0])))
+""")
+    described = {
+        subprocess.run(
+            [sys.executable, script], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True
+        ).stdout
+        for seed in "12"
+    }
+    (one,) = described
+    assert one.strip()
 
 
 def test_other_data_are_another_sweep(split, tmp_path):
