@@ -69,11 +69,11 @@ class View:
         self.note = note
         self._line()
 
-    def phase(self, name: str, total: int, unit: str) -> None:
-        """Begin a phase of ``total`` units of work."""
-        self._phase, self._unit, self._done, self._of, self._already = name, unit, 0, total, 0
+    def phase(self, name: str, total: int, unit: str, already: int = 0) -> None:
+        """Begin a phase of ``total`` units of work, of which ``already`` were done before."""
+        self._phase, self._unit, self._done, self._of, self._already = name, unit, already, total, already
         self._phase_started = time.monotonic()
-        self._progress.reset(self._task, total=total or None, description=name)
+        self._progress.reset(self._task, total=total or None, completed=already, description=name)
         self._line(force=True)
 
     def advance(self, done: int, already: int = 0) -> None:

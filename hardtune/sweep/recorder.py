@@ -39,7 +39,7 @@ class Recorder(tune.Callback):
         self._folder, self._tracker, self._view, self._standing = folder, tracker, view, standing
         self._members = 0
         self._trained = 0
-        self._ended = already
+        self._already = self._ended = already
         self._running: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class Recorder(tune.Callback):
         self._standing.add(record)
         self._tracker.progress(self._ended, self._standing.figures())
         self._view.ended(record)
-        self._view.advance(self._ended)
+        self._view.advance(self._ended, self._already)
         self._show()
 
     def _show(self) -> None:

@@ -64,12 +64,11 @@ def run_trials(
     control = _control(sweep, prepared, store, share, ledger, tracker)
     view.ended(control)
     standing = Standing([control, *former], sweep.objectives, sweep.recipe.members)
-    left = sweep.trials - search.count_done()
-    tracker.progress(search.count_done(), standing.figures())  # what a killed driver did not come to say
-    view.phase("trials", sweep.trials, "trials")
-    recorder = Recorder(
-        ledger.records, tracker, view, standing, already=search.count_done(), waits_again=search.waits_again
-    )
+    already = search.count_done()
+    left = sweep.trials - already
+    tracker.progress(already, standing.figures())  # what a killed driver did not come to say
+    view.phase("trials", sweep.trials, "trials", already)
+    recorder = Recorder(ledger.records, tracker, view, standing, already, search.waits_again)
     if left <= 0:
         return False
     slots = place.concurrent or share.slots(ray.cluster_resources())

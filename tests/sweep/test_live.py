@@ -1,12 +1,20 @@
 """The view says what a person waits for, and says it calmly."""
 
 import io
+from types import SimpleNamespace
 
+import pytest
+from ray.tune.experiment import Trial
 from rich.console import Console
 
 from hardtune import Treatment
+from hardtune.report import records
 from hardtune.report.records import CONTROL, Record
+from hardtune.report.standing import Standing
+from hardtune.sweep import live
 from hardtune.sweep.live import View, label
+from hardtune.sweep.recorder import Recorder
+from hardtune.sweep.tracking import Tracker
 
 OBJECTIVES = {"final/recall_gap": "min", "final/accuracy": "max"}
 
@@ -51,6 +59,30 @@ def test_a_log_is_not_flooded():
             it.advance(done)
             it.trials(running=2, members=done)
     assert len(out.getvalue().splitlines()) == 2  # the title and the phase
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_resumed_sweep_begins_where_it_was(terminal):
+    it, out = view(terminal)
+    with it:
+        it.phase("trials", 40, "trials", already=30)
+    assert "30/40" in out.getvalue()
+
+
+def test_the_time_left_is_judged_by_the_trials_of_this_part_of_the_sweep(tmp_path, monkeypatch):
+    clock = SimpleNamespace(monotonic=lambda: 0.0)
+    monkeypatch.setattr(live, "time", clock)
+    tracker = Tracker(f"sqlite:///{tmp_path}/mlflow.db", "digits", "digits-1", tmp_path)
+    it, out = view()
+    standing = Standing([ended(CONTROL, 0.2, 0.8)], OBJECTIVES, members=3)
+    recorder = Recorder(tmp_path, tracker, it, standing, already=30, waits_again=lambda number: False)
+    it.phase("trials", 40, "trials", already=30)
+    records.write(tmp_path, ended(30, 0.1, 0.9))
+    clock.monotonic = lambda: 60.0
+    recorder.on_trial_complete(0, [], Trial("", config={"number": 30}, stub=True))
+    tracker.close(patience=0)
+    assert "31/40 trials" in out.getvalue()
+    assert "1:00 so far, about 9:00 left in this phase" in out.getvalue()
 
 
 def test_a_terminal_is_left_with_the_lines_that_stay():
