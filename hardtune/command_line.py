@@ -27,8 +27,9 @@ def add_recipe_flag(flags: argparse._ActionsContainer) -> None:
 
 
 def add_data_flags(flags: argparse._ActionsContainer) -> None:
-    """``--data``, ``--data-dir``, ``--pool`` and ``--storage``."""
+    """``--data``, ``--image-size``, ``--data-dir``, ``--pool`` and ``--storage``."""
     flags.add_argument("--data", metavar="NAME", help="another data set: its name, or an image folder's path")
+    add_image_size_flag(flags)
     flags.add_argument("--data-dir", type=Path, metavar="DIR", help="where the data's files are (also: HARDTUNE_DATA)")
     flags.add_argument(
         "--pool",
@@ -44,6 +45,16 @@ def add_data_flags(flags: argparse._ActionsContainer) -> None:
         help="results, cached scores and the tracking database: a folder (no URL) with files that lock, as on NFS 4; "
         "on a cluster one that all nodes see "
         "(also: HARDTUNE_STORAGE; default: %(default)s)",
+    )
+
+
+def add_image_size_flag(flags: argparse._ActionsContainer) -> None:
+    """``--image-size``, of a folder whose images are not of one."""
+    flags.add_argument(
+        "--image-size",
+        type=int,
+        metavar="N",
+        help="bring each image of an image folder to N x N pixels: scaled to cover them, its centre kept",
     )
 
 

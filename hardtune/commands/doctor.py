@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hardtune.command_line import add_image_size_flag
+
 if TYPE_CHECKING:
     from hardtune.sweep.health import Finding
 
@@ -50,6 +52,7 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
         help="the database of Optuna's study (also: OPTUNA_STORAGE; default: sqlite in the sweep's folder)",
     )
     flags.add_argument("--data", metavar="NAME", help="look for this data set as well: its name, or a folder's path")
+    add_image_size_flag(flags)
     flags.add_argument("--data-dir", type=Path, metavar="DIR", help="where its files are (also: HARDTUNE_DATA)")
     flags.add_argument(
         "--encoder", metavar="NAME", help="with --data: look for this encoder's weights on every node: ViT-B-32/openai"
@@ -100,6 +103,6 @@ def _findings(options: argparse.Namespace) -> Iterator[Finding]:
         if options.study_storage:
             yield from health.examine_study_storage(options.study_storage)
         if options.data:
-            yield from health.examine_data(options.data, options.data_dir, options.encoder)
+            yield from health.examine_data(options.data, options.data_dir, options.encoder, options.image_size)
         if options.address is not None:
             yield from health.examine_token()

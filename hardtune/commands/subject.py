@@ -79,12 +79,17 @@ def subject_of(options: argparse.Namespace, **recipe: Any) -> Subject:
     from hardtune.store import Store, local_folder
 
     sweep = None if options.script is None else load_sweep(options.script, data=options.data, pool=options.pool)
-    data = options.data or (sweep.data if sweep is not None else None)
+    if sweep is not None and options.data is not None:
+        sweep = sweep.on(options.data)
+    data = options.data if sweep is None else sweep.data
     if data is None:
         raise InputError("name a sweep script (python -m hardtune plan sweeps/digits.py) or a data set (--data digits)")
     base = sweep.recipe if sweep is not None else Recipe()
     changed = dataclasses.replace(base, **{**recipe_changes(options.recipe), **recipe})
-    dataset = load(data, options.data_dir)
+    size = options.image_size
+    if size is None and sweep is not None:
+        size = sweep.image_size
+    dataset = load(data, options.data_dir, image_size=size)
     path = options.pool or (sweep.pool if sweep is not None else None)
     pool = None if path is None else load_pool(path, dataset)
     split = dataclasses.replace(dataset.hold_out(changed.validation, changed.seed), pool=pool)

@@ -143,7 +143,7 @@ def _decode(
             if image.shape[:2] != size:
                 raise InputError(
                     f"images differ in size: {files[i]} is {_by(image.shape)}, but {files[0]} is {_by(size)} "
-                    "(give an image size to bring them to one)"
+                    "(--image-size N brings a data set's images to one; in Python: image_size=N)"
                 )
             images[i] = image
             colour |= has_colour

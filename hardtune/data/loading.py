@@ -57,7 +57,7 @@ def load(
     """
     if name in datasets:
         if image_size is not None:
-            raise InputError(f"image_size is for folders of images; {name} has a size of its own")
+            raise InputError(f"an image size is for folders of images; {name} has a size of its own")
         return datasets[name](_data_dir(data_dir), progress)
     folder = Path(name).expanduser()
     if not folder.is_dir():

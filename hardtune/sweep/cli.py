@@ -197,13 +197,15 @@ def configured(sweep: Sweep, options: argparse.Namespace) -> Sweep:
     """The sweep with the command line's changes."""
     if options.trials is not None and sweep.treatments is not None:
         raise InputError(f"--trials is for searches, and this sweep tries a list of {sweep.trials} treatments")
+    if options.data is not None:
+        sweep = sweep.on(options.data)
     if options.smoke:
         sweep = sweep.smoke()
     recipe = dataclasses.replace(sweep.recipe, **recipe_changes(options.recipe))
     changes: dict[str, Any] = {"recipe": recipe}
     for name in (
         "trials",
-        "data",
+        "image_size",
         "pool",
         "ood",
         "corruptions",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hardtune.data import datasets
 from hardtune.errors import InputError
 from hardtune.recipe import Recipe
 from hardtune.report.comparison import Comparison
@@ -34,6 +36,8 @@ class Sweep:
     """A registered data set, or the path of an image folder."""
     recipe: Recipe
     space: Space
+    image_size: int | None = None
+    """Pixels to a side that a folder's images are brought to; without it, all must be of one size."""
     pool: str | None = None
     """Synthetic images for the oversamplers ``pool_*``: a folder with a sub-folder for each class, or an .npz file."""
     objectives: Mapping[str, str] = field(default_factory=lambda: dict(THREE_OBJECTIVES))
@@ -76,9 +80,9 @@ class Sweep:
                 object.__setattr__(self, "comparisons", (Comparison(tuple(self.treatments)),))
         if not self.name or self.name.startswith(".") or set(self.name) & set("/\\'\"`"):
             raise InputError(f"a sweep's name is that of a folder, without slashes and quotes, got {self.name!r}")
-        for name in ("trials", "members_at_once"):
+        for name in ("trials", "members_at_once", "image_size"):
             count = getattr(self, name)
-            if name == "members_at_once" and count is None:
+            if name != "trials" and count is None:
                 continue
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:
                 raise InputError(f"{name} must be a whole number of at least 1, got {count!r}")
@@ -116,6 +120,15 @@ class Sweep:
     def treatments(self) -> Sequence[Treatment] | None:
         """The list of treatments that is tried, or None for a search."""
         return self.space if isinstance(self.space, Sequence) else None
+
+    def on(self, data: str) -> Sweep:
+        """The same sweep on other data, and named after them too, so that nobody takes its results for the first's."""
+        if data == self.data:
+            return self
+        folder = re.sub(r"[^\w.-]+", "-", Path(data).expanduser().resolve().name)
+        # A named data set has a size of its own.
+        size = None if data in datasets else self.image_size
+        return dataclasses.replace(self, name=f"{self.name}-{folder}", data=data, image_size=size)
 
     def smoke(self) -> Sweep:
         """The same sweep at its smallest: every code path, in a minute.

@@ -173,7 +173,7 @@ def _writable(storage: Path) -> Path:
 
 def _load(sweep: Sweep, place: Place) -> tuple[Dataset, Samples | None]:
     """The data, and the pool of synthetic images that the sweep names."""
-    dataset = load(sweep.data, place.data_dir)
+    dataset = load(sweep.data, place.data_dir, image_size=sweep.image_size)
     pool = None if sweep.pool is None else load_pool(sweep.pool, dataset)
     if not place.subset:
         return dataset, pool

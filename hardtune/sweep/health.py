@@ -110,12 +110,14 @@ def examine_study_storage(url: str) -> Iterator[Finding]:
         yield Finding("study", f"Optuna can keep its study in {without_password(url)}")
 
 
-def examine_data(name: str, data_dir: Path | None, encoder: str | None) -> Iterator[Finding]:
+def examine_data(
+    name: str, data_dir: Path | None, encoder: str | None, image_size: int | None = None
+) -> Iterator[Finding]:
     """Are the data here, where the driver reads them; do they fit every node's memory; are the weights on all nodes?"""
     from hardtune.data import load
 
     try:
-        dataset = load(name, data_dir)
+        dataset = load(name, data_dir, image_size=image_size)
     except InputError as error:
         yield Finding("data", str(error), "put the files there; only the driver's machine reads them")
         return

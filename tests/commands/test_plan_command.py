@@ -96,6 +96,18 @@ def test_a_treatment_that_needs_no_scores_needs_no_store(command, tmp_path):
     assert "control on digits" in out
 
 
+def test_images_of_ones_own_are_brought_to_one_size_and_the_plan_is_named_after_them(command, script, tmp_path):
+    for number in range(24):
+        folder = tmp_path / "birds" / ("owl", "wren")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8 + number, 9)).save(folder / f"{number}.png")
+    flags = ["--data", tmp_path / "birds", "--image-size", 8, "--alpha", 0, "--storage", tmp_path]
+    out, err, code = command("plan", script, *flags)
+    assert (err, code) == ("", 0)
+    assert "control on small-birds" in out
+    assert "owl" in out
+
+
 def test_scores_that_are_not_there_are_said_with_how_to_make_them_and_nothing_is_written(command, script, tmp_path):
     _, err, code = command("plan", script, "--storage", tmp_path / "empty")
     assert code == 2

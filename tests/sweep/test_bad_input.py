@@ -87,6 +87,8 @@ def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
         ({"flags": ["--cpus-per-trial", "0"]}, "cpus_per_trial must be above 0"),
         ({"flags": ["--gpus-per-trial", "-1"]}, "gpus_per_trial must be at least 0"),
         ({"flags": ["--data", "cifar10", "--data-dir", "/no/such/folder"]}, "'/no/such/folder' is not a directory"),
+        ({"flags": ["--image-size", "16"]}, "an image size is for folders of images; digits has a size of its own"),
+        ({"flags": ["--image-size", "0"]}, "image_size must be a whole number of at least 1, got 0"),
         ({"flags": ["--resume"]}, "there is no sweep named bad to resume"),
         ({"flags": ["--storage", "/proc/results"]}, "cannot write results to /proc/results"),
         (
@@ -172,6 +174,15 @@ def test_a_class_with_fewer_samples_than_smotes_neighbours_is_named(capsys, tmp_
 
 def test_a_folder_with_one_class_is_no_data_set(capsys, tmp_path):
     assert "class" in said(capsys, tmp_path, data=folder(tmp_path / "images", {"cat": 5}))
+
+
+def test_images_of_different_sizes_name_the_flag_that_brings_them_to_one(capsys, tmp_path):
+    data = folder(tmp_path / "images", {"cat": 12, "dog": 12})
+    Image.new("L", (9, 9)).save(tmp_path / "images" / "dog" / "3.png")
+    line = said(capsys, tmp_path, data=data)
+    assert re.search(r"dog/3\.png is 9x9, but .*cat/0\.png is 8x8 \(--image-size N ", line)
+    # With it the data are read, and something else is wrong.
+    assert "no sweep named bad" in said(capsys, tmp_path, data=data, flags=["--image-size", "4", "--resume"])
 
 
 def test_a_file_that_is_no_image_is_named(capsys, tmp_path):

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hardtune.sweep.cli import configured, parser
+
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 
 
@@ -33,6 +35,17 @@ def test_every_code_path_of_the_papers_sweep(script, images):
     assert "Pareto front of cifar10-smoke" in out
     _, runs = script.runs("cifar10-smoke")
     assert {run.data.params.get("model") for run in runs} == {"resnet18", None}
+
+
+def test_on_images_of_ones_own_it_is_named_after_them():
+    sweep = runpy.run_path(str(SWEEPS / "cifar10.py"))["sweep"]
+
+    def named(*flags):
+        return configured(sweep, parser("").parse_args(flags)).name
+
+    assert named("--data", "/images/birds/") == "cifar10-birds"
+    assert named("--data", "/images/bob's birds", "--smoke") == "cifar10-bob-s-birds-smoke"
+    assert named("--data", "cifar10") == "cifar10"
 
 
 def test_on_both_data_sets_it_is_the_same_sweep_with_other_numbers():
