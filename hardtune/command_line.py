@@ -18,6 +18,7 @@ def add_recipe_flag(flags: argparse._ActionsContainer) -> None:
     """``--recipe NAME=VALUE …``, which :func:`recipe_changes` reads."""
     flags.add_argument(
         "--recipe",
+        action="extend",
         nargs="+",
         default=[],
         metavar="NAME=VALUE",

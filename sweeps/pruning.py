@@ -11,6 +11,7 @@ balanced data balanced. Which samples are easy is up to the estimator. The contr
 costs; `python -m hardtune plan sweeps/pruning.py` shows what it would leave of each class.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from ray import tune
@@ -18,16 +19,18 @@ from ray import tune
 from hardtune import Recipe
 from hardtune.sweep import Sweep, main, parser
 
+ESTIMATORS = ("aum", "el2n", "forgetting", "rmd")
+
 flags = parser(__doc__)
 flags.add_argument(
     "--then-resample", action="store_true", help="search over alpha, with the pruned images as what hard classes gain"
 )
 flags.add_argument(
     "--estimators",
+    action="extend",
     nargs="+",
-    default=["aum", "el2n", "forgetting", "rmd"],
     metavar="NAME",
-    help="whose scores say what is easy (default: aum el2n forgetting rmd)",
+    help=f"whose scores say what is easy (default: {' '.join(ESTIMATORS)})",
 )
 
 on_digits = Recipe(
@@ -45,11 +48,7 @@ on_digits = Recipe(
 RATES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
 
 
-def sweep(
-    data: str = "digits",
-    then_resample: bool = False,
-    estimators: tuple[str, ...] = ("aum", "el2n", "forgetting", "rmd"),
-) -> Sweep:
+def sweep(data: str = "digits", then_resample: bool = False, estimators: Sequence[str] = ESTIMATORS) -> Sweep:
     """The case study on one data set, or its sequel."""
     case_study = {
         "estimator": tune.choice(list(estimators)),
@@ -76,4 +75,4 @@ def sweep(
 
 if __name__ == "__main__":
     options = flags.parse_args()
-    main(sweep(options.data or "digits", options.then_resample, tuple(options.estimators)), options)
+    main(sweep(options.data or "digits", options.then_resample, options.estimators or ESTIMATORS), options)

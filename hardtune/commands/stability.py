@@ -34,7 +34,9 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
     """The subject's flags, and what is compared how."""
     add_subject_flags(flags)
     how = flags.add_argument_group("what is compared")
-    how.add_argument("--estimator", nargs="+", default=["aum"], metavar="NAME", help="whose members (default: aum)")
+    how.add_argument(
+        "--estimator", action="extend", nargs="+", metavar="NAME", help="whose members (default: aum)"
+    )  # a default here would be among whatever is given
     how.add_argument("--members", type=int, metavar="J", help="how many members (default: the recipe's)")
     how.add_argument("--rate", type=float, default=0.3, metavar="X", help="share that is pruned (default: %(default)s)")
     how.add_argument(
@@ -60,15 +62,16 @@ def run(options: argparse.Namespace) -> int:
     from hardtune.report.stability_figure import comparison_figure, stability_figure
     from hardtune.scoring import gather
 
-    _check(options)
+    estimators: list[str] = options.estimator or ["aum"]
+    _check(estimators, options)
     subject = subject_of(options, **({} if options.members is None else {"scoring_members": options.members}))
     if subject.recipe.scoring_members < 2:
         raise InputError("one member cannot disagree with itself: give --members 2 or more")
-    needs = Needs(frozenset(options.estimator))
+    needs = Needs(frozenset(estimators))
     _, device = scored(subject, needs, options)
     available = _available(subject, device)
     members = _members(subject, needs, device)
-    found = {name: _assess(subject, name, members[name], options) for name in options.estimator}
+    found = {name: _assess(subject, name, members[name], options) for name in estimators}
     scores = gather(subject.split, subject.recipe, available, subject.store, device=device).scores
 
     figure = options.figure or subject.storage / "stability" / f"{subject.name}.png"
@@ -88,11 +91,11 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check(options: argparse.Namespace) -> None:
+def _check(estimators: list[str], options: argparse.Namespace) -> None:
     from hardtune.hardness.estimators import ESTIMATORS
     from hardtune.resampling.policies import POLICIES
 
-    for name in options.estimator:
+    for name in estimators:
         if ESTIMATORS[name].source == "features":
             with_members = ", ".join(sorted(e.name for e in ESTIMATORS.values() if e.source != "features"))
             raise InputError(

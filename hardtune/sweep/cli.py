@@ -57,8 +57,12 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
         metavar="NAME",
         help="images that networks should notice as foreign: inverted, rotated, a data set or a folder of images",
     )
-    measured.add_argument("--corruptions", nargs="+", metavar="KIND", help="fog, jpeg_compression, …; all for all 15")
-    measured.add_argument("--severities", nargs="+", type=int, metavar="N", help="of corruptions, 1 to 5")
+    measured.add_argument(
+        "--corruptions", action="extend", nargs="+", metavar="KIND", help="fog, jpeg_compression, …; all for all 15"
+    )
+    measured.add_argument(
+        "--severities", action="extend", nargs="+", type=int, metavar="N", help="of corruptions, 1 to 5"
+    )
     where = flags.add_argument_group("where")
     add_data_flags(where)
     where.add_argument(

@@ -52,7 +52,7 @@ def test_every_estimator_in_the_store_is_compared_with_every_other(command, scri
 
 
 def test_estimators_and_members_that_are_missing_are_made_with_score(command, script, storage):
-    flags = ["stability", script, "--storage", storage, "--estimator", "grand", "aum"]
+    flags = ["stability", script, "--storage", storage, "--estimator", "grand", "--estimator", "aum"]
     _, err, code = command(*flags)
     assert code == 2
     assert "lacks 4 of the scoring ensemble's 4 members" in err

@@ -48,6 +48,17 @@ def test_on_images_of_ones_own_it_is_named_after_them():
     assert named("--data", "cifar10") == "cifar10"
 
 
+def test_a_flag_that_is_given_twice_takes_nothing_back():
+    flags = ["--recipe", "epochs=3", "seed=1", "--recipe", "members=2"]
+    flags += ["--corruptions", "fog", "--corruptions", "contrast", "--severities", "1", "--severities", "3"]
+    for _ in range(2):  # nor does one command line leave something for the next
+        sweep = configured(runpy.run_path(str(SWEEPS / "cifar10.py"))["sweep"], parser("").parse_args(flags))
+        assert (sweep.recipe.epochs, sweep.recipe.seed, sweep.recipe.members) == (3, 1, 2)
+        assert (sweep.corruptions, sweep.severities) == (["fog", "contrast"], [1, 3])
+    names = runpy.run_path(str(SWEEPS / "pruning.py"))
+    assert names["flags"].parse_args(["--estimators", "aum", "--estimators", "rmd"]).estimators == ["aum", "rmd"]
+
+
 def test_on_both_data_sets_it_is_the_same_sweep_with_other_numbers():
     ten, hundred = (runpy.run_path(str(SWEEPS / f"{name}.py"))["sweep"] for name in ("cifar10", "cifar100"))
     assert (hundred.name, hundred.data) == ("cifar100", "cifar100")
