@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from hardtune.errors import unknown
 
 T = TypeVar("T")
+
+PlugIns = Mapping[str, Mapping[str, Any]]
+"""Entries by kind and name."""
+
+_REGISTRIES: dict[str, Registry[Any]] = {}
+"""Those that are imported, by kind."""
 
 
 class Registry(Mapping[str, T]):
@@ -27,6 +33,7 @@ class Registry(Mapping[str, T]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._entries: dict[str, T] = {}
+        _REGISTRIES[kind] = self
 
     def register(self, name: str) -> Callable[[T], T]:
         """Add the decorated plug-in under ``name``, which must be new."""
@@ -53,3 +60,27 @@ class Registry(Mapping[str, T]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+def plug_ins() -> PlugIns:
+    """What is registered here and is not hardtune's own, such as a metric that a sweep's script defines."""
+    found = {
+        kind: {name: entry for name, entry in registry.items() if not _is_own(entry)}
+        for kind, registry in _REGISTRIES.items()
+    }
+    return {kind: entries for kind, entries in found.items() if entries}
+
+
+def add_plug_ins(found: PlugIns) -> None:
+    """Register another process's :func:`plug_ins` in this one, whose registries must be imported."""
+    for kind, entries in found.items():
+        for name, entry in entries.items():
+            if name not in _REGISTRIES[kind]:  # importing its module may have registered it
+                _REGISTRIES[kind].register(name)(entry)
+
+
+def _is_own(entry: Any) -> bool:
+    """Whether it, and what it consists of, was defined in hardtune."""
+    parts = [entry, *getattr(entry, "__dict__", {}).values()]
+    homes = [getattr(part, "__module__", "") for part in parts if callable(part)]
+    return all(str(home).partition(".")[0] == "hardtune" for home in homes)

@@ -33,6 +33,8 @@ def metric(name: str, better: Better) -> Callable[[Function], Function]:
         def mean_confidence(predictions: Predictions) -> float:
             return float(predictions.confidence.mean())
 
+    In a sweep's script, or a module that it imports, this is all: the sweep tells its workers.
+
     Raises:
         ValueError: The name is taken.
 

@@ -27,6 +27,7 @@ import ray
 import hardtune
 from hardtune.errors import InputError
 from hardtune.sweep.passwords import has_password, hidden
+from hardtune.sweep.plug_ins import with_plug_ins
 
 Resources = Mapping[str, float]
 """What a node has, by Ray's names: ``CPU``, ``GPU``, …"""
@@ -65,7 +66,7 @@ def connected(address: str | None) -> Iterator[None]:
         # Never join a cluster by accident: RAY_ADDRESS is for those who ask for one.
         with _on_loopback():
             try:
-                ray.init(address="local", include_dashboard=False, **quiet)
+                ray.init(address="local", include_dashboard=False, runtime_env=with_plug_ins(), **quiet)
             except OSError as error:  # of a temporary folder that cannot be written, or whose path is too long
                 raise InputError(f"Ray cannot start here, see RAY_TMPDIR: {str(error).splitlines()[0]}") from error
     else:
@@ -128,9 +129,10 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
     _reach(address)
     # The package travels with the sweep, so that all nodes run the driver's version of it; a job may have brought it.
     brought = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")).get("runtime_env", {})
-    package = str(Path(hardtune.__file__).parent)
+    package = {} if "py_modules" in brought else {"py_modules": [str(Path(hardtune.__file__).parent)]}
+    plugged = with_plug_ins()
     try:
-        ray.init(address=address, runtime_env={} if "py_modules" in brought else {"py_modules": [package]}, **quiet)
+        ray.init(address=address, runtime_env={**package, **plugged}, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         if "Failed to connect" in reason:  # although something listens there
