@@ -185,8 +185,8 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
         database = shlex.quote(without_password(outcome.tracking_uri))
         say.append(("MLflow", f"mlflow ui --workers 1 --backend-store-uri {database}"))
     say.append(("charts", outcome.chart_link))
-    if not outcome.everything_tracked:
-        say.append(("note", "MLflow did not take every record; the same command with --resume sends them again"))
+    if outcome.tracking_shortfall:
+        say.append(("note", outcome.tracking_shortfall))
     for name, text in say:
         console.print(f"[bold]{name}[/bold]  ", end="")
         console.print(text, markup=False, highlight=False, soft_wrap=True)

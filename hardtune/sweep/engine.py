@@ -57,7 +57,8 @@ class Outcome:
     tracking_uri: str
     chart_link: str
     interrupted: bool
-    everything_tracked: bool
+    tracking_shortfall: str
+    """What MLflow did not take, and why; empty if it took everything."""
 
     @property
     def control(self) -> Record:
@@ -142,9 +143,9 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
         (ledger.folder / "comparison.json").write_text(json.dumps(differences, indent=1))
     tables = {"pareto": table, "comparison": differences}
     tracker.sweep_ended(best, tables, figures, "KILLED" if interrupted else "FINISHED")
-    tracked = tracker.close(patience=60)
+    tracker.close(patience=60)
     link = tracker.chart_link()
-    return Outcome(ledger, found, best, table, comparisons, figures, uri, link, interrupted, tracked)
+    return Outcome(ledger, found, best, table, comparisons, figures, uri, link, interrupted, tracker.shortfall)
 
 
 def _check(sweep: Sweep) -> tuple[list[Treatment], Needs]:

@@ -64,8 +64,12 @@ class Tracker:
         self.experiment_id = ""
         self.trouble = ""
         """Why records wait, or empty while they flow."""
-        self.lost = 0
+        self._lost = 0
         """How many records MLflow refused for good."""
+        self._refusal = ""
+        """Why it refused the first of them."""
+        self.shortfall = ""
+        """Once it is closed: what MLflow did not take, why, and what to do, in a sentence; empty if it took it all."""
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
 
@@ -152,12 +156,20 @@ class Tracker:
         self._queue.put(close)
 
     def close(self, patience: float) -> bool:
-        """Wait up to ``patience`` seconds for everything to be sent; returns whether it was."""
+        """Wait up to ``patience`` seconds for everything to be sent; returns whether MLflow took it."""
         self._queue.put(None)
         self._thread.join(patience)
         sent = not self._thread.is_alive()
         self._abandoned.set()
-        return sent
+        if not sent:
+            why = f" ({self.trouble})" if self.trouble else ""
+            self.shortfall = f"MLflow did not take every record{why}; the same command with --resume sends them again"
+        elif self._lost:
+            self.shortfall = (
+                f"MLflow refused {self._lost} of the records ({self._refusal}), as it would again; "
+                "the sweep's folder has them all"
+            )
+        return not self.shortfall
 
     def chart_link(self) -> str:
         """The page that shows the sweep's trials as comparable charts (MLflow shows none until sorted by a metric)."""
@@ -181,7 +193,8 @@ class Tracker:
                     line = (str(error).splitlines() or [""])[0]
                     self.trouble = scrubbed(f"{type(error).__name__}: {line}", self._uri)
                     if getattr(error, "error_code", "") in _REFUSALS and tries == 3:
-                        self.lost += 1
+                        self._lost += 1
+                        self._refusal = self._refusal or self.trouble
                         break
                     self._abandoned.wait(pause)
                     pause = min(2 * pause, 15.0)

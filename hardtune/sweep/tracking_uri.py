@@ -6,6 +6,7 @@ import base64
 import http.client
 import logging
 import os
+import shlex
 import urllib.request
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -53,13 +54,21 @@ def check_tracking(uri: str) -> None:
 
 
 def check_experiment(uri: str, name: str) -> None:
-    """Raise ``InputError`` where MLflow has an experiment of this name that somebody deleted: it takes no new runs."""
+    """Raise ``InputError`` where MLflow would take no runs for the experiment of this name, ever.
+
+    Somebody deleted the experiment, or the database was made by another version of MLflow.
+    """
     scheme, _, rest = uri.partition("://")
     if scheme == "sqlite" and not Path("/" + rest.lstrip("/")).exists():
         return  # a database that is made now
     try:
         experiment = MlflowClient(uri).get_experiment_by_name(name)
-    except Exception:  # a database that somebody writes to, say: the tracker asks until it answers
+    except Exception as error:  # a database that somebody writes to, say: the tracker asks until it answers
+        if "database schema" in str(error):
+            raise InputError(
+                f"the MLflow database {without_password(uri)} has the schema of another version of MLflow: back it up "
+                f"and run `mlflow db upgrade {shlex.quote(without_password(uri))}`, or name another with --tracking-uri"
+            ) from error
         return
     if experiment is not None and experiment.lifecycle_stage == "deleted":
         raise InputError(

@@ -1,5 +1,7 @@
 """MLflow has everything in the end, whatever died before it was sent."""
 
+import re
+import shutil
 import sqlite3
 
 import pytest
@@ -66,6 +68,27 @@ def test_what_was_said_is_not_said_twice(client):
         logged = rows.execute("select key, step from metrics where run_uuid = ?", [trial]).fetchall()
     assert sorted(logged) == sorted(set(logged))
     assert len(logged) == 3 + len(FINISHED.metrics)
+
+
+def test_what_mlflow_refuses_is_counted_with_the_reason_and_the_rest_goes_on(client):
+    refused = tracker(client, "refused")
+    refused.member(FINISHED, 1, {"no/such*name": 0.7})
+    refused.trial_ended(FINISHED)
+    assert not refused.close(patience=60)
+    assert re.search(r"refused 1 of the records \(.*no/such\*name.*\), as it would again", refused.shortfall)
+    assert "--resume" not in refused.shortfall
+    assert steps(client, "refused", "0") == {1: 0.7, 2: 0.8, 3: 0.9}
+
+
+def test_a_database_of_another_mlflow_is_refused_with_how_to_mend_it(tmp_path):
+    MlflowClient(default_uri(tmp_path)).create_experiment("old")
+    (tmp_path / "moved").mkdir()  # a client looks at a database's version only when it first opens it
+    shutil.copy(tmp_path / "mlflow.db", tmp_path / "moved")
+    uri = default_uri(tmp_path / "moved")
+    with sqlite3.connect(tmp_path / "moved" / "mlflow.db") as rows:
+        rows.execute("update alembic_version set version_num = 'acf3f17fdcc7'")
+    with pytest.raises(InputError, match=rf"another version of MLflow: .*`mlflow db upgrade {uri}`"):
+        check_experiment(uri, "old")
 
 
 def test_a_deleted_experiment_is_refused_with_what_to_do(client):
