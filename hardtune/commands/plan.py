@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
     for treatment in treatments:
         check_names(treatment)
         check_sources(subject.split, treatment)
-    prepared, _ = scored(subject, needs_of(treatments), options)
+    prepared, _, _ = scored(subject, needs_of(treatments), options)
     plans = [_planned(prepared, treatment) for treatment in treatments]
 
     console = Console()

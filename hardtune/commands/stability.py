@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     if subject.recipe.scoring_members < 2:
         raise InputError("one member cannot disagree with itself: give --members 2 or more")
     needs = Needs(frozenset(estimators))
-    _, device = scored(subject, needs, options)
+    _, subject, device = scored(subject, needs, options)
     available = _available(subject, device)
     members = _members(subject, needs, device)
     found = {name: _assess(subject, name, members[name], options) for name in estimators}

@@ -127,8 +127,8 @@ def load_sweep(script: str, **given: str | None) -> Sweep:
     return found
 
 
-def scored(subject: Subject, needs: Needs, options: argparse.Namespace) -> tuple[Prepared, str]:
-    """Everything that is needed from the store, trained first with ``--score``; and the device it belongs to.
+def scored(subject: Subject, needs: Needs, options: argparse.Namespace) -> tuple[Prepared, Subject, str]:
+    """Everything that is needed from the store, trained first with ``--score``; and the recipe and device it is of.
 
     Raises:
         InputError: something is not in the store, and ``--score`` was not given.
@@ -137,14 +137,15 @@ def scored(subject: Subject, needs: Needs, options: argparse.Namespace) -> tuple
 
     devices = [options.device] if options.device else _devices()
     for device in devices:
-        if not missing(subject, needs, device):
-            return gather(subject.split, subject.recipe, needs, subject.store, device=device), device
+        for found in _as_on(device, subject):
+            if not missing(found, needs, device):
+                return gather(found.split, found.recipe, needs, found.store, device=device), found, device
     if not options.score:
         raise InputError(
             f"{missing(subject, needs, devices[0])}: run the sweep, or let --score make them here "
             "(scores belong to data, recipe and seed: see --data and --recipe)"
         )
-    return _score(subject, needs, devices[0]), devices[0]
+    return _score(subject, needs, devices[0]), subject, devices[0]
 
 
 def missing(subject: Subject, needs: Needs, device: str) -> str:
@@ -186,6 +187,18 @@ def _devices() -> list[str]:
     import torch
 
     return ["cuda", "cpu"] if torch.cuda.is_available() else ["cpu", "cuda"]
+
+
+def _as_on(device: str, subject: Subject) -> list[Subject]:
+    """The subject as a sweep on this device may have had it: only a machine with a GPU knows what GPUs decide."""
+    import torch
+
+    if device != "cuda" or torch.cuda.is_available():
+        return [subject]
+    recipe = subject.recipe
+    usual = {"precision": "bfloat16", "layout": "channels_last"}  # what is left are GPUs without bfloat16
+    decided: dict[str, Any] = {name: value for name, value in usual.items() if getattr(recipe, name) == "auto"}
+    return [dataclasses.replace(subject, recipe=dataclasses.replace(recipe, **decided)), subject]
 
 
 def _score(subject: Subject, needs: Needs, device: str) -> Prepared:

@@ -1,22 +1,24 @@
 """``python -m hardtune stability``, as one would type it."""
 
 import csv
+import dataclasses
 import re
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from hardtune import Store, load
+from hardtune import Store, Treatment, load
+from hardtune.commands.subject import load_sweep
 from hardtune.hardness.stability import agreement, nested_pruned_change
+from hardtune.member import Prepared, entries
 from hardtune.needs import Needs
-from hardtune.scoring_member import findings_of
+from hardtune.scoring_member import finding_identities, findings_of
 
 
 @pytest.fixture(scope="module")
 def members(storage, script):
-    from hardtune.commands.subject import load_sweep
-
     split = load("digits").hold_out(0.3, 0)
     store = Store(storage / "store")
     recipe = load_sweep(script).recipe
@@ -62,6 +64,26 @@ def test_estimators_and_members_that_are_missing_are_made_with_score(command, sc
     out, _, code = command("stability", script, "--storage", storage, "--members", 5, "--score")
     assert code == 0
     assert max(size for _, size, _, _ in figures(storage)) == 5
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
+def test_scores_of_a_sweep_on_gpus_are_found_on_a_machine_without_one(command, script, storage, tmp_path):
+    split, store = load("digits").hold_out(0.3, 0), Store(storage / "store")
+    recipe, needs, gpus = load_sweep(script).recipe, Needs(frozenset({"aum"})), Store(tmp_path / "store")
+    there = dataclasses.replace(recipe, precision="bfloat16", layout="channels_last")
+    for member in range(4):  # what a GPU would have left, from a CPU
+        here, away = (
+            entries(Prepared(split), one, Treatment(), member, device)
+            | finding_identities(split, one, needs, member, device)
+            for one, device in ((recipe, "cpu"), (there, "cuda"))
+        )
+        for name, key in here.items():
+            gpus.put(away[name], store.get(key))
+    out, err, code = command("stability", script, "--storage", tmp_path)
+    assert (err, code) == ("", 0)
+    assert "aum on small" in out
+    out, err, code = command("plan", script, "--alpha", 1, "--policy", "shift", "--storage", tmp_path)
+    assert (err, code) == ("", 0)
 
 
 def test_the_figures_are_pictures_of_something(command, script, storage):
