@@ -41,7 +41,7 @@ class Record:
     weight_histogram: Sequence[int] = ()
     """Training samples by entropy weight s, in 20 bins over [0, 1]; empty where the entropy term is off."""
     warning: str = ""
-    """A sentence on what the trial cannot show, if there is something."""
+    """What the trial cannot show, and what went wrong as it trained, in a sentence each; empty if there is nothing."""
     shortfall: float = 0.0
     """How far it is behind the control where the sweep says it must not be; above 0 it cannot be on the front."""
     reason: str = ""

@@ -9,7 +9,6 @@ import shlex
 import signal
 import sys
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from hardtune.report.table import render
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.live import View
 from hardtune.sweep.passwords import has_password, hidden, without_password
+from hardtune.sweep.warned import pass_on
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
@@ -123,7 +123,6 @@ def main(sweep: Sweep, options: argparse.Namespace | None = None, doc: str | Non
 
 def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
     sweep = configured(sweep, options)
-    warnings.filterwarnings("ignore")  # of libraries; what a user should know is in the view
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     if options.concurrent is not None and options.concurrent < 1:
         raise InputError(f"--concurrent must be at least 1, got {options.concurrent}")
@@ -137,6 +136,7 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
         return run_as_job(options.address, Path(sys.argv[0]), sys.argv[1:], sweep.name)
     console = Console()
     view = View(f"hardtune · {sweep.name}", sweep.objectives, console)
+    pass_on(view.say)
     with view:
         # Imported late, so that --help and a mistyped flag answer at once.
         from hardtune.sweep.engine import run_sweep
@@ -173,11 +173,11 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
         console.print(table)
     failed = [record for record in outcome.records if record.state == "failed"]
     for record in failed[:3]:
-        console.print(f"trial {record.number} ({record.treatment}) failed: {record.reason}", highlight=False)
+        view.say(f"trial {record.number} ({record.treatment}) failed: {record.reason}")
     if len(failed) > 3:
-        console.print(f"and {len(failed) - 3} more failed; their reasons are in {outcome.ledger.records}")
+        view.say(f"and {len(failed) - 3} more failed; their reasons are in {outcome.ledger.records}")
     for warning in {record.warning: record for record in outcome.records if record.warning}.values():
-        console.print(f"trial {warning.number} ({warning.treatment}): {warning.warning}", highlight=False)
+        view.say(f"trial {warning.number} ({warning.treatment}): {warning.warning}")
     say = [("figure", str(outcome.figures[0]))]
     if outcome.tracking_uri.startswith("http"):
         say.append(("MLflow", without_password(outcome.tracking_uri)))
@@ -189,10 +189,10 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
         say.append(("note", outcome.tracking_shortfall))
     for name, text in say:
         console.print(f"[bold]{name}[/bold]  ", end="")
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        view.say(text)
     console.print(f"took {time.monotonic() - started:.0f} s", highlight=False)
     if outcome.interrupted:
-        console.print(f"finished networks are kept: {_again(options)}", highlight=False, soft_wrap=True)
+        view.say(f"finished networks are kept: {_again(options)}")
         return 130
     return 0
 

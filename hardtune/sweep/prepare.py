@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from hardtune.scoring_member import is_scored, score_member
 from hardtune.store import Store
 from hardtune.sweep.cluster import Share
 from hardtune.sweep.counter import Counter, counter_in
+from hardtune.sweep.warned import collected
 from hardtune.training.beside import beside_each_other
 from hardtune.training.choices import is_settled, resolved
 from hardtune.training.worker import settle
@@ -81,7 +83,8 @@ def prepare_on_cluster(
         while waiting:
             ready, waiting = ray.wait(waiting, timeout=1 if encoding else None)
             try:
-                ray.get(ready)
+                for warning in (text for told in ray.get(ready) for text in told or ()):
+                    warnings.warn(warning, stacklevel=2)
             except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
                 raise InputError(
                     f"a worker died {MOST_LOSSES + 1} times while it prepared the same thing, so it may need more "
@@ -106,13 +109,16 @@ def _groups(members: list[int], share: Share, slots: int) -> list[list[int]]:
 
 
 @ray.remote
-def _score(split: Split, recipe: Recipe, needs: Needs, members: list[int], root: str, share: Share) -> None:
+def _score(split: Split, recipe: Recipe, needs: Needs, members: list[int], root: str, share: Share) -> list[str]:
+    """Train members; returns what it was warned of."""
     settle(share.cpus)
 
     def one(member: int) -> bool:
         return score_member(split, recipe, needs, member, Store(root), device=share.device)
 
-    list(beside_each_other(one, members, len(members)))
+    with collected() as said:
+        list(beside_each_other(one, members, len(members)))
+    return said
 
 
 @ray.remote

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import tempfile
@@ -19,6 +20,7 @@ from hardtune.report.records import Record
 from hardtune.store import Store
 from hardtune.sweep.search import FAILED, FINISHED, SHORTFALL
 from hardtune.sweep.space import treatment_of
+from hardtune.sweep.warned import collected
 from hardtune.training.worker import settle
 from hardtune.trial import Progress, Result, run_trial
 
@@ -57,15 +59,17 @@ def trainable(
     number = point.pop("number")
     treatment = treatment_of(point)
     try:
-        result = run_trial(
-            treatment, prepared, recipe, Store(root), device=device, at_once=at_once, on_member=report_member
-        )
+        with collected() as said:
+            result = run_trial(
+                treatment, prepared, recipe, Store(root), device=device, at_once=at_once, on_member=report_member
+            )
     except (InputError, DivergedError) as error:
         # It would fail the same way again: no retry, a reason instead.
         records.write(folder, Record(number, treatment, "failed", reason=str(error)))
         tune.report({FAILED: True, FINISHED: False})
         return
     record = record_of(number, result, prepared.split.classes, bounds)
+    record = dataclasses.replace(record, warning="; ".join(filter(None, [record.warning, *said])))
     records.write(folder, record)
     tune.report({FINISHED: True, SHORTFALL: record.shortfall, **{name: record.metrics[name] for name in objectives}})
 
