@@ -60,6 +60,7 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print and draw the plans; 0 if all of them can be carried out, else 1."""
     from rich.console import Console
+    from rich.text import Text
 
     from hardtune.checks import check_names, check_sources
     from hardtune.needs import needs_of
@@ -78,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
     prepared, _, _ = scored(subject, needs_of(treatments), options)
     plans = [_planned(prepared, treatment) for treatment in treatments]
 
-    console = Console()
+    console = Console(markup=False, emoji=False)  # paths and class names may have brackets
     one = len(plans) == 1
     title = f"{plans[0].treatment} on {subject.name}" if one else f"what {subject.name} would do to each class"
     name = f"{subject.name}-{_slug(str(plans[0].treatment))}" if one else subject.name
@@ -90,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
     write_csv(plans, figure.with_suffix(".csv"))
     console.print((plan_table if one else sweep_table)(plans, title))
     for label, path in (("figure", figure), ("table", figure.with_suffix(".csv"))):
-        console.print(f"[bold]{label}[/bold]  {path}", highlight=False, soft_wrap=True)
+        console.print(Text.assemble((label, "bold"), f"  {path}"), soft_wrap=True)
     return 0 if all(plan.feasible for plan in plans) else 1
 
 

@@ -56,6 +56,7 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print and draw it all; 0."""
     from rich.console import Console
+    from rich.text import Text
 
     from hardtune.needs import Needs
     from hardtune.report.stability import comparison_table, stability_table, verdict, write_csv
@@ -81,13 +82,13 @@ def run(options: argparse.Namespace) -> int:
     stability_figure(found, subject.split.classes, options.rate, f"{subject.name}: how settled scores are", figure)
     comparison_figure(scores, options.rate, f"{subject.name}: how far estimators agree", others)
     write_csv(found, table)
-    console = Console()
+    console = Console(markup=False, emoji=False)  # paths and class names may have brackets
     for name, stability in found.items():
         console.print(stability_table(stability, options.rate, f"{name} on {subject.name}"))
         console.print(f"{name}: {verdict(stability, options.rate)}\n", highlight=False)
     console.print(comparison_table(scores, options.rate, f"estimators on {subject.name}"))
     for label, path in (("figures", figure), ("       ", others), ("table", table)):
-        console.print(f"[bold]{label}[/bold]  {path}", highlight=False, soft_wrap=True)
+        console.print(Text.assemble((label, "bold"), f"  {path}"), soft_wrap=True)
     return 0
 
 

@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(f"--older-than must be at least 0 days, got {options.older_than:g}")
     store = Store(f"{options.storage.rstrip('/')}/store")
     entries = store.entries()
-    console = Console()
+    console = Console(markup=False, emoji=False)  # paths may have brackets
     if not entries:
         console.print(f"nothing is stored in {store.root}", highlight=False, soft_wrap=True)
         return 0

@@ -12,8 +12,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from hardtune.command_line import add_data_flags, add_recipe_flag, recipe_changes, run_and_exit
 from hardtune.errors import InputError
 from hardtune.report.comparison import tables
@@ -134,8 +132,8 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
         from hardtune.sweep.job import run_as_job
 
         return run_as_job(options.address, Path(sys.argv[0]), sys.argv[1:], sweep.name)
-    console = Console()
-    view = View(f"hardtune · {sweep.name}", sweep.objectives, console)
+    view = View(f"hardtune · {sweep.name}", sweep.objectives)
+    console = view.console
     pass_on(view.say)
     with view:
         # Imported late, so that --help and a mistyped flag answer at once.
@@ -188,7 +186,7 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
     if outcome.tracking_shortfall:
         say.append(("note", outcome.tracking_shortfall))
     for name, text in say:
-        console.print(f"[bold]{name}[/bold]  ", end="")
+        console.print(f"{name}  ", style="bold", end="")
         view.say(text)
     console.print(f"took {time.monotonic() - started:.0f} s", highlight=False)
     if outcome.interrupted:

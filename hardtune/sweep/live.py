@@ -25,7 +25,7 @@ class View:
     """
 
     def __init__(self, title: str, objectives: Mapping[str, str], console: Console | None = None) -> None:
-        self.console = console or Console()
+        self.console = console or Console(markup=False, emoji=False)  # paths, class names and reasons may have brackets
         self._objectives = objectives
         self._best: dict[str, float] = {}
         self._states = {"finished": 0, "stopped": 0, "failed": 0, "running": 0}

@@ -98,14 +98,15 @@ def test_a_treatment_that_needs_no_scores_needs_no_store(command, tmp_path):
 
 def test_images_of_ones_own_are_brought_to_one_size_and_the_plan_is_named_after_them(command, script, tmp_path):
     for number in range(24):
-        folder = tmp_path / "birds" / ("owl", "wren")[number % 2]
+        folder = tmp_path / "birds" / ("owl [barn]", "wren")[number % 2]
         folder.mkdir(parents=True, exist_ok=True)
         Image.new("L", (8 + number, 9)).save(folder / f"{number}.png")
-    flags = ["--data", tmp_path / "birds", "--image-size", 8, "--alpha", 0, "--storage", tmp_path]
+    flags = ["--data", tmp_path / "birds", "--image-size", 8, "--alpha", 0, "--storage", tmp_path / "a[b]"]
     out, err, code = command("plan", script, *flags)
     assert (err, code) == ("", 0)
     assert "control on small-birds" in out
-    assert "owl" in out
+    assert "owl [barn]" in out
+    assert f"{tmp_path}/a[b]/plans/" in out
 
 
 def test_scores_that_are_not_there_are_said_with_how_to_make_them_and_nothing_is_written(command, script, tmp_path):

@@ -54,6 +54,11 @@ def test_verify_sets_damaged_files_aside_and_says_so(capsys, storage):
     assert "2 of 2" in run(capsys, storage, "verify")
 
 
+def test_brackets_in_a_path_are_no_markup(capsys, storage):
+    folder = storage / "a[b]" / "[" / "c]"
+    assert f"nothing is stored in {folder}/store" in run(capsys, folder, "ls")
+
+
 def test_verify_notices_a_result_under_another_ones_name(capsys, storage):
     first, second, _ = files(storage)
     second.replace(second.with_name(first.name))

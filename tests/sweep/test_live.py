@@ -94,6 +94,17 @@ def test_a_terminal_is_left_with_the_lines_that_stay():
     assert "results in somewhere" in out.getvalue()
 
 
+def test_brackets_in_what_is_said_are_no_markup(capsys):
+    it = View("hardtune · digits", OBJECTIVES)
+    with it:
+        it.say("results in /tmp/a[b]c")
+        it.say("trial 1 failed: there is no [/data/x]")
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "results in /tmp/a[b]c",
+        "trial 1 failed: there is no [/data/x]",
+    ]
+
+
 def test_trouble_is_shown():
     it, out = view()
     it.note = "MLflow does not answer, records wait"
