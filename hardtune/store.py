@@ -92,8 +92,12 @@ class Store:
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
+        """``InputError`` for a URL that fsspec does not know, or knows only with another package."""
         self.root = str(root) if "://" in str(root) else str(Path(root).expanduser().resolve())
-        self._files, self._path = fsspec.core.url_to_fs(self.root)
+        try:
+            self._files, self._path = fsspec.core.url_to_fs(self.root)
+        except (ImportError, ValueError) as error:
+            raise InputError(f"cannot open the store {self.root}: {error}") from error
 
     def check_writable(self) -> None:
         """Raise ``InputError`` unless a file can be written here, before hours of work depend on it."""

@@ -54,6 +54,13 @@ def test_verify_sets_damaged_files_aside_and_says_so(capsys, storage):
     assert "2 of 2" in run(capsys, storage, "verify")
 
 
+@pytest.mark.parametrize("url", ["s4://bucket/results", "gs://bucket/results"])
+def test_where_no_store_can_be_is_said_in_a_sentence(capsys, url):
+    said = run(capsys, url, "ls", code=2)
+    assert said.startswith(f"error: cannot open the store {url}/store: ")
+    assert said.count("\n") == 1
+
+
 def test_brackets_in_a_path_are_no_markup(capsys, storage):
     folder = storage / "a[b]" / "[" / "c]"
     assert f"nothing is stored in {folder}/store" in run(capsys, folder, "ls")
