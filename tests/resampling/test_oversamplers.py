@@ -115,6 +115,8 @@ def test_rank_weights_are_the_papers_formula():
     r = np.array([0, 0.25, 0.5, 0.75, 1])
     np.testing.assert_allclose(weights, 0.5 + 0.5 * (1 - np.exp(-5 * (1 - r))) / (1 - np.exp(-5)))
     assert list(rank_weights(np.array([7.0]))) == [1.0]
+    tied = rank_weights(np.array([0.0, 1.0, 0.0, 0.0]))
+    assert tied[0] == tied[2] == tied[3] == pytest.approx(rank_weights(np.arange(4.0))[1]), "the mean of their ranks"
 
 
 def test_weighted_draws_in_proportion_to_the_score_above_the_easiest():

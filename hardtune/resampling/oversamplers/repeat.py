@@ -57,13 +57,15 @@ def holdout(request: Request, rng: np.random.Generator) -> Added:
 def rank_weights(favour: NDArray[np.floating]) -> NDArray[np.float64]:
     """HBR's weights from 1 for the most favoured sample to 0.5 for the least: float64 (n,).
 
-    With the rank r from 0 (highest ``favour``) to 1: 0.5 + 0.5 (1 - exp(-5 (1 - r))) / (1 - exp(-5)).
+    With the rank r from 0 (highest ``favour``) to 1: 0.5 + 0.5 (1 - exp(-5 (1 - r))) / (1 - exp(-5)). Ties share their
+    mean rank (ours), since the order in which samples are stored says nothing of them.
 
     >>> rank_weights(np.array([3.0, 1.0, 2.0])).round(3)
     array([1.   , 0.5  , 0.962])
     """
-    r = np.empty(len(favour))
-    r[np.argsort(-favour, kind="stable")] = np.linspace(0, 1, len(favour))
+    from scipy.stats import rankdata
+
+    r = (rankdata(-favour) - 1) / max(len(favour) - 1, 1)
     weights: NDArray[np.float64] = 0.5 + 0.5 * (1 - np.exp(-5 * (1 - r))) / (1 - np.exp(-5))
     return weights
 
