@@ -46,6 +46,8 @@ class Record:
     """How far it is behind the control where the sweep says it must not be; above 0 it cannot be on the front."""
     reason: str = ""
     """Why it failed, in a sentence."""
+    again: bool = False
+    """Whether it failed for something around it, a full disk or a worker that died: a resumed sweep tries it again."""
 
     @property
     def is_control(self) -> bool:
@@ -65,6 +67,11 @@ def read(folder: Path, number: int) -> Record | None:
     """The record of one trial, or None where there is none yet."""
     path = _file(folder, number)
     return _parse(path.read_text()) if path.exists() else None
+
+
+def remove(folder: Path, number: int) -> None:
+    """Forget what became of one trial."""
+    _file(folder, number).unlink()
 
 
 def read_all(folder: Path) -> list[Record]:

@@ -22,11 +22,18 @@ from hardtune.sweep.live import View
 from hardtune.sweep.passwords import has_password, hidden, without_password
 from hardtune.sweep.warned import pass_on
 
+EXIT_CODES = (
+    "0 done; 1 trials ended in errors, which --resume tries again, or all failed; 2 wrong input; 130 after Ctrl-C"
+)
+
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
     """The flags of every sweep script, under the script's own docstring. Add flags of a sweep's own to it."""
     flags = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        description=doc,
+        epilog=f"exit codes: {EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     what = flags.add_argument_group("what to run")
     what.add_argument("--trials", type=int, metavar="N", help="treatments to try, beside the control")
@@ -39,7 +46,8 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     what.add_argument(
         "--resume",
         action="store_true",
-        help="go on with the latest sweep of this name and content; with a larger --trials, extend it",
+        help="go on with the latest sweep of this name and content, and try again what ended in errors (a full disk, a "
+        "worker that died); with a larger --trials, extend it",
     )
     what.add_argument(
         "--racing",
@@ -107,7 +115,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
 
 
 def main(sweep: Sweep, options: argparse.Namespace | None = None, doc: str | None = None) -> None:
-    """Run the sweep as the command line says, and exit: 0 done, 2 wrong input, 130 after Ctrl-C.
+    """Run the sweep as the command line says, and exit with one of ``EXIT_CODES``.
 
     A sweep script ends with ``main(sweep, doc=__doc__)``; one with flags of its own parses them with ``parser``
     and passes the ``options``.
@@ -192,7 +200,11 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
     if outcome.interrupted:
         view.say(f"finished networks are kept: {_again(options)}")
         return 130
-    return 0
+    again = sum(record.again for record in failed)
+    if again:
+        trials = "a trial" if again == 1 else f"{again} trials"
+        console.print(f"{trials} ended in errors: {_again(options)}", highlight=False, soft_wrap=True)
+    return 1 if again or len(failed) == len(outcome.records) - 1 else 0
 
 
 def configured(sweep: Sweep, options: argparse.Namespace) -> Sweep:

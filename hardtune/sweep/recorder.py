@@ -39,7 +39,7 @@ class Recorder(tune.Callback):
         self._folder, self._tracker, self._view, self._standing = folder, tracker, view, standing
         self._members = 0
         self._trained = 0
-        self._already = self._ended = already
+        self._already = self._ended = self._told = already
         self._running: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -53,6 +53,9 @@ class Recorder(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._running.add(trial.trial_id)
+        former = records.read(self._folder, trial.config["number"])
+        if former is not None and former.again:
+            records.remove(self._folder, former.number)
         self._tracker.trial_started(_record(trial, "running"))
         self._show()
 
@@ -78,17 +81,20 @@ class Recorder(tune.Callback):
             self._running.discard(trial.trial_id)
             self._show()
             return
-        lines = str(trial.get_error() or "its worker died").strip().splitlines()
-        record = _record(trial, "failed", reason=lines[-1])
+        record = _record(trial, "failed", reason=_reason(trial), again=True)
         records.write(self._folder, record)
-        self._end(trial, record)
+        self._show_end(trial, record)  # to MLflow it has not ended: a run that has takes no more figures
 
     def _end(self, trial: Any, record: Record) -> None:
-        self._running.discard(trial.trial_id)
-        self._ended += 1
+        self._told += 1
         self._tracker.trial_ended(record)
         self._standing.add(record)
-        self._tracker.progress(self._ended, self._standing.figures())
+        self._tracker.progress(self._told, self._standing.figures())
+        self._show_end(trial, record)
+
+    def _show_end(self, trial: Any, record: Record) -> None:
+        self._running.discard(trial.trial_id)
+        self._ended += 1
         self._view.ended(record)
         self._view.advance(self._ended, self._already)
         self._show()
@@ -104,3 +110,18 @@ def _record(trial: Any, state: str, **fields: Any) -> Record:
     point = dict(trial.config)
     number = point.pop("number")
     return Record(number, treatment_of(point), state, **fields)
+
+
+def _reason(trial: Any) -> str:
+    """The first line of the last error that Tune wrote down of the trial; without a traceback, a worker died of it.
+
+    Tune's own ``get_error`` looks where that file will be only later.
+    """
+    path = trial.error_file
+    text = Path(path).read_text() if path and Path(path).exists() else ""
+    lines = text.rpartition("Failure # ")[2].splitlines()[1:]
+    frames = [place for place, line in enumerate(lines, 1) if line.startswith("  File ") or "ray::" in line]
+    said = [line for line in lines[max(frames, default=0) :] if line.strip() and not line[0].isspace()]
+    if frames and said:
+        return said[0]
+    return ": ".join(["its worker died", *said[:1]])

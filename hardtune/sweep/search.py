@@ -27,7 +27,7 @@ SHORTFALL = "shortfall"
 
 
 MOST_ERRORS = 3
-"""How often a trial may end in an error of others before it counts as failed, unless it gets one member on."""
+"""How often a trial may end in an error of others before its sweep goes on without it, unless it gets one member on."""
 
 
 class StudySearch(OptunaSearch):
@@ -36,8 +36,10 @@ class StudySearch(OptunaSearch):
     A trial's state in the study is COMPLETE only if its report says that it finished, FAIL if it failed or a figure
     is not finite, and PRUNED otherwise. Trials that a former process left RUNNING are handed out again, with their
     parameters, before any new one. So are, within bounds, those that ended in an error: where a worker dies that Tune
-    was about to reuse, Tune never retries the trial, whatever ``max_failures`` says. ``suggest`` adds the space's fixed
-    values, which ``OptunaSearch`` would drop, and the trial's ``number`` in the study.
+    was about to reuse, Tune never retries the trial, whatever ``max_failures`` says. Beyond the bounds the trial has
+    ended for this process and stays RUNNING in the study, whose FAIL is for good: a resumed sweep, whose disk is no
+    longer full, tries it again. ``suggest`` adds the space's fixed values, which ``OptunaSearch`` would drop, and the
+    trial's ``number`` in the study.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class StudySearch(OptunaSearch):
         self.study.sampler = optuna.samplers.TPESampler(seed=_sampler_seed(seed, begun))
         self._orphans = self._unfinished() if adopt else []
         self._errors: Counter[int] = Counter()
+        self._later: set[int] = set()
 
     @property
     def study(self) -> optuna.Study:
@@ -77,12 +80,12 @@ class StudySearch(OptunaSearch):
         return self._ot_study
 
     def count_done(self) -> int:
-        """How many trials have ended, one way or another."""
-        return sum(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False))
+        """How many trials have ended, one way or another, those included that are left to a resumed sweep."""
+        return sum(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False)) + len(self._later)
 
     def count_open(self) -> int:
         """How many trials were proposed, have not ended, and wait for nobody: those that Ctrl-C broke off."""
-        return len(self._unfinished()) - len(self._orphans)
+        return len(self._unfinished()) - len(self._orphans) - len(self._later)
 
     def given_up(self) -> dict[int, tuple[dict[str, Any], str]]:
         """The points of trials that ended without figures, by number, with what the study calls their state."""
@@ -127,8 +130,9 @@ class StudySearch(OptunaSearch):
             self._errors[trial.number] += 1
             if self._errors[trial.number] < MOST_ERRORS:
                 self._orphans.append(trial._trial_id)
-                return
-        if error or report.get(FAILED):
+            else:
+                self._later.add(trial.number)
+        elif report.get(FAILED):
             self.study.tell(trial, state=TrialState.FAIL)
         elif not report.get(FINISHED):
             self.study.tell(trial, state=TrialState.PRUNED)

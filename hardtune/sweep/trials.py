@@ -57,7 +57,7 @@ def run_trials(
     )
     search.study.set_user_attr(OWNER, ledger.owner)
     _complete(ledger.records, search)
-    former = records.read_all(ledger.records)
+    former = [record for record in records.read_all(ledger.records) if not record.again]
     for record in former:
         tracker.trial_ended(record)  # of an earlier part of the sweep; what MLflow has already is left alone
         view.ended(record)

@@ -1,6 +1,7 @@
 """Things die in the middle of a sweep; the sweep ends with what an undisturbed one has."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -55,6 +56,30 @@ def test_killed_drivers_and_trial_workers_lose_nothing_and_the_resumed_sweep_can
     out, err = process.communicate(timeout=400)
     assert process.returncode == 0, out + err
     assert_whole(script, 8)
+
+
+@pytest.mark.slow
+def test_trials_that_a_lost_folder_failed_say_so_and_are_tried_again_when_it_is_back(script, assert_whole):
+    """A mount that goes away, a disk that is full: none of the trials' doing."""
+    process = script.start("digits.py", *SMALL)
+    script.wait_for_records(4, process)  # each trial is tried six times
+    member, away = script.storage / "store" / "member", script.storage / "away"
+    member.rename(away)
+    member.write_text("no folder")
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == 1, out + err
+    failed = [record for record in map(json.loads, map(Path.read_text, script.records())) if record["again"]]
+    assert failed
+    assert {record["state"] for record in failed} == {"failed"}
+    assert all("[Errno 20] Not a directory" in record["reason"] for record in failed), failed
+    assert f"trial {failed[0]['number']} " in out
+    assert "ended in errors: go on with python" in out
+    done = 6 - len(failed)
+
+    member.unlink()
+    away.rename(member)
+    assert f"trials {done}/6 trials" in script.run("digits.py", *SMALL, "--resume")
+    assert_whole(script, 6)
 
 
 @contextlib.contextmanager

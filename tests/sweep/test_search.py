@@ -83,9 +83,26 @@ def test_a_trial_whose_worker_died_is_handed_out_again_until_it_is_no_accident(t
         assert not searcher.waits_again(0)
         assert searcher.count_open() == 1
     searcher.on_trial_complete("c", None, error=True)
-    assert state(searcher, 0) == TrialState.FAIL
     assert not searcher.waits_again(0)
+    assert (searcher.count_done(), searcher.count_open()) == (1, 0)
     assert searcher.suggest("d")["number"] == 1
+
+
+def test_a_resumed_sweep_tries_again_what_ended_in_errors_and_not_what_failed_for_a_reason_of_its_own(tmp_path):
+    broken = search(tmp_path)
+    failed, point = broken.suggest("a"), broken.suggest("b")
+    broken.on_trial_complete("a", {FAILED: True, FINISHED: False})
+    for tune_trial, again in (("b", "c"), ("c", "d"), ("d", None)):
+        broken.on_trial_complete(tune_trial, None, error=True)
+        assert again is None or broken.suggest(again) == point
+    assert broken.count_done() == 2
+
+    mended = search(tmp_path, adopt=True)
+    assert mended.count_done() == 1
+    assert mended.given_up().keys() == {failed["number"]}
+    assert mended.suggest("x") == point
+    mended.on_trial_complete("x", GOOD)
+    assert state(mended, point["number"]) == TrialState.COMPLETE
 
 
 def test_a_trial_that_gets_on_between_accidents_outlives_any_number_of_them(tmp_path):
