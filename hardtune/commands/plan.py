@@ -19,10 +19,11 @@ import ast
 import dataclasses
 import inspect
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hardtune.commands.subject import Subject, add_subject_flags, make_room_for, scored, subject_of
+from hardtune.commands.subject import add_subject_flags, make_room_for, scored, subject_of
 from hardtune.errors import InputError
 from hardtune.treatment import Treatment
 
@@ -66,15 +67,20 @@ def run(options: argparse.Namespace) -> int:
     from hardtune.needs import needs_of
     from hardtune.report.plans import plan_table, sweep_table, write_csv
     from hardtune.report.plans_figure import plan_figure, sweep_figure
+    from hardtune.sweep.space import corners
 
+    if options.figure is not None:
+        make_room_for(options.figure)  # what is wrong with it is said before anything is trained
     subject = subject_of(options)
     given = {name: getattr(options, name) for name in FIELDS if getattr(options, name) is not None}
     if given or subject.sweep is None:
-        treatments = [_only_counts(Treatment(**{**subject.fixed, **given}))]
+        asked = [Treatment(**{**subject.fixed, **given})]
     else:
-        treatments = _corners(subject)
-    for treatment in treatments:
+        asked = corners(subject.sweep.space)
+    for treatment in asked:
         check_names(treatment)
+    treatments = _only_counts(asked)
+    for treatment in treatments:
         check_sources(subject.split, treatment)
     prepared, _, _ = scored(subject, needs_of(treatments), options)
     plans = [_planned(prepared, treatment) for treatment in treatments]
@@ -95,17 +101,10 @@ def run(options: argparse.Namespace) -> int:
     return 0 if all(plan.feasible for plan in plans) else 1
 
 
-def _only_counts(treatment: Treatment) -> Treatment:
-    """The treatment without what does not move class counts, such as its loss."""
-    return Treatment(**{name: getattr(treatment, name) for name in FIELDS}).canonical()
-
-
-def _corners(subject: Subject) -> list[Treatment]:
-    from hardtune.sweep.space import corners
-
-    assert subject.sweep is not None
-    treatments = dict.fromkeys(_only_counts(treatment) for treatment in corners(subject.sweep.space))
-    return [treatment for treatment in treatments if not treatment.is_control] or [Treatment()]
+def _only_counts(treatments: Sequence[Treatment]) -> list[Treatment]:
+    """The different treatments that are left without what does not move class counts, such as the loss."""
+    bare = [Treatment(**{name: getattr(treatment, name) for name in FIELDS}).canonical() for treatment in treatments]
+    return [treatment for treatment in dict.fromkeys(bare) if not treatment.is_control] or [Treatment()]
 
 
 def _planned(prepared: Prepared, treatment: Treatment) -> Planned:

@@ -65,6 +65,8 @@ def run(options: argparse.Namespace) -> int:
 
     estimators: list[str] = options.estimator or ["aum"]
     _check(estimators, options)
+    if options.figure is not None:
+        make_room_for(options.figure)  # what is wrong with it is said before anything is trained
     subject = subject_of(options, **({} if options.members is None else {"scoring_members": options.members}))
     if subject.recipe.scoring_members < 2:
         raise InputError("one member cannot disagree with itself: give --members 2 or more")

@@ -138,6 +138,8 @@ def test_a_function_that_returns_a_sweep_is_called_with_the_data(command, script
         (["SCRIPT:other"], "defines no Sweep named 'other'; it has .*small.py:sweep, .*small.py:short"),
         (["SCRIPT:needy"], "needy in .* needs data: give its parameters defaults"),
         (["SCRIPT", "--estimator", "amu", "--alpha", "1"], "unknown estimator 'amu': choose from aum"),
+        (["SCRIPT", "--estimator", "amu"], "unknown estimator 'amu': choose from aum"),
+        (["SCRIPT", "--oversample", "smoote"], "unknown oversampling 'smoote': choose from .*smote"),
         (["SCRIPT", "--alpha", "-1"], "alpha must be a finite number of at least 0"),
         (["SCRIPT", "--alpha", "1", "--policy", "paper", "--estimator", "rmd"], "choose policy 'shift'"),
         (["SCRIPT", "--alpha", "1", "--oversample", "pool_hard"], "needs a pool of synthetic images"),
@@ -155,6 +157,14 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(command, script, storage, a
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert re.search(says, err)
+
+
+@pytest.mark.parametrize("name", ["plan", "stability"])
+def test_a_figure_that_cannot_be_is_refused_before_anything_is_trained(command, script, tmp_path, name):
+    _, err, code = command(name, script, "--figure", "it.txt", "--score", "--storage", tmp_path)
+    assert code == 2
+    assert "must end in .png, .pdf or .svg, got 'it.txt'" in err
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_it_runs_as_a_module_and_lists_its_commands():
