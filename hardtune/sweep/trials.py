@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from hardtune.member import Prepared
 from hardtune.report import records
+from hardtune.report.comparison import better
 from hardtune.report.records import CONTROL, Record
 from hardtune.report.standing import Standing
 from hardtune.store import Store
@@ -72,7 +73,7 @@ def run_trials(
     if left <= 0:
         return False
     slots = place.concurrent or share.slots(ray.cluster_resources())
-    bounds = {name: (_direction(name, sweep), control.metrics[name]) for name in sweep.no_worse_than_control}
+    bounds = {name: (direction(name, sweep.objectives), control.metrics[name]) for name in sweep.no_worse_than_control}
     run = tune.with_parameters(
         trainable,
         prepared=prepared,
@@ -192,7 +193,14 @@ def _name(trial: Any) -> str:
     return f"trial-{trial.config['number']:05d}-{trial.trial_id}"
 
 
-def _direction(metric: str, sweep: Sweep) -> str:
-    if metric in sweep.objectives:
-        return sweep.objectives[metric]
-    return "max" if metric.endswith(("accuracy", "recall", "f1")) else "min"
+def direction(metric: str, objectives: Mapping[str, str]) -> str:
+    """``min`` or ``max``: which way a trial's figure is better, on held-out samples.
+
+    >>> direction("ensemble/accuracy_at_90", {}), direction("final_std/accuracy", {})
+    ('max', 'min')
+    """
+    if metric in objectives:
+        return objectives[metric]
+    group, _, name = metric.partition("/")
+    # An ensemble is judged as its members are; the less they differ, the better.
+    return "min" if group == "final_std" else better(f"final/{name}")

@@ -9,7 +9,10 @@ from optuna.trial import TrialState
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 
+from hardtune.evaluation.metric import METRICS
 from hardtune.sweep.search import FAILED, FINISHED, SHORTFALL, StudySearch
+from hardtune.sweep.trials import direction
+from hardtune.trial import UNSEEN, metric_names
 
 OBJECTIVES = {"final/recall_gap": "min", "final/accuracy": "max"}
 SPACE = {"alpha": tune.uniform(0, 2), "estimator": tune.choice(["aum", "el2n"]), "policy": "shift"}
@@ -219,3 +222,12 @@ def test_trials_that_fall_short_of_the_control_are_infeasible_to_the_sampler(tmp
         searcher.suggest(str(number))
         searcher.on_trial_complete(str(number), {FINISHED: True, "ensemble/ece": ece, SHORTFALL: short})
     assert searcher.study.best_trial.number == 1
+
+
+def test_what_must_be_no_worse_than_the_controls_is_judged_by_its_own_metric():
+    for name in metric_names():
+        group, _, figure = name.partition("/")
+        if not name.startswith(UNSEEN) and figure in METRICS:
+            assert direction(name, {}) == ("min" if group == "final_std" else METRICS[figure].better), name
+    assert direction("ensemble/recall_hard_easy", {}) == "min"
+    assert direction("final_std/accuracy", {"final_std/accuracy": "max"}) == "max"
