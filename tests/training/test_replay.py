@@ -31,11 +31,10 @@ RATES = [0.1, 0.1, 0.1, 0.05, 0.02, 0.3, 0.01, 0.2]
 
 
 class AtOnce(Dynamics):
-    """Takes in each batch at once, as on a GPU."""
+    """Takes in each batch at once and unseen, as on a GPU."""
 
     def update(self, ids, logits, labels):
-        super().update(ids, logits, labels)
-        self._catch_up()
+        self._take_in(ids, logits.detach().float(), labels, [len(ids)])
 
 
 class Training:
