@@ -194,7 +194,7 @@ def main() -> None:
     flags.add_argument("--records", type=Path, metavar="FOLDER", help="a sweep's folder, the one with trials/ in it")
     flags.add_argument("--keep", type=Path, metavar="FILE", help="write the figures of --records there")
     flags.add_argument("--concurrent", type=int, default=8, help="trials at once (default: %(default)s)")
-    flags.add_argument("--prices", type=float, nargs="+", default=[0.001, 0.003, 0.01, 0.015, 0.02], metavar="X")
+    flags.add_argument("--prices", type=float, nargs="+", default=[0.001, 0.003, 0.01, 0.0125, 0.015], metavar="X")
     flags.add_argument("--orders", type=int, default=8, help="orders of seeds (default: %(default)s)")
     options = flags.parse_args()
     sweeps = (
