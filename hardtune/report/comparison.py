@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from hardtune.errors import InputError, unknown
 from hardtune.evaluation.comparison import compare
@@ -136,13 +137,13 @@ def _table(rows: Sequence[Row]) -> Table:
         name = _heading(metric).replace(" ", "\n")
         table.add_column(f"{name} {'↓' if better(metric) == 'min' else '↑'}", justify="right", no_wrap=True)
     table.add_row(first["reference"], *(f"{100 * columns[m]:.{digits[m]}f}  " for m in columns), style="yellow")
-    cells: dict[str, list[str]] = {}
+    cells: dict[str, list[Text]] = {}
     for row in rows:
         reach, places = 50 * (row["high"] - row["low"]), digits[row["metric"]]
         star = "*" if row["verdict"] != "open" else " "
         text = f"{100 * row['difference']:+.{places}f} ±{reach:.{places}f} {star}"
-        colour = {"better": "green", "worse": "red"}.get(row["verdict"])
-        cells.setdefault(row["treatment"], []).append(f"[{colour}]{text}[/]" if colour else text)
+        colour = {"better": "green", "worse": "red"}.get(row["verdict"], "")
+        cells.setdefault(row["treatment"], []).append(Text(text, colour))
     for treatment, line in cells.items():
         table.add_row(treatment, *line)
     return table

@@ -108,7 +108,7 @@ def test_tables_fit_a_terminal_of_80_columns_and_show_every_metric():
     rows = compared(records, dataclasses.replace(EVERYTHING, metrics=tuple(f"test/{name}" for name in names)))
     made = tables(rows)
     out = io.StringIO()
-    console = Console(file=out, width=80)
+    console = Console(file=out, width=80, markup=False)  # as the sweeps' is
     for table in made:
         console.print(table)
     text = out.getvalue()
@@ -118,6 +118,7 @@ def test_tables_fit_a_terminal_of_80_columns_and_show_every_metric():
     assert "Against control: difference × 100 ± 95 % interval, paired over 8 members" in text
     for heading in ("accuracy", "ECE", "NLL", "AURC", "scaled"):
         assert heading in text
+    assert "[" not in text, "colours are no part of the text"
     starred = next(line for line in text.splitlines() if "label_smoothing" in line)
     assert "*" in starred
 
