@@ -97,7 +97,7 @@ def class_plans(prepared: Prepared, treatment: Treatment) -> tuple[ClassPlan, ..
 
 def _check_policy(treatment: Treatment) -> None:
     estimator = ESTIMATORS[treatment.estimator]
-    if treatment.alpha > 0 and estimator.centred and treatment.policy != "shift":
+    if treatment.alpha > 0 and estimator.centred and treatment.policy in ("paper", "margin"):
         alike = [e.name for e in ESTIMATORS.values() if e.source == estimator.source and not e.centred]
         raise InputError(
             f"policy {treatment.policy!r} needs hardness above 0, and the scores of estimator {estimator.name!r} have "

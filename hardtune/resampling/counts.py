@@ -31,8 +31,8 @@ def class_counts(
 
     No class shrinks below one sample: it stops there, and the classes that gain share, in proportion, what the others
     still give. So, up to one sample of rounding, a class that gains never gains less for a larger alpha, and one that
-    loses never loses less; and of two equally large classes the harder never gets fewer. Whether a class's source can
-    supply its count is for its oversampler to say.
+    loses never loses less; and of two equally large classes the harder never gets fewer (policy ``reversed``, the
+    control, aside). Whether a class's source can supply its count is for its oversampler to say.
 
     Args:
         hardness: (K,), mean score of each class; higher = harder.

@@ -11,7 +11,8 @@ from hardtune.errors import InputError
 from hardtune.registry import Registry
 
 Policy = Callable[[NDArray[np.float64], bool, Sequence[str]], NDArray[np.float64]]
-"""(hardness (K,), low_is_hard, class names) to the ratio R (K,): at least 0, not all 0, larger for harder classes."""
+"""(hardness (K,), low_is_hard, class names) to the ratio R (K,): at least 0, not all 0, larger for harder classes (but
+for ``reversed``, the control)."""
 
 POLICIES: Registry[Policy] = Registry("policy")
 
@@ -41,6 +42,15 @@ def shift(hardness: NDArray[np.float64], low_is_hard: bool, classes: Sequence[st
     span = float(np.ptp(hardness)) or 1.0
     ratio: NDArray[np.float64] = 1 + (hardness - hardness.min()) / span
     return ratio
+
+
+@POLICIES.register("reversed")
+def reversed_shift(hardness: NDArray[np.float64], low_is_hard: bool, classes: Sequence[str]) -> NDArray[np.float64]:
+    """R = 1 + (max H - H) / (max H - min H): the *easiest* class gets twice the hardest (ours).
+
+    The control of ``shift``: as much resampling, the wrong way round. If it is hardness that helps, this must hurt.
+    """
+    return shift(-hardness, low_is_hard, classes)
 
 
 @POLICIES.register("margin")

@@ -26,7 +26,7 @@ def cases(draw, balanced=False):
     if draw(st.booleans()):
         textbook = textbook.round(1) + 0.1 * (policy != "margin")  # ties
     hardness = -np.maximum(textbook, 1e-3) if low_is_hard else textbook
-    if policy == "shift" and draw(st.booleans()):
+    if policy in ("shift", "reversed") and draw(st.booleans()):
         hardness = hardness - hardness.mean()  # of either sign
     alpha = draw(st.one_of(st.just(0.0), st.floats(0, 10), st.just(1.0)))
     return hardness, sizes, alpha, policy, low_is_hard
@@ -72,10 +72,11 @@ def test_alpha_zero_is_the_data_itself(case):
 @many
 @given(cases(balanced=True))
 def test_of_two_equally_large_classes_the_harder_never_gets_fewer(case):
-    counts = counts_of(case)[np.argsort(case[0], kind="stable")]
+    hardness = -case[0] if case[3] == "reversed" else case[0]
+    counts = counts_of(case)[np.argsort(hardness, kind="stable")]
     if case[2] > 0:
         gaps = np.diff(counts)
-        equally_hard = np.diff(np.sort(case[0])) == 0
+        equally_hard = np.diff(np.sort(hardness)) == 0
         assert (gaps[~equally_hard] >= 0).all()
         assert (np.abs(gaps[equally_hard]) <= 1).all()
 
@@ -99,7 +100,7 @@ def test_a_class_that_becomes_harder_never_gets_fewer(case, index, factor):
     index %= len(hardness)
     harder = hardness.copy()
     harder[index] = harder[index] / factor if harder[index] < 0 else harder[index] * factor
-    if policy == "shift" or (policy == "margin" and np.abs(harder).max() > 1):
+    if policy in ("shift", "reversed") or (policy == "margin" and np.abs(harder).max() > 1):
         return  # moving one class moves the range that all are measured by
     before = class_counts(hardness, sizes, alpha, policy, low_is_hard=low_is_hard)
     after = class_counts(harder, sizes, alpha, policy, low_is_hard=low_is_hard)
@@ -157,6 +158,12 @@ def test_a_negative_mean_of_a_high_is_hard_estimator_is_an_error_too():
         class_counts(np.array([-1.0, 1.0]), np.full(2, 100), 1)
 
 
+def test_reversed_gives_the_easiest_class_what_shift_would_if_it_were_the_hardest():
+    hardness, sizes = np.array([4.0, 5.0, 8.0]), np.full(3, 300)
+    assert list(class_counts(hardness, sizes, 1, "reversed")) == [379, 332, 189]  # R = 2, 1.75, 1
+    np.testing.assert_array_equal(class_counts(hardness, sizes, 1, "reversed"), class_counts(-hardness, sizes, 1, "shift"))
+
+
 def test_probability_margins_need_probabilities():
     with pytest.raises(InputError, match=r"class '1' has a mean of 7\.5: choose estimator 'margin'"):
         class_counts(-np.array([0.5, 7.5]), np.full(2, 100), 1, "margin", low_is_hard=True)
@@ -175,7 +182,7 @@ def test_classes_that_are_all_equally_hard_keep_their_sizes(policy):
         ([1.0, 2.0], [5, 0], 1, "paper", "class '1' has no samples"),
         ([1.0, 2.0], [5, 5], -1, "paper", "alpha"),
         ([1.0, 2.0], [5, 5], np.inf, "paper", "alpha"),
-        ([1.0, 2.0], [5, 5], 1, "papers", "choose from margin, paper, shift"),
+        ([1.0, 2.0], [5, 5], 1, "papers", "choose from margin, paper, reversed, shift"),
         ([1.0, 2.0, 3.0], [5, 5], 1, "paper", r"\(3,\) and \(2,\)"),
     ],
 )

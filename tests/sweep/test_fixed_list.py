@@ -66,7 +66,7 @@ def test_an_empty_list_is_refused():
 def test_a_smoke_run_tries_every_treatment_and_still_compares_them():
     small = sweep(corruptions=["fog"]).smoke()
     assert small.trials == len(TREATMENTS)
-    assert small.treatments[1] == Treatment(alpha=1.0, policy="shift")
+    assert small.treatments[1] == Treatment(alpha=1.0, policy="shift"), "networks of one epoch have no paper's ratio"
     assert small.comparisons[0].treatments == tuple(small.treatments)
     assert list(small.severities) == [5], "one severity shows as much as five"
 
@@ -140,3 +140,13 @@ def test_a_comparison_of_what_is_not_measured_is_refused(capsys, tmp_path):
     with pytest.raises(SystemExit):
         main(sweep(comparisons=[unmeasured]), parser("").parse_args(["--storage", str(tmp_path)]))
     assert "error: 'ood/msp_auroc' is compared, but the sweep does not measure it" in capsys.readouterr().err
+
+
+def test_resampling_compares_the_method_with_its_parts_and_with_the_wrong_way_round(script):
+    script.run("resampling.py", "--smoke")
+    (folder,) = script.sweeps()
+    rows = json.loads((folder / "comparison.json").read_text())
+    tried = Counter(row["treatment"] for row in rows if row["metric"] == "test/recall_gap")
+    assert len(tried) == 8, "none failed, and a smoke run leaves them apart"
+    assert tried["aum α=1 reversed easiest/random"] == 2, "against the control, and against the method"
+    assert {row["members"] for row in rows} == {2}
