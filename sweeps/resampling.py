@@ -5,15 +5,18 @@
     python sweeps/resampling.py --smoke              every code path in about a minute
 
 No search: each treatment is trained once, as an ensemble whose members are the seeds (member i shares its seed across
-treatments), and compared by paired intervals. The method gives hard classes more samples and easy ones fewer (hardness-
-based resampling, Pukowski & Osmani, arXiv 2504.07031), with the ratio of class sizes by `shift`: at alpha = 1 the hardest
-class is twice as large as the easiest, at alpha = 2 five times. Two questions:
+treatments), and compared by paired intervals. The method gives hard classes more samples and easy ones fewer
+(Pukowski & Osmani, arXiv 2504.07031), with the ratio of class sizes by `shift`: at alpha = 1 the hardest class is twice
+as large as the easiest, at alpha = 2 about five times. Two questions:
 
 1. Is it, or one of its parts, fairer than the data as they are (the control), and what does that cost?
-2. Does hardness matter? `reversed` resamples as much the wrong way round, `random/random` draws what a class loses by lot.
+2. Does hardness matter? `reversed` resamples as much the wrong way round, and `random/random` draws what a class loses
+   by lot rather than taking its easiest samples.
 
 What came out is in docs/results/resampling.md.
 """
+
+import dataclasses
 
 from hardtune import Recipe, Treatment
 from hardtune.sweep import Comparison, Sweep, main, parser
@@ -41,22 +44,21 @@ on_cifar10 = Recipe(
 def sweep(data: str = "digits") -> Sweep:
     """The comparison on one data set."""
 
-    def resampled(alpha: float = 1.0, policy: str = "shift", **how: str) -> Treatment:
-        return Treatment(alpha=alpha, policy=policy, **how)
-
-    method = resampled()
-    stronger = resampled(alpha=2.0)
-    others = [
-        resampled(oversample="smote"),
-        resampled(oversample="hard"),
-        resampled(undersample="none"),
-        resampled(oversample="none"),
-    ]
-    by_lot = resampled(undersample="random")
-    wrong_way = resampled(policy="reversed")
+    method = Treatment(alpha=1.0, policy="shift")
+    by_lot = dataclasses.replace(method, undersample="random")
+    wrong_way = dataclasses.replace(method, policy="reversed")
+    treatments = (
+        method,
+        dataclasses.replace(method, alpha=2.0),
+        dataclasses.replace(method, oversample="smote"),
+        dataclasses.replace(method, oversample="hard"),
+        dataclasses.replace(method, undersample="none"),
+        dataclasses.replace(method, oversample="none"),
+        by_lot,
+        wrong_way,
+    )
     fairness = ("test/recall_gap", "test/worst_recall", "test/recall_hard_easy", "test/recall_range")
     price = ("test/accuracy", "test/macro_f1", "test/ece", "test/nll")
-    treatments = (method, stronger, *others, by_lot, wrong_way)
     return Sweep(
         name=f"resampling-{data.rstrip('/').rpartition('/')[2]}",
         data=data,

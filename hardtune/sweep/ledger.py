@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from hardtune import answers, member
 from hardtune.data import Split
 from hardtune.errors import InputError
 from hardtune.recipe import Recipe
@@ -98,8 +99,12 @@ def _differences(folder: Path, content: dict[str, Any]) -> list[str]:
 
 
 def describe(sweep: Sweep, split: Split) -> dict[str, Any]:
-    """What makes two sweeps the same one, in plain JSON; the number of trials may grow."""
+    """What makes two sweeps the same one, in plain JSON; the number of trials may grow.
+
+    Figures that differently trained or questioned networks gave are not compared, so their versions are part of it.
+    """
     described = {
+        "version of hardtune": [member.VERSION, answers.OOD_VERSION, answers.CORRUPTION_VERSION],
         "data": split.dataset_fingerprint,
         "pool": None if split.pool is None else split.pool.fingerprint,
         "recipe": dataclasses.asdict(sweep.recipe),

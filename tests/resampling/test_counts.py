@@ -161,7 +161,9 @@ def test_a_negative_mean_of_a_high_is_hard_estimator_is_an_error_too():
 def test_reversed_gives_the_easiest_class_what_shift_would_if_it_were_the_hardest():
     hardness, sizes = np.array([4.0, 5.0, 8.0]), np.full(3, 300)
     assert list(class_counts(hardness, sizes, 1, "reversed")) == [379, 332, 189]  # R = 2, 1.75, 1
-    np.testing.assert_array_equal(class_counts(hardness, sizes, 1, "reversed"), class_counts(-hardness, sizes, 1, "shift"))
+    np.testing.assert_array_equal(
+        class_counts(hardness, sizes, 1, "reversed"), class_counts(-hardness, sizes, 1, "shift")
+    )
 
 
 def test_probability_margins_need_probabilities():

@@ -62,6 +62,13 @@ def test_what_changed_is_named(split, tmp_path, change, named):
         open_ledger(dataclasses.replace(SWEEP, **change), split, tmp_path, resume=True)
 
 
+def test_networks_of_another_version_are_another_sweeps(split, tmp_path, monkeypatch):
+    open_ledger(SWEEP, split, tmp_path, resume=False)
+    monkeypatch.setattr("hardtune.member.VERSION", -1)
+    with pytest.raises(InputError, match="whose version of hardtune differed"):
+        open_ledger(SWEEP, split, tmp_path, resume=True)
+
+
 def up_to(most, trial):
     return {"alpha": trial.suggest_float("alpha", 0, most), "policy": "shift"}
 
