@@ -200,9 +200,28 @@ def test_an_early_epoch_without_predict_or_never_reached_is_an_error():
         dynamics.end_epoch()
 
 
-def test_shapes_that_do_not_fit_are_an_error():
+@pytest.mark.parametrize(
+    ("ids", "logits", "labels"),
+    [((1,), (2, 2), (2,)), ((2,), (2, 2), (1,)), ((2,), (2, 1), (2,)), ((2,), (2,), (2,)), ((2,), (2, 2, 2), (2,))],
+)
+def test_shapes_that_do_not_fit_are_an_error(ids, logits, labels):
     with pytest.raises(InputError, match=r"ids \(B,\)"):
-        Dynamics(3).update(torch.tensor([0]), torch.ones(2, 2), torch.tensor([0, 1]))
+        Dynamics(3).update(torch.zeros(ids).long(), torch.ones(logits), torch.zeros(labels).long())
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (4, 2), (3,), (3, 2, 1)])
+def test_predictions_of_another_shape_are_an_error(shape):
+    dynamics = Dynamics(3, early_epoch=1)
+    dynamics.update(torch.arange(3), torch.ones(3, 2), torch.zeros(3).long())
+    with pytest.raises(InputError, match=r"predict must return logits \(3, K\)"):
+        dynamics.end_epoch(lambda: torch.zeros(shape))
+
+
+def test_no_samples_and_an_early_epoch_before_the_first_are_errors():
+    with pytest.raises(InputError, match="num_samples must be at least 1, got 0"):
+        Dynamics(0)
+    with pytest.raises(InputError, match="early_epoch must be at least 1, got 0"):
+        Dynamics(3, early_epoch=0)
 
 
 @pytest.mark.parametrize(

@@ -160,10 +160,17 @@ def test_features_of_another_length_are_an_error_with_both_shapes():
         feature_scores("rmd", features[1:], labels, CLASSES, 0)
 
 
+def test_features_of_no_dimension_are_an_error():
+    with pytest.raises(InputError, match=r"\(4, D\).*\(4, 0\)"):
+        feature_scores("kmeans", np.zeros((4, 0), np.float32), np.zeros(4, np.int64), 1, 0)
+
+
 def test_a_label_outside_the_classes_is_an_error():
     features, labels, _ = planted(0)
     with pytest.raises(InputError, match=r"0\.\.1, got 0\.\.2"):
         feature_scores("md", features, labels, 2, 0)
+    with pytest.raises(InputError, match=r"0\.\.2, got -1\.\.1"):
+        feature_scores("md", features, labels - 1, CLASSES, 0)
 
 
 def test_an_estimator_that_needs_training_is_not_computed_from_features():
@@ -175,6 +182,18 @@ def test_the_ensemble_score_is_the_plain_mean_over_members():
     members = [np.array([1, 2], np.float32), np.array([2, 6], np.float32)]
     np.testing.assert_array_equal(ensemble_scores(members), np.array([1.5, 4], np.float32))
     assert ensemble_scores(members).dtype == np.float32
+
+
+def test_an_ensemble_without_members_has_no_score():
+    with pytest.raises(InputError, match="at least one member"):
+        ensemble_scores([])
+
+
+def test_class_hardness_refuses_scores_and_labels_that_do_not_fit():
+    with pytest.raises(InputError, match=r"each of 2 samples, got \(3,\)"):
+        class_hardness(np.ones(3), np.array([0, 1]), 2)
+    with pytest.raises(InputError, match=r"0\.\.1, got 0\.\.2"):
+        class_hardness(np.ones(2), np.array([0, 2]), 2)
 
 
 def test_class_hardness_refuses_a_class_without_samples_and_scores_that_are_not_finite():

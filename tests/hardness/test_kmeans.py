@@ -28,3 +28,12 @@ def test_any_seed_will_do_and_gives_one_result():
     features = three_blobs()
     one, again = (centre_distance(features, 3, seed=2**63 - 1) for _ in range(2))
     np.testing.assert_array_equal(one, again)
+
+
+@pytest.mark.parametrize("exact", [10, 100_000])
+def test_where_there_are_no_clusters_to_find_the_seed_decides(exact, monkeypatch):
+    monkeypatch.setattr(module, "_EXACT", exact)
+    features = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)
+    one, same, other = (centre_distance(features, 10, seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any()

@@ -6,6 +6,8 @@ from scipy.stats import spearmanr
 
 from hardtune.errors import InputError
 from hardtune.hardness.stability import (
+    Agreement,
+    Stability,
     agreement,
     assess,
     nested_change,
@@ -62,9 +64,23 @@ def test_agreement_is_reproducible_by_seed():
     np.testing.assert_array_equal(one.rank_correlation, other.rank_correlation)
 
 
-def test_disjoint_ensembles_need_twice_as_many_members():
+def test_a_change_takes_two_members():
+    labels = np.zeros(50, np.int64)
+    members = noisy_members(2, noise=1.0, samples=50)
+    assert nested_change(members, labels, 1).shape == (1, 1)
+    assert nested_pruned_change(members, 0.3).shape == (1,)
+    with pytest.raises(InputError, match="at least 2 members"):
+        nested_change(members[:1], labels, 1)
+    with pytest.raises(InputError, match="at least 2 members"):
+        nested_pruned_change(members[:1], 0.3)
+
+
+def test_disjoint_ensembles_need_twice_as_many_members_and_any_at_least_one():
+    members = noisy_members(8, noise=1.0, samples=50)
     with pytest.raises(InputError, match="at least 10 members"):
-        agreement(noisy_members(8, noise=1.0, samples=50), 5)
+        agreement(members, 5)
+    with pytest.raises(InputError, match="at least 1 member, got 0"):
+        agreement(members, 0)
 
 
 def test_rank_correlation_is_spearmans_with_ties():
@@ -88,6 +104,19 @@ def test_a_rate_that_prunes_nothing_or_everything_is_an_error():
         pruned_overlap(np.arange(10.0), np.arange(10.0), 0.0)
 
 
+def test_as_many_count_as_easiest_as_pruning_would_remove():
+    scores = np.arange(100.0)
+    moved = np.where(scores == 28, 1000, scores)
+    assert pruned_overlap(scores, moved, 0.29) == 28 / 29  # 0.29 · 100 is a little less than 29
+
+
+def test_of_tied_samples_the_first_count_as_easiest():
+    tied = np.arange(1000) % 2
+    apart = 1000.0 * tied + np.arange(1000)
+    assert pruned_overlap(tied, apart, 0.3) == 1
+    assert pruned_overlap(apart, tied, 0.3) == 1
+
+
 def test_an_assessment_has_every_number_of_members_that_its_kind_of_pair_can_have():
     labels = np.arange(2000) % 4
     found = assess(noisy_members(7, noise=1.0), labels, 4, rate=0.3, draws=3)
@@ -95,6 +124,9 @@ def test_an_assessment_has_every_number_of_members_that_its_kind_of_pair_can_hav
     assert found.pruned_change.shape == (6,)
     assert [one.size for one in found.disjoint] == [1, 2, 3]
     assert [one.size for one in found.bootstrap] == [1, 2, 3, 4, 5, 6, 7]
+    least = assess(noisy_members(2, noise=1.0), labels, 4, draws=3)
+    assert [one.size for one in least.disjoint] == [1]
+    assert [one.size for one in least.bootstrap] == [1, 2]
 
 
 def test_the_members_that_a_correlation_takes_are_those_that_reach_it():
@@ -104,6 +136,16 @@ def test_the_members_that_a_correlation_takes_are_those_that_reach_it():
     needed = found.members_for(0.9)
     assert needed == pytest.approx(9, abs=1)  # 9 / (9 + 1)
     assert agreement(members, needed, draws=10).rank_correlation.mean() == pytest.approx(0.9, abs=0.01)
+
+
+@pytest.mark.parametrize("single", [0.1, 0.3, 0.65])
+def test_what_a_number_of_members_is_expected_to_reach_takes_that_number_and_more_takes_another(single):
+    measured = Agreement(1, np.array([single]), np.array([0.5]))
+    found = Stability(np.zeros((1, 1)), np.zeros(1), (measured,), (measured,))
+    for size in range(1, 40):
+        reached = found.expected_correlation(size)
+        assert found.members_for(reached) == size
+        assert found.members_for(reached + 1e-5) == size + 1
 
 
 def test_no_number_of_members_makes_noisy_ones_agree_fully_and_one_is_enough_where_they_do():
