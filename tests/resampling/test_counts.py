@@ -130,6 +130,10 @@ def test_an_alpha_at_which_the_published_code_goes_negative_leaves_one_sample():
 
 def test_equal_remainders_go_to_the_lower_class_number():
     assert list(class_counts(np.array([1.0, 1.0, 2.0]), np.array([2, 2, 2]), 1)) == [2, 1, 3]
+    # Of 99 classes every third has a target of 11.2 and the others of 9.4, of which half have to do with 9.
+    many_classes = class_counts(np.tile([1.0, 1.0, 3.0], 33), np.full(99, 10), 0.15)
+    assert list(many_classes[2::3]) == [11] * 33
+    assert list(np.delete(many_classes, np.s_[2::3])) == [10] * 33 + [9] * 33
 
 
 @pytest.mark.parametrize("mean", [0.0, -0.3])
@@ -186,6 +190,7 @@ def test_classes_that_are_all_equally_hard_keep_their_sizes(policy):
         ([1.0, 2.0], [5, 5], np.inf, "paper", "alpha"),
         ([1.0, 2.0], [5, 5], 1, "papers", "choose from margin, paper, reversed, shift"),
         ([1.0, 2.0, 3.0], [5, 5], 1, "paper", r"\(3,\) and \(2,\)"),
+        ([1.0], [5], 1, "paper", "K of at least 2"),
     ],
 )
 def test_what_has_no_counts_is_an_error(hardness, sizes, alpha, policy, message):

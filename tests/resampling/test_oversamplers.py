@@ -115,6 +115,7 @@ def test_rank_weights_are_the_papers_formula():
     r = np.array([0, 0.25, 0.5, 0.75, 1])
     np.testing.assert_allclose(weights, 0.5 + 0.5 * (1 - np.exp(-5 * (1 - r))) / (1 - np.exp(-5)))
     assert list(rank_weights(np.array([7.0]))) == [1.0]
+    assert list(rank_weights(np.array([7.0, 8.0]))) == [0.5, 1.0]
     tied = rank_weights(np.array([0.0, 1.0, 0.0, 0.0]))
     assert tied[0] == tied[2] == tied[3] == pytest.approx(rank_weights(np.arange(4.0))[1]), "the mean of their ranks"
 
@@ -134,6 +135,7 @@ def test_weighted_is_uniform_where_all_scores_are_equal():
 
 def test_the_holdout_gives_real_pruned_samples_each_once():
     asked = request(add=50)
+    assert OVERSAMPLERS["holdout"].infeasible(asked) is None
     assert sorted(draw("holdout", asked).indices) == list(asked.holdout)
 
 
@@ -203,10 +205,17 @@ def test_a_pool_that_was_not_judged_or_is_of_another_size_is_said():
     assert OVERSAMPLERS["pool_random"].infeasible(request(pool=unjudged)) is None
     assert "confidence" in OVERSAMPLERS["pool_hard"].infeasible(request(pool=unjudged))
     assert "confidence" in OVERSAMPLERS["pool_mean"].infeasible(request(pool=unjudged))
+    half_judged = dataclasses.replace(asked.pool, class_confidence=None)
+    assert OVERSAMPLERS["pool_hard"].infeasible(request(pool=half_judged)) is None
+    assert "real images of each class" in OVERSAMPLERS["pool_mean"].infeasible(request(pool=half_judged))
     larger = dataclasses.replace(asked.pool, images=np.zeros((360, 8, 8, 3), np.uint8))
     assert "(8, 8, 3)" in OVERSAMPLERS["pool_random"].infeasible(request(pool=larger))
 
 
 def test_a_pool_with_the_wrong_shapes_is_refused():
-    with pytest.raises(InputError, match="uint8"):
-        Pool(np.zeros((2, 4, 4, 3)), np.zeros(2, np.int64))
+    images, labels = np.zeros((2, 4, 4, 3), np.uint8), np.zeros(2, np.int64)
+    for wrong in ((images.astype(float), labels), (images[..., 0], labels), (images, labels[:1])):
+        with pytest.raises(InputError, match="uint8"):
+            Pool(*wrong)
+    with pytest.raises(InputError, match=r"one confidence for each image, got \(3,\)"):
+        Pool(images, labels, np.zeros(3))

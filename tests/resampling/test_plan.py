@@ -113,6 +113,15 @@ def test_another_seed_draws_other_samples():
     assert (one.indices != other.indices).any()
 
 
+def test_each_class_draws_on_its_own_from_its_samples_in_their_order():
+    made = plan(seed=5, alpha=1.0, undersample="random", oversample="none")
+    kept = []
+    for label, row in enumerate(made.classes):
+        own = np.flatnonzero(TRAIN.labels == label)
+        kept.append(own[UNDERSAMPLERS["random"](SCORES[own], row.dropped, np.random.default_rng([5, label]))])
+    np.testing.assert_array_equal(made.indices, np.sort(np.concatenate(kept)))
+
+
 def test_hard_classes_grow_and_easy_ones_lose_their_easiest():
     made = plan(alpha=1.0)
     sizes = sizes_of(made)
@@ -189,8 +198,9 @@ def test_an_unknown_name_lists_the_valid_ones(field):
 
 
 def test_resampling_without_scores_or_with_too_few_is_an_error():
-    with pytest.raises(InputError, match="need the scores of estimator 'aum'"):
-        plan(scores=None, alpha=1.0)
+    for treatment in ({"alpha": 1.0}, {"prune": "dataset", "prune_rate": 0.3}):
+        with pytest.raises(InputError, match="need the scores of estimator 'aum'"):
+            plan(scores=None, **treatment)
     with pytest.raises(InputError, match="each of 400 training samples, got 399"):
         plan(scores=SCORES[1:], alpha=1.0)
 
@@ -214,6 +224,12 @@ def test_a_preview_never_looks_at_an_image():
     unseen = Samples(TRAIN.images.view(Unseen), LABELS)
     for oversample in OVERSAMPLERS:
         rows(train=unseen, alpha=1.0, oversample=oversample)
+
+
+def test_a_preview_says_where_what_a_class_gains_comes_from():
+    promised = rows(alpha=1.0, oversample="smote")
+    assert [row.source for row in promised] == ["smote" if row.added else "" for row in promised]
+    assert {row.source for row in promised} == {"smote", ""}
 
 
 def test_a_preview_says_how_hard_each_class_is_where_that_decides():

@@ -62,6 +62,18 @@ def _neighbours_of(asked, parent):
     return nearest(points, np.searchsorted(asked.members, [parent]), NEIGHBOURS)[0]
 
 
+def test_each_neighbour_of_a_parent_is_its_partner_as_often_as_another():
+    # Six images of one bright pixel each: everyone's neighbours are the five others, and a mixture shows its partner.
+    images = (200 * np.eye(6, dtype=np.uint8)).reshape(6, 2, 3, 1)
+    asked = Request("a", 0, 6000, np.arange(6), np.empty(0, np.int64), Samples(images, np.zeros(6, np.int64)))
+    added = draw(asked)
+    mixed = added.images.reshape(6000, 6).astype(int)
+    mixed[np.arange(6000), added.parents] = 0
+    seen = mixed.any(axis=1)
+    pairs = np.bincount(6 * added.parents[seen] + mixed[seen].argmax(axis=1), minlength=36).reshape(6, 6)
+    assert (pairs[~np.eye(6, dtype=bool)] > 140).all()  # of 200 that are to be expected
+
+
 def test_the_result_is_distributed_as_imbalanced_learns():
     asked = eights(3000)
     ours = draw(asked).images.reshape(3000, -1).astype(float)
