@@ -113,6 +113,8 @@ def test_class_overconfidence_is_confidence_minus_recall_of_each_class():
     p = Predictions.of(*some(k=5))
     expected = [p.confidence[p.labels == k].mean() - p.correct[p.labels == k].mean() for k in range(5)]
     assert np.allclose(calibration.class_overconfidence(p), expected)
+    few = calibration.class_overconfidence(Predictions.of([[math.log(3), 0, -99.0]] * 3, [0, 0, 1]))
+    np.testing.assert_allclose(few, [-0.25, 0.75, np.nan])
 
 
 def test_torchmetrics_agrees_where_no_confidence_is_exactly_one():
@@ -159,7 +161,7 @@ def test_no_other_temperature_has_a_lower_nll():
 def test_the_temperature_is_bounded_where_no_best_one_exists():
     logits = np.array([[2.0, 0.0], [0.0, 2.0]])
     assert fit_temperature(logits, [0, 1]) == 0.01
-    assert fit_temperature(logits, [1, 0]) == 100.0
+    assert fit_temperature(logits, [1, 0]) == fit_temperature(logits / 10, [1, 0]) == 100.0
     assert fit_temperature(np.zeros((2, 3)), [0, 1]) in (0.01, 100.0)
 
 

@@ -45,6 +45,9 @@ def test_the_same_gain_for_two_members_is_not_certainty():
     assert found.p_value == 0.5
     assert not found.significant
     assert paired_difference(np.arange(8) + 1.0, np.arange(8)).p_value == pytest.approx(2**-7)
+    large = np.array([1e6, 3e6])
+    assert paired_difference(large + 0.1, large).p_value == 0.5
+    assert paired_difference(large, large + 0.1).p_value == 0.5
 
 
 def test_holm_agrees_with_its_definition():
@@ -53,6 +56,7 @@ def test_holm_agrees_with_its_definition():
     expected = [min(1, max((6 - rank[j]) * p[j] for j in range(6) if rank[j] <= rank[i])) for i in range(6)]
     assert holm(p) == pytest.approx(expected)
     assert holm([]) == []
+    assert holm([0.6, 0.7]) == [1, 1]
 
 
 def test_many_comparisons_with_the_control_rarely_find_something_where_nothing_is():
@@ -74,18 +78,26 @@ def test_a_real_difference_survives_correction():
     found = compare({"real": control + 1 + rng.normal(0, 0.05, 6), **noise}, control)
     assert list(found) == ["real", *noise]
     assert found["real"].significant
+    assert found["real"].mean == pytest.approx(1, abs=0.1)
     assert found["real"].p_adjusted == pytest.approx(11 * found["real"].p_value)
 
 
 @pytest.mark.parametrize(
     ("treatment", "control", "message"),
-    [([1.0, 2.0], [1.0], "same members"), ([], [], "same members"), ([1.0, math.nan], [1.0, 2.0], "finite")],
+    [
+        ([1.0, 2.0], [1.0], "same members"),
+        ([], [], "same members"),
+        ([[1.0]], [[1.0]], "same members"),
+        ([1.0, math.nan], [1.0, 2.0], "finite"),
+        ([1.0, 2.0], [1.0, math.nan], "finite"),
+    ],
 )
 def test_what_cannot_be_paired_is_an_error(treatment, control, message):
     with pytest.raises(InputError, match=message):
         paired_difference(treatment, control)
 
 
-def test_a_confidence_of_a_hundred_percent_is_an_error():
+@pytest.mark.parametrize("confidence", [0.0, 1.0, 95])
+def test_a_confidence_of_nothing_or_a_hundred_percent_is_an_error(confidence):
     with pytest.raises(InputError, match="confidence"):
-        paired_difference([1.0, 2.0], [1.0, 1.0], confidence=1.0)
+        paired_difference([1.0, 2.0], [1.0, 1.0], confidence=confidence)

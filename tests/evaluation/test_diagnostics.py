@@ -38,6 +38,14 @@ def test_risk_at_full_coverage_is_the_error_rate_and_at_less_that_of_the_most_co
     assert member.risk[89] == pytest.approx(1 - evaluate(logits[0], labels)["accuracy_at_90"])
 
 
+@pytest.mark.parametrize("samples", [30, 100])  # 0.07 · 100 is a little more than 7
+def test_coverages_are_rounded_up_to_whole_samples(ensemble, samples):
+    logits, labels = ensemble[0][:1, :samples], ensemble[1][:samples]
+    _, risk = risk_coverage(Predictions.of(logits[0], labels))
+    kept = [-(-samples * percent // 100) for percent in range(1, 101)]
+    np.testing.assert_array_equal(diagnose(logits, labels).members.risk, risk[np.array(kept) - 1])
+
+
 def test_classes_are_averaged_over_members(ensemble):
     logits, labels = ensemble
     found = diagnose(logits, labels)

@@ -99,8 +99,8 @@ def test_temperature_adds_calibration_after_scaling_and_leaves_the_rest():
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_diverged_logits_are_one_sentence(bad):
     logits, labels = ensemble()
-    logits[0, 3, 2] = bad
-    with pytest.raises(InputError, match="1 of 200 samples are not"):
+    logits[0, [3, 7], 2] = bad
+    with pytest.raises(InputError, match="2 of 200 samples are not"):
         evaluate(logits[0], labels)
     with pytest.raises(InputError, match="finite"):
         evaluate_members(logits, labels)
@@ -125,13 +125,20 @@ def test_what_does_not_fit_is_one_sentence(logits, labels, message):
         evaluate_members(logits[None], labels)
 
 
+@pytest.mark.parametrize("shape", [(3, 2), (0, 3, 2)])
+def test_logits_that_are_not_of_members_are_one_sentence(shape):
+    with pytest.raises(InputError, match=r"\(members, samples, classes\)"):
+        evaluate_members(np.zeros(shape), [0, 1, 1])
+
+
 def test_a_temperature_of_zero_is_an_error():
     with pytest.raises(InputError, match="temperature"):
         evaluate([[1.0, 0.0]], [0], temperature=0.0)
 
 
-def test_members_are_averaged_not_voted():
-    logits, labels = ensemble(members=4)
+@pytest.mark.parametrize("members", [2, 4])
+def test_members_are_averaged_not_voted(members):
+    logits, labels = ensemble(members=members)
     summary = evaluate_members(logits, labels, hard_classes=[0, 1])
     alone = [evaluate(member, labels, hard_classes=[0, 1]) for member in logits]
     assert list(summary.members) == alone
@@ -140,6 +147,14 @@ def test_members_are_averaged_not_voted():
         assert summary.member_mean[name] == pytest.approx(np.mean(values))
         assert summary.member_std[name] == pytest.approx(np.std(values, ddof=1))
     assert np.array_equal(summary.recall, [class_recall(Predictions.of(member, labels)) for member in logits])
+
+
+def test_hard_classes_add_how_much_less_they_are_recognised():
+    logits, labels = ensemble()
+    recall = class_recall(Predictions.of(logits[0], labels))
+    found = evaluate(logits[0], labels, hard_classes=[1, 3])
+    assert found["recall_hard_easy"] == pytest.approx(recall[[0, 2, 4]].mean() - recall[[1, 3]].mean())
+    assert {name: value for name, value in found.items() if name in PROMISED} == evaluate(logits[0], labels)
 
 
 def test_the_ensemble_is_the_averaged_softmax():

@@ -68,7 +68,9 @@ def test_perfect_separation_and_none():
     assert blind == {"auroc": 0.5, "aupr_out": 0.25, "aupr_in": 0.75, "fpr95": 1}
 
 
-@pytest.mark.parametrize(("inside", "outside"), [([], [1.0]), ([1.0], []), ([[1.0]], [1.0]), ([np.nan], [1.0])])
+@pytest.mark.parametrize(
+    ("inside", "outside"), [([], [1.0]), ([1.0], []), ([[1.0]], [1.0]), ([1.0], [[1.0]]), ([np.nan], [1.0])]
+)
 def test_scores_that_cannot_be_compared_are_an_error(inside, outside):
     with pytest.raises(InputError):
         ood_metrics(inside, outside)
@@ -109,10 +111,26 @@ def test_mahalanobis_works_with_fewer_samples_than_dimensions_and_with_an_absent
 
 def test_mahalanobis_of_features_that_do_not_fit_is_an_error():
     train, labels = gaussians()
-    with pytest.raises(InputError, match="one D"):
-        mahalanobis(train[:, :3], train, labels)
+    for asked, known, given in (
+        (train[:, :3], train, labels),
+        (train[0], train, labels),
+        (train, train[:, 0], labels),
+        (train, train[:0], labels[:0]),
+    ):
+        with pytest.raises(InputError, match="one D"):
+            mahalanobis(asked, known, given)
     with pytest.raises(InputError, match="finite"):
-        mahalanobis(np.full((1, 6), np.nan), train, labels)
+        mahalanobis(np.where(np.eye(6) == 1, np.nan, 0), train, labels)
+    with pytest.raises(InputError, match="finite"):
+        mahalanobis(train[:1], np.where(np.arange(len(train))[:, None] == 7, np.inf, train), labels)
+
+
+def test_mahalanobis_does_not_depend_on_the_unit_of_the_features_and_survives_constant_ones():
+    train, labels = gaussians()
+    np.testing.assert_allclose(mahalanobis(1e-4 * train, 1e-4 * train, labels), mahalanobis(train, train, labels))
+    constant = np.ones((20, 3))
+    assert (mahalanobis(constant, constant, np.arange(20) % 2) == 0).all()
+    assert (mahalanobis(constant + 1, constant, np.arange(20) % 2) == 3).all()
 
 
 def test_mahalanobis_does_not_depend_on_how_many_rows_are_worked_on_at_a_time(monkeypatch):

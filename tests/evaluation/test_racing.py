@@ -6,7 +6,8 @@ import pytest
 from scipy.special import stdtr
 from scipy.stats import kstest, multivariate_normal
 
-from hardtune.evaluation.racing import Prediction, expected_gain, judge, learn_noise, predict
+from hardtune.evaluation import racing
+from hardtune.evaluation.racing import Noise, Prediction, expected_gain, judge, learn_noise, predict
 
 M = 5
 ALIKE, UNLIKE = (lambda rng, t: np.ones((t, 1, 1))), (lambda rng, t: np.sqrt(3 / rng.gamma(3, 1, (t, 1, 1))))
@@ -136,6 +137,8 @@ def test_with_nobody_to_learn_from_nothing_is_known():
     assert learn_noise(costs[:1]) is None
     assert learn_noise(np.where(np.arange(M)[:, None] < 3, costs, np.nan)) is None, "no seed was seen after the third"
     assert learn_noise(costs).df == M - 1
+    more = np.where(np.arange(M)[:, None] < 3, world(np.random.default_rng(3), trials=4), np.nan)
+    assert learn_noise(more) is None, "nor by four trials, which are enough for three seeds"
 
 
 def test_what_seeds_add_drops_out():
@@ -150,7 +153,7 @@ def test_what_seeds_add_drops_out():
 
 def test_seeds_and_variance_are_those_of_least_squares_written_out():
     costs = world(np.random.default_rng(5), trials=12)
-    for t, k in enumerate([5, 5, 3, 2, 2, 4]):
+    for t, k in enumerate([5, 5, 3, 2, 2, 4, 1]):
         costs[t, k:] = np.nan
     noise = learn_noise(costs)
     rows, columns = np.nonzero(np.isfinite(costs[..., 0]))
@@ -169,10 +172,51 @@ def test_seeds_and_variance_are_those_of_least_squares_written_out():
     assert alike.any()
 
 
+def test_what_is_learned_does_not_depend_on_the_unit_of_the_costs():
+    """Shares lie a hundred times closer together than these costs, and cross-entropies do not."""
+    costs = world(np.random.default_rng(10), spread=UNLIKE, tie=0.5)
+    plain, small = learn_noise(costs), learn_noise(1e-3 * costs)
+    np.testing.assert_allclose(small.seeds, 1e-3 * plain.seeds, atol=1e-12)
+    np.testing.assert_allclose(small.variance, 1e-6 * plain.variance)
+    np.testing.assert_allclose(small.variance_df, plain.variance_df)
+    np.testing.assert_allclose(small.correlation, plain.correlation)
+    front = costs[:3].mean(axis=1)
+    gains = [
+        expected_gain(predict(unit * costs[5, :2], noise), noise.correlation, unit * front, unit * WORST)
+        for unit, noise in ((1, plain), (1e-3, small))
+    ]
+    assert 0 < gains[0] == pytest.approx(gains[1])
+
+
+def test_a_trials_own_members_and_the_others_variance_are_weighed_by_their_degrees_of_freedom():
+    """Three members at 1, 2, 3 beyond their seeds: squares of 2 in 2 degrees of freedom, beside 6 at a variance of 2.
+
+    And in a second objective at 100, 104, 108, beside 10 at a variance of 3; all is learned from no more than 11.
+    """
+    seeds = np.array([[0.0, 0.0], [10.0, 0.0], [20.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
+    noise = Noise(seeds, np.zeros((M, M)), np.array([2.0, 3.0]), np.array([6.0, 10.0]), np.eye(2), df=11)
+    p = predict(np.array([[1.0, 100.0], [12.0, 104.0], [23.0, 108.0]]), noise)
+    assert p.mean == pytest.approx([12.0 + 6.0 - 10.0, 104.0])
+    assert p.error**2 == pytest.approx([(6 * 2 + 2) / 8 * (1 / 3 - 1 / 5), (10 * 3 + 32) / 12 * (1 / 3 - 1 / 5)])
+    assert list(p.df) == [8.0, 11.0]
+
+
+def test_another_process_expects_the_same():
+    costs = world(np.random.default_rng(11))
+    noise, front = learn_noise(costs), costs[:3].mean(axis=1)
+    found = []
+    for _ in range(2):
+        racing._normal_points.cache_clear()
+        found.append(expected_gain(predict(costs[5, :1], noise), noise.correlation, front, WORST))
+    assert found[0] == found[1] > 0
+
+
 def test_how_much_trials_differ_in_noise_is_found_out():
-    """Variances that scatter as a scaled inverse chi-square with 6 degrees of freedom are worth 6."""
+    """Variances that scatter as an inverse chi-square with 6 degrees of freedom, scaled by 1, are worth 6 of 1."""
     rng = np.random.default_rng(6)
-    np.testing.assert_allclose(learn_noise(world(rng, 4000, spread=UNLIKE)).variance_df, 6, rtol=0.25)
+    unlike = learn_noise(world(rng, 4000, spread=UNLIKE))
+    np.testing.assert_allclose(unlike.variance_df, 6, rtol=0.25)
+    np.testing.assert_allclose(unlike.variance, 1, rtol=0.1)
     assert (learn_noise(world(rng, 4000)).variance_df > 60).all()
 
 
@@ -181,6 +225,7 @@ def test_objectives_that_err_together_are_found_out():
     tied = learn_noise(world(rng, 400, tie=0.6)).correlation
     np.testing.assert_allclose(tied, np.full((3, 3), 0.6) + 0.4 * np.eye(3), atol=0.05)
     few = learn_noise(world(rng, 2)[:, :2]).correlation
+    np.testing.assert_allclose(np.diag(few), 1)
     assert np.linalg.eigvalsh(few).min() > 0, "one degree of freedom would tie them wholly"
     assert np.linalg.eigvalsh(learn_noise(np.ones((3, M, 2))).correlation).min() > 0
 

@@ -93,7 +93,7 @@ def test_hard_easy_gap_is_zero_where_one_group_is_empty(hard):
     assert recall.recall_hard_easy(with_recalls([0.2, 0.4, 0.8, 1.0]), hard) == 0
 
 
-@pytest.mark.parametrize("hard", [[4], [-1], [0.5], np.array([True])])
+@pytest.mark.parametrize("hard", [[4], [-1], [-1, 2], [1, 4], [0.5], np.array([True])])
 def test_hard_classes_that_do_not_exist_are_an_error(hard):
     with pytest.raises(InputError, match="hard classes"):
         recall.recall_hard_easy(with_recalls([0.2, 0.4, 0.8, 1.0]), hard)

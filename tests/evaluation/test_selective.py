@@ -93,6 +93,12 @@ def test_accuracy_at_full_coverage_is_accuracy_and_grows_when_confidence_is_tell
     assert selective.accuracy_at_80(p) == pytest.approx(70 / 80)
 
 
+@pytest.mark.parametrize(("samples", "kept"), [(1, 1), (4, 4), (7, 6), (10, 8), (11, 9)])
+def test_coverage_is_rounded_up_to_whole_samples(samples, kept):
+    p = binary(np.linspace(0.99, 0.51, samples), np.arange(samples) < kept - 1)  # the last that is kept is wrong
+    assert selective.accuracy_at_80(p) == pytest.approx((kept - 1) / kept)
+
+
 def test_misclassification_auroc_counts_pairs_and_ties_half():
     confidences, correct = random_case(3, ties=True)
     pairs = [(a > b) + 0.5 * (a == b) for a in confidences[correct].round(9) for b in confidences[~correct].round(9)]
