@@ -18,12 +18,13 @@ RECIPE = Recipe(model="small_cnn", epochs=2, batch_size=32, learning_rate=0.05, 
 
 
 def trained(recipe, watch=None):
-    """A network that was trained by the recipe and then asked; ``watch`` is a hook on its second convolution."""
+    """A network that was trained by the recipe and then asked; ``watch`` is a hook on its first two convolutions."""
     images = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), dtype=np.uint8)
     images = DeviceImages(images, mean=(0.5,) * 3, std=(0.3,) * 3, device="cpu")
     model = build_model(recipe, (8, 8, 3), 2, seed=0, device="cpu")
     if watch:
-        model[3].register_forward_hook(watch)
+        for convolution in (model[0], model[3]):
+            convolution.register_forward_hook(watch)
     fit(
         model,
         images,
@@ -61,7 +62,7 @@ def test_images_and_weights_lie_in_the_recipes_layout(layout, format):
         )
 
     trained(dataclasses.replace(RECIPE, layout=layout), watch)
-    assert seen == [True] * 5  # two epochs of two batches, and a question
+    assert seen == [True] * 10  # two convolutions, two epochs of two batches, and a question
 
 
 def test_a_layout_is_no_more_than_another_order_of_sums():

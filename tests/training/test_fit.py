@@ -217,6 +217,16 @@ def test_shared_images_are_read_where_they_lie_and_never_written():
     np.testing.assert_array_equal(images, before)
 
 
+def test_synthesised_images_lie_behind_the_others():
+    rng = np.random.default_rng(0)
+    images, made = (rng.integers(0, 256, (count, 6, 6, 1), dtype=np.uint8) for count in (5, 3))
+    apart, together = on_device(images, made), on_device(np.concatenate([images, made]))
+    positions = torch.tensor([7, 0, 5, 4, 6, 5])
+    assert torch.equal(apart.batch(positions), together.batch(positions))
+    view = torch.tensor([0, 4, 2, 1, 3, 2]), torch.tensor([4, 0, 2, 3, 1, 2]), torch.arange(6) % 2
+    assert torch.equal(apart.augmented(positions, 2, *view), together.augmented(positions, 2, *view))
+
+
 def test_augmentation_is_the_textbook_crop_of_the_padded_image_and_flip():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (5, 6, 6, 3), dtype=np.uint8)

@@ -154,6 +154,15 @@ def test_crl_is_its_definition_over_epochs_with_repeated_samples():
     assert any(ours != pytest.approx(plain(*one).tolist()) for ours, one in zip(found, batches, strict=True))
 
 
+def test_crl_takes_a_first_appearance_at_its_word():
+    loss = loss_of("crl", 2, 3)
+    labels, ids = torch.tensor([0, 0]), torch.arange(2)
+    loss(torch.tensor([[4.0, 0.0, 0.0], [0.0, 4.0, 0.0]]), labels, ids)  # right and wrong: shares of 1 and 0
+    logits = torch.tensor([[2.0, 0.0, 0.0], [2.0, 0.0, 0.0]])
+    ranking = loss(logits, labels, ids) - F.cross_entropy(logits, labels, reduction="none")
+    assert ranking.tolist() == pytest.approx([1, 1])  # equally confident: both are off by the whole difference
+
+
 def test_crl_is_cross_entropy_while_no_sample_has_a_history():
     assert torch.equal(loss_of("crl")(*batch()), loss_of("cross_entropy")(*batch()))
 

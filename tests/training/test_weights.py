@@ -146,10 +146,16 @@ def test_the_summary_is_what_numpy_says():
     summary = summarise(s)
     assert summary.histogram.sum() == len(s)
     assert summary.histogram.shape == (20,)
+    assert summary.metrics()["mean"] == pytest.approx(s.mean())
+    assert summary.metrics()["std"] == pytest.approx(s.std())
     assert summary.metrics()["q50"] == pytest.approx(np.median(s))
     assert summary.metrics()["q99"] == pytest.approx(np.quantile(s.astype(float), 0.99))
     assert summary.metrics()["q100"] == 1
     assert summary.warning is None
+    assert np.flatnonzero(summarise(np.array([0.52, 0.53, 1.0])).histogram).tolist() == [
+        10,
+        19,
+    ]  # bins of all of [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -162,6 +168,7 @@ def test_the_summary_is_what_numpy_says():
         ({"scores": np.arange(3.0), "scale": "log"}, "unknown entropy scale 'log': choose from clipped, rank, raw"),
         ({"scores": np.arange(3.0), "temperature": 0.0}, "temperature"),
         ({"scores": np.arange(3.0), "temperature": float("nan")}, "temperature"),
+        ({"scores": np.arange(3.0), "temperature": float("inf")}, "temperature"),
     ],
 )
 def test_what_cannot_be_weighted_is_an_error(arguments, message):
