@@ -20,17 +20,25 @@ def beside_each_other(train: Callable[[int], T], numbers: Sequence[int], at_once
     if at_once == 1:
         yield from map(train, numbers)
         return
+
+    def attempt(number: int) -> list[T]:
+        """One network, or none where there was no room for it."""
+        try:
+            return [train(number)]
+        except torch.OutOfMemoryError as error:
+            # At once: what its variables hold is what those lack who still train, and who try again.
+            traceback.clear_frames(error.__traceback__)
+            return []
+
     with ThreadPoolExecutor(at_once) as pool:
-        waiting = [pool.submit(train, number) for number in numbers]
+        waiting = [pool.submit(attempt, number) for number in numbers]
         try:
             for number, future in zip(numbers, waiting, strict=True):
-                try:
-                    trained = future.result()
-                except torch.OutOfMemoryError as error:
-                    traceback.clear_frames(error.__traceback__)  # whose variables are what has filled the memory
+                found = future.result()
+                if not found:
                     wait(waiting)
-                    trained = train(number)
-                yield trained
+                    found = [train(number)]
+                yield from found
         finally:
             for future in waiting:
                 future.cancel()

@@ -57,6 +57,34 @@ def test_what_found_no_room_trains_again_after_the_others_and_its_memory_is_give
     assert len(tried) > 3
 
 
+@pytest.mark.parametrize(("room", "at_once"), [(2, 2), (4, 8)])
+def test_whatever_fits_alone_is_trained_however_many_find_no_room_beside_each_other(room, at_once):
+    """A GPU of so many units; each network takes one, and later another one."""
+    used, lock = [0], threading.Lock()
+
+    class Unit:
+        def __init__(self):
+            with lock:
+                if used[0] == room:
+                    raise torch.OutOfMemoryError("CUDA out of memory")
+                used[0] += 1
+            self.taken = True
+
+        def __del__(self):
+            with lock:
+                used[0] -= hasattr(self, "taken")
+
+    def train(number):
+        images = Unit()
+        time.sleep(0.02)
+        activations = Unit()
+        time.sleep(0.05)
+        del images, activations
+        return number
+
+    assert list(beside_each_other(train, range(8), at_once)) == list(range(8))
+
+
 def test_one_that_does_not_fit_alone_says_so():
     def train(number):
         raise torch.OutOfMemoryError("CUDA out of memory")
