@@ -21,35 +21,37 @@ _one_capture = threading.Lock()
 
 
 class Replayed:
-    """Calls ``step(batch)``, through a CUDA graph from the fourth full batch on.
+    """Calls ``step(batch)``, always the same step, through a CUDA graph from the fourth full batch on.
 
     The first steps are ordinary ones, and count; so nothing has to be put back after a warm-up. Smaller batches than
     the first, the last of an epoch for one, are ordinary steps too. Whatever ``step`` reads and writes beside its
     argument must stay at its address, and nothing in it may wait for the device. Where a step cannot be captured, it
     goes on being called, and a warning says so once.
+
+    The step is not kept, since its owner keeps this: what holds each other holds a GPU's memory until the garbage
+    collector comes by.
     """
 
-    def __init__(self, step: Callable[[Tensor], None]) -> None:
-        self._step = step
+    def __init__(self) -> None:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._batch: Tensor | None = None
         self._eager_steps_left = EAGER_STEPS
         self._under_way: deque[torch.cuda.Event] = deque()
 
-    def __call__(self, batch: Tensor) -> None:
+    def __call__(self, step: Callable[[Tensor], None], batch: Tensor) -> None:
         if self._batch is None:
             self._batch = torch.empty_like(batch)
         if batch.shape != self._batch.shape:
-            self._step(batch)
+            step(batch)
         elif self._graph is not None:
             self._batch.copy_(batch)
             self._graph.replay()
             self._wait()
         else:
-            self._step(batch)
+            step(batch)
             self._eager_steps_left -= 1
             if self._eager_steps_left == 0:
-                self._capture(self._batch)
+                self._capture(step, self._batch)
 
     def _wait(self) -> None:
         """Until no more than ``AHEAD`` replays are under way."""
@@ -59,13 +61,13 @@ class Replayed:
         if len(self._under_way) > AHEAD:
             self._under_way.popleft().synchronize()
 
-    def _capture(self, batch: Tensor) -> None:
+    def _capture(self, step: Callable[[Tensor], None], batch: Tensor) -> None:
         graph = torch.cuda.CUDAGraph()
         # Other threads may train other members meanwhile; only their captures must wait.
         with _one_capture:
             try:
                 with torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"):
-                    self._step(batch)
+                    step(batch)
             except RuntimeError as error:
                 reason = str(error).splitlines()[0]
                 warnings.warn(f"training goes on without a CUDA graph, and slower: {reason}", stacklevel=2)

@@ -66,12 +66,15 @@ class Step:
         self.rate = torch.zeros((), device=self._device)
         """The learning rate of the next step."""
         self._total = torch.zeros((), device=self._device)
-        self._run = Replayed(self.once) if recipe.cuda_graphs and self._device.type == "cuda" else self.once
+        self._replayed = Replayed() if recipe.cuda_graphs and self._device.type == "cuda" else None
 
     def __call__(self, views: Tensor, rate: float) -> None:
         """Train on a batch of ``views`` (B, 4), as ``draw_views`` makes them, with this learning rate."""
         self.rate.fill_(rate)
-        self._run(views)
+        if self._replayed is None:
+            self.once(views)
+        else:
+            self._replayed(self.once, views)
 
     def once(self, views: Tensor) -> None:
         """The step itself: only tensors of fixed places and shapes, and no waiting for the device."""
@@ -124,6 +127,8 @@ class Step:
             return
         outside = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(outside)
-        with torch.cuda.stream(self._stream), deterministic():
-            yield
-        outside.wait_stream(self._stream)
+        try:
+            with torch.cuda.stream(self._stream), deterministic():
+                yield
+        finally:  # what was queued before an error, too, still writes to memory that is given back after it
+            outside.wait_stream(self._stream)

@@ -1,6 +1,10 @@
 """One network, from its seed to its last epoch."""
 
+import contextlib
 import dataclasses
+import gc
+import traceback
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -205,6 +209,31 @@ def test_the_generators_of_gpus_are_left_alone(monkeypatch):
 def test_a_run_that_leaves_the_finite_numbers_says_so():
     with pytest.raises(DivergedError, match="diverged in epoch 1 of 2"):
         trained(dataclasses.replace(RECIPE, learning_rate=1e12))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_training_held_is_freed_as_soon_as_it_ends(fails):
+    """Without the garbage collector, which comes late: the next network needs the memory."""
+
+    def objective(logits, labels, ids):
+        if fails:
+            raise torch.OutOfMemoryError("out of memory")
+        return cross_entropy(logits, labels)
+
+    images, labels = blobs()
+    held = on_device(images)
+    freed = weakref.ref(held)
+    gc.disable()
+    try:
+        model = build_model(RECIPE, (8, 8, 1), 2, seed=1, device="cpu")
+        with pytest.raises(torch.OutOfMemoryError) if fails else contextlib.nullcontext() as caught:
+            fit(model, held, torch.from_numpy(labels), torch.arange(97), RECIPE, seed=1, objective=objective)
+        if fails:
+            traceback.clear_frames(caught.tb)
+        del held
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 def test_shared_images_are_read_where_they_lie_and_never_written():

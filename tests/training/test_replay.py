@@ -6,7 +6,10 @@ what a CUDA graph does as well; and fake tensors say whether a step on a GPU wou
 
 import contextlib
 import dataclasses
+import functools
+import gc
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -130,6 +133,21 @@ def test_a_recipe_may_do_without_graphs(wanted, graphs, backward):
     assert graphs.calls == ["capture"] * wanted
 
 
+def test_a_recorded_step_is_freed_as_soon_as_nobody_has_it(graphs, backward):
+    """And its graph, whose memory the next network needs; the garbage collector comes late, or never."""
+    gc.disable()
+    try:
+        with step_on_a_gpu(RECIPE) as step:
+            for _ in range(EAGER_STEPS):
+                step(torch.zeros(16, 4, dtype=torch.int64), 0.1)
+            freed = weakref.ref(step)
+            del step
+        assert freed() is None
+    finally:
+        gc.enable()
+    assert graphs.calls == ["capture"]
+
+
 class Recording:
     """Stands in for ``torch.cuda.CUDAGraph``: replays by calling what was captured."""
 
@@ -192,7 +210,7 @@ def recording_step(graphs):
 
 
 def test_full_batches_are_replayed_after_the_first_and_others_are_not(graphs):
-    run = Replayed(recording_step(graphs))
+    run = functools.partial(Replayed(), recording_step(graphs))
     for number in range(5):
         run(torch.tensor([number, number]))
     run(torch.tensor([9]))
@@ -205,7 +223,7 @@ def test_full_batches_are_replayed_after_the_first_and_others_are_not(graphs):
 
 
 def test_no_more_replays_are_launched_than_the_gpu_has_use_for(graphs):
-    run = Replayed(recording_step(graphs))
+    run = functools.partial(Replayed(), recording_step(graphs))
     under_way = []
     for _ in range(EAGER_STEPS + 5):
         run(torch.tensor([0]))
@@ -215,7 +233,7 @@ def test_no_more_replays_are_launched_than_the_gpu_has_use_for(graphs):
 
 def test_a_step_that_cannot_be_captured_goes_on_as_it_is_and_says_so_once(graphs):
     graphs.fail = True
-    run = Replayed(recording_step(graphs))
+    run = functools.partial(Replayed(), recording_step(graphs))
     for number in range(6):
         if number == EAGER_STEPS - 1:
             with pytest.warns(UserWarning, match="without a CUDA graph, and slower: operation not permitted"):
