@@ -22,6 +22,7 @@ from typing import Any
 import fsspec
 import numpy as np
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.spec import AbstractFileSystem
 from numpy.typing import NDArray
 
 from hardtune.errors import InputError
@@ -70,13 +71,19 @@ def local_folder(path: Path) -> Path:
     hardtune.errors.InputError: the storage is a folder, with locks and databases in it, and not a URL such as \
 s3://bucket/results: mount that and give its path
     """
-    scheme, colon, rest = str(path).partition(":/")  # which is all that a Path leaves of ://
-    if colon and scheme.replace("+", "").isalnum():
+    url = _url_in(path)
+    if url is not None:
         raise InputError(
-            "the storage is a folder, with locks and databases in it, and not a URL such as "
-            f"{scheme}://{rest.lstrip('/')}: mount that and give its path"
+            f"the storage is a folder, with locks and databases in it, and not a URL such as {url}: "
+            "mount that and give its path"
         )
     return path.expanduser().resolve()
+
+
+def _url_in(path: Path) -> str | None:
+    """The URL that somebody made a path of, or None."""
+    scheme, colon, rest = str(path).partition(":/")  # which is all that a Path leaves of ://
+    return f"{scheme}://{rest.lstrip('/')}" if colon and scheme.replace("+", "").isalnum() else None
 
 
 class Store:
@@ -93,7 +100,16 @@ class Store:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         """``InputError`` for a URL that fsspec does not know, or knows only with another package."""
-        self.root = str(root) if "://" in str(root) else str(Path(root).expanduser().resolve())
+        if "://" not in str(root):
+            url = _url_in(Path(root))
+            if url is not None:
+                raise InputError(f"a Path does not hold a URL such as {url}: give the store's as a string")
+            folder = Path(root).expanduser().resolve()
+            self.root = str(folder)
+            # Not by its name, in which fsspec would look for ::, a chain of file systems.
+            self._files, self._path = LocalFileSystem(), folder.as_posix()
+            return
+        self.root = str(root)
         try:
             self._files, self._path = fsspec.core.url_to_fs(self.root)
         except (ImportError, ValueError) as error:
@@ -104,7 +120,7 @@ class Store:
         probe = f"{self._path}/.probe-{uuid.uuid4().hex}"
         try:
             self._files.makedirs(self._path, exist_ok=True)
-            self._files.pipe_file(probe, b"hardtune")
+            self._write(probe, b"hardtune")
             self._files.rm_file(probe)
         except Exception as error:  # every file system has its own exceptions
             raise InputError(f"cannot write results to {self.root}: {error}") from error
@@ -126,16 +142,14 @@ class Store:
             return _decode(data, identity)
         except (SafetensorError, ValueError, KeyError) as error:
             warnings.warn(f"set aside {path}, which is damaged ({error}); it will be computed again", stacklevel=2)
-            self.set_aside(Entry(path, len(data), 0.0))
+            self._set_aside(path, data)
             return None
 
     def put(self, identity: Mapping[str, Any], arrays: Arrays) -> None:
         """Store ``arrays`` under ``identity``. Concurrent writers are safe: the last whole file stays."""
         path = self._file(identity)
-        aside = f"{path}.{uuid.uuid4().hex}.tmp"
         self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
-        self._files.pipe_file(aside, _encode(identity, arrays))
-        self._files.mv(aside, path)
+        self._write(path, _encode(identity, arrays))
 
     @contextlib.contextmanager
     def alone(self, identity: Mapping[str, Any]) -> Iterator[None]:
@@ -160,7 +174,7 @@ class Store:
         return sorted((Entry(item["name"], item["size"], _age(item)) for item in found), key=lambda entry: entry.path)
 
     def verify(self, entry: Entry) -> str | None:
-        """What is wrong with an entry's file, or None; it is read whole."""
+        """What is wrong with an entry's file, which is then set aside, or None; it is read whole."""
         from safetensors import SafetensorError
 
         data = self._files.cat_file(entry.path)
@@ -170,16 +184,37 @@ class Store:
             if self._file(identity) != entry.path:
                 raise ValueError("it holds another result")
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            self._set_aside(entry.path, data)
             return str(error)
         return None
-
-    def set_aside(self, entry: Entry) -> None:
-        """Rename a damaged file, so that what it held is computed again."""
-        self._files.mv(entry.path, f"{entry.path}.corrupt")
 
     def remove(self, entry: Entry) -> None:
         """Delete the file; a result is computed again when it is next asked for."""
         self._files.rm_file(entry.path)
+
+    def _set_aside(self, path: str, damaged: bytes) -> None:
+        """Rename a damaged file, unless somebody did or has mended it meanwhile, or nothing can be written here."""
+        with contextlib.suppress(OSError):
+            if self._files.cat_file(path) == damaged:
+                self._rename(path, f"{path}.corrupt")
+
+    def _write(self, path: str, data: bytes) -> None:
+        """A file that appears whole or not at all."""
+        aside = f"{path}.{uuid.uuid4().hex}.tmp"
+        try:
+            self._files.pipe_file(aside, data)
+            self._rename(aside, path)
+        except BaseException:
+            with contextlib.suppress(Exception):  # of each file system's own
+                self._files.rm_file(aside)
+            raise
+
+    def _rename(self, path: str, target: str) -> None:
+        if type(self._files).mv is AbstractFileSystem.mv:  # a copy, too, but of all that match: brackets are a pattern
+            self._files.cp_file(path, target)
+            self._files.rm_file(path)
+        else:
+            self._files.mv(path, target)
 
     def _file(self, identity: Mapping[str, Any]) -> str:
         name = hashlib.sha256(_canonical(identity).encode()).hexdigest()

@@ -118,6 +118,82 @@ def test_any_fsspec_url_will_do():
     np.testing.assert_array_equal(found["aum"], ARRAYS["aum"])
 
 
+@pytest.mark.parametrize("name", ["memory://results[1]/a*", "memory://what?"])
+def test_brackets_and_stars_are_names_at_a_url_too(name):
+    store = Store(name)
+    store.check_writable()
+    store.put(IDENTITY, ARRAYS)
+    assert IDENTITY in store
+    path = store._file(IDENTITY)
+    store._files.pipe_file(path, b"damaged")
+    with pytest.warns(UserWarning, match="damaged"):
+        assert store.get(IDENTITY) is None
+    assert [entry.path for entry in store.entries()] == [f"{path}.corrupt"]
+
+
+def test_colons_are_a_part_of_a_folders_name(tmp_path):
+    store = Store(tmp_path / "a::b")
+    store.put(IDENTITY, ARRAYS)
+    assert [path.name for path in tmp_path.iterdir()] == ["a::b"]
+    assert Path(store.root) == tmp_path / "a::b"
+    assert entry(store).is_relative_to(tmp_path / "a::b")
+
+
+def test_a_path_that_was_made_of_a_url_is_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"URL such as s3://bucket/results: give"):
+        Store(Path("s3://bucket/results"))
+
+
+def fill(store, monkeypatch):
+    """From now on the store's disk is full: what is written is cut off, and said to be."""
+    whole = store._files.pipe_file
+
+    def cut_off(path, data):
+        whole(path, data[:5])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store._files, "pipe_file", cut_off)
+
+
+def test_a_full_disk_is_not_filled_further_by_what_could_not_be_written(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    fill(store, monkeypatch)
+    with pytest.raises(OSError, match="No space left"):
+        store.put(IDENTITY, ARRAYS)
+    with pytest.raises(InputError, match="No space left"):
+        store.check_writable()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("other", ["sets it aside", "mends it", "forbids writing"])
+def test_a_damaged_file_that_somebody_else_sees_to_is_left_to_them(tmp_path, monkeypatch, other):
+    store = Store(tmp_path)
+    store.put(IDENTITY, ARRAYS)
+    path = entry(store)
+    whole = path.read_bytes()
+    path.write_bytes(b"damaged")
+
+    def meanwhile(data, identity):
+        if other == "sets it aside":
+            path.rename(f"{path}.corrupt")
+        elif other == "mends it":
+            path.write_bytes(whole)
+        raise ValueError("it is damaged")
+
+    def refuse(*paths):
+        raise PermissionError("Read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hardtune.store._decode", meanwhile)
+        if other == "forbids writing":
+            patch.setattr(store._files, "mv", refuse)
+        with pytest.warns(UserWarning, match="damaged"):
+            assert store.get(IDENTITY) is None
+    if other == "mends it":
+        assert store.get(IDENTITY) is not None
+
+
 def test_a_place_that_cannot_be_written_is_said_at_once(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="cannot write results"):

@@ -73,7 +73,6 @@ def _verify(store: Store, entries: list[Entry], console: Console) -> int:
         problem = store.verify(entry)
         if problem is not None:
             damaged += 1
-            store.set_aside(entry)
             console.print(f"set aside {entry.path}: {problem}", highlight=False, soft_wrap=True)
     console.print(f"{len(results) - damaged} of {len(results)} results are whole", highlight=False)
     return 1 if damaged else 0
