@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from hardtune.data import Split
-from hardtune.errors import InputError, unknown
+from hardtune.errors import DivergedError, InputError, unknown
 from hardtune.evaluation import METRICS, Predictions
 from hardtune.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from hardtune.evaluation.ood import mahalanobis
@@ -129,6 +129,10 @@ def question(model: torch.nn.Module, split: Split, *, seed: int, device: str) ->
     """Ask a trained network everything that the split asks for.
 
     A corruption is made, looked at and dropped, one (kind, severity) at a time; ``seed`` decides its noise.
+
+    Raises:
+        DivergedError: It answers with NaN or infinity, as after a last step that left the finite numbers: the fit loop
+            sees losses, which come before the steps.
     """
 
     def ask(images: NDArray[np.uint8]) -> Floats:
@@ -136,6 +140,11 @@ def question(model: torch.nn.Module, split: Split, *, seed: int, device: str) ->
 
     held_out = ask(split.held_out.images)
     test = held_out if split.chooses_on_test else ask(split.test.images)
+    if not (np.isfinite(held_out).all() and np.isfinite(test).all()):
+        raise DivergedError(
+            "training diverged in its last step: the network's answers are no finite numbers; "
+            "a lower learning rate or entropy weight may help"
+        )
     answers = Answers(held_out, test)
     if split.ood is not None:
         answers = dataclasses.replace(answers, **_out_of_distribution(model, split, split.ood, device))

@@ -9,7 +9,7 @@ import torch
 from hardtune import Recipe, Store, Treatment, load
 from hardtune.answers import Answers, corruption_pairs
 from hardtune.data import load_ood
-from hardtune.errors import InputError
+from hardtune.errors import DivergedError, InputError
 from hardtune.evaluation import evaluate
 from hardtune.evaluation.corruptions import CORRUPTIONS, corrupt
 from hardtune.member import Prepared, entries, stored_member, train_member, train_network
@@ -132,6 +132,13 @@ def test_asking_for_something_else_trains_again(plain, shifted, tmp_path):
     ):
         assert store_it(split, store)[1]
     assert store_it(plain, store)[1] is False
+
+
+def test_a_network_that_diverges_in_its_last_step_is_said_and_not_stored(plain, tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(DivergedError, match="last step"):
+        store_it(plain, store, batch_size=10_000, epochs=1, learning_rate=1e30)
+    assert store.entries() == []
 
 
 def test_what_is_measured_is_part_of_the_identity(shifted):
