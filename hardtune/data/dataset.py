@@ -15,7 +15,11 @@ from hardtune.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Labelled images: ``images`` uint8 (N, H, W, C), ``labels`` int64 (N,) in 0..K-1."""
+    """Labelled images: ``images`` uint8 (N, H, W, C), ``labels`` int64 (N,) in 0..K-1.
+
+    They are kept where they lie, but for views that step through an array (mirrored images, say): torch does not take
+    those, and gets a copy.
+    """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -28,6 +32,8 @@ class Samples:
 
         if len(self.labels) and self.labels.min() < 0:
             raise InputError(f"labels must be at least 0, got {self.labels.min()}")
+        object.__setattr__(self, "images", np.ascontiguousarray(self.images))
+        object.__setattr__(self, "labels", np.ascontiguousarray(self.labels))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -59,6 +65,10 @@ class Dataset:
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        # A list, or numbers of numpy's, are the same data and have the same fingerprint.
+        object.__setattr__(self, "classes", tuple(map(str, self.classes)))
+        object.__setattr__(self, "mean", tuple(map(float, self.mean)))
+        object.__setattr__(self, "std", tuple(map(float, self.std)))
         if self.num_classes < 2:
             raise InputError(f"data set {self.name!r} needs at least 2 classes, got {self.num_classes}")
         shape = self.train.images.shape[1:]

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from hardtune.data import Dataset, Samples
 from hardtune.errors import InputError
@@ -26,6 +27,26 @@ def test_equal_content_has_an_equal_fingerprint_whatever_its_name_and_memory_lay
         data.std,
     )
     assert other.fingerprint == data.fingerprint
+
+
+def test_how_names_and_numbers_are_given_does_not_change_the_fingerprint():
+    data = dataset([0, 1])
+    given = Dataset("d", data.train, data.test, ["cat", np.str_("dog")], np.array([0.5]), [np.float64(0.25)])
+    assert given.fingerprint == data.fingerprint
+
+
+def test_the_fingerprint_of_data_is_that_of_earlier_versions():
+    """Results are stored by it."""
+    assert dataset([0, 1]).fingerprint == "cddb03103798dab673f73b09f0b56541ab44f2f0dbbc641bc2a5b9258b3172b3"
+
+
+def test_mirrored_views_of_arrays_are_taken_by_torch():
+    """Which wants no negative strides; and arrays that lie in one piece are not copied."""
+    whole = samples([0, 1, 1])
+    assert Samples(whole.images, whole.labels).images is whole.images
+    turned = Samples(whole.images[::-1, :, ::-1], whole.labels[::-1])
+    assert torch.from_numpy(turned.images)[0, 0].tolist() == whole.images[2, 0, ::-1].tolist()
+    assert torch.from_numpy(turned.labels).tolist() == [1, 1, 0]
 
 
 def test_any_change_of_content_changes_the_fingerprint():
