@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
 
 from hardtune.errors import InputError
 
@@ -60,14 +64,13 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "members", "scoring_members"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise InputError(f"seed must be a whole number of at least 0, got {self.seed!r}")
-        if not isinstance(self.crop_padding, int) or self.crop_padding < 0:
-            raise InputError(f"crop_padding must be a whole number of at least 0, got {self.crop_padding!r}")
+        for field in dataclasses.fields(self):
+            # As its type: 1 and 1.0 are one learning rate, and networks are stored by how it is written.
+            object.__setattr__(self, field.name, _as(str(field.type), field.name, getattr(self, field.name)))
+        for name in ("epochs", "batch_size", "members", "scoring_members", "seed", "crop_padding"):
+            least = 0 if name in ("seed", "crop_padding") else 1
+            if getattr(self, name) < least:
+                raise InputError(f"{name} must be a whole number of at least {least}, got {getattr(self, name)!r}")
         if not self.learning_rate > 0:
             raise InputError(f"learning_rate must be above 0, got {self.learning_rate!r}")
         for name, low, high in (("momentum", 0, 1), ("weight_decay", 0, 1), ("decay", 0, 1), ("warmup", 0, 1)):
@@ -90,4 +93,33 @@ class Recipe:
     def training_identity(self) -> dict[str, object]:
         """The part that decides one trained network, given its data and seed: the rest may change freely."""
         ignored = {"members", "scoring_members", "encoder", "validation", "seed", "cuda_graphs"}
-        return {k: v for k, v in dataclasses.asdict(self).items() if k not in ignored}
+        used = self
+        if self.schedule != "steps":  # only these have milestones
+            used = dataclasses.replace(self, milestones=Recipe.milestones, decay=Recipe.decay)
+        return {k: v for k, v in dataclasses.asdict(used).items() if k not in ignored}
+
+
+_KINDS = {
+    "str": "a name",
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a finite number",
+    "float | str": "a fraction or 'test'",
+    "tuple[float, ...]": "a tuple of fractions of the run",
+}
+
+
+def _as(kind: str, name: str, value: Any) -> Any:
+    """The value as the type of its field, numpy's numbers among them; ``InputError`` where it is none of that."""
+    if "str" in kind and isinstance(value, str):
+        return value
+    if kind == "bool" and value in (True, False):
+        return bool(value)
+    if not isinstance(value, bool):
+        if kind == "int" and isinstance(value, Integral):
+            return int(value)
+        if kind.startswith("float") and isinstance(value, Real) and math.isfinite(value):
+            return float(value)
+        if kind.startswith("tuple") and isinstance(value, Iterable):
+            return tuple(sorted(_as("float", name, part) for part in value))
+    raise InputError(f"{name} must be {_KINDS[kind]}, got {value!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 from hardtune.errors import InputError
 
@@ -51,7 +52,7 @@ class Treatment:
             if field.type == "str":
                 if not isinstance(value, str):
                     raise InputError(f"{field.name} must be a name, got {value!r}")
-            elif isinstance(value, bool) or not isinstance(value, (int, float)):
+            elif isinstance(value, bool) or not isinstance(value, Real):
                 raise InputError(f"{field.name} must be a number, got {value!r}")
             elif not math.isfinite(value) or value < 0:
                 raise InputError(f"{field.name} must be a finite number of at least 0, got {value!r}")

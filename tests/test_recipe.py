@@ -1,5 +1,8 @@
 """A recipe that cannot be followed is refused before anybody starts cooking."""
 
+import json
+
+import numpy as np
 import pytest
 
 from hardtune import Recipe
@@ -21,6 +24,13 @@ from hardtune.errors import InputError
         ({"crop_padding": -1}, "crop_padding"),
         ({"seed": -1}, "seed"),
         ({"warmup": float("nan")}, "warmup"),
+        ({"learning_rate": float("inf")}, "learning_rate must be a finite number, got inf"),
+        ({"learning_rate": "0.1"}, "learning_rate must be a finite number, got '0.1'"),
+        ({"milestones": 0.3}, "milestones must be a tuple of fractions of the run, got 0.3"),
+        ({"milestones": "0.3"}, "milestones must be a finite number, got '0'"),
+        ({"epochs": True}, "epochs must be a whole number, got True"),
+        ({"flip": "no"}, "flip must be true or false, got 'no'"),
+        ({"model": None}, "model must be a name, got None"),
     ],
 )
 def test_values_out_of_range_are_refused_in_a_sentence(change, says):
@@ -32,3 +42,25 @@ def test_what_does_not_decide_a_network_is_left_out_of_its_identity():
     same = Recipe(members=3, scoring_members=2, encoder="pixels", validation=0.2, seed=7)
     assert same.training_identity() == Recipe().training_identity()
     assert Recipe(epochs=100).training_identity() != Recipe().training_identity()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"warmup": 0}, {"warmup": 0.0}),
+        ({"learning_rate": 1}, {"learning_rate": np.float64(1)}),
+        ({"epochs": np.int64(3)}, {"epochs": 3}),
+        ({"flip": 1}, {"flip": True}),
+        ({"milestones": [0.6, 0.3]}, {"milestones": (0.3, 0.6)}),
+        ({"schedule": "linear", "milestones": (0.5,), "decay": 0.5}, {"schedule": "linear"}),
+    ],
+)
+def test_recipes_that_train_the_same_network_have_one_identity(one, other):
+    """Networks are stored by it, as JSON."""
+    identities = [json.dumps(Recipe(**changes).training_identity()) for changes in (one, other)]
+    assert identities[0] == identities[1]
+
+
+def test_milestones_are_a_part_of_the_identity_where_they_count():
+    assert Recipe(milestones=(0.5,)).training_identity() != Recipe().training_identity()
+    assert Recipe(decay=0.5).training_identity() != Recipe().training_identity()

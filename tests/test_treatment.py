@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,3 +72,7 @@ def test_values_out_of_range_are_refused_in_a_sentence(change, says):
 def test_whole_numbers_and_fractions_are_the_same_treatment():
     assert Treatment(alpha=1) == Treatment(alpha=1.0)
     assert dataclasses.asdict(Treatment(alpha=1))["alpha"] == 1.0
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert Treatment(alpha=np.float32(0.5), entropy_weight=np.int64(1)) == Treatment(alpha=0.5, entropy_weight=1)
