@@ -1,18 +1,24 @@
-"""What is wrong with a treatment of some data, as far as it shows before a network is trained for it."""
+"""What is wrong with what was asked for, as far as it shows before a network is trained for it."""
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
+import torch
 
 from hardtune.data import Split
 from hardtune.errors import InputError
 from hardtune.hardness.estimators import ESTIMATORS
 from hardtune.member import Prepared, needs_features, needs_pool
+from hardtune.recipe import Recipe
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request
 from hardtune.resampling.plan import ClassPlan, preview
 from hardtune.resampling.policies import POLICIES
 from hardtune.resampling.prune import PRUNERS
 from hardtune.resampling.undersample import UNDERSAMPLERS
+from hardtune.training.features import last_linear
+from hardtune.training.fit import build_model
 from hardtune.training.losses import LOSSES
 from hardtune.training.weights import SCALES, TARGETS
 from hardtune.treatment import Treatment
@@ -35,8 +41,48 @@ def check_names(treatment: Treatment) -> None:
     _check_policy(treatment.canonical())
 
 
-def check_sources(split: Split, treatment: Treatment) -> None:
-    """Raise ``InputError`` if a class could not gain a sample, as far as that shows before anything is scored."""
+def check_device(device: str) -> None:
+    """Raise ``InputError`` for a device that torch does not know, or that this machine does not have."""
+    try:
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # builds of torch differ in how they say it
+        gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"cannot train on device {device!r} ({reason}): choose from {', '.join(['cpu', *gpus])}"
+        ) from None
+
+
+def check_network(split: Split, recipe: Recipe, device: str | None = None) -> None:
+    """Raise ``InputError`` for a network that cannot be asked what the split asks, or not be trained on its images.
+
+    ``device``: where the second is tried, with a batch of zeros; without it, it is not.
+    """
+    plain = dataclasses.replace(recipe, precision="float32", layout="channels_first")
+    shape = split.train.images.shape[1:]
+    network = build_model(plain, shape, split.num_classes, seed=0, device=device or "cpu")
+    if split.ood is not None:
+        last_linear(network)
+    if device is None:
+        return
+    few = min(2, recipe.batch_size)
+    try:
+        with torch.random.fork_rng(devices=[]):  # dropout draws
+            network(torch.zeros(few, shape[2], *shape[:2], device=device)).sum().backward()
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"model {recipe.model!r} cannot be trained on images of {' x '.join(map(str, shape))} "
+            f"in batches of {recipe.batch_size}: {reason}"
+        ) from error
+
+
+def check_sources(split: Split, treatment: Treatment, *, every_class: bool = True) -> None:
+    """Raise ``InputError`` if a class could not gain a sample, as far as that shows before anything is scored.
+
+    Which classes gain is known from scores only. Somewhere in a sweep each of them may; a single treatment cannot be
+    carried out for sure only if none could (``every_class=False``).
+    """
     treatment = treatment.canonical()
     if needs_pool(treatment) and split.pool is None:
         raise InputError(
@@ -51,13 +97,16 @@ def check_sources(split: Split, treatment: Treatment) -> None:
     if split.pool is not None:
         confidence = np.zeros(len(split.pool))
         unjudged = Pool(split.pool.images, split.pool.labels, confidence, np.zeros(split.num_classes))
+    problems = []
     for label, name in enumerate(split.classes):
         members = np.flatnonzero(split.train.labels == label)
         features = unknown_scores[:, None]
         request = Request(name, label, 1, members, none, split.train, unknown_scores, features, unjudged)
         problem = OVERSAMPLERS[treatment.oversample].infeasible(request)
         if problem is not None:
-            raise InputError(problem)
+            problems.append(problem)
+    if len(problems) >= (1 if every_class else split.num_classes):
+        raise InputError(problems[0])
 
 
 def preview_plan(prepared: Prepared, treatment: Treatment) -> tuple[ClassPlan, ...]:

@@ -10,22 +10,26 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from hardtune.answers import CORRUPTION_METRICS, Answers, corruption_pairs
-from hardtune.checks import check_names, check_sources
+from hardtune.checks import check_device, check_names, check_network, check_sources
 from hardtune.data import Dataset, Samples, load_ood
 from hardtune.evaluation import Diagnostics, MemberSummary, diagnose, evaluate_members
 from hardtune.evaluation.corruptions import SEVERITIES
 from hardtune.evaluation.ood import member_ood_metrics
+from hardtune.hardness.encoders import check_encoder
 from hardtune.member import Prepared, plan_for, stored_member, weights_for
+from hardtune.needs import needs_of
 from hardtune.recipe import Recipe
-from hardtune.scoring import prepare
+from hardtune.scoring import is_encoded, prepare
 from hardtune.store import Store
 from hardtune.training.beside import beside_each_other
 from hardtune.training.weights import WeightSummary, summarise
@@ -193,31 +197,43 @@ def run(
     treatment: Treatment,
     dataset: Dataset,
     recipe: Recipe,
-    store: Store | None = None,
+    store: Store | str | os.PathLike[str] | None = None,
     *,
     pool: Samples | None = None,
     ood: str | None = None,
     corruptions: Sequence[str] = (),
     severities: Sequence[int] = SEVERITIES,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
     on_member: Callable[[Progress], None] | None = None,
 ) -> Result:
     """Score, treat, train and measure in one call: the whole of hardtune without a cluster.
 
-    Without a ``store`` nothing is kept. ``pool``: synthetic images, as ``hardtune.data.load_pool`` reads them. ``ood``,
-    ``corruptions`` and ``severities`` as in a sweep. Which classes are hard is known from a scoring ensemble's AUM:
-    ``recall_hard_easy`` is among the figures where this treatment, or an earlier one with the same store, needed one.
+    Without a ``store`` nothing is kept; a path or URL will do for one. ``pool``: synthetic images, as
+    ``hardtune.data.load_pool`` reads them. ``ood``, ``corruptions`` and ``severities`` as in a sweep. Which classes are
+    hard is known from a scoring ensemble's AUM: ``recall_hard_easy`` is among the figures where this treatment, or an
+    earlier one with the same store, needed one.
+
+    Raises:
+        InputError: anything that is wrong with what is given, before a network is trained; or, once the scoring
+            ensemble has told which classes gain, what cannot be done for one of them.
+        DivergedError: a network's training left the finite numbers.
     """
+    device = str(device)
     check_names(treatment)
+    check_device(device)
     split = dataclasses.replace(
         dataset.hold_out(recipe.validation, recipe.seed),
         pool=pool,
         ood=None if ood is None else load_ood(ood, dataset),
         corruptions=corruption_pairs(corruptions, severities),
     )
-    check_sources(split, treatment)
+    check_network(split, recipe, device)
+    check_sources(split, treatment, every_class=False)
     with tempfile.TemporaryDirectory() as scratch:
-        kept = store if store is not None else Store(scratch)
+        kept = store if isinstance(store, Store) else Store(scratch if store is None else store)
+        kept.check_writable()
+        if needs_of([treatment]).features and not is_encoded(split, recipe, kept):
+            check_encoder(recipe.encoder, dataset)
         prepared = prepare(split, recipe, [treatment], kept, device=device)
         return run_trial(treatment, prepared, recipe, kept, device=device, on_member=on_member)
 

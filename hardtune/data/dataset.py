@@ -164,6 +164,15 @@ class Split:
     corruptions: tuple[tuple[str, int], ...] = ()
     """(kind, severity) of each corruption that trained networks see the test images under."""
 
+    def __post_init__(self) -> None:
+        if self.pool is None:
+            return
+        shape, has = self.train.images.shape[1:], self.pool.images.shape[1:]
+        if has != shape:
+            raise InputError(f"the pool's images are {has}, and the training images {shape}")
+        if len(self.pool) and self.pool.labels.max() >= self.num_classes:
+            raise InputError(f"the pool has a label {self.pool.labels.max()}, and the data {self.num_classes} classes")
+
     @property
     def num_classes(self) -> int:
         return len(self.classes)

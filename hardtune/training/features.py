@@ -5,8 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from hardtune.errors import InputError
 from hardtune.training.fit import predict
 from hardtune.training.images import DeviceImages
+
+
+def last_linear(model: nn.Module) -> nn.Linear:
+    """The linear layer that decides; ``InputError`` for a network without one."""
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise InputError(
+            f"{type(model).__name__} has no linear layer (nn.Linear), and out-of-distribution images are told by the "
+            "features that go into the last one: leave ood out, or end the network with one"
+        )
+    return linear[-1]
 
 
 @torch.inference_mode()
@@ -18,13 +30,12 @@ def penultimate(
     The features are what goes into the network's last linear layer.
 
     Raises:
-        ValueError: The network has no linear layer.
+        InputError: The network has no linear layer.
     """
-    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        raise ValueError(f"{type(model).__name__} has no linear layer, so no penultimate features")
     seen: list[Tensor] = []
-    hook = linear[-1].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].float().flatten(1)))
+    hook = last_linear(model).register_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[0].float().flatten(1))
+    )
     try:
         logits = predict(model, images, positions, batch_size)
     finally:

@@ -11,11 +11,13 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 from ray import tune
+from torch import nn
 
 from hardtune import Recipe
 from hardtune.errors import InputError
 from hardtune.sweep import Sweep, main, parser
 from hardtune.sweep.databases import OWNER, study_database
+from hardtune.training.models import MODELS
 
 RECIPE = Recipe(
     model="small_cnn", epochs=1, members=1, scoring_members=1, encoder="pixels", validation=0.25, crop_padding=1
@@ -114,6 +116,16 @@ def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
 )
 def test_a_wrong_input_gets_its_sentence(capsys, tmp_path, changes, sentence):
     assert re.search(sentence, said(capsys, tmp_path, **changes))
+
+
+def test_a_network_that_has_no_features_to_tell_foreign_images_by_is_refused(capsys, tmp_path):
+    @MODELS.register("no_linear_layer_at_all")
+    def no_linear_layer(channels, classes, size):
+        return nn.Sequential(nn.Conv2d(channels, classes, size), nn.Flatten())
+
+    line = said(capsys, tmp_path, recipe={"model": "no_linear_layer_at_all"}, ood="inverted")
+    assert "has no linear layer (nn.Linear)" in line
+    assert not list(tmp_path.glob("results/sweeps/*"))
 
 
 def test_a_tracking_server_that_does_not_answer_is_named(capsys, tmp_path):

@@ -1,0 +1,100 @@
+"""What is wrong with what ``run`` is given is said in a sentence before it spends anything; what can be, is done."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from hardtune import Recipe, Store, Treatment, load, run
+from hardtune.checks import preview_plan
+from hardtune.data import Samples
+from hardtune.errors import InputError
+from hardtune.scoring import prepare
+from hardtune.training.models import MODELS
+
+RECIPE = Recipe(
+    model="small_cnn", epochs=1, batch_size=32, members=1, scoring_members=1, validation=0.3, encoder="pixels"
+)
+SCORED = Treatment(alpha=1.0, policy="shift", oversample="smote_encoder")
+POOLED = Treatment(alpha=1.0, policy="shift", oversample="pool_random")
+
+
+@MODELS.register("no_linear_layer")
+def no_linear_layer(channels, classes, size):
+    return torch.nn.Sequential(torch.nn.Conv2d(channels, classes, size), torch.nn.Flatten())
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load("digits").subset(classes=4, train=20, test=10, seed=0)
+
+
+@pytest.fixture
+def nothing_is_spent(monkeypatch):
+    def spend(*arguments, **options):
+        raise AssertionError("it trains or encodes before it looks")
+
+    for where in ("hardtune.member.fit", "hardtune.scoring.encode"):
+        monkeypatch.setattr(where, spend)
+
+
+def without_pixels(samples):
+    return Samples(samples.images[:, :3, :3], samples.labels)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "says"),
+    [
+        ({"model": "resnet19"}, {}, "unknown model 'resnet19': choose from"),
+        ({"encoder": "file:/nowhere.npy"}, {}, "nowhere.npy"),
+        ({}, {"device": "gpu"}, r"cannot train on device 'gpu' \(.*\): choose from cpu"),
+        ({}, {"device": "cuda:99"}, r"cannot train on device 'cuda:99' \(.*\): choose from cpu"),
+        ({}, {"store": "/dev/null"}, "cannot write results to /dev/null"),
+        ({"model": "no_linear_layer"}, {"ood": "inverted"}, "has no linear layer"),
+        ({"model": "resnet18", "batch_size": 1}, {}, "'resnet18' cannot be trained on images of 8 x 8 x 1 in batches"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_spent(digits, nothing_is_spent, recipe, options, says):
+    with pytest.raises(InputError, match=says):
+        run(SCORED, digits, dataclasses.replace(RECIPE, **recipe), **options)
+
+
+def test_a_network_that_the_images_are_too_small_for_is_refused(digits, nothing_is_spent):
+    small = dataclasses.replace(digits, train=without_pixels(digits.train), test=without_pixels(digits.test))
+    with pytest.raises(InputError, match="'small_cnn' cannot be trained on images of 3 x 3 x 1"):
+        run(SCORED, small, RECIPE)
+
+
+@pytest.mark.parametrize(
+    ("pool", "says"),
+    [
+        (lambda own: None, "needs a pool"),
+        (lambda own: Samples(own.images, own.labels + 1), "the pool has a label 4, and the data 4 classes"),
+        (without_pixels, r"the pool's images are \(3, 3, 1\)"),
+        (lambda own: own.take(np.arange(0)), "class '0' needs 1 images of the pool, and it has 0"),
+    ],
+)
+def test_a_pool_that_does_not_fit_is_refused(digits, nothing_is_spent, pool, says):
+    with pytest.raises(InputError, match=says):
+        run(POOLED, digits, RECIPE, pool=pool(digits.train))
+
+
+def test_a_pool_of_the_classes_that_gain_will_do(digits, tmp_path):
+    """Which they are, the scores tell; a pool that lacks one of those is refused then."""
+    store = Store(tmp_path)
+    prepared = prepare(digits.hold_out(0.3, 0), RECIPE, [SCORED], store)
+    gain = [label for label, row in enumerate(preview_plan(prepared, SCORED)) if row.added]
+    assert 0 < len(gain) < 4
+    pool = digits.train.take(np.flatnonzero(np.isin(digits.train.labels, gain)))
+    assert run(POOLED, digits, RECIPE, store, pool=pool).class_counts.sum() == 4 * 14
+    other = digits.train.take(np.flatnonzero(digits.train.labels != gain[0]))
+    with pytest.raises(InputError, match=f"class '{gain[0]}' needs"):
+        run(POOLED, digits, RECIPE, store, pool=other)
+
+
+def test_a_path_will_do_for_a_store_and_a_device_of_torchs_for_its_name(digits, tmp_path):
+    done = []
+    for store in (str(tmp_path), tmp_path, Store(tmp_path)):
+        run(Treatment(), digits, RECIPE, store, device=torch.device("cpu"), on_member=done.append)
+    assert [progress.trained for progress in done] == [True, False, False]
