@@ -59,9 +59,10 @@ class Sweep:
     against the control."""
     racing: float = 0.0
     """By which share of itself a whole ensemble must be expected to raise the front's hypervolume to be worth training,
-    say 0.01; after each member, a trial whose other members are not worth their part of that is stopped (see
-    ``hardtune.evaluation.racing``). 0 trains every ensemble whole. For searches whose objectives are all means over
-    members, ``final/…``. Members that are being trained by then are trained to their end (``members_at_once``)."""
+    say 0.01; after each member that was trained, a trial whose other members are not worth their part of that is
+    stopped (see ``hardtune.evaluation.racing``). 0 trains every ensemble whole. For searches whose objectives are all
+    means over members, ``final/…``. Members that are being trained by then are trained to their end
+    (``members_at_once``)."""
     trials: int = 24
     """Treatments to try beside the control; a list is tried whole."""
     cpus_per_trial: float = 1

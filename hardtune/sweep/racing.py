@@ -23,6 +23,7 @@ from hardtune.treatment import Treatment
 class Racing(FIFOScheduler):
     """Looks at a trial after each member but the last, never within one, and stops it or lets it go on.
 
+    A member that was found in the store is no reason to stop: the next may lie there as well, and cost nothing.
     The rule is ``hardtune.evaluation.racing``. The trials of earlier parts of the sweep, the control among them, are
     known from their records. A stopped trial's own record is written before
     Tune hears of the decision, so whatever dies after that, a trial that the study knows as ended has one.
@@ -50,7 +51,7 @@ class Racing(FIFOScheduler):
             if held_out:
                 self._learn(record.treatment.canonical(), held_out)
         self._front = front(former, objectives)
-        self._stopped = {record.number for record in former if record.state == "stopped"}
+        self._stopped = {record.number: record.treatment.canonical() for record in former if record.state == "stopped"}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         point = dict(trial.config)
@@ -65,6 +66,8 @@ class Racing(FIFOScheduler):
             self._keep(treatment, result)
             if number in self._stopped:  # and its driver died before Tune carried that out
                 return TrialScheduler.STOP
+            if not result["trained"] and treatment not in self._stopped.values():
+                return TrialScheduler.CONTINUE
             verdict = self._judge(treatment)
             if verdict is not None and verdict.stops:
                 self._stop(number, treatment_of(point), verdict)
@@ -115,4 +118,4 @@ class Racing(FIFOScheduler):
             f"to raise the front's hypervolume by {verdict.gain:.2%}, and {verdict.price:.2%} is their price"
         )
         records.write(self._folder, Record(number, treatment, "stopped", members=figures, reason=reason))
-        self._stopped.add(number)
+        self._stopped[number] = treatment.canonical()

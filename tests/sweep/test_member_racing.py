@@ -56,10 +56,11 @@ def trial(number, **treatment):
     return Trial("trainable", config={"number": number, **(treatment or {"alpha": 1.0 + number})}, stub=True)
 
 
-def report(scheduler, number, level, member, **treatment):
+def report(scheduler, number, level, member, *, trained=True, **treatment):
     values = figures(level, seed=number + 1)[member - 1]
-    result = {FINISHED: False, "members": member, "members/recall_gap": values[0], "members/accuracy": values[1]}
-    return scheduler.on_trial_result(None, trial(number, **treatment), result)
+    result = {"members/recall_gap": values[0], "members/accuracy": values[1]}
+    progress = {FINISHED: False, "members": member, "trained": trained}
+    return scheduler.on_trial_result(None, trial(number, **treatment), {**progress, **result})
 
 
 def finish(scheduler, number, level, shortfall=0.0):
@@ -81,6 +82,14 @@ def test_a_dominated_trial_is_stopped_and_its_record_says_when_and_why(race, tmp
         "and 0.75% is their price"
     )
     assert stopped.members["final/accuracy"] == [figures(BAD, seed=8)[0, 1]]
+
+
+def test_members_that_are_in_the_store_stop_nobody_since_the_next_may_be_there_too(race, tmp_path):
+    scheduler = race(*KNOWN)
+    for member in (1, 2):
+        assert report(scheduler, 7, BAD, member, trained=False) == TrialScheduler.CONTINUE
+    assert report(scheduler, 7, BAD, 3) == TrialScheduler.STOP
+    assert records.read(tmp_path, 7).reason.startswith("stopped after 3 of 4 members")
 
 
 def test_nobody_is_stopped_who_is_ahead_in_one_objective_or_has_all_its_members(race):
@@ -108,7 +117,7 @@ def test_the_members_of_an_equal_treatment_count_and_one_that_has_them_all_costs
     twin = Treatment(alpha=9.0)
     scheduler = race(*KNOWN, record(3, BAD, treatment=twin), record(4, BAD, "stopped", 2, Treatment(alpha=5.5)))
     assert report(scheduler, 7, BAD, 1, alpha=9.0) == TrialScheduler.CONTINUE
-    assert report(scheduler, 8, BAD, 1, alpha=5.5) == TrialScheduler.STOP
+    assert report(scheduler, 8, BAD, 1, trained=False, alpha=5.5) == TrialScheduler.STOP
     assert records.read(tmp_path, 8).reason.startswith("stopped after 2 of 4 members")
     assert report(scheduler, 9, BAD, 1, alpha=0.0, estimator="el2n") == TrialScheduler.CONTINUE, "it is the control"
 
