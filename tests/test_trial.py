@@ -7,6 +7,7 @@ import pytest
 
 from hardtune import Recipe, Store, Treatment, load, run
 from hardtune.errors import InputError
+from hardtune.evaluation.metric import METRICS, metric
 from hardtune.member import Prepared, identity, needed_scores, plan_for, train_member
 from hardtune.needs import Needs, needs_of
 from hardtune.scoring import prepare
@@ -41,6 +42,18 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def prepared(split, store):
     return prepare(split, RECIPE, [TREATMENT], store)
+
+
+def test_a_metric_of_ones_own_that_is_not_a_number_fails_the_trial_for_good_in_a_sentence(prepared, store, monkeypatch):
+    """It is the same if it is tried again: an error of the input, which a sweep records as the trial's reason."""
+    monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))  # forget it afterwards
+
+    @metric("odd", better="min")
+    def odd(predictions):
+        return float("nan")
+
+    with pytest.raises(InputError, match="the metric 'odd' is nan; a metric must be finite for any predictions"):
+        run_trial(Treatment(), prepared, RECIPE, store)
 
 
 def test_one_trial_run_twice_gives_equal_metrics_to_the_bit(prepared):

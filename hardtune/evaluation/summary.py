@@ -34,7 +34,8 @@ def evaluate(
             metric, its value after scaling as ``<name>_scaled``.
 
     Raises:
-        InputError: As :meth:`Predictions.of`, hard classes that do not exist, or a temperature not above 0.
+        InputError: As :meth:`Predictions.of`, hard classes that do not exist, a temperature not above 0, or a metric
+            that is not finite.
 
     >>> figures = evaluate([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]], [0, 1, 1])
     >>> round(figures["accuracy"], 3), figures["recall_gap"], figures["worst_recall"]
@@ -125,7 +126,7 @@ def _figures(
         figures |= {f"{name}_scaled": float(METRICS[name].compute(scaled)) for name in CALIBRATION}
     for name, value in figures.items():
         if not math.isfinite(value):
-            raise ValueError(f"the metric {name!r} is {value}; a metric must be finite for any predictions")
+            raise InputError(f"the metric {name!r} is {value}; a metric must be finite for any predictions")
     return figures
 
 

@@ -224,7 +224,7 @@ def test_a_metric_of_ones_own_is_computed_with_the_others_and_must_be_finite(mon
         return float("nan") if predictions.correct.all() else 0.25
 
     assert evaluate([[1.0, 0.0], [1.0, 0.0]], [0, 1])["odd"] == 0.25
-    with pytest.raises(ValueError, match="'odd' is nan"):
+    with pytest.raises(InputError, match="'odd' is nan"):
         evaluate([[1.0, 0.0]], [0])
 
 
