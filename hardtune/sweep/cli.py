@@ -23,7 +23,8 @@ from hardtune.sweep.passwords import has_password, hidden, without_password
 from hardtune.sweep.warned import pass_on
 
 EXIT_CODES = (
-    "0 done; 1 trials ended in errors, which --resume tries again, or all failed; 2 wrong input; 130 after Ctrl-C"
+    "0 done; 1 trials ended in errors, which --resume tries again, or all failed; 2 wrong input; "
+    "130 after Ctrl-C or SIGTERM"
 )
 
 
@@ -140,6 +141,7 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
         from hardtune.sweep.job import run_as_job
 
         return run_as_job(options.address, Path(sys.argv[0]), sys.argv[1:], sweep.name)
+    stop_at_sigterm()
     view = View(f"hardtune · {sweep.name}", sweep.objectives)
     console = view.console
     pass_on(view.say)
@@ -157,7 +159,6 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
             resume=options.resume,
             subset=options.smoke,
         )
-        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
         outcome = run_sweep(sweep, place, view)
     held_out = (
         "the test split (the papers' protocol)" if sweep.recipe.validation == "test" else "held-out training data"
@@ -205,6 +206,17 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
         trials = "a trial" if again == 1 else f"{again} trials"
         console.print(f"{trials} ended in errors: {_again(options)}", highlight=False, soft_wrap=True)
     return 1 if again or len(failed) == len(outcome.records) - 1 else 0
+
+
+def stop_at_sigterm() -> None:
+    """From now on SIGTERM is Ctrl-C, also in the background of a shell script, where SIGINT itself is ignored."""
+
+    def stop(*_: object) -> None:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.raise_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGTERM, stop)
 
 
 def configured(sweep: Sweep, options: argparse.Namespace) -> Sweep:

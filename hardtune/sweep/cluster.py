@@ -8,8 +8,10 @@ import json
 import logging
 import os
 import shlex
+import signal
 import socket
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -62,19 +64,31 @@ def connected(address: str | None) -> Iterator[None]:
     """
     _retitle()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    if address is None:
-        # Never join a cluster by accident: RAY_ADDRESS is for those who ask for one.
-        with _on_loopback():
-            try:
-                ray.init(address="local", include_dashboard=False, runtime_env=with_plug_ins(), **quiet)
-            except OSError as error:  # of a temporary folder that cannot be written, or whose path is too long
-                raise InputError(f"Ray cannot start here, see RAY_TMPDIR: {str(error).splitlines()[0]}") from error
-    else:
-        _join(address, quiet)
+    with given_back(signal.SIGTERM):  # at which Ray would abort this process
+        if address is None:
+            # Never join a cluster by accident: RAY_ADDRESS is for those who ask for one.
+            with _on_loopback():
+                try:
+                    ray.init(address="local", include_dashboard=False, runtime_env=with_plug_ins(), **quiet)
+                except OSError as error:  # of a temporary folder that cannot be written, or whose path is too long
+                    raise InputError(f"Ray cannot start here, see RAY_TMPDIR: {str(error).splitlines()[0]}") from error
+        else:
+            _join(address, quiet)
     try:
         yield
     finally:
         _leave()
+
+
+@contextlib.contextmanager
+def given_back(number: signal.Signals) -> Iterator[None]:
+    """Leave a signal to whoever handled it before; Ray and Tune take some, and keep them."""
+    handler = signal.getsignal(number)
+    try:
+        yield
+    finally:
+        if handler is not None and threading.current_thread() is threading.main_thread():  # where one can be taken
+            signal.signal(number, handler)
 
 
 def _leave() -> None:

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import signal
-import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from hardtune.report.comparison import better
 from hardtune.report.records import CONTROL, Record
 from hardtune.report.standing import Standing
 from hardtune.store import Store
-from hardtune.sweep.cluster import Share
+from hardtune.sweep.cluster import Share, given_back
 from hardtune.sweep.databases import OWNER, study_database
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.ledger import Ledger
@@ -141,7 +140,8 @@ def schedule(
             callbacks=[recorder],
         ),
     )
-    with _keys_kept_back(), _ctrl_c_given_back():
+    # Where no Ctrl-C comes, Tune leaves its own handler behind, which would swallow the first later.
+    with _keys_kept_back(), given_back(signal.SIGINT):
         proposed = len(tuner.fit())
     return proposed < trials or search.count_open() > 0
 
@@ -158,17 +158,6 @@ def _keys_kept_back() -> Iterator[None]:
         yield
     finally:
         class_cache.ENV_VARS_TO_PROPAGATE = handed_on
-
-
-@contextlib.contextmanager
-def _ctrl_c_given_back() -> Iterator[None]:
-    """Tune catches SIGINT, and where none comes leaves its own handler behind, which would swallow the first later."""
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():  # elsewhere Tune does not catch it
-            signal.signal(signal.SIGINT, handler)
 
 
 def _complete(folder: Path, search: StudySearch) -> None:

@@ -78,7 +78,7 @@ def test_another_recipe_is_another_sweep_and_what_is_refused_leaves_no_trace(smo
     assert len(shared_script.runs("digits-smoke")[1]) == len(runs)
 
 
-def test_a_running_sweep_keeps_others_out_and_ctrl_c_keeps_what_is_finished_for_resume(script, assert_whole):
+def test_a_running_sweep_keeps_others_out_and_ctrl_c_or_sigterm_keeps_what_is_finished_for_resume(script, assert_whole):
     process = script.start(*SMALL)
     script.wait_for_records(1, process)
     process.send_signal(signal.SIGSTOP)  # it holds its lock for as long as this takes
@@ -86,16 +86,27 @@ def test_a_running_sweep_keeps_others_out_and_ctrl_c_keeps_what_is_finished_for_
         assert "is running in another process" in script.run(*SMALL, "--resume", code=2)
     finally:
         process.send_signal(signal.SIGCONT)
-        process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 130, out + err
-    assert "Traceback" not in out + err
-    assert "--resume" in out + err
-    _, runs = script.runs("digits")
-    assert "RUNNING" not in {run.info.status for run in runs}
+        process.send_signal(signal.SIGTERM)  # as `kill`, Slurm and `ray job stop` do
+    assert_stopped(script, process)
+
+    kept = len(script.records())
+    process = script.start(*SMALL, "--resume")
+    script.wait_for_records(kept + 1, process)
+    process.send_signal(signal.SIGINT)
+    assert_stopped(script, process)
 
     assert "reusing 3 of 3" in script.run(*SMALL, "--resume")
     assert_whole(script, 6)
+
+
+def assert_stopped(script, process):
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 130, out + err
+    assert "Traceback" not in out + err
+    assert "finished networks are kept: go on with python" in out + err
+    assert "--resume" in out + err
+    _, runs = script.runs("digits")
+    assert "RUNNING" not in {run.info.status for run in runs}
 
 
 def test_the_entropy_weight_is_judged_by_the_log_likelihood_unless_asked_otherwise():

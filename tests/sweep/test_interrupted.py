@@ -7,6 +7,7 @@ import pytest
 from ray import tune
 
 from hardtune.sweep import cluster
+from hardtune.sweep.cli import stop_at_sigterm
 from hardtune.sweep.search import FINISHED, StudySearch
 from hardtune.sweep.trials import schedule
 
@@ -38,3 +39,11 @@ def test_between_two_trials_it_is_no_less_heard_than_within_one(tmp_path, record
     assert schedule(trial, search, tmp_path, share, trials=3, slots=1, recorder=recorder) is interrupted
     assert (search.count_done(), search.count_open()) == (ended, 0)
     assert signal.getsignal(signal.SIGINT) is before, "the next Ctrl-C would be lost"
+
+
+def test_sigterm_is_heard_where_a_shells_background_ignores_ctrl_c():
+    with cluster.given_back(signal.SIGINT), cluster.given_back(signal.SIGTERM):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        stop_at_sigterm()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
