@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hardtune import durable
 from hardtune.treatment import Treatment
 
 CONTROL = -1
@@ -57,16 +56,13 @@ class Record:
 def write(folder: Path, record: Record) -> None:
     """Write the record as ``00012.json`` (or ``control.json``), whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = _file(folder, record.number)
-    aside = folder / f".{path.stem}.{uuid.uuid4().hex}"
-    aside.write_text(json.dumps(dataclasses.asdict(record), indent=1))
-    os.replace(aside, path)
+    durable.write(_file(folder, record.number), json.dumps(dataclasses.asdict(record), indent=1))
 
 
 def read(folder: Path, number: int) -> Record | None:
-    """The record of one trial, or None where there is none yet."""
+    """The record of one trial, or None where there is none yet, or none that can be read."""
     path = _file(folder, number)
-    return _parse(path.read_text()) if path.exists() else None
+    return _parse(path) if path.exists() else None
 
 
 def remove(folder: Path, number: int) -> None:
@@ -75,14 +71,18 @@ def remove(folder: Path, number: int) -> None:
 
 
 def read_all(folder: Path) -> list[Record]:
-    """All records of a folder, the control first, then by number."""
-    return sorted((_parse(path.read_text()) for path in folder.glob("*.json")), key=lambda record: record.number)
+    """All records of a folder that can be read, the control first, then by number."""
+    found = map(_parse, folder.glob("*.json"))
+    return sorted((record for record in found if record is not None), key=lambda record: record.number)
 
 
 def _file(folder: Path, number: int) -> Path:
     return folder / ("control.json" if number == CONTROL else f"{number:05d}.json")
 
 
-def _parse(text: str) -> Record:
-    fields: dict[str, Any] = json.loads(text)
-    return Record(**{**fields, "treatment": Treatment(**fields["treatment"])})
+def _parse(path: Path) -> Record | None:
+    try:
+        fields: dict[str, Any] = json.loads(path.read_text())
+        return Record(**{**fields, "treatment": Treatment(**fields["treatment"])})
+    except (ValueError, TypeError, KeyError):  # a disk's doing; a resumed sweep makes the record again
+        return None

@@ -8,7 +8,6 @@ import functools
 import hashlib
 import inspect
 import json
-import os
 import re
 import time
 import uuid
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from hardtune import answers, member
+from hardtune import answers, durable, member
 from hardtune.data import Split
 from hardtune.errors import InputError
 from hardtune.recipe import Recipe
@@ -56,7 +55,7 @@ class Ledger:
         path = self.folder / "settled.json"
         if not path.exists():
             decided = settle()
-            _write(path, {"precision": decided.precision, "layout": decided.layout})
+            durable.write(path, json.dumps({"precision": decided.precision, "layout": decided.layout}, indent=1))
         return dataclasses.replace(recipe, **json.loads(path.read_text()))
 
     @contextlib.contextmanager
@@ -177,13 +176,6 @@ def _create(sweeps: Path, name: str, content: dict[str, Any]) -> Ledger:
             folder.mkdir(parents=True)
         except FileExistsError:
             continue
-        _write(folder / "sweep.json", {**content, "owner": uuid.uuid4().hex})
+        durable.write(folder / "sweep.json", json.dumps({**content, "owner": uuid.uuid4().hex}, indent=1))
         return Ledger(folder)
     raise InputError(f"cannot make a folder for the sweep in {sweeps}")
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    """Whole or not at all: a sweep whose description is half there could never be resumed."""
-    aside = path.with_suffix(".tmp")
-    aside.write_text(json.dumps(content, indent=1))
-    os.replace(aside, path)

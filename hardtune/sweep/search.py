@@ -87,9 +87,10 @@ class StudySearch(OptunaSearch):
         """How many trials were proposed, have not ended, and wait for nobody: those that Ctrl-C broke off."""
         return len(self._unfinished()) - len(self._orphans) - len(self._later)
 
-    def given_up(self) -> dict[int, tuple[dict[str, Any], str]]:
-        """The points of trials that ended without figures, by number, with what the study calls their state."""
-        ended = self.study.get_trials(deepcopy=False, states=(TrialState.FAIL, TrialState.PRUNED))
+    def ended(self) -> dict[int, tuple[dict[str, Any], str]]:
+        """The points of trials that ended, by number, with what the study calls their state."""
+        states = (TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED)
+        ended = self.study.get_trials(deepcopy=False, states=states)
         return {trial.number: (self._point_of(trial), trial.state.name) for trial in ended}
 
     def waits_again(self, number: int) -> bool:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from hardtune.sweep.search import FAILED, FINISHED, SHORTFALL
 from hardtune.sweep.space import treatment_of
 from hardtune.sweep.warned import collected
 from hardtune.training.worker import settle
+from hardtune.treatment import Treatment
 from hardtune.trial import Progress, Result, run_trial
 
 
@@ -51,27 +52,45 @@ def trainable(
             statistics of each, and write them all down whenever a trial ends.
         bounds: metrics to the (direction, figure) of the control that the trial must not miss.
     """
-    settle(cpus)
     # Where a trial is stopped whose next members are being trained already, the worker is reused when those are done;
     # by default Tune would give it, and the trial that was to follow, up after two seconds.
     os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = str(24 * 3600)
     point = dict(config)
     number = point.pop("number")
-    treatment = treatment_of(point)
+    record = carried_out(
+        number, treatment_of(point), prepared, recipe, root, device, cpus, at_once, bounds, on_member=report_member
+    )
+    records.write(folder, record)
+    if record.state == "failed":
+        tune.report({FAILED: True, FINISHED: False})
+        return
+    tune.report({FINISHED: True, SHORTFALL: record.shortfall, **{name: record.metrics[name] for name in objectives}})
+
+
+def carried_out(
+    number: int,
+    treatment: Treatment,
+    prepared: Prepared,
+    recipe: Recipe,
+    root: str,
+    device: str,
+    cpus: float,
+    at_once: int,
+    bounds: dict[str, tuple[str, float]],
+    on_member: Callable[[Progress], None] | None = None,
+) -> Record:
+    """The record of a treatment, whose members are found in the store or trained; the arguments as above."""
+    settle(cpus)
     try:
         with collected() as said:
             result = run_trial(
-                treatment, prepared, recipe, Store(root), device=device, at_once=at_once, on_member=report_member
+                treatment, prepared, recipe, Store(root), device=device, at_once=at_once, on_member=on_member
             )
     except (InputError, DivergedError) as error:
         # It would fail the same way again: no retry, a reason instead.
-        records.write(folder, Record(number, treatment, "failed", reason=str(error)))
-        tune.report({FAILED: True, FINISHED: False})
-        return
+        return Record(number, treatment, "failed", reason=str(error))
     record = record_of(number, result, prepared.split.classes, bounds)
-    record = dataclasses.replace(record, warning="; ".join(filter(None, [record.warning, *said])))
-    records.write(folder, record)
-    tune.report({FINISHED: True, SHORTFALL: record.shortfall, **{name: record.metrics[name] for name in objectives}})
+    return dataclasses.replace(record, warning="; ".join(filter(None, [record.warning, *said])))
 
 
 def record_of(number: int, result: Result, classes: tuple[str, ...], bounds: dict[str, tuple[str, float]]) -> Record:

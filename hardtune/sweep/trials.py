@@ -26,12 +26,13 @@ from hardtune.sweep.databases import OWNER, study_database
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.ledger import Ledger
 from hardtune.sweep.live import View
+from hardtune.sweep.prepare import MOST_LOSSES
 from hardtune.sweep.racing import Racing
 from hardtune.sweep.recorder import Recorder
 from hardtune.sweep.search import StudySearch
 from hardtune.sweep.space import proposer, treatment_of
 from hardtune.sweep.tracking import Tracker
-from hardtune.sweep.trainable import record_of, trainable
+from hardtune.sweep.trainable import carried_out, record_of, trainable
 from hardtune.treatment import Treatment
 from hardtune.trial import run_trial
 
@@ -56,14 +57,16 @@ def run_trials(
         adopt=place.resume,
     )
     search.study.set_user_attr(OWNER, ledger.owner)
-    _complete(ledger.records, search)
+    control = _control(sweep, prepared, store, share, ledger)
+    bounds = {name: (direction(name, sweep.objectives), control.metrics[name]) for name in sweep.no_worse_than_control}
+    common = {"prepared": prepared, "recipe": sweep.recipe, "root": store.root, "bounds": bounds}
+    common |= {"device": share.device, "cpus": share.cpus, "at_once": share.at_once}
+    _complete(ledger.records, search, share, common, view)
     former = [record for record in records.read_all(ledger.records) if not record.again]
     for record in former:
         tracker.trial_ended(record)  # of an earlier part of the sweep; what MLflow has already is left alone
         view.ended(record)
-    control = _control(sweep, prepared, store, share, ledger, tracker)
-    view.ended(control)
-    standing = Standing([control, *former], sweep.objectives, sweep.recipe.members)
+    standing = Standing(former, sweep.objectives, sweep.recipe.members)
     already = search.count_done()
     left = sweep.trials - already
     tracker.progress(already, standing.figures())  # what a killed driver did not come to say
@@ -72,19 +75,7 @@ def run_trials(
     if left <= 0:
         return False
     slots = place.concurrent or share.slots(ray.cluster_resources())
-    bounds = {name: (direction(name, sweep.objectives), control.metrics[name]) for name in sweep.no_worse_than_control}
-    run = tune.with_parameters(
-        trainable,
-        prepared=prepared,
-        recipe=sweep.recipe,
-        root=store.root,
-        folder=ledger.records,
-        device=share.device,
-        cpus=share.cpus,
-        at_once=share.at_once,
-        objectives=list(sweep.objectives),
-        bounds=bounds,
-    )
+    run = tune.with_parameters(trainable, folder=ledger.records, objectives=list(sweep.objectives), **common)
     interrupted = False
     while left > 0 and not interrupted:
         # Once, unless trials ended in errors and are handed out again.
@@ -160,21 +151,32 @@ def _keys_kept_back() -> Iterator[None]:
         class_cache.ENV_VARS_TO_PROPAGATE = handed_on
 
 
-def _complete(folder: Path, search: StudySearch) -> None:
-    """Write the records that a former driver did not come to write of trials that it gave up."""
-    states = {"FAIL": "failed", "PRUNED": "stopped"}
-    for number, (point, state) in search.given_up().items():
-        if records.read(folder, number) is None:
+def _complete(folder: Path, search: StudySearch, share: Share, common: dict[str, Any], view: View) -> None:
+    """Write the records that a former driver did not come to write, or a disk lost, of trials that have ended.
+
+    Those that finished are carried out again, where trials are: their members are in the store.
+    """
+    lost = {number: known for number, known in search.ended().items() if records.read(folder, number) is None}
+    for number, (point, state) in lost.items():
+        if state != "COMPLETE":
             reason = "it came to nothing, and the sweep was killed before it could say why"
-            records.write(folder, Record(number, treatment_of(point), states[state], reason=reason))
+            ended = {"FAIL": "failed", "PRUNED": "stopped"}[state]
+            records.write(folder, Record(number, treatment_of(point), ended, reason=reason))
+    finished = {number: treatment_of(point) for number, (point, state) in lost.items() if state == "COMPLETE"}
+    if not finished:
+        return
+    view.say(f"making lost records again, of trials {', '.join(map(str, finished))}")
+    again = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=MOST_LOSSES)(carried_out)
+    shared = {**common, "prepared": ray.put(common["prepared"])}
+    for record in ray.get([again.remote(number, treatment, **shared) for number, treatment in finished.items()]):
+        records.write(folder, record)
 
 
-def _control(sweep: Sweep, prepared: Prepared, store: Store, share: Share, ledger: Ledger, tracker: Tracker) -> Record:
+def _control(sweep: Sweep, prepared: Prepared, store: Store, share: Share, ledger: Ledger) -> Record:
     """The control's figures: its members are the scoring ensemble's, so nothing is trained."""
     result = run_trial(Treatment(), prepared, sweep.recipe, store, device=share.device)
     record = record_of(CONTROL, result, prepared.split.classes, bounds={})
     records.write(ledger.records, record)
-    tracker.trial_ended(record)
     return record
 
 

@@ -120,6 +120,14 @@ def test_a_sweep_in_which_everything_failed_still_has_a_figure(tmp_path):
     assert numbers(found) == [CONTROL]
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"number": 1}', '{"treatment": {"no": 1}}'])
+def test_a_record_that_cannot_be_read_counts_as_absent(tmp_path, text):
+    records.write(tmp_path, record(0, 0.1, 0.9))
+    (tmp_path / "00001.json").write_text(text)
+    assert records.read(tmp_path, 1) is None
+    assert [one.number for one in records.read_all(tmp_path)] == [0]
+
+
 def test_a_record_is_read_as_it_was_written(tmp_path):
     written = [record(CONTROL, 0.2, 0.8), record(3, 0.1, 0.7, reason="because", state="failed")]
     for one in reversed(written):

@@ -38,7 +38,9 @@ def kill_a_trial_worker(driver: subprocess.Popen) -> None:
 
 
 @pytest.mark.slow
-def test_killed_drivers_and_trial_workers_lose_nothing_and_the_resumed_sweep_can_be_extended(script, assert_whole):
+def test_killed_drivers_and_workers_and_damaged_records_lose_nothing_and_the_resumed_sweep_can_be_extended(
+    script, assert_whole
+):
     digits = ("digits.py", *SMALL)
     process = script.start(*digits)
     script.wait_for_records(1, process)
@@ -50,11 +52,17 @@ def test_killed_drivers_and_trial_workers_lose_nothing_and_the_resumed_sweep_can
     script.kill(process)
 
     finished = len(script.records())
+    damaged = script.records()[:3]  # the study knows of one at least
+    texts = [path.read_text() for path in damaged]
+    for path, left in zip(damaged, ("", texts[1][:100], None), strict=True):
+        path.unlink() if left is None else path.write_text(left)
     process = script.start(*digits, "--resume", "--trials", "8")
     script.wait_for_records(finished + 1, process)
     kill_a_trial_worker(process)
     out, err = process.communicate(timeout=400)
     assert process.returncode == 0, out + err
+    assert "making lost records again, of trials" in out
+    assert [path.read_text() for path in damaged] == texts
     assert_whole(script, 8)
 
 

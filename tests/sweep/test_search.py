@@ -102,7 +102,7 @@ def test_a_resumed_sweep_tries_again_what_ended_in_errors_and_not_what_failed_fo
 
     mended = search(tmp_path, adopt=True)
     assert mended.count_done() == 1
-    assert mended.given_up().keys() == {failed["number"]}
+    assert mended.ended().keys() == {failed["number"]}
     assert mended.suggest("x") == point
     mended.on_trial_complete("x", GOOD)
     assert state(mended, point["number"]) == TrialState.COMPLETE
@@ -120,7 +120,7 @@ def test_a_trial_that_gets_on_between_accidents_outlives_any_number_of_them(tmp_
 
 
 @pytest.mark.parametrize("define_by_run", [False, True])
-def test_what_a_trial_that_was_given_up_had_tried_is_known_to_a_later_process(tmp_path, define_by_run):
+def test_what_trials_that_ended_had_tried_is_known_to_a_later_process(tmp_path, define_by_run):
     def function(trial):
         trial.suggest_float("alpha", 0, 2)
         return {"policy": "shift", "estimator": "aum"}
@@ -132,7 +132,8 @@ def test_what_a_trial_that_was_given_up_had_tried_is_known_to_a_later_process(tm
     killed.on_trial_complete("b", {FINISHED: False})
     killed.on_trial_complete("c", GOOD)
     assert [point.pop("number") for point in points] == [0, 1, 2]
-    assert search(tmp_path, space, adopt=True).given_up() == {0: (points[0], "FAIL"), 1: (points[1], "PRUNED")}
+    ended = {0: (points[0], "FAIL"), 1: (points[1], "PRUNED"), 2: (points[2], "COMPLETE")}
+    assert search(tmp_path, space, adopt=True).ended() == ended
 
 
 def test_fixed_values_and_the_number_reach_the_trial(tmp_path):

@@ -1,0 +1,17 @@
+"""Small files that outlive a power cut: each is as it was before, or as it is now, and never half of it."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+
+def write(path: Path, text: str) -> None:
+    """Replace the file at ``path``; without the ``fsync``, a file system may keep the new name and lose the text."""
+    aside = path.with_name(f".{path.stem}.{uuid.uuid4().hex}")
+    with aside.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
