@@ -19,13 +19,14 @@ from typing import Any
 
 import hardtune
 from hardtune.errors import InputError
+from hardtune.sweep.plug_ins import modules_beside
 
 
 def run_as_job(address: str, script: Path, flags: Sequence[str], name: str) -> int:
     """Submit ``script`` with its command line's ``flags``, follow its log, and return its exit code.
 
-    The script and this hardtune travel with the job, so it runs what is here; data and results are the cluster's.
-    Ctrl-C ends the following and not the sweep.
+    The script, the modules beside it that it has imported, and this hardtune travel with the job, so it runs what is
+    here; data and results are the cluster's. Ctrl-C ends the following and not the sweep.
 
     Raises:
         InputError: no job server answers at ``address``, or it does not take the job.
@@ -36,7 +37,7 @@ def run_as_job(address: str, script: Path, flags: Sequence[str], name: str) -> i
         logging.getLogger(f"ray.dashboard.modules.{chatty}").setLevel(logging.WARNING)
     job = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(script, folder)
+        pack(script, Path(folder))
         try:
             client = JobSubmissionClient(address)
             client.submit_job(
@@ -62,6 +63,14 @@ def run_as_job(address: str, script: Path, flags: Sequence[str], name: str) -> i
     if info.driver_exit_code is None:
         print(f"error: job {job} {status.value.lower()}: {info.message}", file=sys.stderr)
     return info.driver_exit_code or (130 if status == JobStatus.STOPPED else 1)
+
+
+def pack(script: Path, folder: Path) -> None:
+    """Copy the script into the folder, and what it has imported from beside it."""
+    shutil.copy(script, folder)
+    for _, place in modules_beside():
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(script.resolve().parent / place, folder / place)
 
 
 def without_address(flags: Sequence[str]) -> list[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from importlib.machinery import PathFinder
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import ray
@@ -22,7 +24,8 @@ def with_plug_ins() -> dict[str, Any]:
     found = plug_ins()
     if not found:
         return {}
-    _send_whole_modules()
+    for module, _ in modules_beside():
+        ray.cloudpickle.register_pickle_by_value(module)  # else functions would travel by name
     for kind, entries in found.items():
         for name, entry in entries.items():
             try:
@@ -42,8 +45,11 @@ def with_plug_ins() -> dict[str, Any]:
     return {"worker_process_setup_hook": register}
 
 
-def _send_whole_modules() -> None:
-    """Let functions of modules that lie beside the script travel as they are; workers would look for them in vain."""
+def modules_beside() -> Iterator[tuple[ModuleType, Path]]:
+    """The imported modules that only the script's own folder has, each with its file's place there.
+
+    Elsewhere than in the script's process nobody finds them, unlike hardtune, which goes to every node.
+    """
     script = getattr(sys.modules["__main__"], "__file__", None)
     if script is None:
         return
@@ -51,7 +57,8 @@ def _send_whole_modules() -> None:
     elsewhere = [path for path in sys.path if Path(path).resolve() != beside]
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if name == "__main__" or file is None or not Path(file).resolve().is_relative_to(beside):
+        top = name.partition(".")[0]
+        if top in ("__main__", "hardtune") or file is None or not Path(file).resolve().is_relative_to(beside):
             continue
-        if PathFinder.find_spec(name.partition(".")[0], elsewhere) is None:
-            ray.cloudpickle.register_pickle_by_value(module)
+        if PathFinder.find_spec(top, elsewhere) is None:
+            yield module, Path(file).resolve().relative_to(beside)

@@ -86,7 +86,7 @@ def test_a_running_sweep_keeps_others_out_and_ctrl_c_or_sigterm_keeps_what_is_fi
         assert "is running in another process" in script.run(*SMALL, "--resume", code=2)
     finally:
         process.send_signal(signal.SIGCONT)
-        process.send_signal(signal.SIGTERM)  # as `kill`, Slurm and `ray job stop` do
+        process.send_signal(signal.SIGTERM)  # as `kill` and Slurm do
     assert_stopped(script, process)
 
     kept = len(script.records())
