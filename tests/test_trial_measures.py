@@ -12,6 +12,7 @@ from hardtune.evaluation.ood import OOD_SCORES, ood_metrics
 from hardtune.hardness.estimators import class_hardness
 from hardtune.member import weights_for
 from hardtune.needs import Needs
+from hardtune.report.comparison import figures_of_members
 from hardtune.scoring import hard_classes, prepare
 from hardtune.scoring_member import score_member
 from hardtune.trial import UNSEEN, metric_names, run_trial
@@ -143,6 +144,14 @@ def test_each_members_figures_are_kept_for_pairing(result):
     assert {name.partition("/")[0] for name in by_member} == {"final", "test", "ood", "corruptions"}
     metrics = result.metrics()
     assert all(metrics[name] == pytest.approx(np.mean(values)) for name, values in by_member.items())
+
+
+def test_comparisons_may_be_of_exactly_the_figures_that_members_have(result):
+    # A temperature is neither better nor worse.
+    assert result.by_member().keys() - {"test/temperature"} == figures_of_members().keys()
+    on_test = dataclasses.replace(RECIPE, epochs=1, members=1, scoring_members=1, validation="test")
+    found = run(RESAMPLED, load("digits").subset(classes=10, train=10, test=5, seed=0), on_test).by_member()
+    assert found.keys() == figures_of_members(["final", "test"], scaled=False).keys()
 
 
 def test_nothing_measured_with_the_test_split_can_be_searched_by_its_name(result):

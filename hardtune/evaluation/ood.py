@@ -5,12 +5,13 @@ Every score is higher for a sample that looks more out of distribution.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hardtune.errors import InputError
+from hardtune.evaluation.metric import Better
 from hardtune.evaluation.predictions import Floats, checked_labels, checked_logits, log_softmax
 from hardtune.registry import Registry
 
@@ -19,6 +20,9 @@ _ROWS = 4096
 
 OOD_SCORES: Registry[Callable[[Floats], Floats]] = Registry("OOD score")
 """Logits (N, K) to scores (N,), higher = more out of distribution."""
+
+OOD_FIGURES: Mapping[str, Better] = {"auroc": "max", "aupr_out": "max", "aupr_in": "max", "fpr95": "min"}
+"""What :func:`ood_metrics` says of each score, and which way that is better."""
 
 
 @OOD_SCORES.register("msp")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,19 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from hardtune.answers import CORRUPTION_METRICS
 from hardtune.errors import InputError, unknown
+from hardtune.evaluation.calibration import CALIBRATION
 from hardtune.evaluation.comparison import compare
-from hardtune.evaluation.metric import METRICS
-from hardtune.evaluation.ood import OOD_SCORES
+from hardtune.evaluation.metric import METRICS, Better
+from hardtune.evaluation.ood import OOD_FIGURES, OOD_SCORES
 from hardtune.report.records import Record
 from hardtune.report.table import label
 from hardtune.treatment import Treatment
 
 Row = dict[str, Any]
+GROUPS = ("final", "test", "ood", "corruptions")
+"""How the names of members' figures begin."""
 METRICS_A_TABLE = 4
 """What a terminal of 80 columns holds."""
 VERDICT_COLOURS = {"better": "#2b8a3e", "worse": "#c92a2a", "open": "#868e96"}
@@ -37,7 +41,28 @@ class Comparison:
     """Figures that each member has: those of ``Result.by_member``."""
 
 
-def better(metric: str) -> str:
+def figures_of_members(groups: Collection[str] = GROUPS, *, scaled: bool = True) -> dict[str, Better]:
+    """The figures that each member has and a comparison may be of, by full name, and which way each is better.
+
+    Args:
+        groups: What is measured, of ``final``, ``test``, ``ood`` and ``corruptions``.
+        scaled: Whether there are held-out samples beside the test split, to fit temperatures on.
+
+    >>> figures_of_members(["corruptions"])
+    {'corruptions/accuracy': 'max', 'corruptions/ece': 'min'}
+    """
+    judged: dict[str, Better] = {name: metric.better for name, metric in METRICS.items()} | {"recall_hard_easy": "min"}
+    after_scaling = {f"{name}_scaled": METRICS[name].better for name in CALIBRATION if scaled}
+    figures = {
+        "final": judged,
+        "test": judged | after_scaling,
+        "ood": {f"{score}_{name}": way for score in (*OOD_SCORES, "mahalanobis") for name, way in OOD_FIGURES.items()},
+        "corruptions": {name: METRICS[name].better for name in CORRUPTION_METRICS},
+    }
+    return {f"{group}/{name}": way for group in GROUPS if group in groups for name, way in figures[group].items()}
+
+
+def better(metric: str) -> Better:
     """``min`` or ``max``: which way a member's figure is better.
 
     >>> better("test/ece_scaled"), better("ood/msp_auroc"), better("corruptions/accuracy")
@@ -46,17 +71,10 @@ def better(metric: str) -> str:
     Raises:
         InputError: members have no such figure.
     """
-    group, _, name = metric.partition("/")
-    if group in ("final", "test", "corruptions") and name.removesuffix("_scaled") in METRICS:
-        return METRICS[name.removesuffix("_scaled")].better
-    if group in ("final", "test") and name == "recall_hard_easy":
-        return "min"
-    score, _, figure = name.rpartition("_")
-    score = score.removesuffix("_aupr")  # aupr_in and aupr_out
-    if group == "ood" and (score in OOD_SCORES or score == "mahalanobis") and figure in ("auroc", "in", "out", "fpr95"):
-        return "min" if figure == "fpr95" else "max"
-    examples = [f"test/{known}" for known in METRICS] + ["ood/msp_auroc", "corruptions/ece"]
-    raise unknown("figure of a member", metric, examples)
+    known = figures_of_members()
+    if metric not in known:
+        raise unknown("figure of a member", metric, known)
+    return known[metric]
 
 
 def compared(records: Sequence[Record], comparison: Comparison) -> list[Row]:
@@ -99,15 +117,19 @@ def compared(records: Sequence[Record], comparison: Comparison) -> list[Row]:
     return rows
 
 
-def check_comparison(comparison: Comparison, treatments: Sequence[Treatment], measured: Sequence[str]) -> None:
+def check_comparison(comparison: Comparison, treatments: Sequence[Treatment], measured: Collection[str]) -> None:
     """Raise ``InputError`` for a figure that will not be measured, or a treatment that will not be tried.
 
-    ``measured``: the groups of figures that there will be, ``test`` and ``ood`` for example.
+    ``measured``: the names of the figures that there will be, those of :func:`figures_of_members`.
     """
     for metric in comparison.metrics:
         better(metric)
-        if metric.partition("/")[0] not in measured:
-            raise InputError(f"{metric!r} is compared, but the sweep does not measure it: switch it on")
+        if metric not in measured:
+            raise InputError(
+                f"{metric!r} is compared, but the sweep does not measure it: ood/… needs ood, corruptions/… needs "
+                "corruptions, and …_scaled needs held-out samples beside the test split, so another validation than "
+                "'test'"
+            )
     tried = {treatment.canonical() for treatment in (*treatments, Treatment())}
     for treatment in (comparison.reference, *comparison.treatments):
         if treatment.canonical() not in tried:

@@ -19,7 +19,7 @@ from hardtune.hardness.encoders import check_encoder
 from hardtune.member import Prepared
 from hardtune.needs import Needs, needs_of
 from hardtune.report import records
-from hardtune.report.comparison import Row, check_comparison, compared, comparison_figure
+from hardtune.report.comparison import Row, check_comparison, compared, comparison_figure, figures_of_members
 from hardtune.report.drawing import one_at_a_time
 from hardtune.report.figure import pareto_figure
 from hardtune.report.pareto import front
@@ -161,7 +161,8 @@ def _check(sweep: Sweep) -> tuple[list[Treatment], Needs]:
             raise InputError(f"{name!r} cannot be an objective: the search must not see the test split")
         if name not in names:
             raise unknown("metric", name, (known for known in names if not known.startswith(UNSEEN)))
-    measured = ["final", "test"] + ["ood"] * (sweep.ood is not None) + ["corruptions"] * bool(sweep.corruptions)
+    groups = ["final", "test"] + ["ood"] * (sweep.ood is not None) + ["corruptions"] * bool(sweep.corruptions)
+    measured = figures_of_members(groups, scaled=sweep.recipe.validation != "test")
     for comparison in sweep.comparisons:
         check_comparison(comparison, treatments, measured)
     return treatments, needs_of(treatments)

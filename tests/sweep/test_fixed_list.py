@@ -135,11 +135,14 @@ def test_what_cannot_be_measured_is_one_sentence(capsys, tmp_path, flags, senten
     assert capsys.readouterr().err.startswith(f"error: {sentence}")
 
 
-def test_a_comparison_of_what_is_not_measured_is_refused(capsys, tmp_path):
-    unmeasured = Comparison(TREATMENTS, metrics=("ood/msp_auroc",))
+@pytest.mark.parametrize(
+    ("metric", "flags"), [("ood/msp_auroc", []), ("test/ece_scaled", ["--recipe", "validation=test"])]
+)
+def test_a_comparison_of_what_is_not_measured_is_refused(capsys, tmp_path, metric, flags):
+    unmeasured = Comparison(TREATMENTS, metrics=(metric,))
     with pytest.raises(SystemExit):
-        main(sweep(comparisons=[unmeasured]), parser("").parse_args(["--storage", str(tmp_path)]))
-    assert "error: 'ood/msp_auroc' is compared, but the sweep does not measure it" in capsys.readouterr().err
+        main(sweep(comparisons=[unmeasured]), parser("").parse_args(["--storage", str(tmp_path / "results"), *flags]))
+    assert f"error: '{metric}' is compared, but the sweep does not measure it" in capsys.readouterr().err
 
 
 def test_resampling_compares_the_method_with_its_parts_and_with_the_wrong_way_round(script):
