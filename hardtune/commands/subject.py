@@ -190,15 +190,15 @@ def _devices() -> list[str]:
 
 
 def _as_on(device: str, subject: Subject) -> list[Subject]:
-    """The subject as a sweep on this device may have had it: only a machine with a GPU knows what GPUs decide."""
-    import torch
+    """The subject as sweeps on such a device may have had it: as one would be here, then as others may decide.
 
-    if device != "cuda" or torch.cuda.is_available():
-        return [subject]
+    CPUs differ in the precision that ``auto`` comes to, and only a machine with a GPU knows what GPUs decide.
+    """
     recipe = subject.recipe
-    usual = {"precision": "bfloat16", "layout": "channels_last"}  # what is left are GPUs without bfloat16
-    decided: dict[str, Any] = {name: value for name, value in usual.items() if getattr(recipe, name) == "auto"}
-    return [dataclasses.replace(subject, recipe=dataclasses.replace(recipe, **decided)), subject]
+    others: list[dict[str, Any]] = [{"precision": "bfloat16", "layout": "channels_last"}, {"precision": "float32"}]
+    decided = [{name: value for name, value in one.items() if getattr(recipe, name) == "auto"} for one in others]
+    recipes = dict.fromkeys([recipe, *(dataclasses.replace(recipe, **one) for one in decided)])
+    return [dataclasses.replace(subject, recipe=one) for one in recipes]
 
 
 def _score(subject: Subject, needs: Needs, device: str) -> Prepared:

@@ -15,6 +15,7 @@ from hardtune.hardness.stability import agreement, nested_pruned_change
 from hardtune.member import Prepared, entries
 from hardtune.needs import Needs
 from hardtune.scoring_member import finding_identities, findings_of
+from hardtune.training.choices import resolved
 
 
 @pytest.fixture(scope="module")
@@ -66,19 +67,22 @@ def test_estimators_and_members_that_are_missing_are_made_with_score(command, sc
     assert max(size for _, size, _, _ in figures(storage)) == 5
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
-def test_scores_of_a_sweep_on_gpus_are_found_on_a_machine_without_one(command, script, storage, tmp_path):
+@pytest.mark.parametrize(
+    "device", ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="is for others"))]
+)
+def test_scores_of_a_sweep_on_another_kind_of_machine_are_found(command, script, storage, tmp_path, device):
     split, store = load("digits").hold_out(0.3, 0), Store(storage / "store")
-    recipe, needs, gpus = load_sweep(script).recipe, Needs(frozenset({"aum"})), Store(tmp_path / "store")
-    there = dataclasses.replace(recipe, precision="bfloat16", layout="channels_last")
-    for member in range(4):  # what a GPU would have left, from a CPU
+    recipe, needs, others = load_sweep(script).recipe, Needs(frozenset({"aum"})), Store(tmp_path / "store")
+    decided = "bfloat16" if device == "cuda" or resolved(recipe, "cpu").precision == "float32" else "float32"
+    there = dataclasses.replace(recipe, precision=decided, layout="channels_last")
+    for member in range(4):  # what that machine would have left, from this one
         here, away = (
-            entries(Prepared(split), one, Treatment(), member, device)
-            | finding_identities(split, one, needs, member, device)
-            for one, device in ((recipe, "cpu"), (there, "cuda"))
+            entries(Prepared(split), one, Treatment(), member, where)
+            | finding_identities(split, one, needs, member, where)
+            for one, where in ((recipe, "cpu"), (there, device))
         )
         for name, key in here.items():
-            gpus.put(away[name], store.get(key))
+            others.put(away[name], store.get(key))
     out, err, code = command("stability", script, "--storage", tmp_path)
     assert (err, code) == ("", 0)
     assert "aum on small" in out

@@ -100,6 +100,26 @@ def test_gpus_are_known_without_trying(monkeypatch, supported, precision, layout
     assert (decided.precision, decided.layout) == (precision, layout)
 
 
+def test_a_cpu_is_tried_in_one_thread_since_the_time_of_several_depends_on_what_else_runs(monkeypatch):
+    threads = []
+
+    class Watched(nn.Conv2d):
+        def forward(self, images):
+            threads.append(torch.get_num_threads())
+            return super().forward(images)
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    monkeypatch.setattr(nn, "Conv2d", Watched)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        choices._bfloat16_is_faster.__wrapped__("cpu")
+        assert set(threads) == {1}
+        assert torch.get_num_threads() == 2, "a trial's own number is left as it was"
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_cpu_without_bfloat16_instructions_is_not_even_tried(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True}, raising=False)
     monkeypatch.setattr(nn, "Conv2d", None)
