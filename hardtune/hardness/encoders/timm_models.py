@@ -26,7 +26,8 @@ class Timm:
     """A timm model's pooled features before the classifier, with the model's own preprocessing.
 
     ``model`` is ``NAME`` or ``NAME.TAG``. Its weights are timm's pretrained ones, or those of the file at ``path``
-    in timm's own layout, with a classifier of any size or without one.
+    in timm's own layout, with a classifier of any size or without one: what timm leaves out of a model without classes
+    is passed over, which in some families is more than the last layer.
     """
 
     model: str
@@ -78,6 +79,7 @@ class Timm:
 
     def _build(self) -> tuple[Any, Callable[[Tensor], Tensor]]:
         import timm
+        import torch
         from timm.data import create_transform
 
         config = self._config()
@@ -86,9 +88,13 @@ class Timm:
         else:
             path = existing_file(self.path, "encoder checkpoint")
             network = timm.create_model(self.model, pretrained=False, num_classes=0)
+            with torch.device("meta"):  # for its names alone
+                whole = timm.create_model(self.model, pretrained=False)
+            head = whole.state_dict().keys() - network.state_dict().keys()
             with fitting(path, self.name):
                 # By hand: timm's loader accepts files that lack most of the weights.
-                network.load_state_dict(_without_classifier(read_state_dict(path), config))
+                state = read_state_dict(path)
+                network.load_state_dict({name: value for name, value in state.items() if name not in head})
         return network.eval(), on_batches(create_transform(**_data_config(config), is_training=False), self.name)
 
     def _pretrained(self, config: dict[str, Any]) -> Any:
@@ -111,12 +117,6 @@ def _data_config(config: dict[str, Any]) -> dict[str, Any]:
     from timm.data import resolve_data_config
 
     return resolve_data_config(pretrained_cfg=config)  # type: ignore[no-any-return]
-
-
-def _without_classifier(state: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Tensor]:
-    names = config.get("classifier") or ()
-    heads = tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
-    return {name: value for name, value in state.items() if not name.startswith(heads)}
 
 
 @encoders.register("timm")

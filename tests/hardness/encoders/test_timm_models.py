@@ -53,6 +53,13 @@ def test_features_are_those_before_the_classifier_of_any_size(tmp_path: Path, da
     np.testing.assert_allclose(features, expected, atol=0.005 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("model", ["levit_128s", "repvit_m0_9"])
+def test_a_head_of_more_than_the_classifier_is_passed_over(tmp_path: Path, data, model: str):
+    """timm names only the last layers of these heads as the classifier, and leaves out more or others."""
+    save_file(timm.create_model(model, pretrained=False).state_dict(), tmp_path / "w.safetensors")
+    check_encoder(f"timm:{model}@{tmp_path / 'w.safetensors'}", data)
+
+
 def test_weights_without_a_classifier_serve_as_well(tmp_path: Path, data, network):
     state = {name: value for name, value in network.state_dict().items() if not name.startswith("fc.")}
     save_file(state, tmp_path / "headless.safetensors")
