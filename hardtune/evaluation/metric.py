@@ -33,7 +33,9 @@ def metric(name: str, better: Better) -> Callable[[Function], Function]:
         def mean_confidence(predictions: Predictions) -> float:
             return float(predictions.confidence.mean())
 
-    In a sweep's script, or a module that it imports, this is all: the sweep tells its workers.
+    In a sweep's script, or a module that it imports, this is all: the sweep tells its workers. To race by it, or to see
+    the front's hypervolume, its values must be at most 1 (``max``) or at least 0 (``min``): what a trial costs is 1 -
+    value, or the value, in units of what the control costs.
 
     Raises:
         ValueError: The name is taken.

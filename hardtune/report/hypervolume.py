@@ -22,7 +22,8 @@ def hypervolume(front: Sequence[Record], control: Record, objectives: Mapping[st
     An objective's cost is its value where it is minimised, and 1 - value where it is maximised. Costs are divided by
     the control's, so the box is [0, 2] in each of d objectives and known before the first trial; its volume is 2^d. In
     [0, 1], higher = better; the control alone has 0.5^d, and whatever is added to a front can only raise it (Zitzler &
-    Thiele 1999, IEEE Trans. Evol. Comput. 3).
+    Thiele 1999, IEEE Trans. Evol. Comput. 3). A control without any cost in an objective can only be equalled there:
+    what costs anything counts nothing. For costs below 0, see :func:`costing_less_than_nothing`.
 
     >>> from hardtune import Treatment
     >>> control = Record(-1, Treatment(), "finished", {"final/ece": 0.02, "final/accuracy": 0.90})
@@ -39,6 +40,18 @@ def hypervolume(front: Sequence[Record], control: Record, objectives: Mapping[st
     values = np.array([[record.metrics[name] for name in objectives] for record in front])
     volume = moocore.hypervolume(relative_costs(values, control, objectives), ref=np.full(len(objectives), REFERENCE))
     return float(volume) / REFERENCE ** len(objectives)
+
+
+def costing_less_than_nothing(control: Record, objectives: Mapping[str, str]) -> list[str]:
+    """The objectives in which the control's cost is below 0, and so no unit of costs: there is no hypervolume.
+
+    They are maximised and above 1, or minimised and below 0.
+    """
+    return [
+        name
+        for name, direction in objectives.items()
+        if (control.metrics[name] < 0 if direction == "min" else control.metrics[name] > 1)
+    ]
 
 
 def relative_costs(values: NDArray[np.float64], control: Record, objectives: Mapping[str, str]) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hardtune.report.hypervolume import hypervolume
+from hardtune.report.hypervolume import costing_less_than_nothing, hypervolume
 from hardtune.report.pareto import front
 from hardtune.report.records import Record
 from hardtune.treatment import Treatment
@@ -48,9 +48,12 @@ class Standing:
         return sum(self._members - self._trained[treatment] for treatment in self._stopped)
 
     def figures(self) -> dict[str, float]:
-        """What MLflow shows over time."""
+        """What MLflow shows over time; without a hypervolume where the control's costs are no unit of it."""
+        volume = {}
+        if not costing_less_than_nothing(self._control, self._objectives):
+            volume["front/hypervolume"] = hypervolume(self._front, self._control, self._objectives)
         return {
-            "front/hypervolume": hypervolume(self._front, self._control, self._objectives),
+            **volume,
             "front/size": len(self._front),
             "members_trained": self.trained,
             "members_saved": self.saved,

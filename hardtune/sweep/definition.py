@@ -61,8 +61,8 @@ class Sweep:
     """By which share of itself a whole ensemble must be expected to raise the front's hypervolume to be worth training,
     say 0.01; after each member that was trained, a trial whose other members are not worth their part of that is
     stopped (see ``hardtune.evaluation.racing``). 0 trains every ensemble whole. For searches whose objectives are all
-    means over members, ``final/…``. Members that are being trained by then are trained to their end
-    (``members_at_once``)."""
+    means over members, ``final/…``, of at least 0 (``min``) or at most 1 (``max``). Members that are being trained by
+    then are trained to their end (``members_at_once``)."""
     trials: int = 24
     """Treatments to try beside the control; a list is tried whole."""
     cpus_per_trial: float = 1

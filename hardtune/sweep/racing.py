@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from hardtune.errors import InputError
 from hardtune.evaluation.racing import Verdict, judge, learn_noise
 from hardtune.report import records
-from hardtune.report.hypervolume import REFERENCE, relative_costs
+from hardtune.report.hypervolume import REFERENCE, costing_less_than_nothing, relative_costs
 from hardtune.report.pareto import front
 from hardtune.report.records import Record
 from hardtune.sweep.search import FINISHED, SHORTFALL
@@ -36,6 +37,9 @@ class Racing(FIFOScheduler):
             members: How many a whole ensemble has.
             objectives: Metric names to ``min`` or ``max``; each the mean over members of a figure, ``final/…``.
             folder: Of the sweep's records, the control's among them.
+
+        Raises:
+            InputError: The control costs less than nothing in an objective, so that there is no hypervolume.
         """
         super().__init__()
         self._price, self._members, self._folder = price, members, folder
@@ -46,6 +50,12 @@ class Racing(FIFOScheduler):
         """By treatment as well: the objectives (M, O) as relative costs, NaN where there is no member yet."""
         former = records.read_all(folder)
         self._control = next(record for record in former if record.is_control)
+        for name in costing_less_than_nothing(self._control, objectives):
+            raise InputError(
+                f"racing counts in units of what the control costs, which is its value where an objective is minimised "
+                f"and 1 - value where it is maximised, and the control's {name} is {self._control.metrics[name]:.3g}: "
+                "race for figures of at least 0 (min) or at most 1 (max), or give --racing 0"
+            )
         for record in former:
             held_out = {name: list(values) for name, values in record.members.items() if name.startswith("final/")}
             if held_out:

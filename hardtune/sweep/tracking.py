@@ -233,7 +233,7 @@ class Tracker:
         state = run.data.tags.get(STATE_TAG, "")
         if not state and run.info.status != "RUNNING":
             self._client.update_run(run.info.run_id, "RUNNING")
-        stepped = "front/hypervolume" if trial == _SWEEP else "members/accuracy"
+        stepped = "front/size" if trial == _SWEEP else "members/accuracy"
         history = self._client.get_metric_history(run.info.run_id, stepped) if found else []
         self._runs[trial] = _Run(run.info.run_id, state, max((metric.step for metric in history), default=0))
         return self._runs[trial]

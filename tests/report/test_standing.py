@@ -42,6 +42,18 @@ def test_a_control_without_cost_leaves_the_volume_defined():
     assert 0 <= hypervolume([perfect, record(0, 0.05, 0.99, 0.01)], perfect, OBJECTIVES) <= 1
 
 
+def test_a_control_that_costs_less_than_nothing_leaves_no_volume_and_the_other_figures():
+    objectives = {"final/ece": "min", "final/margin": "max", "final/nll": "min"}
+
+    def figures(margin, nll):
+        metrics = {"final/ece": 0.02, "final/margin": margin, "final/nll": nll}
+        return Standing([Record(CONTROL, Treatment(), "finished", metrics)], objectives, MEMBERS).figures()
+
+    assert "front/hypervolume" in figures(1.0, 0.0), "costs of 0 are costs"
+    for margin, nll in ((3.0, 0.1), (0.5, -0.1)):
+        assert figures(margin, nll).keys() == {"front/size", "members_trained", "members_saved"}
+
+
 def test_the_volume_never_falls_and_the_front_forgets_what_is_dominated():
     rng = np.random.default_rng(1)
     standing = Standing([control], OBJECTIVES, MEMBERS)

@@ -150,6 +150,18 @@ def test_a_race_that_cannot_be_is_refused_in_a_sentence(changes, sentence):
               | {"racing": 0.01} | changes)  # fmt: skip
 
 
+@pytest.mark.parametrize(("level", "name"), [((0.1, 1.3), "accuracy is 1.3"), ((-0.2, 0.9), "recall_gap is -0.2")])
+def test_a_control_that_costs_less_than_nothing_is_no_unit_to_race_by(race, level, name):
+    """Every trial would be stopped, or none: all depends on what is divided by."""
+    with pytest.raises(InputError, match=f"the control's final/{name}.*: race for figures of at least 0"):
+        race(record(CONTROL, level))
+
+
+def test_a_control_without_cost_can_be_raced(race):
+    perfect = Record(CONTROL, Treatment(), "finished", {"final/recall_gap": 0.0, "final/accuracy": 1.0})
+    assert report(race(perfect, record(0, GOOD), record(1, GOOD)), 7, BAD, 1) == TrialScheduler.STOP
+
+
 def test_a_smoke_run_races_only_if_asked():
     sweep = Sweep("s", "digits", Recipe(), {"alpha": tune.uniform(0, 1)}, racing=0.02)
     assert sweep.smoke().racing == 0
