@@ -83,7 +83,8 @@ class Recorder(tune.Callback):
             return
         record = _record(trial, "failed", reason=_reason(trial), again=True)
         records.write(self._folder, record)
-        self._show_end(trial, record)  # to MLflow it has not ended: a run that has takes no more figures
+        self._tracker.trial_broke(record)
+        self._show_end(trial, record)  # it has not ended: neither the standing nor the sweep's curves count it
 
     def _end(self, trial: Any, record: Record) -> None:
         self._told += 1

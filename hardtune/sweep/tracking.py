@@ -119,6 +119,17 @@ class Tracker:
 
         self._queue.put(close)
 
+    def trial_broke(self, record: Record) -> None:
+        """Close the trial's run as FAILED, with the reason, until a resumed sweep tries the trial again."""
+
+        def close() -> None:
+            run = self._child(record)
+            self._client.set_tag(run.id, "reason", record.reason)
+            self._client.set_terminated(run.id, "FAILED")
+            del self._runs[_tag(record.number)]  # it has not ended: whoever says more of it finds and opens it again
+
+        self._queue.put(close)
+
     def progress(self, ended: int, figures: Mapping[str, float]) -> None:
         """Log on the parent how the sweep stands after ``ended`` trials, unless that was said before."""
         now = _now()
@@ -231,6 +242,8 @@ class Tracker:
             texts = [Param(key, str(value)) for key, value in parameters.items()]
             self._client.log_batch(run.info.run_id, params=texts)
         state = run.data.tags.get(STATE_TAG, "")
+        if not state and "reason" in run.data.tags:
+            self._client.delete_tag(run.info.run_id, "reason")
         if not state and run.info.status != "RUNNING":
             self._client.update_run(run.info.run_id, "RUNNING")
         stepped = "front/size" if trial == _SWEEP else "members/accuracy"

@@ -82,6 +82,10 @@ def test_trials_that_a_lost_folder_failed_say_so_and_are_tried_again_when_it_is_
     assert all("[Errno 20] Not a directory" in record["reason"] for record in failed), failed
     assert f"trial {failed[0]['number']} " in out
     assert "ended in errors: go on with python" in out
+    broken = {str(record["number"]): ("FAILED", record["reason"]) for record in failed}
+    _, runs = script.runs("digits")
+    of_trials = {run.data.tags["hardtune.trial"]: (run.info.status, run.data.tags.get("reason")) for run in runs}
+    assert broken.items() <= of_trials.items()
     done = 6 - len(failed)
 
     member.unlink()

@@ -33,10 +33,15 @@ def tracker(client, sweep: str) -> Tracker:
     return opened
 
 
-def steps(client, sweep: str, trial: str) -> dict[int, float]:
+def run_of(client, sweep: str, trial: str):
     (experiment,) = client.search_experiments(filter_string="name = 'test'")
     query = f"tags.`hardtune.sweep` = '{sweep}' and tags.`hardtune.trial` = '{trial}'"
     (run,) = client.search_runs([experiment.experiment_id], query)
+    return run
+
+
+def steps(client, sweep: str, trial: str) -> dict[int, float]:
+    run = run_of(client, sweep, trial)
     return {metric.step: metric.value for metric in client.get_metric_history(run.info.run_id, "members/accuracy")}
 
 
@@ -68,6 +73,28 @@ def test_what_was_said_is_not_said_twice(client):
         logged = rows.execute("select key, step from metrics where run_uuid = ?", [trial]).fetchall()
     assert sorted(logged) == sorted(set(logged))
     assert len(logged) == 3 + len(FINISHED.metrics)
+
+
+def test_a_trial_that_broke_is_failed_with_its_reason_until_the_resumed_sweep_tries_it_again(client):
+    broken = Record(0, FINISHED.treatment, "failed", reason="OSError: No space left on device", again=True)
+    stopped = tracker(client, "broken")
+    for number in (0, 1):  # the other is one that Ctrl-C breaks off
+        stopped.trial_started(Record(number, FINISHED.treatment, "running"))
+    stopped.trial_broke(broken)
+    stopped.sweep_ended([], {}, [], "KILLED")
+    assert stopped.close(patience=60)
+    run = run_of(client, "broken", "0")
+    assert (run.info.status, run.data.tags["reason"]) == ("FAILED", broken.reason)
+    assert run_of(client, "broken", "1").info.status == "KILLED"
+
+    resumed = tracker(client, "broken")
+    resumed.trial_ended(FINISHED)
+    resumed.sweep_ended([], {}, [], "FINISHED")
+    assert resumed.close(patience=60)
+    run = run_of(client, "broken", "0")
+    assert run.info.status == "FINISHED"
+    assert "reason" not in run.data.tags
+    assert steps(client, "broken", "0") == {1: 0.7, 2: 0.8, 3: 0.9}
 
 
 def test_what_mlflow_refuses_is_counted_with_the_reason_and_the_rest_goes_on(client):
