@@ -6,13 +6,15 @@ sweep's back, so a slow or absent server delays the records and not the trials.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import json
 import queue
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,10 @@ _STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 
 Rows = Sequence[Mapping[str, Any]]
 """A table: rows with the same columns."""
+
+
+class FilesRefused(Exception):
+    """MLflow answers, but the store of its runs' files takes none from here."""
 
 
 @dataclass
@@ -94,30 +100,43 @@ class Tracker:
         self._queue.put(log)
 
     def trial_ended(self, record: Record) -> None:
-        """Log the trial's figures, and its members' as far as nobody did, and close its run as what it became."""
+        """Log the trial's figures, and its members' as far as nobody did, and close its run as what it became.
+
+        Its files come last: their store may be closed to this machine where MLflow itself is not.
+        """
         now = _now()
 
-        def close() -> None:
-            run = self._child(record)
-            if run.state:
-                return
-            for step, figures in enumerate(_members(record), 1):
+        def figures(run: _Run) -> None:
+            for step, metrics in enumerate(_members(record), 1):
                 if step > run.step:  # a driver may have been killed while MLflow did not answer
-                    self._client.log_batch(run.id, [Metric(name, value, now, step) for name, value in figures.items()])
+                    self._client.log_batch(run.id, [Metric(name, value, now, step) for name, value in metrics.items()])
                     run.step = step
             self._client.log_batch(run.id, [Metric(name, value, now, 0) for name, value in record.metrics.items()])
-            per_class = [{"class": name, **values} for name, values in record.per_class.items()]
-            self._tables(run.id, {"per_class": per_class, "corruptions": record.corruptions})
-            if record.curves:
-                self._figure(run.id, record)
+
+        def close(run: _Run) -> None:
             for name in ("reason", "warning"):
                 if getattr(record, name):
                     self._client.set_tag(run.id, name, getattr(record, name))
             self._client.set_terminated(run.id, _STATUS[record.state])
+
+        def files(run: _Run) -> None:
+            per_class = [{"class": name, **values} for name, values in record.per_class.items()]
+            with self._files():
+                self._tables(run.id, {"per_class": per_class, "corruptions": record.corruptions})
+                if record.curves:
+                    self._figure(run.id, record)
+
+        def mark(run: _Run) -> None:
             self._client.set_tag(run.id, STATE_TAG, record.state)
             run.state = record.state
 
-        self._queue.put(close)
+        def unless_ended(say: Callable[[_Run], None]) -> None:
+            run = self._child(record)
+            if not run.state:
+                say(run)
+
+        for say in (figures, close, files, mark):  # apart, since MLflow may refuse one and take the others
+            self._queue.put(functools.partial(unless_ended, say))
 
     def trial_broke(self, record: Record) -> None:
         """Close the trial's run as FAILED, with the reason, until a resumed sweep tries the trial again."""
@@ -159,12 +178,16 @@ class Tracker:
                     self._client.set_tag(run.id, PARETO_TAG, "true" if trial in on_front else "false")
                 else:
                     self._client.set_terminated(run.id, "KILLED")
-            self._tables(self._parent, tables)
-            for file in files:
-                self._client.log_artifact(self._parent, str(file))
             self._client.set_terminated(self._parent, status)
 
+        def show() -> None:
+            with self._files():
+                self._tables(self._parent, tables)
+                for file in files:
+                    self._client.log_artifact(self._parent, str(file))
+
         self._queue.put(close)
+        self._queue.put(show)
 
     def close(self, patience: float) -> bool:
         """Wait up to ``patience`` seconds for everything to be sent; returns whether MLflow took it."""
@@ -193,17 +216,25 @@ class Tracker:
             f"?searchFilter={search}&orderByKey={order}&orderByAsc=false&compareRunsMode=CHART"
         )
 
+    @contextlib.contextmanager
+    def _files(self) -> Iterator[None]:
+        """Tells files that their store does not take, though MLflow itself answers, from those that wait with it."""
+        try:
+            yield
+        except Exception as error:  # of any store that there is
+            self._client.get_experiment(self.experiment_id)
+            raise FilesRefused(_line(error)) from error
+
     def _work(self) -> None:
         while (job := self._queue.get()) is not None:
-            pause, tries = 0.5, 0
+            pause, refusals = 0.5, 0
             while not self._abandoned.is_set():
                 try:
                     job()
                 except Exception as error:  # a server in trouble has many faces; the records must outlast them all
-                    tries += 1
-                    line = (str(error).splitlines() or [""])[0]
-                    self.trouble = scrubbed(f"{type(error).__name__}: {line}", self._uri)
-                    if getattr(error, "error_code", "") in _REFUSALS and tries == 3:
+                    self.trouble = scrubbed(_line(error), self._uri)
+                    refusals += isinstance(error, FilesRefused) or getattr(error, "error_code", "") in _REFUSALS
+                    if refusals == 3:
                         self._lost += 1
                         self._refusal = self._refusal or self.trouble
                         break
@@ -270,6 +301,10 @@ class Tracker:
             with one_at_a_time:
                 diagnostics_figure(record, path)
             self._client.log_artifact(run, str(path))
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def _members(record: Record) -> list[dict[str, float]]:

@@ -13,12 +13,19 @@ from urllib.parse import unquote, urlsplit
 
 import sqlalchemy
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from hardtune.errors import InputError
 from hardtune.sweep.passwords import scrubbed, without_password
 
 for _name in ("alembic", "mlflow"):  # they tell of every table
     logging.getLogger(_name).setLevel(logging.ERROR)
+
+_TURNED_AWAY = {
+    401: "log in with MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    403: "start it with --allowed-hosts that name this host as the URL does, or give the account permission",
+}
+"""What would help, by the HTTP status that a server turns requests away with."""
 
 
 def default_uri(storage: Path) -> str:
@@ -56,23 +63,30 @@ def check_tracking(uri: str) -> None:
 def check_experiment(uri: str, name: str) -> None:
     """Raise ``InputError`` where MLflow would take no runs for the experiment of this name, ever.
 
-    Somebody deleted the experiment, or the database was made by another version of MLflow.
+    Somebody deleted the experiment, the database was made by another version of MLflow, or the server turns away
+    whatever is not ``/health``, which anybody may ask.
     """
     scheme, _, rest = uri.partition("://")
     if scheme == "sqlite" and not Path("/" + rest.lstrip("/")).exists():
         return  # a database that is made now
+    shown = without_password(uri)
     try:
         experiment = MlflowClient(uri).get_experiment_by_name(name)
     except Exception as error:  # a database that somebody writes to, say: the tracker asks until it answers
         if "database schema" in str(error):
             raise InputError(
-                f"the MLflow database {without_password(uri)} has the schema of another version of MLflow: back it up "
-                f"and run `mlflow db upgrade {shlex.quote(without_password(uri))}`, or name another with --tracking-uri"
+                f"the MLflow database {shown} has the schema of another version of MLflow: back it up "
+                f"and run `mlflow db upgrade {shlex.quote(shown)}`, or name another with --tracking-uri"
+            ) from error
+        mend = _TURNED_AWAY.get(error.get_http_status_code()) if isinstance(error, MlflowException) else None
+        if mend is not None:
+            raise InputError(
+                f"the MLflow server at {shown} takes no records from here: {mend} ({_reason(error, uri)})"
             ) from error
         return
     if experiment is not None and experiment.lifecycle_stage == "deleted":
         raise InputError(
-            f"the MLflow experiment {name!r} at {without_password(uri)} was deleted: bring it back with "
+            f"the MLflow experiment {name!r} at {shown} was deleted: bring it back with "
             f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`, or remove it for good with "
             "`mlflow gc` (both with MLFLOW_TRACKING_URI set), or give the sweep another name"
         )

@@ -1,8 +1,11 @@
 """MLflow has everything in the end, whatever died before it was sent."""
 
+import dataclasses
+import http.server
 import re
 import shutil
 import sqlite3
+import threading
 
 import pytest
 from mlflow import MlflowClient
@@ -10,7 +13,7 @@ from mlflow import MlflowClient
 from hardtune.errors import InputError
 from hardtune.report.records import CONTROL, Record
 from hardtune.sweep.tracking import Tracker
-from hardtune.sweep.tracking_uri import check_experiment, default_uri
+from hardtune.sweep.tracking_uri import check_experiment, check_tracking, default_uri
 from hardtune.treatment import Treatment
 
 FINISHED = Record(
@@ -105,6 +108,44 @@ def test_what_mlflow_refuses_is_counted_with_the_reason_and_the_rest_goes_on(cli
     assert re.search(r"refused 1 of the records \(.*no/such\*name.*\), as it would again", refused.shortfall)
     assert "--resume" not in refused.shortfall
     assert steps(client, "refused", "0") == {1: 0.7, 2: 0.8, 3: 0.9}
+
+
+def test_files_that_their_store_does_not_take_are_told_and_keep_nothing_else_from_mlflow(tmp_path):
+    client = MlflowClient(default_uri(tmp_path))
+    client.create_experiment("test", "file:///proc/closed")
+    closed = tracker(client, "closed")
+    for number in (0, 1):
+        closed.trial_ended(dataclasses.replace(FINISHED, number=number, per_class={"cat": {"size": 7}}, warning="mind"))
+    closed.sweep_ended([FINISHED], {"pareto": [{"trial": 0}]}, [], "FINISHED")
+    assert not closed.close(patience=60)
+    assert re.search(
+        r"refused 3 of the records \(FilesRefused: .*/proc/closed.*\), as it would again", closed.shortfall
+    )
+    for trial in ("0", "1", "sweep"):
+        assert run_of(client, "closed", trial).info.status == "FINISHED"
+    last = run_of(client, "closed", "1").data
+    assert last.metrics == {"members/accuracy": 0.9, "final/accuracy": 0.8, "test/accuracy": 0.7}
+    assert {"warning": "mind", "hardtune.state": "finished", "pareto": "false"}.items() <= last.tags.items()
+
+
+@pytest.mark.parametrize(("status", "mend"), [(401, "MLFLOW_TRACKING_PASSWORD"), (403, "--allowed-hosts")])
+def test_a_server_that_answers_and_turns_everybody_away_is_refused_with_what_would_help(status, mend):
+    class Guarded(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200 if self.path == "/health" else status)
+            self.end_headers()
+            self.wfile.write(b"not you")
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Guarded) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{server.server_port}"
+        check_tracking(uri)
+        with pytest.raises(InputError, match=rf"{uri} takes no records from here: .*{mend}.*{status}.*not you"):
+            check_experiment(uri, "any")
+        server.shutdown()
 
 
 def test_a_database_of_another_mlflow_is_refused_with_how_to_mend_it(tmp_path):
