@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from hardtune.errors import InputError
 from hardtune.evaluation.predictions import Predictions
 from hardtune.registry import Registry
 
@@ -38,11 +40,18 @@ def metric(name: str, better: Better) -> Callable[[Function], Function]:
     value, or the value, in units of what the control costs.
 
     Raises:
+        InputError: The name has characters that MLflow takes no figures under, or a slash, which parts a metric's name
+            from what it is measured on.
         ValueError: The name is taken.
 
     >>> METRICS["ece"].better
     'min'
     """
+
+    if not re.fullmatch(r"\w[\w.\- ]*", name):
+        raise InputError(
+            f"a metric's name begins with a letter or digit and has letters, digits, _, -, . and spaces, got {name!r}"
+        )
 
     def register(function: Function) -> Function:
         METRICS.register(name)(Metric(function, better))

@@ -228,6 +228,12 @@ def test_a_metric_of_ones_own_is_computed_with_the_others_and_must_be_finite(mon
         evaluate([[1.0, 0.0]], [0])
 
 
+@pytest.mark.parametrize("name", ["recall@5", "recall (%)", "test/mine", "", "..", "two\nlines"])
+def test_a_metric_that_records_could_not_show_under_its_name_is_refused_where_it_is_written(name):
+    with pytest.raises(InputError, match=r"a metric's name .* has letters, digits, _, -, \. and spaces, got"):
+        metric(name, better="max")
+
+
 def test_ten_thousand_samples_of_a_hundred_classes_take_well_under_a_second():
     logits, labels = ensemble(members=1, n=10_000, k=100)
     evaluate(logits[0, :10], labels[:10])  # imports scikit-learn
