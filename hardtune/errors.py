@@ -17,6 +17,15 @@ class DivergedError(RuntimeError):
     """Training left the finite numbers; the message says when, and what to try."""
 
 
+def in_a_line(error: BaseException) -> str:
+    """What was raised: its kind, and the first line of what it says.
+
+    >>> in_a_line(ZeroDivisionError("division by zero"))
+    'ZeroDivisionError: division by zero'
+    """
+    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+
+
 def unknown(kind: str, name: object, valid: Iterable[str]) -> InputError:
     """The error for a name that nobody registered; it lists the names that somebody did."""
     return InputError(f"unknown {kind} {name!r}: choose from {', '.join(sorted(valid))}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hardtune.errors import InputError
+from hardtune.errors import InputError, in_a_line
 from hardtune.evaluation.calibration import CALIBRATION, fit_temperature
 from hardtune.evaluation.metric import METRICS
 from hardtune.evaluation.predictions import Floats, Predictions, checked_logits, log_softmax
@@ -35,7 +35,7 @@ def evaluate(
 
     Raises:
         InputError: As :meth:`Predictions.of`, hard classes that do not exist, a temperature not above 0, or a metric
-            that is not finite.
+            that raises or is not finite.
 
     >>> figures = evaluate([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]], [0, 1, 1])
     >>> round(figures["accuracy"], 3), figures["recall_gap"], figures["worst_recall"]
@@ -115,7 +115,7 @@ def averaged_softmax(logits: ArrayLike) -> Floats:
 def _figures(
     predictions: Predictions, hard_classes: Sequence[int] | ArrayLike | None, temperature: float | None
 ) -> dict[str, float]:
-    figures = {name: float(metric.compute(predictions)) for name, metric in METRICS.items()}
+    figures = {name: _figure(name, predictions) for name in METRICS}
     if hard_classes is not None:
         figures["recall_hard_easy"] = recall_hard_easy(predictions, hard_classes)
     if temperature is not None:
@@ -123,11 +123,18 @@ def _figures(
             raise InputError(f"temperature must be above 0, got {temperature!r}")
         scaled = Predictions(log_softmax(predictions.log_probabilities / temperature), predictions.labels)
         figures["temperature"] = float(temperature)
-        figures |= {f"{name}_scaled": float(METRICS[name].compute(scaled)) for name in CALIBRATION}
-    for name, value in figures.items():
-        if not math.isfinite(value):
-            raise InputError(f"the metric {name!r} is {value}; a metric must be finite for any predictions")
+        figures |= {f"{name}_scaled": _figure(name, scaled) for name in CALIBRATION}
     return figures
+
+
+def _figure(metric: str, predictions: Predictions) -> float:
+    try:
+        value = float(METRICS[metric].compute(predictions))
+    except Exception as error:  # it may be anybody's
+        raise InputError(f"metric {metric!r} raised {in_a_line(error)}") from error
+    if not math.isfinite(value):
+        raise InputError(f"metric {metric!r} is {value}, and must be a finite number for any predictions")
+    return value
 
 
 def _members(logits: ArrayLike) -> Floats:

@@ -224,8 +224,20 @@ def test_a_metric_of_ones_own_is_computed_with_the_others_and_must_be_finite(mon
         return float("nan") if predictions.correct.all() else 0.25
 
     assert evaluate([[1.0, 0.0], [1.0, 0.0]], [0, 1])["odd"] == 0.25
-    with pytest.raises(InputError, match="'odd' is nan"):
+    with pytest.raises(InputError, match="metric 'odd' is nan, and must be a finite number"):
         evaluate([[1.0, 0.0]], [0])
+
+
+def test_a_metric_of_ones_own_that_raises_is_named_with_what_it_raised(monkeypatch):
+    monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
+
+    @metric("third_class", better="max")
+    def third_class(predictions):
+        return class_recall(predictions)[2]
+
+    assert evaluate(np.eye(3), [0, 1, 2])["third_class"] == 1
+    with pytest.raises(InputError, match="metric 'third_class' raised IndexError: index 2 is out of bounds"):
+        evaluate(np.eye(2), [0, 1])
 
 
 @pytest.mark.parametrize("name", ["recall@5", "recall (%)", "test/mine", "", "..", "two\nlines"])
