@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from hardtune.data import Split
 from hardtune.errors import InputError
+from hardtune.evaluation import check_metrics
 from hardtune.hardness.estimators import ESTIMATORS
 from hardtune.member import Prepared, needs_features, needs_pool
 from hardtune.recipe import Recipe
@@ -39,6 +41,19 @@ def check_names(treatment: Treatment) -> None:
     ):
         registry[name]
     _check_policy(treatment.canonical())
+
+
+def check_trials(split: Split, recipe: Recipe, treatments: Sequence[Treatment], *, every_class: bool = True) -> None:
+    """Raise ``InputError`` for whatever of data and recipe would stop the treatments' trials, names and encoder aside.
+
+    ``every_class``: as in :func:`check_sources`.
+    """
+    for treatment in treatments:
+        check_sources(split, treatment, every_class=every_class)
+    check_network(split, recipe)
+    for samples in (split.held_out, split.test):
+        check_metrics(samples.labels, split.num_classes)
+
 
 
 def check_device(device: str) -> None:

@@ -20,9 +20,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from hardtune.answers import CORRUPTION_METRICS, Answers, corruption_pairs
-from hardtune.checks import check_device, check_names, check_network, check_sources
+from hardtune.checks import check_device, check_names, check_trials
 from hardtune.data import Dataset, Samples, load_ood
-from hardtune.evaluation import Diagnostics, MemberSummary, diagnose, evaluate_members
+from hardtune.evaluation import METRICS, Diagnostics, MemberSummary, diagnose, evaluate_members
 from hardtune.evaluation.corruptions import SEVERITIES
 from hardtune.evaluation.ood import member_ood_metrics
 from hardtune.hardness.encoders import check_encoder
@@ -187,10 +187,9 @@ def run_trial(
 
 
 def metric_names() -> set[str]:
-    """Every name that ``Result.metrics`` always has, which is what an objective may be called."""
-    logits, labels = np.eye(2, dtype=np.float32)[None], np.arange(2)
-    summary = evaluate_members(logits, labels, hard_classes=[0])
-    return set(Result(Treatment(), summary, summary, labels, None, diagnose(logits, labels)).metrics())
+    """Every name that ``Result.metrics`` of a sweep's trial always has, which is what an objective may be called."""
+    groups = ("final", "final_std", "ensemble", "test", "test_std", "test_ensemble")
+    return {f"{group}/{name}" for group in groups for name in (*METRICS, "recall_hard_easy")}
 
 
 def run(
@@ -227,8 +226,7 @@ def run(
         ood=None if ood is None else load_ood(ood, dataset),
         corruptions=corruption_pairs(corruptions, severities),
     )
-    check_network(split, recipe, device)
-    check_sources(split, treatment, every_class=False)
+    check_trials(split, recipe, [treatment], every_class=False)
     with tempfile.TemporaryDirectory() as scratch:
         kept = store if isinstance(store, Store) else Store(scratch if store is None else store)
         kept.check_writable()

@@ -7,7 +7,7 @@ import pytest
 
 from hardtune import Recipe, Store, Treatment, load, run
 from hardtune.errors import InputError
-from hardtune.evaluation.metric import METRICS, metric
+from hardtune.evaluation import METRICS, Metric, class_recall, metric
 from hardtune.member import Prepared, identity, needed_scores, plan_for, train_member
 from hardtune.needs import Needs, needs_of
 from hardtune.scoring import prepare
@@ -85,6 +85,14 @@ def test_every_figure_is_finite_and_named_as_objectives_name_it(prepared):
     metrics = run_trial(TREATMENT, prepared, RECIPE).metrics()
     assert all(np.isfinite(value) for value in metrics.values())
     assert metric_names() <= metrics.keys()
+
+
+def test_a_metric_that_these_data_break_is_named_before_anything_is_trained(monkeypatch, tmp_path):
+    monkeypatch.setitem(METRICS._entries, "third", Metric(lambda predictions: class_recall(predictions)[2], "max"))
+    dataset, store = load("digits").subset(classes=2, train=20, test=10, seed=0), Store(tmp_path)
+    with pytest.raises(InputError, match="metric 'third' raised IndexError"):
+        run(TREATMENT, dataset, RECIPE, store)
+    assert not list(store.entries())
 
 
 def test_members_differ_and_keep_their_seed_across_treatments(prepared, split):

@@ -6,7 +6,7 @@ from hardtune.evaluation.metric import METRICS, Metric, metric
 from hardtune.evaluation.predictions import Predictions
 from hardtune.evaluation.recall import class_recall
 from hardtune.evaluation.selective import risk_coverage
-from hardtune.evaluation.summary import MemberSummary, averaged_softmax, evaluate, evaluate_members
+from hardtune.evaluation.summary import MemberSummary, averaged_softmax, check_metrics, evaluate, evaluate_members
 
 __all__ = [
     "METRICS",
@@ -16,6 +16,7 @@ __all__ = [
     "Metric",
     "Predictions",
     "averaged_softmax",
+    "check_metrics",
     "class_recall",
     "diagnose",
     "evaluate",

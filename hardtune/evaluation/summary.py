@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from hardtune.errors import InputError, in_a_line
 from hardtune.evaluation.calibration import CALIBRATION, fit_temperature
@@ -100,6 +100,17 @@ def evaluate_members(
         ensemble=ensemble,
         recall=np.stack(recall),
     )
+
+
+def check_metrics(labels: NDArray[np.int64], num_classes: int) -> None:
+    """Compute every metric of made-up predictions for ``labels`` (N,), right more often than not.
+
+    Raises:
+        InputError: A metric raises, or is not finite.
+    """
+    logits = np.random.default_rng(0).normal(size=(len(labels), num_classes))
+    logits[np.arange(len(labels)), labels] += 2
+    evaluate(logits, labels)
 
 
 def averaged_softmax(logits: ArrayLike) -> Floats:

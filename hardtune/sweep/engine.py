@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hardtune.answers import corruption_pairs
-from hardtune.checks import check_names, check_network, check_sources, preview_plan
+from hardtune.checks import check_names, check_trials, preview_plan
 from hardtune.data import Dataset, Samples, Split, load, load_ood, load_pool
 from hardtune.errors import InputError, unknown
 from hardtune.hardness.encoders import check_encoder
@@ -81,9 +81,7 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
     if needs.features:
         check_encoder(sweep.recipe.encoder, dataset)
     split = _split(sweep, dataset, pool, place)
-    check_network(split, sweep.recipe)
-    for treatment in treatments:
-        check_sources(split, treatment)
+    check_trials(split, sweep.recipe, treatments)
     if place.study_storage is not None:  # no study has this name: that of a sweep's is its folder's
         study_database(place.study_storage, sweep.name)
     with contextlib.ExitStack() as running:

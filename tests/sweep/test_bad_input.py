@@ -15,6 +15,7 @@ from torch import nn
 
 from hardtune import Recipe
 from hardtune.errors import InputError
+from hardtune.evaluation import METRICS, class_recall, metric
 from hardtune.sweep import Sweep, main, parser
 from hardtune.sweep.databases import OWNER, study_database
 from hardtune.training.models import MODELS
@@ -126,6 +127,15 @@ def test_a_network_that_has_no_features_to_tell_foreign_images_by_is_refused(cap
     line = said(capsys, tmp_path, recipe={"model": "no_linear_layer_at_all"}, ood="inverted")
     assert "has no linear layer (nn.Linear)" in line
     assert not list(tmp_path.glob("results/sweeps/*"))
+
+
+def test_a_metric_of_ones_own_is_tried_on_as_many_classes_as_there_are(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
+    metric("last", better="max")(lambda predictions: class_recall(predictions)[9])
+    fine = said(capsys, tmp_path, objectives={"final/last": "max"}, flags=["--resume"])
+    assert "no sweep named bad to resume" in fine, "which is looked for when all else is right"
+    metric("next", better="max")(lambda predictions: class_recall(predictions)[10])
+    assert "metric 'next' raised IndexError: index 10 is out of bounds" in said(capsys, tmp_path)
 
 
 def test_a_tracking_server_that_does_not_answer_is_named(capsys, tmp_path):
