@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,7 +19,8 @@ from hardtune.resampling.policies import POLICIES
 from hardtune.resampling.prune import PRUNERS
 from hardtune.resampling.undersample import UNDERSAMPLERS
 from hardtune.training.features import last_linear
-from hardtune.training.fit import build_model
+from hardtune.training.fit import check_model
+from hardtune.training.images import DeviceImages
 from hardtune.training.losses import LOSSES
 from hardtune.training.weights import SCALES, TARGETS
 from hardtune.treatment import Treatment
@@ -55,7 +55,6 @@ def check_trials(split: Split, recipe: Recipe, treatments: Sequence[Treatment], 
         check_metrics(samples.labels, split.num_classes)
 
 
-
 def check_device(device: str) -> None:
     """Raise ``InputError`` for a device that torch does not know, or that this machine does not have."""
     try:
@@ -68,28 +67,13 @@ def check_device(device: str) -> None:
         ) from None
 
 
-def check_network(split: Split, recipe: Recipe, device: str | None = None) -> None:
-    """Raise ``InputError`` for a network that cannot be asked what the split asks, or not be trained on its images.
-
-    ``device``: where the second is tried, with a batch of zeros; without it, it is not.
-    """
-    plain = dataclasses.replace(recipe, precision="float32", layout="channels_first")
-    shape = split.train.images.shape[1:]
-    network = build_model(plain, shape, split.num_classes, seed=0, device=device or "cpu")
+def check_network(split: Split, recipe: Recipe) -> None:
+    """Raise ``InputError`` unless the recipe's network takes these images, tells these classes apart and can be asked
+    what the split asks."""
+    two = DeviceImages(split.train.images[:2], mean=split.mean, std=split.std, device="cpu")
+    network = check_model(recipe, two, split.num_classes)
     if split.ood is not None:
         last_linear(network)
-    if device is None:
-        return
-    few = min(2, recipe.batch_size)
-    try:
-        with torch.random.fork_rng(devices=[]):  # dropout draws
-            network(torch.zeros(few, shape[2], *shape[:2], device=device)).sum().backward()
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(
-            f"model {recipe.model!r} cannot be trained on images of {' x '.join(map(str, shape))} "
-            f"in batches of {recipe.batch_size}: {reason}"
-        ) from error
 
 
 def check_sources(split: Split, treatment: Treatment, *, every_class: bool = True) -> None:

@@ -52,7 +52,7 @@ def without_pixels(samples):
         ({}, {"device": "cuda:99"}, r"cannot train on device 'cuda:99' \(.*\): choose from cpu"),
         ({}, {"store": "/dev/null"}, "cannot write results to /dev/null"),
         ({"model": "no_linear_layer"}, {"ood": "inverted"}, "has no linear layer"),
-        ({"model": "resnet18", "batch_size": 1}, {}, "'resnet18' cannot be trained on images of 8 x 8 x 1 in batches"),
+        ({"model": "resnet18", "batch_size": 1}, {}, "'resnet18' fails on images of 8 x 8 x 1 in batches of 1: "),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_spent(digits, nothing_is_spent, recipe, options, says):
@@ -62,7 +62,7 @@ def test_what_is_wrong_is_said_before_anything_is_spent(digits, nothing_is_spent
 
 def test_a_network_that_the_images_are_too_small_for_is_refused(digits, nothing_is_spent):
     small = dataclasses.replace(digits, train=without_pixels(digits.train), test=without_pixels(digits.test))
-    with pytest.raises(InputError, match="'small_cnn' cannot be trained on images of 3 x 3 x 1"):
+    with pytest.raises(InputError, match="'small_cnn' fails on images of 3 x 3 x 1: "):
         run(SCORED, small, RECIPE)
 
 

@@ -12,6 +12,7 @@ from hardtune.member import Prepared, identity, needed_scores, plan_for, train_m
 from hardtune.needs import Needs, needs_of
 from hardtune.scoring import prepare
 from hardtune.scoring_member import score_member
+from hardtune.training.models import MODELS
 from hardtune.trial import metric_names, run_trial
 
 RECIPE = Recipe(
@@ -92,6 +93,15 @@ def test_a_metric_that_these_data_break_is_named_before_anything_is_trained(monk
     dataset, store = load("digits").subset(classes=2, train=20, test=10, seed=0), Store(tmp_path)
     with pytest.raises(InputError, match="metric 'third' raised IndexError"):
         run(TREATMENT, dataset, RECIPE, store)
+    assert not list(store.entries())
+
+
+def test_a_model_that_does_not_fit_the_data_is_named_before_anything_is_trained(monkeypatch, tmp_path):
+    small = MODELS["small_cnn"]
+    monkeypatch.setitem(MODELS._entries, "mine", lambda channels, classes, size: small(channels, 1000, size))
+    recipe, store = dataclasses.replace(RECIPE, model="mine"), Store(tmp_path)
+    with pytest.raises(InputError, match=r"model 'mine' gives \(2, 1000\) for 2 images of 10 classes; it must give"):
+        run(TREATMENT, load("digits"), recipe, store)
     assert not list(store.entries())
 
 

@@ -206,6 +206,7 @@ def _score(subject: Subject, needs: Needs, device: str) -> Prepared:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from hardtune.checks import check_network
     from hardtune.hardness.encoders import check_encoder
     from hardtune.scoring import fulfil
 
@@ -214,6 +215,7 @@ def _score(subject: Subject, needs: Needs, device: str) -> Prepared:
         raise InputError("torch sees no GPU here: leave --device cuda out, or score where there is one")
     if needs.features:
         check_encoder(subject.recipe.encoder, subject.dataset)
+    check_network(subject.split, subject.recipe)
     # As many as a trial of the sweep has: with another number, sums are rounded otherwise.
     torch.set_num_threads(max(1, int(subject.sweep.cpus_per_trial if subject.sweep is not None else 1)))
     epochs, members = subject.recipe.epochs, subject.recipe.scoring_members

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
-from hardtune.errors import DivergedError
+from hardtune.errors import DivergedError, InputError, in_a_line
 from hardtune.recipe import Recipe
 from hardtune.training.choices import MEMORY_FORMATS, layout_of, resolved
 from hardtune.training.images import DeviceImages
@@ -30,6 +31,33 @@ def build_model(recipe: Recipe, shape: tuple[int, ...], num_classes: int, *, see
     with _drawing_from(torch.Generator().manual_seed(seed)):
         network = make(shape[2], num_classes, min(shape[:2]))
     return network.to(device).to(memory_format=layout)  # type: ignore[call-overload,no-any-return]
+
+
+def check_model(recipe: Recipe, images: DeviceImages, num_classes: int) -> nn.Module:
+    """Make the recipe's network, let it learn from the first two of the images and ask it about them, on the CPU.
+
+    Raises:
+        InputError: an unknown model, one that raises, or one whose answer is not (2, num_classes) logits.
+    """
+    MODELS[recipe.model]
+    settled = dataclasses.replace(recipe, precision="float32", layout="channels_first")  # nothing need be fast here
+    shape = tuple(images.images.shape[1:])
+    two = torch.arange(2)
+    try:
+        with torch.random.fork_rng(devices=[]):  # dropout draws
+            network = build_model(settled, shape, num_classes, seed=recipe.seed, device="cpu")
+            answer = tuple(predict(network, images, two).shape)
+            network.train()(images.batch(two[: recipe.batch_size])).sum().backward()
+    except Exception as error:  # it may be anybody's
+        size = " x ".join(map(str, shape))
+        batches = f" in batches of {recipe.batch_size}" if recipe.batch_size == 1 else ""
+        raise InputError(f"model {recipe.model!r} fails on images of {size}{batches}: {in_a_line(error)}") from error
+    if answer != (2, num_classes):
+        raise InputError(
+            f"model {recipe.model!r} gives {answer} for 2 images of {num_classes} classes; "
+            f"it must give {(2, num_classes)}"
+        )
+    return network
 
 
 def fit(

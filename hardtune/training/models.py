@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from hardtune.registry import Registry
 
 MODELS: Registry[Callable[[int, int, int], nn.Module]] = Registry("model")
-"""``MODELS[name](channels, num_classes, image_size)``: float (B, C, H, W) to logits (B, K), made on the CPU.
+"""``MODELS[name](channels, num_classes, image_size)``: float (B, C, H, W) to logits (B, K), made on the CPU,
+where it is asked about two images before any is trained.
 
 A network is a function of its seed if its layers draw nothing as they train, or if it trains on a CPU. Dropout and
 stochastic depth on a GPU draw from that GPU's generator, which is not seeded and which networks that train beside each

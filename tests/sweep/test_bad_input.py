@@ -138,6 +138,39 @@ def test_a_metric_of_ones_own_is_tried_on_as_many_classes_as_there_are(capsys, t
     assert "metric 'next' raised IndexError: index 10 is out of bounds" in said(capsys, tmp_path)
 
 
+def raises(channels, classes, size):
+    raise RuntimeError("no such layer\nand more")
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (
+            lambda c, k, s: nn.Sequential(nn.Flatten(), nn.Linear(c * s * s, k + 1)),
+            r"gives (2, 11) for 2 images of 10 ",
+        ),
+        (lambda c, k, s: nn.Conv2d(c, k, 3), r"gives (2, 10, 6, 6) for 2 images of 10 classes; it must give (2, 10)"),
+        (lambda c, k, s: nn.Linear(3, k), "fails on images of 8 x 8 x 1: RuntimeError: mat1 and mat2 shapes"),
+        (
+            lambda c, k, s: nn.Sequential(nn.Flatten(), nn.LSTM(c * s * s, k)),
+            "fails on images of 8 x 8 x 1: TypeError: ",
+        ),
+        (raises, "fails on images of 8 x 8 x 1: RuntimeError: no such layer"),
+    ],
+    ids=["too-many-outputs", "a-map-of-logits", "other-inputs", "no-tensor", "cannot-be-made"],
+)
+def test_a_model_that_does_not_fit_the_data_is_named_before_ray_starts(capsys, tmp_path, monkeypatch, make, sentence):
+    monkeypatch.setitem(MODELS._entries, "mine", make)
+    monkeypatch.setattr("hardtune.sweep.cluster.connected", lambda address: pytest.fail("Ray starts"))
+    assert f"model 'mine' {sentence}" in said(capsys, tmp_path, recipe={"model": "mine"})
+
+
+def test_images_that_are_too_small_for_the_model_are_named(capsys, tmp_path):
+    data = folder(tmp_path / "images", {"cat": 12, "dog": 12})
+    line = said(capsys, tmp_path, data=data, flags=["--image-size", "3"])
+    assert "model 'small_cnn' fails on images of 3 x 3 x 1: " in line
+
+
 def test_a_tracking_server_that_does_not_answer_is_named(capsys, tmp_path):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
