@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 from hardtune.data.dataset import Samples
 from hardtune.errors import InputError
 from hardtune.resampling.counts import class_counts
-from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request
+from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request, check_added
 from hardtune.resampling.prune import PRUNERS
 from hardtune.resampling.undersample import UNDERSAMPLERS
 from hardtune.treatment import Treatment
@@ -110,6 +112,7 @@ def make_plan(
         kept.append(members)
         if row.added:
             gain = OVERSAMPLERS[treatment.oversample].draw(request, rng)
+            check_added(gain, request, treatment.oversample)
             if gain.indices is not None:
                 added.append(gain.indices)
             if gain.images is not None and gain.parents is not None:
@@ -159,6 +162,7 @@ def _draft(
     features: NDArray[np.floating] | None,
     pool: Pool | None,
 ) -> _Draft:
+    train, scores, features, pool = map(_read_only, (train, scores, features, pool))
     prune = PRUNERS[treatment.prune]
     undersamples = UNDERSAMPLERS[treatment.undersample] is not UNDERSAMPLERS["none"]
     oversample = OVERSAMPLERS[treatment.oversample]
@@ -208,5 +212,16 @@ def _draft(
 def _by_class(indices: NDArray[np.int64], labels: NDArray[np.int64], num_classes: int) -> list[NDArray[np.int64]]:
     """The ascending ``indices`` of each class, by one sort rather than a pass a class."""
     own = labels[indices]
-    order = np.argsort(own, kind="stable")
-    return np.split(indices[order], np.cumsum(np.bincount(own, minlength=num_classes))[:-1])
+    members = _read_only(indices[np.argsort(own, kind="stable")])
+    return np.split(members, np.cumsum(np.bincount(own, minlength=num_classes))[:-1])
+
+
+def _read_only(value: Any) -> Any:
+    """The same arrays, which whoever is shown them cannot change for all others."""
+    if isinstance(value, np.ndarray):
+        value = value.view()
+        value.flags.writeable = False
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        value = dataclasses.replace(value, **{field.name: _read_only(getattr(value, field.name)) for field in fields})
+    return value

@@ -5,7 +5,7 @@ import pytest
 
 from hardtune.data import Samples
 from hardtune.errors import InputError
-from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool
+from hardtune.resampling.oversamplers import OVERSAMPLERS, Added, Oversampler, Pool
 from hardtune.resampling.plan import make_plan, preview
 from hardtune.resampling.undersample import UNDERSAMPLERS
 from hardtune.treatment import Treatment
@@ -237,3 +237,45 @@ def test_a_preview_says_how_hard_each_class_is_where_that_decides():
     for label, row in enumerate(promised):
         assert row.hardness == pytest.approx(SCORES[TRAIN.labels == label].mean(), rel=1e-5)
     assert [row.hardness for row in rows(prune="class", prune_rate=0.5)] == [None] * 4
+
+
+def of_bees(request):
+    return np.flatnonzero(request.train.labels == 1)[: request.add]
+
+
+WRONG = {
+    "too few": (lambda r: Added(r.members[:1]), "must give 11 samples of class 'cat', and gave 1$"),
+    "too many": (lambda r: Added(np.repeat(r.members[:1], r.add + 2)), "and gave 13$"),
+    "others": (lambda r: Added(of_bees(r)), "and gave 0 and 11 of other classes$"),
+    "no samples": (lambda r: Added(r.members[: r.add] + N), "and gave 0 and 11 of other classes$"),
+    "nothing": (lambda r: Added(), "and gave 0$"),
+    "fractions": (lambda r: Added(r.members[: r.add] + 0.5), "must name samples by whole numbers, got float64$"),
+    "bare": (lambda r: r.members[: r.add], "must give an Added, got ndarray$"),
+    "orphans": (
+        lambda r: Added(images=r.train.images[: r.add]),
+        r"uint8 images \(4, 4, 1\), each with a parent, got uint8 .* and 0 parents$",
+    ),
+    "floats": (lambda r: Added(images=np.zeros((r.add, 4, 4, 1)), parents=r.members[: r.add]), "got float64 "),
+    "small": (lambda r: Added(images=r.train.images[: r.add, 1:], parents=r.members[: r.add]), r"got uint8 \(11, 3, "),
+}
+
+
+@pytest.mark.parametrize(("draw", "message"), WRONG.values(), ids=WRONG)
+def test_what_an_oversampler_gives_is_held_against_what_it_was_asked_for(monkeypatch, draw, message):
+    oversampler = Oversampler(lambda request, rng: draw(request), lambda request: None)
+    monkeypatch.setitem(OVERSAMPLERS._entries, "mine", oversampler)
+    with pytest.raises(InputError, match=f"oversampling 'mine' {message}" if message[0] == "m" else message):
+        plan(alpha=1.0, oversample="mine")
+
+
+def test_an_oversampler_cannot_change_the_samples_of_all_others(monkeypatch):
+    shown = []
+    keep = Oversampler(lambda r, rng: shown.append(r) or Added(rng.choice(r.members, r.add)), lambda request: None)
+    monkeypatch.setitem(OVERSAMPLERS._entries, "mine", keep)
+    pool = Pool(POOL.images.copy(), POOL.labels)
+    plan(train=TRAIN.take(np.arange(N)), scores=SCORES.copy(), features=FEATURES.copy(), pool=pool, oversample="mine",
+         alpha=1.0)  # fmt: skip
+    for r in shown:
+        arrays = (r.members, r.holdout, r.train.images, r.train.labels, r.scores, r.features, r.pool.images)
+        assert not any(array.flags.writeable for array in arrays)
+    assert pool.images.flags.writeable, "whose they are may do so"

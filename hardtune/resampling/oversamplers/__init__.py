@@ -1,6 +1,25 @@
 """What a hard class gains: one function an oversampler, registered by name."""
 
 from hardtune.resampling.oversamplers import pool, repeat, smote
-from hardtune.resampling.oversamplers.request import OVERSAMPLERS, Added, Oversampler, Pool, Request, oversampler
+from hardtune.resampling.oversamplers.request import (
+    OVERSAMPLERS,
+    Added,
+    Oversampler,
+    Pool,
+    Request,
+    check_added,
+    oversampler,
+)
 
-__all__ = ["OVERSAMPLERS", "Added", "Oversampler", "Pool", "Request", "oversampler", "pool", "repeat", "smote"]
+__all__ = [
+    "OVERSAMPLERS",
+    "Added",
+    "Oversampler",
+    "Pool",
+    "Request",
+    "check_added",
+    "oversampler",
+    "pool",
+    "repeat",
+    "smote",
+]

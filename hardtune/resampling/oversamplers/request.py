@@ -41,7 +41,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Request:
-    """One class that should gain ``add`` samples. Arrays are the shared ones: nobody writes to them."""
+    """One class that should gain ``add`` samples. Arrays are the shared ones, and read-only."""
 
     name: str
     label: int
@@ -102,8 +102,8 @@ def oversampler(
 ) -> Callable[[Draw], Draw]:
     """Register the decorated function as the oversampler ``name``.
 
-    It must give exactly ``request.add`` samples of the class, leave the request's arrays alone, and draw from the
-    generator only. Whether it can is ``infeasible``'s to say, before any training and without looking at an image.
+    It must give exactly ``request.add`` samples of the class and draw from the generator only; the request's arrays
+    are read-only. Whether it can is ``infeasible``'s to say, before any training and without looking at an image.
     """
 
     def add(draw: Draw) -> Draw:
@@ -116,3 +116,28 @@ def oversampler(
         return draw
 
     return add
+
+
+def check_added(added: Added, request: Request, name: str) -> None:
+    """Raise ``InputError`` unless the oversampler ``name`` gave what it was asked for: it may be anybody's."""
+    if not isinstance(added, Added):
+        raise InputError(f"oversampling {name!r} must give an Added, got {type(added).__name__}")
+    taken = [np.empty(0, np.int64) if added.indices is None else np.asarray(added.indices)]
+    if added.images is not None:
+        images, parents = np.asarray(added.images), np.asarray(() if added.parents is None else added.parents)
+        if images.dtype != np.uint8 or images.shape != (len(parents), *request.train.images.shape[1:]):
+            raise InputError(
+                f"oversampling {name!r} must give uint8 images {request.train.images.shape[1:]}, each with a parent, "
+                f"got {images.dtype} {images.shape} and {len(parents)} parents"
+            )
+        taken.append(parents)
+    for samples in taken:
+        if len(samples) and samples.dtype.kind not in "iu":
+            raise InputError(f"oversampling {name!r} must name samples by whole numbers, got {samples.dtype}")
+    given = np.concatenate(taken)
+    own = int(np.isin(given, np.concatenate([request.members, request.holdout])).sum())
+    if own != request.add or own != len(given):
+        others = f" and {len(given) - own} of other classes" if own < len(given) else ""
+        raise InputError(
+            f"oversampling {name!r} must give {request.add} samples of class {request.name!r}, and gave {own}{others}"
+        )
