@@ -60,7 +60,7 @@ def load(
             raise InputError(f"an image size is for folders of images; {name} has a size of its own")
         return datasets[name](_data_dir(data_dir), progress)
     folder = Path(name).expanduser()
-    if not folder.is_dir():
+    if not name or not folder.is_dir():  # an empty path would be where one stands
         names = ", ".join(sorted(datasets))
         raise InputError(f"unknown data set {name!r}: choose from {names}, or give the path of a folder of images")
     train, test, classes = read_image_folder(folder, image_size=image_size, progress=progress)

@@ -77,6 +77,7 @@ def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
         ({"no_worse_than_control": ("test/ece",)}, "the search must not see the test split"),
         ({"trials": 0}, "trials must be a whole number of at least 1, got 0"),
         ({"data": "mnist3d"}, "unknown data set 'mnist3d': choose from cifar10, .*or give the path of a folder"),
+        ({"flags": ["--data", ""]}, "unknown data set '': choose from cifar10, .*or give the path of a folder"),
         ({"flags": ["--recipe", "epoch=3"]}, "unknown field of the recipe 'epoch': choose from batch_size, "),
         ({"flags": ["--recipe", "epochs=three"]}, "epochs must be a whole number, got 'three'"),
         ({"flags": ["--recipe", "epochs"]}, "--recipe takes name=value pairs, got 'epochs'"),
