@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hardtune.data import Split
 from hardtune.errors import DivergedError, InputError, unknown
-from hardtune.evaluation import METRICS, Predictions
+from hardtune.evaluation import CORRUPTION_METRICS, METRICS, Predictions
 from hardtune.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from hardtune.evaluation.ood import mahalanobis
 from hardtune.store import Store, digest
@@ -25,8 +25,6 @@ Floats = NDArray[np.float32]
 Entries = dict[str, dict[str, Any]]
 """A member's answers by name, each to its identity in the store."""
 
-CORRUPTION_METRICS = ("accuracy", "ece")
-"""What is measured under each corruption."""
 OOD_VERSION = 1
 CORRUPTION_VERSION = 2
 

@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from hardtune.answers import CORRUPTION_METRICS, Answers, corruption_pairs
+from hardtune.answers import Answers, corruption_pairs
 from hardtune.checks import check_device, check_names, check_trials
 from hardtune.data import Dataset, Samples, load_ood
-from hardtune.evaluation import METRICS, Diagnostics, MemberSummary, diagnose, evaluate_members
+from hardtune.evaluation import CORRUPTION_METRICS, METRICS, Diagnostics, MemberSummary, diagnose, evaluate_members
 from hardtune.evaluation.corruptions import SEVERITIES
 from hardtune.evaluation.ood import member_ood_metrics
 from hardtune.hardness.encoders import check_encoder

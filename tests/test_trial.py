@@ -53,7 +53,7 @@ def test_a_metric_of_ones_own_that_is_not_a_number_fails_the_trial_for_good_in_a
     def odd(predictions):
         return float("nan")
 
-    with pytest.raises(InputError, match="the metric 'odd' is nan; a metric must be finite for any predictions"):
+    with pytest.raises(InputError, match="metric 'odd' is nan, and must be a finite number for any predictions"):
         run_trial(Treatment(), prepared, RECIPE, store)
 
 

@@ -2,13 +2,14 @@
 
 from hardtune.evaluation.calibration import fit_temperature, reliability
 from hardtune.evaluation.diagnostics import Curves, Diagnostics, diagnose
-from hardtune.evaluation.metric import METRICS, Metric, metric
+from hardtune.evaluation.metric import CORRUPTION_METRICS, METRICS, Metric, metric
 from hardtune.evaluation.predictions import Predictions
 from hardtune.evaluation.recall import class_recall
 from hardtune.evaluation.selective import risk_coverage
 from hardtune.evaluation.summary import MemberSummary, averaged_softmax, check_metrics, evaluate, evaluate_members
 
 __all__ = [
+    "CORRUPTION_METRICS",
     "METRICS",
     "Curves",
     "Diagnostics",

@@ -26,6 +26,8 @@ class Metric:
 
 METRICS: Registry[Metric] = Registry("metric")
 """Everything that :func:`hardtune.evaluation.evaluate` computes."""
+CORRUPTION_METRICS = ("accuracy", "ece")
+"""Those that are measured under each corruption."""
 
 
 def metric(name: str, better: Better) -> Callable[[Function], Function]:

@@ -13,11 +13,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from hardtune.answers import CORRUPTION_METRICS
 from hardtune.errors import InputError, unknown
 from hardtune.evaluation.calibration import CALIBRATION
 from hardtune.evaluation.comparison import compare
-from hardtune.evaluation.metric import METRICS, Better
+from hardtune.evaluation.metric import CORRUPTION_METRICS, METRICS, Better
 from hardtune.evaluation.ood import OOD_FIGURES, OOD_SCORES
 from hardtune.report.records import Record
 from hardtune.report.table import label

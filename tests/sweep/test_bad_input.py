@@ -51,7 +51,7 @@ def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
         ({"space": {"estimator": tune.choice(["aum", "el3n"])}}, "unknown estimator 'el3n'"),
         ({"space": {"oversample": "smoote"}}, "unknown oversampling 'smoote': choose from .*smote"),
         ({"space": {"undersample": "hardest"}}, "unknown undersampling 'hardest': choose from easiest, none, random"),
-        ({"space": {"policy": "papper"}}, "unknown policy 'papper': choose from margin, paper, shift"),
+        ({"space": {"policy": "papper"}}, "unknown policy 'papper': choose from margin, paper, reversed, shift"),
         ({"space": {"prune": "all", "prune_rate": 0.1}}, "unknown pruning 'all': choose from class, dataset, none"),
         ({"space": {"loss": "mse"}}, "unknown loss 'mse': choose from .*cross_entropy"),
         ({"space": {"entropy_weight": 0.1, "entropy_scale": "log"}}, "unknown entropy scale 'log': choose from clip"),
@@ -120,7 +120,9 @@ def test_a_wrong_input_gets_its_sentence(capsys, tmp_path, changes, sentence):
     assert re.search(sentence, said(capsys, tmp_path, **changes))
 
 
-def test_a_network_that_has_no_features_to_tell_foreign_images_by_is_refused(capsys, tmp_path):
+def test_a_network_that_has_no_features_to_tell_foreign_images_by_is_refused(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(MODELS, "_entries", dict(MODELS._entries))
+
     @MODELS.register("no_linear_layer_at_all")
     def no_linear_layer(channels, classes, size):
         return nn.Sequential(nn.Conv2d(channels, classes, size), nn.Flatten())
