@@ -18,7 +18,15 @@ from hardtune.training.fit import build_model, predict
 from hardtune.training.images import DeviceImages
 
 RECIPE = Recipe(
-    model="small_cnn", epochs=2, batch_size=32, flip=False, crop_padding=1, members=1, validation=0.25, encoder="pixels"
+    model="small_cnn",
+    epochs=2,
+    batch_size=32,
+    flip=False,
+    crop_padding=1,
+    members=1,
+    validation=0.25,
+    encoder="pixels",
+    seed=3,
 )
 PAIRS = corruption_pairs(["contrast", "impulse_noise"], [2, 5])
 

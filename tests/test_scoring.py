@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from hardtune import Recipe, Store, Treatment, load, run
+from hardtune import Recipe, Store, Treatment, load, run, scoring_member
 from hardtune.data import load_pool
 from hardtune.errors import InputError
 from hardtune.hardness.dynamics import Dynamics
@@ -169,7 +169,18 @@ def test_the_pool_is_judged_by_every_scoring_member_once(split, pool, store):
     other = findings_of(with_pool, RECIPE, Needs(pool=True), 0, store, device="cpu")
     mean = (found["pool_confidence"].astype(np.float64) + other["pool_confidence"]) / 2
     np.testing.assert_allclose(prepared.pool.confidence, mean, rtol=1e-6)
+    both = (found["class_confidence"] + other["class_confidence"]) / 2
+    np.testing.assert_allclose(prepared.pool.class_confidence, both, rtol=1e-6)
     assert epochs_of(with_pool, store, Needs(pool=True)) == 0
+    # A treatment that leaves the pool alone does without a judgement.
+    assert prepare(with_pool, RECIPE, [Treatment(alpha=1, policy="shift")], store).pool is None
+
+
+def test_judging_a_large_pool_in_parts_changes_nothing(split, pool, monkeypatch):
+    network = build_model(RECIPE, (8, 8, 1), 10, seed=0, device="cpu")
+    whole = scoring_member._confidence(network, split, pool, "cpu")
+    monkeypatch.setattr(scoring_member, "_ON_DEVICE", 7)
+    np.testing.assert_allclose(scoring_member._confidence(network, split, pool, "cpu"), whole, atol=1e-5)
 
 
 def test_another_pool_is_judged_anew_and_makes_other_networks(split, pool, store):

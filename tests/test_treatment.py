@@ -41,6 +41,28 @@ def test_only_what_can_matter_survives(treatment):
         assert treatment.is_control
 
 
+@pytest.mark.parametrize(
+    "treatment",
+    [
+        Treatment(alpha=0.5, estimator="el2n", policy="shift", undersample="random", oversample="smote", loss="focal"),
+        Treatment(alpha=0.5, undersample="none"),
+        Treatment(alpha=0.5, oversample="none"),
+        Treatment(prune="dataset", prune_rate=0.2, estimator="loss"),
+        Treatment(entropy_weight=0.2, entropy_target="constant"),
+        *(
+            Treatment(
+                entropy_weight=0.2, entropy_estimator="md", entropy_target=target, entropy_scale="rank", temperature=0.3
+            )
+            for target in ("difficulty", "shuffled", "mean")
+        ),
+    ],
+    ids=str,
+)
+def test_all_that_can_matter_survives(treatment):
+    assert treatment.canonical() == treatment
+    assert not treatment.is_control
+
+
 def test_pruning_keeps_its_estimator_without_resampling():
     treatment = Treatment(prune="class", prune_rate=0.3, estimator="el2n")
     assert treatment.canonical() == treatment

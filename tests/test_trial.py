@@ -4,14 +4,17 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
+from torch.nn.functional import cross_entropy
 
-from hardtune import Recipe, Store, Treatment, load, run
+from hardtune import Recipe, Store, Treatment, load, member, run
 from hardtune.errors import InputError
-from hardtune.evaluation import METRICS, Metric, class_recall, metric
-from hardtune.member import Prepared, identity, needed_scores, plan_for, train_member
+from hardtune.evaluation import METRICS, Metric, averaged_softmax, class_recall, fit_temperature, metric
+from hardtune.member import Prepared, identity, needed_scores, plan_for, train_member, train_network, weights_for
 from hardtune.needs import Needs, needs_of
 from hardtune.scoring import prepare
 from hardtune.scoring_member import score_member
+from hardtune.training.losses import entropy
 from hardtune.training.models import MODELS
 from hardtune.trial import metric_names, run_trial
 
@@ -112,6 +115,48 @@ def test_members_differ_and_keep_their_seed_across_treatments(prepared, split):
     np.testing.assert_array_equal(control[0], again)
 
 
+def test_a_network_is_trained_on_what_its_plan_says(prepared, split):
+    class Watcher:
+        ids, labels = [], []
+
+        def update(self, ids, logits, labels):
+            self.ids += ids.tolist()
+            self.labels += labels.tolist()
+
+        def end_epoch(self, predict=None):
+            pass
+
+    train_network(prepared, RECIPE, TREATMENT, 1, device="cpu", observer=Watcher())
+    plan = plan_for(prepared, RECIPE, TREATMENT, 1)
+    assert 0 < len(plan.labels) < len(plan)
+    made = np.arange(len(split.train), len(split.train) + len(plan.labels))
+    assert sorted(Watcher.ids) == sorted([*plan.indices, *made] * RECIPE.epochs)
+    np.testing.assert_array_equal(np.concatenate([split.train.labels, plan.labels])[Watcher.ids], Watcher.labels)
+    assert not np.array_equal(plan.parents, plan_for(prepared, RECIPE, TREATMENT, 0).parents)
+
+
+def test_a_synthesised_image_is_as_difficult_as_its_parent(prepared, split):
+    plan = plan_for(prepared, RECIPE, TREATMENT, 0)
+    objective = member._objective(prepared, RECIPE, TREATMENT, plan, 0, "cpu")
+    weights = weights_for(prepared, RECIPE, TREATMENT, 0)
+    s = np.concatenate([weights, weights[plan.parents]])
+    logits, label = torch.arange(10.0)[None] / 3, torch.tensor([4])
+    for position in (0, 7, len(split.train), len(s) - 1):
+        expected = cross_entropy(logits, label) - TREATMENT.entropy_weight * s[position] * entropy(logits)[0]
+        assert objective(logits, label, torch.tensor([position])).item() == pytest.approx(expected.item())
+
+
+def test_temperatures_are_fitted_on_held_out_samples_and_reported_for_the_test(prepared, split):
+    result = run_trial(Treatment(), prepared, RECIPE)
+    held_out = [train_member(prepared, RECIPE, Treatment(), i, device="cpu").held_out for i in range(2)]
+    expected = [fit_temperature(logits, split.held_out.labels) for logits in held_out]
+    assert [figures["temperature"] for figures in result.test.members] == expected
+    assert result.metrics()["test/temperature"] == pytest.approx(np.mean(expected))
+    together = fit_temperature(averaged_softmax(np.stack(held_out)), split.held_out.labels)
+    assert result.metrics()["test_ensemble/temperature"] == together
+    assert "temperature" not in result.held_out.ensemble
+
+
 def test_scoring_ensemble_and_control_are_the_same_networks(prepared, split, store):
     logits = train_member(prepared, RECIPE, Treatment(), 1, device="cpu")
     found = store.get(identity(prepared, RECIPE, Treatment(), 1, "cpu"))
@@ -209,6 +254,11 @@ def test_networks_trained_by_other_scores_are_other_networks(split):
     for treatment, used in ((Treatment(entropy_weight=0.1), True), (Treatment(), False)):
         before, after = (identity(prepared, RECIPE, treatment, 0, "cpu") for prepared in scored)
         assert (before != after) == used
+    features = np.zeros((len(split.train), 3), np.float32)
+    looks_into = Treatment(alpha=1.0, oversample="smote_encoder")
+    encoded = (Prepared(split, {"aum": rmd}, features=features + i) for i in range(2))
+    before, after = (identity(prepared, RECIPE, looks_into, 0, "cpu") for prepared in encoded)
+    assert before != after
 
 
 def test_a_class_with_a_mean_aum_below_zero_is_named_before_training(split):

@@ -63,6 +63,8 @@ def test_hard_classes_are_those_that_alpha_1_gives_more_than_their_share(split):
     # Where a mean AUM is below 0 its inverse would be negative, and no class hard by it.
     means[1] = -1.0
     assert np.flatnonzero(hard_classes(-means[labels].astype(np.float32), split)).tolist() == [1]
+    # Of equally hard classes none gets more.
+    assert not hard_classes(np.full(len(labels), -2.0, np.float32), split).any()
 
 
 def test_every_trial_compares_the_same_hard_classes_whatever_its_estimator(prepared, store):
