@@ -60,9 +60,17 @@ def test_a_wrong_length_says_both_lengths(tmp_path, digits, features):
 
 
 def test_features_that_are_no_numbers_by_sample_are_refused(tmp_path, digits, features):
-    for wrong in (features[:, 0], features[..., None], features + 1j, features.astype(str)):
+    for wrong in (features[:, 0], features[:, :0], features[..., None], features + 1j, features.astype(str)):
         with pytest.raises(InputError, match=r"must be numbers \(N, D\)"):
             check_encoder(save(tmp_path / "f.npy", wrong), digits)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])
+def test_features_that_are_not_finite_are_refused_at_once_by_their_row_in_the_file(tmp_path, digits, features, value):
+    wrong = features.copy()
+    wrong[1200, 2] = wrong[1230, 0] = value  # 1e39 is finite in float64 alone
+    with pytest.raises(InputError, match=r"f\.npy has features that are not finite in float32, first in row 1200"):
+        check_encoder(save(tmp_path / "f.npy", wrong), digits)
 
 
 def test_pickled_objects_are_never_loaded(tmp_path, digits, features):
@@ -80,6 +88,15 @@ def test_a_broken_file_is_named(tmp_path, digits, name):
     (tmp_path / name).write_bytes(b"broken")
     with pytest.raises(InputError, match=f"cannot read features from .*{name}"):
         check_encoder(f"file:{tmp_path / name}", digits)
+
+
+def test_a_damaged_archive_is_named(tmp_path, digits, features):
+    np.savez_compressed(tmp_path / "f.npz", features=features)
+    damaged = bytearray((tmp_path / "f.npz").read_bytes())
+    damaged[100:130] = bytes(byte ^ 0xFF for byte in damaged[100:130])  # the code that the rest is packed by
+    (tmp_path / "f.npz").write_bytes(damaged)
+    with pytest.raises(InputError, match=r"cannot read features from .*f\.npz"):
+        check_encoder(f"file:{tmp_path / 'f.npz'}", digits)
 
 
 def test_an_unknown_format_and_an_unclear_array_are_told_what_is_right(tmp_path, digits):
