@@ -93,12 +93,14 @@ def _load(cifar: Cifar, data_dir: Path, progress: Progress | None) -> Dataset:
         files = data_dir / cifar.archive
     content = _contents(cifar, files)
     train = [_batch(cifar, files, name, content[name]) for name in cifar.train]
-    meta = _unpickle(files, cifar.meta, content[cifar.meta])
+    names = _unpickle(files, cifar.meta, content[cifar.meta]).get(cifar.names_key)
+    if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
+        raise InputError(f"{files / cifar.meta} has no class names {cifar.names_key.decode()!r}")
     return Dataset(
         cifar.name,
         Samples(np.concatenate([s.images for s in train]), np.concatenate([s.labels for s in train])),
         _batch(cifar, files, cifar.test, content[cifar.test]),
-        tuple(name.decode() for name in meta[cifar.names_key]),
+        tuple(name.decode() for name in names),
         cifar.mean,
         cifar.std,
     )
@@ -147,11 +149,13 @@ def _contents(cifar: Cifar, files: Path) -> dict[str, bytes]:
 
 def _batch(cifar: Cifar, files: Path, name: str, content: bytes) -> Samples:
     batch = _unpickle(files, name, content)
-    data, labels = batch.get(b"data"), batch.get(cifar.label_key)
-    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (3072,) or labels is None:
+    data, labels = batch.get(b"data"), np.array(batch.get(cifar.label_key), dtype=object)
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (3072,):
         raise InputError(f"{files / name} is not a batch of {cifar.name}")
+    if labels.ndim != 1 or not all(isinstance(label, (int, np.integer)) for label in labels):
+        raise InputError(f"the labels {cifar.label_key.decode()!r} in {files / name} must be class numbers (N,)")
     images = np.ascontiguousarray(data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
-    return Samples(images, np.asarray(labels, dtype=np.int64))
+    return Samples(images, labels.astype(np.int64))
 
 
 def _unpickle(files: Path, name: str, content: bytes) -> dict[bytes, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -72,8 +71,8 @@ def _read_npz(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.generic]]:
                     pixels = arrays[images]
                     return pixels[..., None] if pixels.ndim == 3 else pixels, arrays[labels]
             held = ", ".join(arrays.files)
-    # numpy refuses pickled objects with a ValueError.
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    # numpy refuses pickled objects with a ValueError; a damaged file can raise nearly anything.
+    except Exception as error:
         raise InputError(f"cannot read the pool {path}: {error}") from error
     raise InputError(f"the pool {path} must hold arrays 'images' and 'labels', and holds {held or 'none'}")
 

@@ -82,6 +82,23 @@ def test_a_file_that_is_no_batch_is_named(tmp_path: Path, content: bytes):
         load("cifar10", tmp_path)
 
 
+@pytest.mark.parametrize("labels", [["cat", "dog"], [0.5, 1.0], [[0], [1, 2]], None])
+def test_labels_that_are_no_class_numbers_are_refused(tmp_path: Path, labels):
+    write_batches(tmp_path / FOLDERS[10], 10)
+    batch = {b"data": np.zeros((2, 3072), np.uint8), b"labels": labels}
+    (tmp_path / FOLDERS[10] / "test_batch").write_bytes(pickle.dumps(batch, protocol=4))
+    with pytest.raises(InputError, match=r"the labels 'labels' in .*test_batch must be class numbers"):
+        load("cifar10", tmp_path)
+
+
+@pytest.mark.parametrize("meta", [{}, {b"label_names": ["cat"] * 10}])
+def test_a_file_without_class_names_is_named(tmp_path: Path, meta):
+    write_batches(tmp_path / FOLDERS[10], 10)
+    (tmp_path / FOLDERS[10] / "batches.meta").write_bytes(pickle.dumps(meta, protocol=4))
+    with pytest.raises(InputError, match=r"batches\.meta has no class names 'label_names'"):
+        load("cifar10", tmp_path)
+
+
 def test_a_broken_archive_is_named(tmp_path: Path):
     (tmp_path / ARCHIVES[10]).write_bytes(b"half a download")
     with pytest.raises(InputError, match=r"cannot read .*cifar-10-python\.tar\.gz"):

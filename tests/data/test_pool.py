@@ -114,7 +114,10 @@ def test_nothing_pickled_is_ever_loaded(tmp_path):
 
 def test_a_damaged_file_is_said_to_be_one(tmp_path):
     whole = io.BytesIO()
-    np.savez(whole, images=IMAGES, labels=LABELS)
-    (tmp_path / "pool.npz").write_bytes(whole.getvalue()[:500])
-    with pytest.raises(InputError, match="cannot read the pool"):
-        load_pool(tmp_path / "pool.npz", DIGITS)
+    np.savez_compressed(whole, images=IMAGES, labels=LABELS)
+    damaged = bytearray(whole.getvalue())
+    damaged[400:430] = bytes(byte ^ 0xFF for byte in damaged[400:430])
+    for content in (whole.getvalue()[:500], damaged):
+        (tmp_path / "pool.npz").write_bytes(content)
+        with pytest.raises(InputError, match="cannot read the pool"):
+            load_pool(tmp_path / "pool.npz", DIGITS)
