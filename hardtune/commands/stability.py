@@ -58,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.text import Text
 
+    from hardtune.hardness.stability import pruned_count
     from hardtune.needs import Needs
     from hardtune.report.stability import comparison_table, stability_table, verdict, write_csv
     from hardtune.report.stability_figure import comparison_figure, stability_figure
@@ -70,6 +71,7 @@ def run(options: argparse.Namespace) -> int:
     subject = subject_of(options, **({} if options.members is None else {"scoring_members": options.members}))
     if subject.recipe.scoring_members < 2:
         raise InputError("one member cannot disagree with itself: give --members 2 or more")
+    pruned_count(len(subject.split.train), options.rate)
     needs = Needs(frozenset(estimators))
     _, subject, device = scored(subject, needs, options)
     available = _available(subject, device)

@@ -175,12 +175,18 @@ def pruned_overlap(a: NDArray[np.floating], b: NDArray[np.floating], rate: float
     >>> pruned_overlap(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0]), 0.5)
     0.5
     """
-    count = round(rate * len(a))
-    if not 0 < count < len(a):
-        raise InputError(f"a rate of {rate:g} of {len(a)} samples prunes none or all of them")
+    count = pruned_count(len(a), rate)
     easiest = np.zeros(len(a), np.bool_)
     easiest[np.argsort(a, kind="stable")[:count]] = True
     return float(easiest[np.argsort(b, kind="stable")[:count]].mean())
+
+
+def pruned_count(samples: int, rate: float) -> int:
+    """How many of so many samples the easiest ``rate`` are; ``InputError`` if none or all of them."""
+    count = round(rate * samples)
+    if not 0 < count < samples:
+        raise InputError(f"a rate of {rate:g} of {samples} samples prunes none or all of them")
+    return count
 
 
 def _correlate(scores: list[NDArray[np.floating]]) -> NDArray[np.float64]:

@@ -27,10 +27,11 @@ def stability_table(stability: Stability, rate: float, title: str) -> Table:
         if size <= len(stability.pruned_change):
             nested = [f"{stability.change[size - 1].mean():.1f}", f"{stability.pruned_change[size - 1]:.1%}"]
         table.add_row(str(size), *nested, *_cells(stability.disjoint, size), *_cells(stability.bootstrap, size))
+    share = percent(rate)
     table.caption = (
         "Δ: what changes as one more member joins (mean over classes of class sizes at alpha = 1, in samples; share of "
-        f"the easiest {rate:.0%}); it shrinks whether or not the score settles. ρ and overlap: rank correlation, and "
-        f"common share of the easiest {rate:.0%}, of two ensembles that share no member, or are bootstrap draws from "
+        f"the easiest {share}); it shrinks whether or not the score settles. ρ and overlap: rank correlation, and "
+        f"common share of the easiest {share}, of two ensembles that share no member, or are bootstrap draws from "
         "all (which share some, and so agree more than new ones would). Of equally easy samples both prune the same, "
         "so a score with many ties (forgetting) overlaps more than it tells apart."
     )
@@ -42,10 +43,11 @@ def verdict(stability: Stability, rate: float) -> str:
     largest = stability.disjoint[-1]
     count = len(stability.bootstrap)
     needed = stability.members_for(ENOUGH)
+    share = percent(rate)
     text = (
         f"two ensembles of {largest.size} that share no member rank the samples with ρ = "
         f"{largest.rank_correlation.mean():.3f} and have {largest.pruned_overlap.mean():.0%} of the easiest "
-        f"{rate:.0%} in common. "
+        f"{share} in common. "
     )
     if needed is None:
         return text + "They do not agree at all, so no number of members would make them."
@@ -67,9 +69,10 @@ def comparison_table(scores: Mapping[str, NDArray[np.floating]], rate: float, ti
         below = [f"{value:.2f}".replace("0.", ".") for value in correlations[row, :row]]
         above = [f"{value:.0%}" for value in overlaps[row, row + 1 :]]
         table.add_row(f"{row + 1} {name}", *below, "·", *above)
+    share = percent(rate)
     table.caption = (
-        f"Below the diagonal: rank correlation. Above: common share of the easiest {rate:.0%}; two scores that have "
-        f"nothing to do with each other share {rate:.0%}."
+        f"Below the diagonal: rank correlation. Above: common share of the easiest {share}; two scores that have "
+        f"nothing to do with each other share {share}."
     )
     return table
 
@@ -93,6 +96,15 @@ def write_csv(found: Mapping[str, Stability], path: Path) -> None:
                     for figure in ("rank_correlation", "pruned_overlap"):
                         values = getattr(one, figure)
                         lines.writerow([name, one.size, how, figure, values.mean(), values.min(), values.max()])
+
+
+def percent(rate: float) -> str:
+    """A share as one reads it.
+
+    >>> percent(0.3), percent(0.005)
+    ('30%', '0.5%')
+    """
+    return f"{100 * rate:.3g}%"
 
 
 def _cells(agreements: tuple[Agreement, ...], size: int) -> list[str]:

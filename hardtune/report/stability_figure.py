@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.hardness.stability import Agreement, Stability, rank_correlations
-from hardtune.report.stability import pruned_overlaps
+from hardtune.report.stability import percent, pruned_overlaps
 
 LINE, BAND, OTHER = "#0b6e99", "#0b6e99", "#868e96"
 
@@ -31,12 +31,13 @@ def stability_figure(
         _nested_pruned(row[1], stability.pruned_change, rate)
         for axes, field, what, chance in (
             (row[2], "rank_correlation", "rank correlation of two ensembles", 0.0),
-            (row[3], "pruned_overlap", f"common share of the easiest {rate:.0%}", rate),
+            (row[3], "pruned_overlap", f"common share of the easiest {percent(rate)}", rate),
         ):
             _agreement(axes, stability.disjoint, field, "share no member", LINE)
             _agreement(axes, stability.bootstrap, field, "bootstrap", OTHER)
             axes.axhline(chance, color=OTHER, linewidth=0.8, linestyle=":", label="chance")
-            axes.set_ylim(min(0.0, chance), 1.02)
+            lowest = min(getattr(one, field).min() for one in (*stability.disjoint, *stability.bootstrap))
+            axes.set_ylim(min(0.0, 1.02 * lowest), 1.02)
             axes.set_xlabel("members in each")
             axes.set_ylabel(what)
         row[0].set_ylabel(f"{name}\nchange of class size [samples]")
@@ -58,11 +59,11 @@ def comparison_figure(scores: Mapping[str, NDArray[np.floating]], rate: float, t
     figure = Figure(figsize=(2 * side + 1.2, side), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
+    common = f"common share of the easiest {percent(rate)} (chance: {percent(rate)})"
     both = (
         ("rank correlation", rank_correlations(scores), -1.0, "RdBu_r", "{:.2f}"),
-        (f"common share of the easiest {rate:.0%} (chance: {rate:.0%})", pruned_overlaps(scores, rate), 0.0, "Blues",
-         "{:.0%}"),
-    )  # fmt: skip
+        (common, pruned_overlaps(scores, rate), 0.0, "Blues", "{:.0%}"),
+    )
     for axes, (what, values, lowest, colours, form) in zip(figure.subplots(1, 2), both, strict=True):
         axes.imshow(values, vmin=lowest, vmax=1, cmap=colours)
         axes.set_title(what, fontsize=9)
@@ -86,7 +87,7 @@ def _nested_sizes(axes: Any, change: NDArray[np.float64], classes: Sequence[str]
 
 def _nested_pruned(axes: Any, change: NDArray[np.float64], rate: float) -> None:
     joined = np.arange(1, len(change) + 1)
-    axes.plot(joined, change, color=LINE, marker="o", markersize=3, label=f"the easiest {rate:.0%}")
+    axes.plot(joined, change, color=LINE, marker="o", markersize=3, label=f"the easiest {percent(rate)}")
     axes.plot(joined, 2 * change[0] / (joined + 1), color="#d9480f", linestyle="--", linewidth=1, label="∝ 1/(j + 1)")
     axes.set_ylim(bottom=0)
     axes.set_xlabel("nested: from j members to j + 1")

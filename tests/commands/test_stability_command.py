@@ -114,3 +114,10 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(command, script, storage, f
     assert code == 2
     assert err.count("\n") == 1
     assert re.search(says, err)
+
+
+def test_a_rate_that_prunes_no_sample_is_refused_before_anything_is_trained(command, script, tmp_path):
+    _, err, code = command("stability", script, "--storage", tmp_path, "--rate", 0.0001, "--score")
+    assert code == 2
+    assert err == "error: a rate of 0.0001 of 880 samples prunes none or all of them\n"
+    assert not list(tmp_path.rglob("*.safetensors"))
