@@ -60,6 +60,16 @@ def test_every_row_has_a_formula_a_source_a_function_and_a_test():
         assert row[4].startswith("`tests/"), row
 
 
+def papers(text):
+    found = re.findall(r"([A-Z][a-z]+) ((?:\d{4}, )*\d{4})", text)
+    return {f"{name} {year}" for name, years in found for year in years.split(", ")}
+
+
+def test_every_paper_that_is_used_is_listed_and_every_one_listed_is_used():
+    listed = re.findall(r"^\| (\w+ [\d, ]+) \|", PAGE, re.M)
+    assert papers(" ".join(listed)) == papers(PAGE[PAGE.index("## Estimators") :])
+
+
 @pytest.mark.parametrize(
     ("start", "registry"),
     [

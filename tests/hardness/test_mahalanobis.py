@@ -44,10 +44,11 @@ def test_the_direct_form_holds_with_a_ridge_on_both_covariances():
     np.testing.assert_allclose(gaussians.relative_distance(features, labels), rmd, atol=1e-8)
 
 
-def test_the_mean_over_the_training_set_is_zero():
+def test_the_mean_over_the_training_set_is_zero_and_below_with_a_ridge():
     features, labels = clusters()
     assert abs(relative_mahalanobis(features, labels, 6).mean()) < 1e-10
     assert mahalanobis(features, labels, 6).mean() == pytest.approx(24)
+    assert fit(features, labels, 6, ridge=0.1).relative_distance(features, labels).mean() < -0.01
 
 
 def test_an_invertible_affine_map_changes_nothing():

@@ -19,7 +19,7 @@ def on_batches(transform: Any, encoder: str) -> Callable[[Tensor], Tensor]:
     """A library's transform of one PIL image as a function of uint8 (B, C, H, W), C = 1 or 3, on any device.
 
     The steps and their settings are the library's; only what they do to a PIL image is done to tensors. The results
-    agree within 1 of 255.
+    agree within 2 of 255, and for most models within 1.
     """
     from torchvision import transforms
 
