@@ -79,8 +79,13 @@ class Sweep:
             object.__setattr__(self, "trials", len(self.treatments))
             if not self.comparisons:
                 object.__setattr__(self, "comparisons", (Comparison(tuple(self.treatments)),))
-        if not self.name or self.name.startswith(".") or set(self.name) & set("/\\'\"`"):
-            raise InputError(f"a sweep's name is that of a folder, without slashes and quotes, got {self.name!r}")
+        # The name is in the path of a folder, in the URL of a database and over a figure.
+        unfit = not self.name.isprintable() or set(self.name) & set("/\\'\"`?{}$")
+        if not self.name or self.name.startswith(".") or unfit or len(self.name.encode()) > 200:
+            raise InputError(
+                "a sweep's name is that of a folder, without slashes, quotes and any of ? { } $, and of at most 200 "
+                f"bytes, got {self.name!r}"
+            )
         for name in ("trials", "members_at_once", "image_size"):
             count = getattr(self, name)
             if name != "trials" and count is None:

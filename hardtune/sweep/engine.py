@@ -168,6 +168,11 @@ def _check(sweep: Sweep) -> tuple[list[Treatment], Needs]:
 
 def _writable(storage: Path) -> Path:
     storage = local_folder(storage)
+    if set("?{}") & set(str(storage)):
+        raise InputError(
+            "the storage's path must have none of ? { }, which mean something in a database's URL, "
+            f"got {str(storage)!r}"
+        )
     Store(storage).check_writable()
     return storage
 

@@ -197,6 +197,13 @@ def test_an_experiment_that_was_deleted_in_mlflow_is_named_with_the_ways_out(cap
     assert re.search(r"experiment 'bad' at sqlite.* was deleted: .*restore --experiment-id 1.* another name", line)
 
 
+@pytest.mark.parametrize("name", ["st?q", "a{b", "a}b"])
+def test_a_storage_whose_databases_would_be_elsewhere_is_refused(capsys, tmp_path, name):
+    line = said(capsys, tmp_path, flags=["--storage", str(tmp_path / name)])
+    assert "the storage's path must have none of ? { }" in line
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_study_of_the_same_name_in_a_teams_database_is_left_alone(tmp_path):
     url = f"sqlite:///{tmp_path}/team.db"
     theirs = optuna.create_study(study_name="bad-20260101-120000", storage=url)

@@ -14,6 +14,7 @@ from ray import tune
 from hardtune import Recipe, load
 from hardtune.errors import InputError
 from hardtune.sweep import Sweep
+from hardtune.sweep.databases import study_database
 from hardtune.sweep.ledger import open_ledger
 
 SWEEP = Sweep("digits", "digits", Recipe(), {"alpha": tune.uniform(0, 1), "policy": "shift"})
@@ -196,9 +197,17 @@ def test_a_sweep_of_a_similar_name_is_not_resumed(split, tmp_path):
         open_ledger(SWEEP, split, tmp_path, resume=True)
 
 
-def test_a_name_that_is_no_file_name_is_refused():
-    with pytest.raises(InputError, match="without slashes"):
-        dataclasses.replace(SWEEP, name="../digits")
+@pytest.mark.parametrize("name", ["", "../digits", ".digits", "what?", "{digits", "$a_{b$", "two\nlines", "é" * 101])
+def test_a_name_that_a_folder_a_url_or_a_figure_cannot_have_is_refused(name):
+    with pytest.raises(InputError, match=r"without slashes, quotes and any of .* at most 200 bytes"):
+        dataclasses.replace(SWEEP, name=name)
+
+
+def test_the_longest_name_and_an_odd_one_are_folders_with_a_study_in_them(split, tmp_path):
+    for name in ("x" * 200, "50% off #1 [ü]: a&b=c"):
+        ledger = open_ledger(dataclasses.replace(SWEEP, name=name), split, tmp_path, resume=False)
+        study_database(ledger.study_url, ledger.id)
+        assert (ledger.folder / "study.db").exists()
 
 
 def test_the_lock_goes_with_its_process(split, tmp_path):
