@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from hardtune.report import records
 from hardtune.report.records import Record
 from hardtune.report.standing import Standing
 from hardtune.sweep.live import View
-from hardtune.sweep.search import FINISHED
+from hardtune.sweep.search import FINISHED, WARNING
 from hardtune.sweep.space import treatment_of
 from hardtune.sweep.tracking import Tracker
 
@@ -73,6 +74,8 @@ class Recorder(tune.Callback):
         record = records.read(self._folder, trial.config["number"])
         if record is None:
             record = _record(trial, "stopped", reason="the scheduler stopped it before its ensemble was whole")
+        if record.state == "stopped":  # so it did not come to write down itself what it was warned of
+            record = dataclasses.replace(record, warning=record.warning or trial.last_result.get(WARNING, ""))
             records.write(self._folder, record)
         self._end(trial, record)
 

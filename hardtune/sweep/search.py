@@ -24,7 +24,8 @@ FAILED = "failed"
 """The key of a report that says: there will be no figures; the trial's record has the reason."""
 SHORTFALL = "shortfall"
 """The key of a report that says how far the trial is behind the control where it must not be; at most 0 is feasible."""
-
+WARNING = "warning"
+"""The key of a member's report that says what its trial was warned of so far."""
 
 MOST_ERRORS = 3
 """How often a trial may end in an error of others before its sweep goes on without it, unless it gets one member on."""

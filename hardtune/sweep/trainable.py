@@ -18,7 +18,7 @@ from hardtune.recipe import Recipe
 from hardtune.report import records
 from hardtune.report.records import Record
 from hardtune.store import Store
-from hardtune.sweep.search import FAILED, FINISHED, SHORTFALL
+from hardtune.sweep.search import FAILED, FINISHED, SHORTFALL, WARNING
 from hardtune.sweep.space import treatment_of
 from hardtune.sweep.warned import collected
 from hardtune.training.worker import settle
@@ -77,18 +77,27 @@ def carried_out(
     cpus: float,
     at_once: int,
     bounds: dict[str, tuple[str, float]],
-    on_member: Callable[[Progress], None] | None = None,
+    on_member: Callable[[Progress, str], None] = lambda progress, warnings: None,
 ) -> Record:
-    """The record of a treatment, whose members are found in the store or trained; the arguments as above."""
+    """The record of a treatment, whose members are found in the store or trained; the arguments as above.
+
+    ``on_member(progress, warnings so far)`` is called after each.
+    """
     settle(cpus)
     try:
         with collected() as said:
             result = run_trial(
-                treatment, prepared, recipe, Store(root), device=device, at_once=at_once, on_member=on_member
+                treatment,
+                prepared,
+                recipe,
+                Store(root),
+                device=device,
+                at_once=at_once,
+                on_member=lambda progress: on_member(progress, "; ".join(said)),
             )
     except (InputError, DivergedError) as error:
         # It would fail the same way again: no retry, a reason instead.
-        return Record(number, treatment, "failed", reason=str(error))
+        return Record(number, treatment, "failed", reason=str(error), warning="; ".join(said))
     record = record_of(number, result, prepared.split.classes, bounds)
     return dataclasses.replace(record, warning="; ".join(filter(None, [record.warning, *said])))
 
@@ -125,8 +134,10 @@ def record_of(number: int, result: Result, classes: tuple[str, ...], bounds: dic
     )
 
 
-def report_member(progress: Progress) -> None:
+def report_member(progress: Progress, warning: str) -> None:
     """Tell Tune of one more member: one report, and one checkpoint that says how far the trial is.
+
+    What it was warned of so far goes with it, since a scheduler may stop the trial here.
 
     The member itself is in the store, where a restart on any node finds it. (Tune keeps all of these few bytes: told to
     keep the last, it would write the state of all trials at each, which is quadratic.)
@@ -138,6 +149,7 @@ def report_member(progress: Progress) -> None:
                 FINISHED: False,
                 "members": progress.done,
                 "trained": progress.trained,
+                WARNING: warning,
                 **{f"members/{name}": value for name, value in progress.held_out.items()},
             },
             checkpoint=tune.Checkpoint.from_directory(folder),

@@ -172,8 +172,16 @@ def test_a_smoke_run_races_only_if_asked():
 
 RACED = '''
 """From the third trial on, nearly everything is pruned: such trials add nothing, and one member shows it."""
+import warnings
+
 from hardtune import Recipe
 from hardtune.sweep import Sweep, main
+from hardtune.training.models import MODELS
+
+@MODELS.register("wary")
+def wary(channels, num_classes, image_size):
+    warnings.warn("training goes on without any doubt")
+    return MODELS["small_cnn"](channels, num_classes, image_size)
 
 def space(trial):
     trial.suggest_float("entropy_weight", 0.01, 0.1)
@@ -181,7 +189,7 @@ def space(trial):
 
 sweep = Sweep(
     "raced", "digits",
-    Recipe(model="small_cnn", epochs=6, batch_size=64, schedule="linear", flip=False, crop_padding=1, members=4,
+    Recipe(model="wary", epochs=6, batch_size=64, schedule="linear", flip=False, crop_padding=1, members=4,
            scoring_members=4, encoder="pixels", validation=0.3),
     space, trials=5, racing=0.02,
 )
@@ -205,6 +213,7 @@ def test_a_stopped_trial_trains_no_further_and_is_not_on_the_front_nor_handed_ou
     found = {one.number: one for one in records.read_all(script.sweeps()[0] / "trials")}
     assert [found[n].state for n in range(6)] == ["finished"] * 2 + ["stopped"] * 4
     assert {len(found[n].members["final/ece"]) for n in range(2, 6)} == {1}
+    assert {one.warning for one in found.values() if not one.is_control} == {"training goes on without any doubt"}
     front = [row["trial"] for row in json.loads((script.sweeps()[0] / "pareto.json").read_text()) if row["pareto"]]
     assert not {2, 3, 4, 5} & set(front)
     assert Counter(one.state for one in script.study().trials) == {TrialState.COMPLETE: 2, TrialState.PRUNED: 4}
@@ -215,6 +224,7 @@ def test_a_stopped_trial_trains_no_further_and_is_not_on_the_front_nor_handed_ou
     assert len(by_trial) == len(runs) == 8
     assert {by_trial[str(n)].info.status for n in range(2, 6)} == {"KILLED"}
     assert by_trial["2"].data.tags["reason"] == found[2].reason
+    assert by_trial["2"].data.tags["warning"] == found[2].warning
     parent = by_trial["sweep"]
     assert parent.data.params["racing"] == "0.02"
     for name, last in (("members_saved", 12), ("members_trained", 12), ("front/size", len(front))):
