@@ -47,6 +47,34 @@ def test_every_kind_changes_images_more_at_severity_5_than_at_1(kind):
         assert change[4] > 1.15 * change[0]
 
 
+# Mean absolute change in grey values of the photographs, at severities 1 to 5. Figures under corruptions are stored:
+# who changes these raises CORRUPTION_VERSION in hardtune.answers.
+CHANGES = {
+    "gaussian_noise": (8.12, 12.17, 16.17, 18.24, 20.10),
+    "shot_noise": (6.14, 8.62, 13.71, 15.79, 19.08),
+    "impulse_noise": (1.23, 2.61, 3.81, 6.45, 8.82),
+    "defocus_blur": (0.27, 0.81, 1.35, 1.70, 2.75),
+    "glass_blur": (6.76, 6.81, 6.65, 12.41, 12.18),
+    "motion_blur": (4.61, 7.58, 10.43, 10.49, 12.87),
+    "zoom_blur": (5.18, 5.69, 7.05, 8.38, 10.00),
+    "snow": (11.66, 25.87, 26.49, 40.20, 54.39),
+    "frost": (31.17, 47.04, 51.32, 44.54, 43.51),
+    "fog": (10.68, 20.31, 26.88, 31.00, 37.38),
+    "brightness": (9.65, 19.26, 28.14, 36.29, 49.52),
+    "contrast": (11.80, 23.59, 28.31, 33.03, 40.11),
+    "elastic_transform": (14.51, 13.14, 11.35, 10.30, 7.92),
+    "pixelate": (1.34, 1.58, 3.64, 3.52, 3.83),
+    "jpeg_compression": (2.80, 3.28, 3.55, 3.89, 4.34),
+}
+
+
+@every_kind
+def test_a_corruption_is_as_strong_as_ever(kind):
+    images = photographs()
+    changes = [np.abs(corrupt(images, kind, s).astype(float) - images).mean() for s in SEVERITIES]
+    assert changes == pytest.approx(CHANGES[kind], rel=0.01, abs=0.01)
+
+
 @every_kind
 def test_the_seed_decides(kind):
     images = photographs(4)
