@@ -38,7 +38,7 @@ def test_a_log_gets_the_phase_the_counts_the_best_figures_and_the_time():
         it.ended(ended(2, 0.0, 1.0, "failed"))
         it.phase("trials", 4, "trials")
     last = out.getvalue().splitlines()[-1]
-    assert "2 done, 0 running, 1 failed" in last
+    assert "2 done, 0 running, 1 failed · 0 members done · best" in last
     assert "best so far: recall gap 0.1000 · accuracy 0.9000" in last
     assert "0:00 so far" in last
 
@@ -83,6 +83,9 @@ def test_the_time_left_is_judged_by_the_trials_of_this_part_of_the_sweep(tmp_pat
     tracker.close(patience=0)
     assert "31/40 trials" in out.getvalue()
     assert "1:00 so far, about 9:00 left in this phase" in out.getvalue()
+    clock.monotonic = lambda: 100.0
+    it.advance(35, already=30)
+    assert "1:40 so far, about 1:40 left in this phase" in out.getvalue()
 
 
 def test_a_terminal_is_left_with_the_lines_that_stay():

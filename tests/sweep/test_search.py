@@ -213,8 +213,11 @@ def test_telling_twice_changes_nothing(tmp_path):
     searcher = search(tmp_path)
     searcher.suggest("a")
     searcher.on_trial_complete("a", GOOD)
+    searcher.on_trial_complete("a", GOOD)
     searcher.on_trial_complete("a", None, error=True)
     assert state(searcher, 0) == TrialState.COMPLETE
+    assert not searcher.waits_again(0)
+    assert searcher.suggest("b")["number"] == 1
 
 
 def test_trials_that_fall_short_of_the_control_are_infeasible_to_the_sampler(tmp_path):

@@ -39,6 +39,16 @@ def test_a_define_by_run_function_is_asked():
     assert {t.entropy_weight for t in found} == {0.1}
 
 
+def test_a_define_by_run_function_need_not_return_anything():
+    def space(trial):
+        trial.suggest_float("entropy_weight", 0.1, 0.2)
+
+    found = corners(space)
+    assert len(found) == 256
+    assert all(0.1 <= treatment.entropy_weight <= 0.2 for treatment in found)
+    assert corners(space) == found  # what is checked before a sweep is the same every time
+
+
 @pytest.mark.parametrize(
     ("space", "says"),
     [
