@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
 
     from hardtune.hardness.stability import pruned_count
     from hardtune.needs import Needs
-    from hardtune.report.stability import comparison_table, stability_table, verdict, write_csv
+    from hardtune.report.stability import comparison_tables, stability_table, verdict, write_csv
     from hardtune.report.stability_figure import comparison_figure, stability_figure
     from hardtune.scoring import gather
 
@@ -90,7 +90,8 @@ def run(options: argparse.Namespace) -> int:
     for name, stability in found.items():
         console.print(stability_table(stability, options.rate, f"{name} on {subject.name}"))
         console.print(f"{name}: {verdict(stability, options.rate)}\n", highlight=False)
-    console.print(comparison_table(scores, options.rate, f"estimators on {subject.name}"))
+    for part in comparison_tables(scores, options.rate, f"estimators on {subject.name}", console.width):
+        console.print(part)
     for label, path in (("figures", figure), ("       ", others), ("table", table)):
         console.print(Text.assemble((label, "bold"), f"  {path}"), soft_wrap=True)
     return 0

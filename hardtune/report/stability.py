@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -57,24 +58,40 @@ def verdict(stability: Stability, rate: float) -> str:
     )
 
 
-def comparison_table(scores: Mapping[str, NDArray[np.floating]], rate: float, title: str) -> Table:
-    """Every two estimators: rank correlation below the diagonal, overlap of the easiest part above it."""
+def comparison_tables(scores: Mapping[str, NDArray[np.floating]], rate: float, title: str, width: int) -> list[Table]:
+    """Every two estimators: rank correlation below the diagonal, overlap of the easiest part above it.
+
+    One table if it fits into ``width`` characters, else as many as are needed, each with some of the columns.
+    """
     names = list(scores)
+    numbered = [f"{number} {name}" for number, name in enumerate(names, 1)]
     correlations, overlaps = rank_correlations(scores), pruned_overlaps(scores, rate)
-    table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("", no_wrap=True)
-    for number in range(1, len(names) + 1):
-        table.add_column(str(number), justify="right", no_wrap=True)
-    for row, name in enumerate(names):
-        below = [f"{value:.2f}".replace("0.", ".") for value in correlations[row, :row]]
-        above = [f"{value:.0%}" for value in overlaps[row, row + 1 :]]
-        table.add_row(f"{row + 1} {name}", *below, "·", *above)
+
+    def cell(row: int, column: int) -> str:
+        if row == column:
+            return "·"
+        return f"{overlaps[row, column]:.0%}" if row < column else f"{correlations[row, column]:.2f}".replace("0.", ".")
+
+    # An edge, the names, and columns of up to five characters (-1.00), with two spaces behind each.
+    most = max(1, (width - max(map(len, numbered)) - 3) // 7)
+    columns = math.ceil(len(names) / math.ceil(len(names) / most))
+    tables = []
+    for start in range(0, len(names), columns):
+        table = Table(title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.add_column("", no_wrap=True)
+        shown = range(start, min(start + columns, len(names)))
+        for column in shown:
+            table.add_column(str(column + 1), justify="right", no_wrap=True)
+        for row, name in enumerate(numbered):
+            table.add_row(name, *(cell(row, column) for column in shown))
+        tables.append(table)
+    tables[0].title = title
     share = percent(rate)
-    table.caption = (
+    tables[-1].caption = (
         f"Below the diagonal: rank correlation. Above: common share of the easiest {share}; two scores that have "
         f"nothing to do with each other share {share}."
     )
-    return table
+    return tables
 
 
 def pruned_overlaps(scores: Mapping[str, NDArray[np.floating]], rate: float) -> NDArray[np.float64]:

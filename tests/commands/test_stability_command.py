@@ -2,18 +2,22 @@
 
 import csv
 import dataclasses
+import io
 import re
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 from hardtune import Store, Treatment, load
 from hardtune.commands.subject import load_sweep
+from hardtune.hardness.estimators import ESTIMATORS
 from hardtune.hardness.stability import agreement, nested_pruned_change
 from hardtune.member import Prepared, entries
 from hardtune.needs import Needs
+from hardtune.report.stability import comparison_tables
 from hardtune.scoring_member import finding_identities, findings_of
 from hardtune.training.choices import resolved
 
@@ -65,6 +69,24 @@ def test_estimators_and_members_that_are_missing_are_made_with_score(command, sc
     out, _, code = command("stability", script, "--storage", storage, "--members", 5, "--score")
     assert code == 0
     assert max(size for _, size, _, _ in figures(storage)) == 5
+
+
+def test_no_figure_of_the_estimators_is_cut_where_lines_are_short():
+    rng = np.random.default_rng(0)
+    hard = rng.normal(size=100)
+    scores = {name: (hard if "o" in name else -hard if "g" in name else rng.normal(size=100)) for name in ESTIMATORS}
+    for width, tables in ((80, 2), (200, 1)):
+        out = io.StringIO()
+        parts = comparison_tables(scores, 0.3, "estimators", width)
+        Console(file=out, width=width).print(*parts)
+        assert len(parts) == tables
+        assert "…" not in out.getvalue()
+        rows = [line.split() for line in out.getvalue().splitlines()]
+        for number, name in enumerate(scores, 1):
+            cells = [cell for row in rows if row[:2] == [str(number), name] for cell in row[2:]]
+            assert len(cells) == len(scores)
+            assert cells[number - 1] == "·"
+    assert "-1.00" in out.getvalue()
 
 
 @pytest.mark.parametrize(
