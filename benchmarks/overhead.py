@@ -106,9 +106,9 @@ class Stopwatch(View):
         if text.startswith("results in"):
             self._mark("books")
 
-    def phase(self, name: str, total: int, unit: str) -> None:
+    def phase(self, name: str, total: int, unit: str = "", already: int = 0) -> None:
         """A phase begins."""
-        super().phase(name, total, unit)
+        super().phase(name, total, unit, already)
         self._mark(name)
 
     def spent(self) -> dict[str, np.ndarray]:

@@ -70,7 +70,7 @@ class ClassGaussians:
         return result
 
     def relative_distance(self, features: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-        """RM (N,): MD less the distance to all data; higher = harder; its mean over the fitted data is 0, below with a ridge."""
+        """RM (N,): MD less the distance to all data; higher = harder; over the fitted data its mean is 0, or less with a ridge."""
         class_means = self.class_means @ self.directions
         result = np.empty(len(features))
         for rows in _chunks(len(features)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -28,11 +29,12 @@ class View:
         self.console = console or Console(markup=False, emoji=False)  # paths, class names and reasons may have brackets
         self._objectives = objectives
         self._best: dict[str, float] = {}
-        self._states = {"finished": 0, "stopped": 0, "failed": 0, "running": 0}
+        self._states = {"running": 0, "stopped": 0, "failed": 0, "finished": 0}
         self._members, self._saved = 0, 0
         self._started = time.monotonic()
         self._phase_started = self._started
         self._last_line = 0.0
+        self._next_line: threading.Timer | None = None
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -59,6 +61,8 @@ class View:
     ) -> None:
         if self.console.is_terminal:
             self._live.stop()
+        if self._next_line is not None:
+            self._next_line.cancel()
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
@@ -69,8 +73,8 @@ class View:
         self.note = note
         self._line()
 
-    def phase(self, name: str, total: int, unit: str, already: int = 0) -> None:
-        """Begin a phase of ``total`` units of work, of which ``already`` were done before."""
+    def phase(self, name: str, total: int, unit: str = "", already: int = 0) -> None:
+        """Begin a phase of ``total`` units of work (where its name does not say which), ``already`` of them done."""
         self._phase, self._unit, self._done, self._of, self._already = name, unit, already, total, already
         self._phase_started = time.monotonic()
         self._progress.reset(self._task, total=total or None, completed=already, description=name)
@@ -103,13 +107,9 @@ class View:
     def _lines(self) -> list[str]:
         lines = []
         if self._phase == "trials":
-            states = self._states
-            stopped = f", {states['stopped']} stopped" if states["stopped"] else ""
-            saved = f", {self._saved} saved" if self._saved else ""
-            lines.append(
-                f"trials: {states['finished']} done, {states['running']} running, {states['failed']} failed{stopped}"
-                f" · {self._members} members done{saved}"
-            )
+            counts = {**self._states, "members done": self._members, "saved": self._saved}
+            said = ", ".join(f"{count} {what}" for what, count in counts.items() if count and what != "finished")
+            lines += [said] if said else []
         if self._best:
             figures = " · ".join(f"{label(name)} {value:.4f}" for name, value in self._best.items())
             lines.append(f"best so far: {figures}")
@@ -126,11 +126,21 @@ class View:
         return f", about {_clock(pace * (self._of - self._done))} left in this phase"
 
     def _line(self, force: bool = False) -> None:
-        now = time.monotonic()
-        if self.console.is_terminal or not (force or now - self._last_line >= QUIET_SECONDS):
+        if self.console.is_terminal:
             return
-        self._last_line = now
-        amount = f" {self._done}/{self._of} {self._unit}" if self._of else ""
+        wait = self._last_line + QUIET_SECONDS - time.monotonic()
+        if wait > 0 and not force:
+            # What a line may not be printed for yet, the next one says, even if nothing happens until then.
+            if self._next_line is None:
+                self._next_line = threading.Timer(wait, self._line, [True])
+                self._next_line.daemon = True
+                self._next_line.start()
+            return
+        if self._next_line is not None:
+            self._next_line.cancel()
+            self._next_line = None
+        self._last_line = time.monotonic()
+        amount = f" {self._done}/{self._of} {self._unit}".rstrip() if self._of else ""
         self.console.print(f"{self._phase}{amount} · {' · '.join(self._lines())}", highlight=False, soft_wrap=True)
 
 

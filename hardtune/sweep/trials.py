@@ -70,7 +70,7 @@ def run_trials(
     already = search.count_done()
     left = sweep.trials - already
     tracker.progress(already, standing.figures())  # what a killed driver did not come to say
-    view.phase("trials", sweep.trials, "trials", already)
+    view.phase("trials", sweep.trials, already=already)
     recorder = Recorder(ledger.records, tracker, view, standing, already, search.waits_again)
     if left <= 0:
         return False

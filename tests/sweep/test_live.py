@@ -1,6 +1,7 @@
 """The view says what a person waits for, and says it calmly."""
 
 import io
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -32,40 +33,52 @@ def test_a_log_gets_the_phase_the_counts_the_best_figures_and_the_time():
     it, out = view()
     with it:
         it.ended(ended(CONTROL, 0.2, 0.8))
-        it.phase("trials", 4, "trials")
+        it.phase("trials", 4)
         it.ended(ended(0, 0.1, 0.7))
         it.ended(ended(1, 0.3, 0.9))
         it.ended(ended(2, 0.0, 1.0, "failed"))
-        it.phase("trials", 4, "trials")
+        it.phase("trials", 4, already=3)
     last = out.getvalue().splitlines()[-1]
-    assert "2 done, 0 running, 1 failed · 0 members done · best" in last
-    assert "best so far: recall gap 0.1000 · accuracy 0.9000" in last
-    assert "0:00 so far" in last
+    assert last == "trials 3/4 · 1 failed · best so far: recall gap 0.1000 · accuracy 0.9000 · 0:00 so far"
 
 
 def test_what_stopping_trials_saves_is_shown():
     it, out = view()
     it.ended(ended(0, 0.3, 0.8, "stopped"))
     it.trials(running=2, members=7, saved=3)
-    it.phase("trials", 4, "trials")
-    assert "0 failed, 1 stopped · 7 members done, 3 saved" in out.getvalue()
+    it.phase("trials", 4)
+    assert "trials 0/4 · 2 running, 1 stopped, 7 members done, 3 saved · " in out.getvalue()
 
 
 def test_a_log_is_not_flooded():
     it, out = view()
     with it:
-        it.phase("trials", 1000, "trials")
+        it.phase("trials", 1000)
         for done in range(1000):
             it.advance(done)
             it.trials(running=2, members=done)
     assert len(out.getvalue().splitlines()) == 2  # the title and the phase
 
 
+def test_what_happened_last_is_said_soon_though_nothing_happens_after_it(monkeypatch):
+    monkeypatch.setattr(live, "QUIET_SECONDS", 0.5)
+    it, out = view()
+    with it:
+        it.phase("trials", 2)
+        for members in (1, 2, 3):
+            it.trials(running=1, members=members)
+        assert "members" not in out.getvalue()
+        time.sleep(1.5)
+    assert [line.partition(" done · ")[0] for line in out.getvalue().splitlines()[2:]] == [
+        "trials 0/2 · 1 running, 3 members"
+    ]
+
+
 @pytest.mark.parametrize("terminal", [False, True])
 def test_a_resumed_sweep_begins_where_it_was(terminal):
     it, out = view(terminal)
     with it:
-        it.phase("trials", 40, "trials", already=30)
+        it.phase("trials", 40, already=30)
     assert "30/40" in out.getvalue()
 
 
@@ -76,12 +89,12 @@ def test_the_time_left_is_judged_by_the_trials_of_this_part_of_the_sweep(tmp_pat
     it, out = view()
     standing = Standing([ended(CONTROL, 0.2, 0.8)], OBJECTIVES, members=3)
     recorder = Recorder(tmp_path, tracker, it, standing, already=30, waits_again=lambda number: False)
-    it.phase("trials", 40, "trials", already=30)
+    it.phase("trials", 40, already=30)
     records.write(tmp_path, ended(30, 0.1, 0.9))
     clock.monotonic = lambda: 60.0
     recorder.on_trial_complete(0, [], Trial("", config={"number": 30}, stub=True))
     tracker.close(patience=0)
-    assert "31/40 trials" in out.getvalue()
+    assert "trials 31/40 · " in out.getvalue()
     assert "1:00 so far, about 9:00 left in this phase" in out.getvalue()
     clock.monotonic = lambda: 100.0
     it.advance(35, already=30)
@@ -92,7 +105,7 @@ def test_a_terminal_is_left_with_the_lines_that_stay():
     it, out = view(terminal=True)
     with it:
         it.say("results in somewhere")
-        it.phase("trials", 2, "trials")
+        it.phase("trials", 2)
         it.advance(1)
     assert "results in somewhere" in out.getvalue()
 
@@ -111,7 +124,7 @@ def test_brackets_in_what_is_said_are_no_markup(capsys):
 def test_trouble_is_shown():
     it, out = view()
     it.note = "MLflow does not answer, records wait"
-    it.phase("trials", 2, "trials")
+    it.phase("trials", 2)
     assert "MLflow does not answer" in out.getvalue()
 
 

@@ -95,5 +95,5 @@ def test_a_remark_stands_under_the_phase_until_it_is_taken_back():
     view.phase("control", 5, "members")
     assert "8 of 30 images encoded" in out.getvalue().splitlines()[-1]
     view.remark("")
-    view.phase("trials", 5, "trials")
+    view.phase("trials", 5)
     assert "encoded" not in out.getvalue().splitlines()[-1]
