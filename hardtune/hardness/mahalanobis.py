@@ -70,7 +70,10 @@ class ClassGaussians:
         return result
 
     def relative_distance(self, features: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-        """RM (N,): MD less the distance to all data; higher = harder; over the fitted data its mean is 0, or less with a ridge."""
+        """RM (N,): MD less the distance to all data; higher = harder.
+
+        Its mean over the fitted data is 0, or below with a ridge.
+        """
         class_means = self.class_means @ self.directions
         result = np.empty(len(features))
         for rows in _chunks(len(features)):
