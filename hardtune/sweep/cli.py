@@ -191,7 +191,7 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
     else:
         database = shlex.quote(without_password(outcome.tracking_uri))
         say.append(("MLflow", f"mlflow ui --workers 1 --backend-store-uri {database}"))
-    say.append(("charts", outcome.chart_link))
+    say += outcome.links.items()
     if outcome.tracking_shortfall:
         say.append(("note", outcome.tracking_shortfall))
     for name, text in say:

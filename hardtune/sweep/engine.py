@@ -55,7 +55,8 @@ class Outcome:
     figures: list[Path]
     """What the sweep is about first."""
     tracking_uri: str
-    chart_link: str
+    links: dict[str, str]
+    """Pages of MLflow by what they show."""
     interrupted: bool
     tracking_shortfall: str
     """What MLflow did not take, and why; empty if it took everything."""
@@ -143,8 +144,8 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
     tables = {"pareto": table, "comparison": differences}
     tracker.sweep_ended(best, tables, figures, "KILLED" if interrupted else "FINISHED")
     tracker.close(patience=60)
-    link = tracker.chart_link()
-    return Outcome(ledger, found, best, table, comparisons, figures, uri, link, interrupted, tracker.shortfall)
+    links = tracker.links(figures[0].name, *next(iter(sweep.objectives.items())))
+    return Outcome(ledger, found, best, table, comparisons, figures, uri, links, interrupted, tracker.shortfall)
 
 
 def _check(sweep: Sweep) -> tuple[list[Treatment], Needs]:

@@ -205,16 +205,23 @@ class Tracker:
             )
         return not self.shortfall
 
-    def chart_link(self) -> str:
-        """The page that shows the sweep's trials as comparable charts (MLflow shows none until sorted by a metric)."""
+    def links(self, figure: str, objective: str, direction: str) -> dict[str, str]:
+        """The pages that show the sweep: ``result``, its figure beside its tables, and ``charts``, its trials compared.
+
+        Charts are sorted by the objective, best first (MLflow shows none until sorted by a metric). None if MLflow
+        never answered.
+        """
+        if not self._parent:
+            return {}
         server = self._uri.startswith("http")
         base = without_password(self._uri).rstrip("/") if server else "http://127.0.0.1:5000"  # where `mlflow ui` is
+        runs = f"{base}/#/experiments/{self.experiment_id}/runs"
         search = quote(f"tags.`{SWEEP_TAG}` = '{self._sweep}'")
-        order = quote("metrics.`final/accuracy`")
-        return (
-            f"{base}/#/experiments/{self.experiment_id}/runs"
-            f"?searchFilter={search}&orderByKey={order}&orderByAsc=false&compareRunsMode=CHART"
-        )
+        order = f"orderByKey={quote(f'metrics.`{objective}`')}&orderByAsc={str(direction == 'min').lower()}"
+        return {
+            "result": f"{runs}/{self._parent}/artifacts/{figure}",
+            "charts": f"{runs}?searchFilter={search}&{order}&compareRunsMode=CHART",
+        }
 
     @contextlib.contextmanager
     def _files(self) -> Iterator[None]:

@@ -100,6 +100,19 @@ def test_a_trial_that_broke_is_failed_with_its_reason_until_the_resumed_sweep_tr
     assert steps(client, "broken", "0") == {1: 0.7, 2: 0.8, 3: 0.9}
 
 
+def test_links_lead_to_the_figure_and_to_the_trials_by_the_first_objective(client):
+    closed = tracker(client, "linked")
+    assert closed.close(patience=60)
+    links = closed.links("comparison.png", "final/ece", "min")
+    (experiment,) = client.search_experiments(filter_string="name = 'test'")
+    (parent,) = client.search_runs([experiment.experiment_id], "tags.`hardtune.sweep` = 'linked'")
+    runs = f"http://127.0.0.1:5000/#/experiments/{experiment.experiment_id}/runs"
+    assert links["result"] == f"{runs}/{parent.info.run_id}/artifacts/comparison.png"
+    assert links["charts"].startswith(f"{runs}?searchFilter=tags.%60hardtune.sweep%60%20%3D%20%27linked%27&")
+    assert "&orderByKey=metrics.%60final/ece%60&orderByAsc=true&" in links["charts"]
+    assert "orderByAsc=false" in closed.links("pareto.png", "final/accuracy", "max")["charts"]
+
+
 def test_what_mlflow_refuses_is_counted_with_the_reason_and_the_rest_goes_on(client):
     refused = tracker(client, "refused")
     refused.member(FINISHED, 1, {"no/such*name": 0.7})
