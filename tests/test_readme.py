@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from hardtune import load
 from hardtune.commands import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
-LIBRARY, OWN_LOOP = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+PROSE = re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)
+LIBRARY, OWN_LOOP, OWN_TREATMENT = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 def test_the_library_in_a_few_lines(capsys):
@@ -33,7 +35,21 @@ def test_an_own_training_loop_gets_every_score():
     assert {score.shape for score in names["scores"].values()} == {(40,)}
 
 
-@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)[)#]", TEXT))))
+def test_an_own_training_loop_may_resample_and_regularise_by_the_scores():
+    data = load("digits")
+    scores = torch.rand(len(data.train)).numpy()
+    ids = torch.arange(20)
+    logits, labels = torch.randn(20, 10, requires_grad=True), torch.from_numpy(data.train.labels)[ids]
+    names = {"torch": torch, "data": data, "scores": {"aum": scores}, "device": "cpu"}
+    names |= {"ids": ids, "logits": logits, "labels": labels}
+    exec(OWN_TREATMENT, names)
+    assert len(names["plan"]) == len(data.train)
+    assert len(names["plan"].images) > 0
+    names["loss"].backward()
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)[)#]", PROSE))))
 def test_what_it_links_to_is_there(link):
     assert (ROOT / link).exists()
 
