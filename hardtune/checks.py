@@ -149,6 +149,6 @@ def _check_policy(treatment: Treatment) -> None:
         alike = [e.name for e in ESTIMATORS.values() if e.source == estimator.source and not e.centred]
         raise InputError(
             f"policy {treatment.policy!r} needs hardness above 0, and the scores of estimator {estimator.name!r} have "
-            f"mean 0, so that some classes are always below it: choose policy 'shift', or an estimator such as "
+            f"mean 0 or less, so that some classes are always below it: choose policy 'shift', or an estimator such as "
             f"{' or '.join(map(repr, alike))}"
         )

@@ -63,6 +63,28 @@ def test_all_that_can_matter_survives(treatment):
     assert not treatment.is_control
 
 
+def test_a_constant_penalty_knows_no_difficulty():
+    alike = Treatment(
+        entropy_weight=0.2, entropy_target="constant", entropy_estimator="md", entropy_scale="rank", temperature=0.3
+    )
+    assert alike.canonical() == Treatment(entropy_weight=0.2, entropy_target="constant")
+
+
+@pytest.mark.parametrize(
+    ("treatment", "name"),
+    [
+        (Treatment(), "control"),
+        (Treatment(loss="focal"), "focal"),
+        (Treatment(prune="class", prune_rate=0.3, estimator="el2n"), "el2n prune class 30%"),
+        (Treatment(alpha=0.5, policy="shift", oversample="smote"), "aum α=0.5 shift easiest/smote"),
+        (Treatment(alpha=2, loss="crl", entropy_weight=0.25), "aum α=2 easiest/random, crl, λ=0.25 rmd"),
+        (Treatment(entropy_weight=0.2, entropy_target="shuffled"), "λ=0.2 shuffled"),
+    ],
+)
+def test_its_name_says_what_matters(treatment, name):
+    assert str(treatment) == name
+
+
 def test_pruning_keeps_its_estimator_without_resampling():
     treatment = Treatment(prune="class", prune_rate=0.3, estimator="el2n")
     assert treatment.canonical() == treatment
@@ -93,7 +115,7 @@ def test_values_out_of_range_are_refused_in_a_sentence(change, says):
 
 def test_whole_numbers_and_fractions_are_the_same_treatment():
     assert Treatment(alpha=1) == Treatment(alpha=1.0)
-    assert dataclasses.asdict(Treatment(alpha=1))["alpha"] == 1.0
+    assert repr(dataclasses.asdict(Treatment(alpha=1))["alpha"]) == "1.0"  # as what is stored is named by it
 
 
 def test_numbers_of_numpy_are_numbers():
