@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -41,11 +42,11 @@ def read_image_folder(
     seed, is the test split. Files are taken in the order of their names, hidden files and files that are no
     images by their suffix are passed over.
 
-    Images are 8-bit; they become grayscale (C = 1) where every one of them is, and RGB otherwise. ``image_size``
-    scales each to cover (height, width) with bicubic interpolation and crops the centre.
+    Images are 8-bit, and upright by what their EXIF says; they become grayscale (C = 1) where every one of them is, and
+    RGB otherwise. ``image_size`` scales each to cover (height, width) with bicubic interpolation and crops the centre.
 
-    Raises ``InputError`` naming the class or file for an empty class, fewer than 2 classes, an unreadable image, or
-    images of different sizes without ``image_size``.
+    Raises ``InputError`` naming the class or file for an empty class, fewer than 2 classes, classes in ``train/``
+    without a test split beside it, an unreadable image, or images of different sizes without ``image_size``.
     """
     test_name = next((name for name in TEST_NAMES if (folder / name).is_dir()), None)
     if (folder / "train").is_dir() and test_name:
@@ -58,6 +59,11 @@ def read_image_folder(
         images = _decode(train_files + test_files, image_size, progress)
         boundary = len(train_files)
         return Samples(images[:boundary], train_labels), Samples(images[boundary:], test_labels), classes
+    if (folder / "train").is_dir() and class_folders(folder / "train"):  # else it may be a class of that name
+        raise InputError(
+            f"{folder} has train/, but no test split beside it: name that test/ or val/, or give {folder / 'train'} "
+            "alone, of which a fifth becomes one"
+        )
     classes = _classes(folder)
     files, labels = _files(folder, classes)
     test = stratified(labels, classes, TEST_SHARE, seed=0)
@@ -77,15 +83,29 @@ def read_unlabelled(
     At most ``most`` of them, drawn with a fixed seed; each covers ``image_size`` (height, width). uint8 (N, H, W, C).
     """
     below = next((folder / name for name in TEST_NAMES if (folder / name).is_dir()), folder)
-    files = sorted(
-        str(path)
-        for path in below.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    files = _files_below(below)
     if not files:
         raise InputError(f"there are no images in {below}")
     drawn = np.sort(np.random.default_rng(0).permutation(len(files))[:most])
     return _decode([files[i] for i in drawn], image_size, progress)
+
+
+def _files_below(folder: Path) -> list[str]:
+    """Paths of all images, through links as well, but each folder once; hidden files and folders are passed over."""
+    files: list[str] = []
+    seen: set[str] = set()
+    for path, folders, names in os.walk(folder, followlinks=True):
+        if os.path.realpath(path) in seen:
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(path))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        files += [os.path.join(path, name) for name in names if _is_image(name)]
+    return sorted(files)
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")
 
 
 def read_classes(
@@ -111,11 +131,7 @@ def _files(folder: Path, classes: Sequence[str]) -> tuple[list[str], NDArray[np.
     for name in classes:
         try:
             with os.scandir(folder / name) as entries:
-                found = sorted(
-                    entry.path
-                    for entry in entries
-                    if os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES and not entry.name.startswith(".")
-                )
+                found = sorted(entry.path for entry in entries if _is_image(entry.name))
         except FileNotFoundError:
             found = []
         if not found:
@@ -185,8 +201,14 @@ def _read(file: str, size: tuple[int, int] | None) -> tuple[NDArray[np.uint8], b
 
 
 def _eight_bit(image: Image, file: str) -> Image:
-    """Decoded as L or RGB; transparency is dropped."""
+    """Decoded as L or RGB, upright; transparency is dropped."""
+    from PIL import ImageOps
+
     if image.mode.startswith(("I", "F")):
         # Pillow would clip these to 255 without a word.
         raise InputError(f"the image {file} has pixels of mode {image.mode}, and only 8-bit images can be read")
-    return image.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB")
+    image.info.pop("transparency", None)  # of which Pillow would warn
+    decoded = image.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB")
+    with contextlib.suppress(Exception):  # what is no EXIF turns nothing
+        ImageOps.exif_transpose(decoded, in_place=True)
+    return decoded

@@ -119,6 +119,54 @@ def test_a_folder_that_is_no_data_set_is_told_why(tmp_path: Path):
         load(str(tmp_path))
 
 
+@pytest.mark.parametrize("other", ["valid", "validation", "Test", None])
+def test_classes_in_train_without_a_test_split_are_said_to_lack_one(tmp_path: Path, other: str | None):
+    for name in ("train", other):
+        if name is not None:
+            write_classes(tmp_path / name, {"cat": 5, "dog": 5})
+            write(tmp_path / name / "stray.png", np.zeros((4, 5, 3), dtype=np.uint8))
+    with pytest.raises(
+        InputError, match=r"has train/, but no test split beside it: name that test/ or val/, or give .*"
+    ):
+        load(str(tmp_path))
+    assert load(str(tmp_path / "train")).classes == ("cat", "dog")
+
+
+def test_a_class_may_be_of_trains(tmp_path: Path):
+    write_classes(tmp_path, {"bus": 5, "train": 5})
+    assert load(str(tmp_path)).classes == ("bus", "train")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_a_photograph_is_upright_by_what_its_camera_says(tmp_path: Path, suffix: str):
+    write_classes(tmp_path, {"a": 5, "b": 4}, shape=(16, 24, 3))
+    upright = np.zeros((16, 24, 3), dtype=np.uint8)
+    upright[:8] = 250
+    lying, tags = Image.fromarray(np.rot90(upright)), Image.Exif()
+    tags[0x0112] = 6  # of orientation: to be turned to the right
+    lying.save(tmp_path / "b" / f"4.{suffix}", exif=tags)
+    data = load(str(tmp_path))
+    images = np.concatenate([data.train.images, data.test.images]).astype(int)
+    assert np.abs(images - upright).mean(axis=(1, 2, 3)).min() < 10
+
+
+def test_a_broken_tag_turns_nothing(tmp_path: Path):
+    write_classes(tmp_path, {"a": 5, "b": 4})
+    Image.new("RGB", (5, 4)).save(tmp_path / "b" / "4.jpg", exif=b"Exif\0\0no such thing")
+    assert load(str(tmp_path)).train.images.shape == (8, 4, 5, 3)
+
+
+@pytest.mark.filterwarnings("error")
+def test_transparency_is_dropped_without_a_word(tmp_path: Path):
+    write_classes(tmp_path, {"a": 5, "b": 4})
+    picture = Image.new("P", (5, 4), 1)
+    picture.putpalette([9, 9, 9, 7, 77, 177])
+    picture.save(tmp_path / "b" / "4.png", transparency=b"\x00\x80")
+    data = load(str(tmp_path))
+    images = np.concatenate([data.train.images, data.test.images])
+    assert (images == [7, 77, 177]).all(axis=(1, 2, 3)).sum() == 1
+
+
 def test_splits_with_unlike_classes_name_the_class(tmp_path: Path):
     write_classes(tmp_path / "train", {"a": 2, "b": 2})
     write_classes(tmp_path / "test", {"a": 1, "c": 1})

@@ -77,6 +77,16 @@ def test_a_folder_needs_no_classes_and_its_test_part_is_preferred(digits, tmp_pa
     assert load_ood(str(tmp_path), digits).mean(axis=(1, 2, 3)).tolist() == [30]
 
 
+def test_links_are_followed_once_and_hidden_folders_passed_over(digits, tmp_path):
+    paint(tmp_path / "elsewhere" / "a.png", 10, mode="L")
+    images = tmp_path / "images"
+    paint(images / "b.png", 20, mode="L")
+    paint(images / ".trash" / "c.png", 30, mode="L")
+    (images / "linked").symlink_to(tmp_path / "elsewhere")
+    (images / "round").symlink_to(images)
+    assert sorted(load_ood(str(images), digits).mean(axis=(1, 2, 3))) == [10, 20]
+
+
 def test_of_a_large_folder_the_same_few_are_drawn_every_time(digits, tmp_path):
     for i in range(20):
         paint(tmp_path / f"{i:02}.png", i, mode="L")
