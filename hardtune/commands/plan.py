@@ -118,7 +118,7 @@ def _planned(prepared: Prepared, treatment: Treatment) -> Planned:
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^\w.=]+", "-", text.replace("α", "alpha")).strip("-")
+    return re.sub(r"[^\w.=+]+", "-", text.replace("α", "alpha")).strip("-")
 
 
 def _docstrings(of: type) -> dict[str, str]:

@@ -41,7 +41,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Do it; returns 1 where ``verify`` found damage."""
-    if options.older_than is not None and options.older_than < 0:
+    if options.older_than is not None and not options.older_than >= 0:  # as nan is
         raise InputError(f"--older-than must be at least 0 days, got {options.older_than:g}")
     store = Store(f"{options.storage.rstrip('/')}/store")
     entries = store.entries()

@@ -90,6 +90,12 @@ def test_pruning_alone_needs_no_policy(command, script, storage):
     assert "-264" in out  # 30 % of 880
 
 
+def test_a_large_number_and_a_small_one_have_figures_of_their_own(command, script, storage):
+    for alpha in (1e9, 1e-9):
+        command("plan", script, "--alpha", alpha, "--storage", storage)
+    assert {"+09", "-09"} <= {path.stem.partition("1e")[2][:3] for path in (storage / "plans").glob("*.png")}
+
+
 def test_a_treatment_that_needs_no_scores_needs_no_store(command, tmp_path):
     out, _, code = command("plan", "--data", "digits", "--alpha", 0, "--storage", tmp_path)
     assert code == 0

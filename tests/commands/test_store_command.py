@@ -98,4 +98,5 @@ def test_prune_removes_old_results_only_when_asked(capsys, storage):
 
 def test_an_empty_store_and_a_wrong_number_get_a_sentence(capsys, tmp_path):
     assert "nothing is stored" in run(capsys, tmp_path, "ls")
-    assert "--older-than must be at least 0" in run(capsys, tmp_path, "prune", "--older-than", "-1", code=2)
+    for days in ("-1", "nan"):
+        assert "--older-than must be at least 0" in run(capsys, tmp_path, "prune", "--older-than", days, code=2)
