@@ -170,7 +170,14 @@ def test_reversed_gives_the_easiest_class_what_shift_would_if_it_were_the_hardes
     )
 
 
+def test_the_margin_policy_takes_what_is_high_for_hard_classes_as_the_papers_does():
+    hardness, sizes = np.array([0.25, 0.75, 3.0]), np.full(3, 400)
+    assert list(class_counts(hardness, sizes, 1, "margin")) == list(class_counts(hardness, sizes, 1)) == [75, 225, 900]
+
+
 def test_probability_margins_need_probabilities():
+    with pytest.raises(InputError, match=r"class '0' has a mean of 1\.1: choose estimator 'margin'"):
+        class_counts(-np.array([1.1, 0.5]), np.full(2, 100), 1, "margin", low_is_hard=True)
     with pytest.raises(InputError, match=r"class '1' has a mean of 7\.5: choose estimator 'margin'"):
         class_counts(-np.array([0.5, 7.5]), np.full(2, 100), 1, "margin", low_is_hard=True)
 
