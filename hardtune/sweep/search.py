@@ -6,10 +6,12 @@ when a figure is NaN, and forgets what was running when its process is killed. T
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
+import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,9 @@ import optuna
 from optuna.trial import TrialState
 from ray.tune.search.optuna import OptunaSearch
 from ray.tune.search.sample import Domain
+
+from hardtune.sweep.space import treatment_of
+from hardtune.treatment import Treatment
 
 FINISHED = "finished"
 """The key of a trial's report that says: the whole ensemble was trained, these figures count."""
@@ -29,6 +34,8 @@ WARNING = "warning"
 
 MOST_ERRORS = 3
 """How often a trial may end in an error of others before its sweep goes on without it, unless it gets one member on."""
+MOST_STEPS = 1000
+"""How many of a proposal's values change, one after another, before the space's treatments count as all tried."""
 
 
 class StudySearch(OptunaSearch):
@@ -39,8 +46,12 @@ class StudySearch(OptunaSearch):
     parameters, before any new one. So are, within bounds, those that ended in an error: where a worker dies that Tune
     was about to reuse, Tune never retries the trial, whatever ``max_failures`` says. Beyond the bounds the trial has
     ended for this process and stays RUNNING in the study, whose FAIL is for good: a resumed sweep, whose disk is no
-    longer full, tries it again. ``suggest`` adds the space's fixed values, which ``OptunaSearch`` would drop, and the
-    trial's ``number`` in the study.
+    longer full, tries it again.
+
+    A new trial has a treatment that no trial had, nor the control: equal ones are the same networks, from which nobody
+    learns anything. Where TPE comes back to one, as it does among a few choices, values of its proposal are drawn anew
+    at random, one after another, until it is another; a space that has no other repeats itself. ``suggest`` adds the
+    space's fixed values, which ``OptunaSearch`` would drop, and the trial's ``number`` in the study.
     """
 
     def __init__(
@@ -71,6 +82,10 @@ class StudySearch(OptunaSearch):
         )
         begun = len(self.study.get_trials(deepcopy=False))
         self.study.sampler = optuna.samplers.TPESampler(seed=_sampler_seed(seed, begun))
+        self._random = optuna.samplers.RandomSampler(seed=_sampler_seed(seed, begun))
+        self._dice = random.Random(_sampler_seed(seed, begun))
+        ended = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished()]
+        self._tried = {Treatment(), *(treatment_of(self._point_of(trial)).canonical() for trial in ended)}
         self._orphans = self._unfinished() if adopt else []
         self._errors: Counter[int] = Counter()
         self._later: set[int] = set()
@@ -98,16 +113,36 @@ class StudySearch(OptunaSearch):
         """Whether the trial of this number is one that will be handed out again."""
         return any(trial.number == number for trial in self._orphaned())
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        if self._orphans and trial_id not in self._ot_trials:
-            trial = optuna.Trial(self.study, self._orphans.pop(0))
-            self._ot_trials[trial_id] = trial
-            if not callable(self._space):
-                # A kill may have struck between two parameters of one trial; those it has keep their values.
-                for name, distribution in self._space.items():
-                    trial._suggest(name, distribution)
-        point = super().suggest(trial_id)
-        return None if point is None else {**self._fixed, **point, "number": self._ot_trials[trial_id].number}
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        if trial_id not in self._ot_trials:
+            known = self._orphans.pop(0) if self._orphans else self._propose()
+            self._ot_trials[trial_id] = optuna.Trial(self.study, known)
+        trial = self._ot_trials[trial_id]
+        point = self._point(trial)  # a kill may have struck between two parameters; those that it has keep their values
+        self._tried.add(treatment_of(point).canonical())
+        return {**point, "number": trial.number}
+
+    def _propose(self) -> int:
+        """Add a trial to the study, with its parameters and a treatment of its own; returns its id there."""
+        number = len(self.study.get_trials(deepcopy=False))
+        draft, treatment = self._draft(number, {}, self.study.sampler)
+        for _ in range(MOST_STEPS):
+            if not draft.params or treatment not in self._tried:
+                break
+            kept = dict(draft.params)
+            del kept[self._dice.choice(list(kept))]
+            draft, treatment = self._draft(number, kept, self._random)
+        self.study.add_trial(
+            optuna.create_trial(state=TrialState.RUNNING, params=draft.params, distributions=draft.distributions)
+        )
+        return self.study.get_trials(deepcopy=False)[number]._trial_id
+
+    def _draft(
+        self, number: int, params: dict[str, Any], sampler: optuna.samplers.BaseSampler
+    ) -> tuple[_Draft, Treatment]:
+        """What trial ``number`` may become that keeps these parameters and has others from the sampler."""
+        draft = _Draft(number, params, functools.partial(sampler.sample_independent, self.study))
+        return draft, treatment_of(self._point(draft)).canonical()
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its search beside the results, and the URL of the study may have a password."""
@@ -145,9 +180,16 @@ class StudySearch(OptunaSearch):
             self.study.tell(trial, values)
 
     def _point_of(self, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
-        fixed = self._fixed
+        return self._point(optuna.trial.FixedTrial(trial.params, number=trial.number))
+
+    def _point(self, trial: Any) -> dict[str, Any]:
+        """The point of the space that a trial stands for, which draws what it does not have yet."""
         if callable(self._space):
-            fixed = self._space(optuna.trial.FixedTrial(trial.params, number=trial.number)) or {}
+            fixed = self._space(trial) or {}
+        else:
+            fixed = self._fixed
+            for name, distribution in self._space.items():
+                trial._suggest(name, distribution)
         return {**fixed, **trial.params}
 
     def _orphaned(self) -> list[optuna.trial.FrozenTrial]:
@@ -156,6 +198,19 @@ class StudySearch(OptunaSearch):
     def _unfinished(self) -> list[int]:
         trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING))
         return [trial._trial_id for trial in trials]
+
+
+class _Draft(optuna.trial.FixedTrial):
+    """A trial that is only thought of: values are drawn for it as for any, and the study does not hear of it."""
+
+    def __init__(self, number: int, params: dict[str, Any], draw: Callable[..., Any]) -> None:
+        super().__init__(params, number)
+        self._draw = draw
+
+    def _suggest(self, name: str, distribution: optuna.distributions.BaseDistribution) -> Any:
+        if name not in self._params or not distribution._contains(distribution.to_internal_repr(self._params[name])):
+            self._params[name] = self._draw(optuna.create_trial(state=TrialState.RUNNING), name, distribution)
+        return super()._suggest(name, distribution)
 
 
 def _sampler_seed(seed: int, trials: int) -> int:

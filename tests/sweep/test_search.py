@@ -12,6 +12,7 @@ from ray.tune.search.optuna import OptunaSearch
 from hardtune.evaluation.metric import METRICS
 from hardtune.sweep.search import FAILED, FINISHED, SHORTFALL, StudySearch
 from hardtune.sweep.trials import direction
+from hardtune.treatment import Treatment
 from hardtune.trial import UNSEEN, metric_names
 
 OBJECTIVES = {"final/recall_gap": "min", "final/accuracy": "max"}
@@ -134,6 +135,73 @@ def test_what_trials_that_ended_had_tried_is_known_to_a_later_process(tmp_path, 
     assert [point.pop("number") for point in points] == [0, 1, 2]
     ended = {0: (points[0], "FAIL"), 1: (points[1], "PRUNED"), 2: (points[2], "COMPLETE")}
     assert search(tmp_path, space, adopt=True).ended() == ended
+
+
+FEW = {"estimator": tune.choice(["aum", "el2n"]), "alpha": tune.choice([0.0, 1.0, 2.0]), "policy": "shift"}
+"""Six points of five treatments: at alpha 0 there is nothing to estimate, and it is the control."""
+
+
+def few(trial):
+    """The same as a function, with a condition."""
+    alpha = trial.suggest_categorical("alpha", [0.0, 1.0, 2.0])
+    if alpha:
+        trial.suggest_categorical("estimator", ["aum", "el2n"])
+    return {"policy": "shift"}
+
+
+def carry_out(searcher, name):
+    point = searcher.suggest(name)
+    number = point.pop("number")
+    figures = {"final/recall_gap": 0.1 - point["alpha"] / 100, "final/accuracy": 0.9 - point["alpha"] / 200}
+    searcher.on_trial_complete(name, {FINISHED: True, **figures})
+    return number, Treatment(**point).canonical()
+
+
+@pytest.mark.parametrize("space", [FEW, few], ids=["choices", "function"])
+def test_no_treatment_is_tried_twice_nor_the_control_until_there_is_no_other(tmp_path, space):
+    searcher = search(tmp_path, space)
+    first = [carry_out(searcher, name) for name in "ab"]
+    resumed = search(tmp_path, space, adopt=True)
+    tried = [*first, *(carry_out(resumed, name) for name in "cdef")]
+    assert [number for number, _ in tried] == list(range(6)), "what was not proposed takes no number"
+    treatments = [treatment for _, treatment in tried[:4]]
+    assert len({Treatment(), *treatments}) == 5
+    assert {state(resumed, number) for number in range(6)} == {TrialState.COMPLETE}
+
+
+def test_what_is_running_is_not_proposed_a_second_time(tmp_path):
+    searcher = search(tmp_path, FEW)
+    points = [searcher.suggest(name) for name in "abcd"]
+    assert len({(point["estimator"], point["alpha"]) for point in points}) == 4
+
+
+def test_as_many_treatments_are_tried_as_there_are_trials_where_tpe_alone_comes_back_to_every_third():
+    space = {
+        "estimator": tune.choice(["aum", "el2n", "forgetting"]),
+        "oversample": tune.choice(["random", "hard", "smote"]),
+        "alpha": tune.choice([0.0, 1.0, 3.0, 5.0]),
+        "entropy_weight": tune.choice([0.0, 0.1, 0.2, 0.3]),
+    }
+    searcher = StudySearch(space, OBJECTIVES, study_name="grid", storage=optuna.storages.InMemoryStorage(), seed=0)
+    tried = [carry_out(searcher, str(number)) for number in range(48)]
+    assert [number for number, _ in tried] == list(range(48))
+    assert len({Treatment(), *(treatment for _, treatment in tried)}) == 49
+
+
+def test_ranges_are_searched_as_optuna_itself_searches_them(tmp_path):
+    """A treatment out of a range is never drawn twice, so nothing is drawn but what TPE draws."""
+    searcher = search(tmp_path)
+    study = optuna.create_study(directions=["minimize", "maximize"], sampler=optuna.samplers.TPESampler(seed=0))
+    for number in range(20):
+        trial = study.ask()
+        mine = searcher.suggest(str(number))
+        assert mine["alpha"] == trial.suggest_float("alpha", 0, 2)
+        assert mine["estimator"] == trial.suggest_categorical("estimator", ["aum", "el2n"])
+        study.tell(trial, (mine["alpha"], mine["alpha"] ** 2))
+        searcher.on_trial_complete(
+            str(number),
+            {FINISHED: True, "final/recall_gap": mine["alpha"], "final/accuracy": mine["alpha"] ** 2},
+        )
 
 
 def test_fixed_values_and_the_number_reach_the_trial(tmp_path):
