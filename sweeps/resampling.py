@@ -1,7 +1,7 @@
 """Do hard classes gain from more samples, and is it their hardness that decides? HBR's method, its parts, its control.
 
     python sweeps/resampling.py                      on digits: about 2 minutes on 2 CPU cores
-    python sweeps/resampling.py --data cifar10       real images at a laptop's limit
+    python sweeps/resampling.py --data cifar10       real images at a laptop's limit: about 2 hours (estimated)
     python sweeps/resampling.py --smoke              every code path in about a minute
 
 No search: each treatment is trained once, as an ensemble whose members are the seeds (member i shares its seed across
@@ -42,20 +42,19 @@ on_cifar10 = Recipe(
 
 
 def sweep(data: str = "digits") -> Sweep:
-    """The comparison on one data set."""
-
+    """The comparison on one data set; what its questions are about comes first, lest it is stopped."""
     method = Treatment(alpha=1.0, policy="shift")
     by_lot = dataclasses.replace(method, undersample="random")
     wrong_way = dataclasses.replace(method, policy="reversed")
     treatments = (
         method,
         dataclasses.replace(method, alpha=2.0),
+        wrong_way,
+        by_lot,
         dataclasses.replace(method, oversample="smote"),
         dataclasses.replace(method, oversample="hard"),
         dataclasses.replace(method, undersample="none"),
         dataclasses.replace(method, oversample="none"),
-        by_lot,
-        wrong_way,
     )
     fairness = ("test/recall_gap", "test/worst_recall", "test/recall_hard_easy", "test/recall_range")
     price = ("test/accuracy", "test/macro_f1", "test/ece", "test/nll")

@@ -20,7 +20,6 @@ SCORED = Treatment(alpha=1.0, policy="shift", oversample="smote_encoder")
 POOLED = Treatment(alpha=1.0, policy="shift", oversample="pool_random")
 
 
-@MODELS.register("no_linear_layer")
 def no_linear_layer(channels, classes, size):
     return torch.nn.Sequential(torch.nn.Conv2d(channels, classes, size), torch.nn.Flatten())
 
@@ -55,7 +54,8 @@ def without_pixels(samples):
         ({"model": "resnet18", "batch_size": 1}, {}, "'resnet18' fails on images of 8 x 8 x 1 in batches of 1: "),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_is_spent(digits, nothing_is_spent, recipe, options, says):
+def test_what_is_wrong_is_said_before_anything_is_spent(digits, nothing_is_spent, monkeypatch, recipe, options, says):
+    monkeypatch.setitem(MODELS._entries, "no_linear_layer", no_linear_layer)  # a plug-in that other tests must not meet
     with pytest.raises(InputError, match=says):
         run(SCORED, digits, dataclasses.replace(RECIPE, **recipe), **options)
 

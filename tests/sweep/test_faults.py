@@ -90,7 +90,7 @@ def test_trials_that_a_lost_folder_failed_say_so_and_are_tried_again_when_it_is_
 
     member.unlink()
     away.rename(member)
-    assert f"trials {done}/6 trials" in script.run("digits.py", *SMALL, "--resume")
+    assert f"trials {done}/6 · " in script.run("digits.py", *SMALL, "--resume")
     assert_whole(script, 6)
 
 

@@ -87,5 +87,5 @@ def test_features_that_are_not_finite_name_the_sample(tmp_path):
     features = np.zeros((4, 2), np.float32)
     features[2, 1] = np.nan
     np.save(tmp_path / "f.npy", features)
-    with pytest.raises(InputError, match="not finite, first for training sample 2"):
+    with pytest.raises(InputError, match="not finite in float32, first in row 2"):
         encode(f"file:{tmp_path / 'f.npy'}", data.hold_out("test", seed=0))
