@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -196,7 +197,7 @@ def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path)
             if rows is families[0]:
                 lower = better(metric) == "min"
                 axes.set_title(f"{_heading(metric)} ({'lower' if lower else 'higher'} is better)", fontsize=8)
-        panels[0].set_ylabel(f"minus {rows[0]['reference']}", fontsize=7)
+        panels[0].set_ylabel(textwrap.fill(f"minus {rows[0]['reference']}", 20), fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
 
