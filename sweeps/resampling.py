@@ -1,7 +1,7 @@
 """Do hard classes gain from more samples, and is it their hardness that decides? HBR's method, its parts, its control.
 
     python sweeps/resampling.py                      on digits: about 2 minutes on 2 CPU cores
-    python sweeps/resampling.py --data cifar10       real images at a laptop's limit: about 2 hours (estimated)
+    python sweeps/resampling.py --data cifar10       real images at a laptop's limit: about an hour (estimated)
     python sweeps/resampling.py --smoke              every code path in about a minute
 
 No search: each treatment is trained once, as an ensemble whose members are the seeds (member i shares its seed across

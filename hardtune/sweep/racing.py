@@ -24,10 +24,10 @@ from hardtune.treatment import Treatment
 class Racing(FIFOScheduler):
     """Looks at a trial after each member but the last, never within one, and stops it or lets it go on.
 
-    A member that was found in the store is no reason to stop: the next may lie there as well, and cost nothing.
-    The rule is ``hardtune.evaluation.racing``. The trials of earlier parts of the sweep, the control among them, are
-    known from their records. A stopped trial's own record is written before
-    Tune hears of the decision, so whatever dies after that, a trial that the study knows as ended has one.
+    The rule is ``hardtune.evaluation.racing``. A member that was found in the store is no reason to stop: the next
+    may lie there as well, and cost nothing. The trials of earlier parts of the sweep, the control among them, are
+    known from their records. A stopped trial's own record is written before Tune hears of the decision, so whatever
+    dies after that, a trial that the study knows as ended has one.
     """
 
     def __init__(self, price: float, members: int, objectives: Mapping[str, str], folder: Path) -> None:
