@@ -21,6 +21,9 @@ LONGEST = (
     "tests/sweep/test_fixed_list.py",
 )
 
+# Kernels for GPUs are tried on the CPU: Triton reads this as they are defined, and does itself what they would.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # By default every process has a thread a core, and every sweep a worker a core. They would wait for each other, and
     # a quarter of what a small sweep costs is the start of workers.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +18,15 @@ class Compiled:
     warning says so once.
     """
 
-    def __init__(self, network: nn.Module, size: int) -> None:
+    def __init__(self, network: nn.Module, size: int, device: str) -> None:
         self._network, self._size = network, size
-        self._fast: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False)
+        options: dict[str, Any] = {}
+        if device == "cuda":  # Triton is where a GPU is, and batch norm's kernels are written in it
+            with contextlib.suppress(ImportError):
+                from hardtune.training.fused import fusing
+
+                options["backend"] = fusing
+        self._fast: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False, **options)
 
     def __call__(self, images: Tensor) -> Tensor:
         """The network's logits (B, K) of images (B, C, H, W)."""

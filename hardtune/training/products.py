@@ -66,7 +66,8 @@ def _product(images: Tensor, weight: Tensor, stride: tuple[int, int], padding: t
     """``torch.conv2d`` of images (B, C, H, W) and weight (O, C, kernel height, kernel width), channels last."""
     outputs, _, height, width = weight.shape
     if height * width == 1:
-        windows = images[:, :, :: stride[0], :: stride[1]].permute(0, 2, 3, 1)
+        # Channels last first, so that the gradient is laid out like that, too.
+        windows = images.permute(0, 2, 3, 1)[:, :: stride[0], :: stride[1]]
     else:
         padded = pad(images, (padding[1], padding[1], padding[0], padding[0]))
         windows = padded.unfold(2, height, stride[0]).unfold(3, width, stride[1]).permute(0, 2, 3, 1, 4, 5)

@@ -53,10 +53,10 @@ class Step:
         observer: Observer | None,
     ) -> None:
         """The arguments are those of ``fit``; the recipe leaves nothing to the device."""
-        self._network = Compiled(model, recipe.batch_size) if recipe.compile else model
         self._images, self._labels = images, labels
         self._recipe, self._objective, self._observer = recipe, objective, observer
         self._device = images.images.device
+        self._network = Compiled(model, recipe.batch_size, self._device.type) if recipe.compile else model
         self._layout = layout_of(model)
         self._convolutions = convolutions(model, self._device.type, recipe.precision, recipe.compile)
         self._momenta: dict[Tensor, Tensor] = {

@@ -1,0 +1,134 @@
+"""Finds batch norm, the addition of a shortcut and ReLU in a network that is being compiled, and makes them one."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch._inductor.compile_fx import compile_fx
+from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
+from torch.nn import functional as F
+
+from hardtune.training.batch_norm import NORMALISE, NORMALISE_BACKWARD
+
+_RELU = {F.relu, torch.relu, "relu", "relu_"}
+_ADD = {operator.add, operator.iadd, torch.add, "add", "add_"}
+
+
+def fusing(network: fx.GraphModule, inputs: Sequence[Tensor]) -> Any:
+    """A backend of ``torch.compile``: inductor, with ``batch_norm``'s kernels where they fit."""
+    fuse(network.graph)
+    network.recompile()
+    return compile_fx(network, inputs, config_patches={"post_grad_custom_pre_pass": AddOnTheWay()})
+
+
+def fuse(graph: fx.Graph) -> int:
+    """Put ``normalise`` in the place of every batch norm that it can do, and of what follows; how many there were."""
+    averages: dict[float, tuple[list[fx.Node], list[fx.Node]]] = {}
+    norms = [node for node in graph.nodes if _fits(node)]
+    for norm in norms:
+        x, running_mean, running_var, weight, bias, _, momentum, eps = norm.args
+        chain, residual = [norm], None
+        added = _only_user(norm, _ADD)
+        if added is not None and _only_user(added, _RELU) is not None:
+            residual = _added_to(norm, added)
+            chain += [added] if residual is not None else []
+        rectified = _only_user(chain[-1], _RELU)
+        chain += [rectified] if rectified is not None else []
+        with graph.inserting_before(chain[-1]):
+            fused = graph.call_function(NORMALISE, (x, residual, weight, bias, eps, rectified is not None))
+            y, mean, variance = (graph.call_function(operator.getitem, (fused, place)) for place in range(3))
+            y.meta["example_value"] = norm.meta["example_value"]
+            if running_mean is not None:
+                running, found = averages.setdefault(momentum, ([], []))
+                running += [running_mean, running_var]
+                found += [graph.call_method("detach", (each,)) for each in (mean, variance)]
+        chain[-1].replace_all_uses_with(y)
+        for old in reversed(chain):
+            graph.erase_node(old)
+    with graph.inserting_before(graph.output_node()):
+        for momentum, (running, found) in averages.items():
+            graph.call_function(torch._foreach_lerp_, (running, found, momentum))
+    _count_together(graph)
+    return len(norms)
+
+
+def _fits(node: fx.Node) -> bool:
+    """Whether it is a batch norm in training, of images that lie channels last, with an average of fixed pace."""
+    if node.target is not F.batch_norm or len(node.args) != 8 or node.kwargs:
+        return False
+    x, _, _, weight, bias, training, momentum, _ = node.args
+    if training is not True or weight is None or bias is None or not isinstance(momentum, float):
+        return False
+    value = _example(x)
+    return (
+        value.ndim == 4
+        and value.is_contiguous(memory_format=torch.channels_last)
+        and value.shape[1] < value.numel() < 2**31
+        and _example(weight).dtype == torch.float32
+    )
+
+
+def _example(node: Any) -> Any:
+    return node.meta["example_value"]
+
+
+def _only_user(node: fx.Node, targets: set[Any]) -> fx.Node | None:
+    """The one that uses ``node``, if there is one and it calls one of these."""
+    user = next(iter(node.users)) if len(node.users) == 1 else None
+    return user if user is not None and user.target in targets else None
+
+
+def _added_to(node: fx.Node, added: fx.Node) -> fx.Node | None:
+    """What ``added`` adds to ``node``, if it is of the same shape and type and not itself changed in place."""
+    if len(added.args) != 2 or added.kwargs:
+        return None
+    one, other = added.args
+    if other is node and added.target in (operator.add, torch.add, "add"):
+        one, other = other, one
+    if one is not node or not isinstance(other, fx.Node) or other is node:
+        return None
+    here, there = _example(node), _example(other)
+    return other if isinstance(there, Tensor) and (here.shape, here.dtype) == (there.shape, there.dtype) else None
+
+
+def _count_together(graph: fx.Graph) -> None:
+    """One operation for all counts of batches, which batch norms keep: each would be a kernel for one number."""
+    counts = [
+        node
+        for node in graph.find_nodes(op="call_method", target="add_")
+        if node.args[0].op == "placeholder" and node.args[1:] == (1,) and not node.kwargs and not node.users
+    ]
+    if len(counts) > 1:
+        with graph.inserting_before(graph.output_node()):
+            graph.call_function(torch._foreach_add_, ([node.args[0] for node in counts], 1))
+        for node in counts:
+            graph.erase_node(node)
+
+
+class AddOnTheWay(CustomGraphPass):
+    """Where two gradients come to one output, ``normalise_backward`` adds them itself: one pass less over memory."""
+
+    def __call__(self, graph: fx.Graph) -> None:
+        for node in graph.find_nodes(op="call_function", target=NORMALISE_BACKWARD):
+            gradient, second, *others = node.args
+            if second is not None or gradient.target is not torch.ops.aten.add.Tensor or len(gradient.users) > 1:
+                continue
+            summands = gradient.args
+            if not gradient.kwargs and all(_is_like(summand, gradient) for summand in summands):
+                node.args = (*summands, *others)
+                graph.erase_node(gradient)
+
+    def uuid(self) -> Any:
+        """What inductor's caches know this pass by."""
+        return get_hash_for_files((__file__,))
+
+
+def _is_like(summand: Any, total: fx.Node) -> bool:
+    if not isinstance(summand, fx.Node):
+        return False
+    one, other = summand.meta["val"], total.meta["val"]
+    return (one.shape, one.dtype) == (other.shape, other.dtype)
