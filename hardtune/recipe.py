@@ -49,7 +49,7 @@ class Recipe:
     recorded, training goes on without."""
 
     compile: bool = False
-    """Train through ``torch.compile``: for long runs on GPUs, where it saves passes over memory (1.25 times as fast on
+    """Train through ``torch.compile``: for long runs on GPUs, where it saves passes over memory (1.4 times as fast on
     an H200); on CPUs it does not pay. It takes half a minute before the first step and rounds differently."""
 
     members: int = 5

@@ -101,8 +101,8 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
         "--members-at-once",
         type=int,
         metavar="N",
-        help="members of a trial that train beside each other, to fill its GPU (default: 4 on a whole one, or 2 where "
-        "trials race; else 1)",
+        help="members of a trial that train beside each other, to fill its GPU (default: 4 on a whole one, 8 of "
+        "those that are compiled, 2 where trials race; else 1)",
     )
     size.add_argument(
         "--concurrent",

@@ -194,13 +194,20 @@ def nodes_with_workers(say: Callable[[str], None], patience: float = 1800.0) -> 
 
 
 def share(
-    cpus: float, gpus: float | None, nodes: Sequence[Resources], *, at_once: int | None = None, racing: bool = False
+    cpus: float,
+    gpus: float | None,
+    nodes: Sequence[Resources],
+    *,
+    at_once: int | None = None,
+    racing: bool = False,
+    compiled: bool = False,
 ) -> Share:
     """A trial's share of a cluster of these nodes, which may be lost by now: others will take their place.
 
     ``at_once``, where it is None, is found by what an H200 did (benchmarks/gpu.py): four ResNet-18 beside each other
-    train 1.4 times as fast as one alone, two 1.3 times, and eight no faster than four. With ``racing`` it is two, since
-    a trial is stopped after those that are being trained. Trials that share a GPU take turns on it anyway.
+    train 1.4 times as fast as one alone, and eight no faster than four; ``compiled``, eight 1.8 times. With ``racing``
+    it is two, since a trial is stopped after those that are being trained. Trials that share a GPU take turns on it
+    anyway.
 
     Raises:
         InputError: no node is large enough for one.
@@ -214,5 +221,5 @@ def share(
             f"{largest.get('CPU', 0):g} and {largest.get('GPU', 0):g}"
         )
     if at_once is None:
-        at_once = 1 if gpus < 1 else 2 if racing else 4
+        at_once = 1 if gpus < 1 else 2 if racing else 8 if compiled else 4
     return Share(cpus, gpus, at_once)

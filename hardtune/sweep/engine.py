@@ -99,6 +99,7 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
             nodes,
             at_once=sweep.members_at_once,
             racing=sweep.racing > 0,
+            compiled=sweep.recipe.compile,
         )
         if not place.resume:  # what is refused leaves no trace
             ledger = open_ledger(sweep, split, storage, resume=False)

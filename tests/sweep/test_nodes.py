@@ -31,17 +31,19 @@ def test_a_trials_share_is_of_the_nodes_that_were_seen_also_where_they_are_lost_
 
 
 @pytest.mark.parametrize(
-    ("gpus", "asked", "racing", "at_once"),
+    ("gpus", "options", "at_once"),
     [
-        (None, None, False, 4),
-        (2, None, False, 4),
-        (1, None, True, 2),
-        (0.5, None, False, 1),
-        (0, None, False, 1),
-        (1, 3, True, 3),
-        (0, 3, False, 3),
+        (None, {}, 4),
+        (2, {}, 4),
+        (1, {"compiled": True}, 8),
+        (1, {"racing": True}, 2),
+        (1, {"racing": True, "compiled": True}, 2),
+        (0.5, {"compiled": True}, 1),
+        (0, {}, 1),
+        (1, {"at_once": 3, "racing": True}, 3),
+        (0, {"at_once": 3}, 3),
     ],
 )
-def test_a_whole_gpu_trains_some_networks_at_once_unless_one_says_otherwise(gpus, asked, racing, at_once):
+def test_a_whole_gpu_trains_some_networks_at_once_unless_one_says_otherwise(gpus, options, at_once):
     nodes = [{"CPU": 4.0, "GPU": 2.0}]
-    assert cluster.share(1, gpus, nodes, at_once=asked, racing=racing).at_once == at_once
+    assert cluster.share(1, gpus, nodes, **options).at_once == at_once

@@ -91,17 +91,24 @@ def test_networks_that_are_compiled_beside_each_other_are_those_that_train_alone
         assert_same(network, trained(recipe, seed=seed))
 
 
-def test_a_step_is_that_of_a_cpu_but_for_roundings():
-    recipe = dataclasses.replace(RECIPE, precision="float32", epochs=1, learning_rate=0.01)
-    tf32 = torch.backends.cuda.matmul.allow_tf32, cudnn.allow_tf32
+@pytest.fixture
+def no_tf32():
+    """Matrix products and convolutions in float32, whatever is faster."""
+    before = torch.backends.cuda.matmul.allow_tf32, cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = cudnn.allow_tf32 = False
-    try:
-        here, there = trained(recipe, device="cpu"), trained(recipe)
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, cudnn.allow_tf32 = tf32
+    yield
+    torch.backends.cuda.matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+@pytest.mark.parametrize("other", [{"device": "cpu"}, {"compile": True}], ids=str)
+@pytest.mark.usefixtures("no_tf32")
+def test_a_step_is_that_of_a_cpu_and_of_a_compiled_network_but_for_roundings(other):
+    recipe = dataclasses.replace(RECIPE, precision="float32", epochs=1, learning_rate=0.01)
+    here = trained(recipe)
+    there = trained(dataclasses.replace(recipe, compile="compile" in other), device=other.get("device", "cuda"))
     for name in ("answers", "aum", "el2n_mean", "4.weight"):
-        one, other = here[name].flatten().double(), there[name].flatten().double()
-        assert torch.corrcoef(torch.stack([one, other]))[0, 1] > 0.999, name
+        one, two = here[name].flatten().double(), there[name].flatten().double()
+        assert torch.corrcoef(torch.stack([one, two]))[0, 1] > 0.999, name
 
 
 def test_the_process_keeps_its_ways_with_cudnn():
