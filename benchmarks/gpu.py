@@ -3,6 +3,7 @@
     python benchmarks/gpu.py                                 a few minutes on one H200
     python benchmarks/gpu.py --data-dir ~/data --minutes 20  and then the control on the real CIFAR-10 (control.py)
     python benchmarks/gpu.py --model small_cnn --device cpu --images 4096     every code path, on a CPU
+    python benchmarks/gpu.py --batch-norm 32x8 48x8 64x8 64x4    and batch norm's kernels in so many programs x warps
 
 Needs no Ray, MLflow or Optuna: Python, torch with torchvision, scikit-learn, safetensors and fsspec do.
 
@@ -16,11 +17,12 @@ backward. A strategy's rate is that of its epochs after the first, which warms u
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -114,8 +116,28 @@ def rate(data: Dataset, recipe: Recipe, device: str, at_once: int, scores: bool 
         return sum(pool.map(train, range(at_once)))
 
 
-def strategies(data: Dataset, recipe: Recipe, device: str, at_once: Sequence[int]) -> dict[str, float]:
-    """Images a second by strategy, printed as they come; ``at_once``: how many networks beside each other."""
+@contextlib.contextmanager
+def batch_norm_in(programs: int, warps: int) -> Iterator[None]:
+    """Batch norm's kernels in at most so many programs, each of so many warps."""
+    from hardtune.training import batch_norm
+
+    before = {name: getattr(batch_norm, name) for name in ("PROGRAMS", "WARPS", "LINE")}
+    batch_norm.PROGRAMS, batch_norm.WARPS, batch_norm.LINE = programs, warps, before["LINE"] * warps // before["WARPS"]
+    try:
+        yield
+    finally:
+        vars(batch_norm).update(before)
+
+
+def strategies(
+    data: Dataset, recipe: Recipe, device: str, at_once: Sequence[int], norms: Sequence[tuple[int, int]] = ()
+) -> dict[str, float]:
+    """Images a second by strategy, printed as they come.
+
+    Args:
+        at_once: how many networks beside each other.
+        norms: programs and warps of batch norm's kernels to try, with the most networks beside each other.
+    """
     found: dict[str, float] = {}
 
     def measure(name: str, **options: Any) -> None:
@@ -135,6 +157,9 @@ def strategies(data: Dataset, recipe: Recipe, device: str, at_once: Sequence[int
         for count in at_once:
             compiled = dataclasses.replace(recipe, compile=True)
             measure(f"CUDA graph, compiled, {count} at once", at_once=count, recipe=compiled)
+        for programs, warps in norms:
+            with batch_norm_in(programs, warps):
+                measure(f"  with norms of {programs} x {warps} warps", at_once=max(at_once), recipe=compiled)
     measure("float32, 1 at once", recipe=dataclasses.replace(recipe, precision="float32"))
     measure("channels first, 1 at once", recipe=dataclasses.replace(recipe, layout="channels_first"))
     return found
@@ -162,6 +187,9 @@ def main() -> None:
     flags.add_argument(
         "--at-once", type=int, nargs="+", default=[1, 2, 4, 8], help="networks beside each other (1 2 4 8)"
     )
+    flags.add_argument(
+        "--batch-norm", nargs="+", default=[], metavar="PROGRAMSxWARPS", help="of batch norm's kernels, to be tried"
+    )
     flags.add_argument("--data-dir", type=Path, help="the folder with CIFAR-10, to train the control on")
     flags.add_argument("--minutes", type=float, default=20, help="for all of it: the control gets what is left (20)")
     flags.add_argument("--out", type=Path, default=Path("control-results"), help="the control's folder (%(default)s)")
@@ -184,11 +212,12 @@ def main() -> None:
     work = MEMBERS * EPOCHS * IMAGES
     print(f"serial limit: {limit:,.0f} images/s; {MEMBERS} members x {EPOCHS} epochs: {work / limit:,.0f} s")
     print(f"strategies ({recipe.precision}, {recipe.layout.replace('_', ' ')}, all scores):")
-    found = strategies(data, recipe, device, options.at_once)
+    norms = [tuple(map(int, norm.split("x"))) for norm in options.batch_norm]
+    found = strategies(data, recipe, device, options.at_once, norms)
     theirs = usual_rate(data, recipe, device)
     print(f"  {'the usual loop':<44} {theirs:>10,.0f} images/s", flush=True)
 
-    others = ("without scores", "float32", "channels first")
+    others = ("without scores", "float32", "channels first", "with norms")
     best = max((name for name in found if not any(other in name for other in others)), key=found.__getitem__)
     print(f"best: {best}: {found[best] / limit:.2f} of the serial limit, {found[best] / theirs:.1f} x the usual loop")
     print(f"{MEMBERS} members x {EPOCHS} epochs at that rate: {work / found[best] / 60:.1f} minutes (extrapolated)")

@@ -23,7 +23,7 @@ from torch import Tensor
 # What an H200 did best with, of 16 to 264 programs and 8 or 16 warps (ResNet-18, batches of 128, 4 networks beside each
 # other). Results depend on these numbers, if only in their roundings, so they are the same on every GPU.
 PROGRAMS = 32
-"""How many work on a batch, at most; a power of two."""
+"""How many work on a batch, at most."""
 WARPS = 8
 COLUMNS = 64
 """Channels of a tile."""
@@ -227,7 +227,7 @@ class _Matrix:
             "EVEN": self.rows % rows == 0 and self.channels % self._columns == 0,
             "STAGES": self._stages,
             "num_warps": WARPS,
-            **({"LINES": rows // LINE} if sums else {"PROGRAMS": PROGRAMS}),
+            **({"LINES": rows // LINE} if sums else {"PROGRAMS": triton.next_power_of_2(PROGRAMS)}),
         }
 
 
