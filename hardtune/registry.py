@@ -33,12 +33,16 @@ class Registry(Mapping[str, T]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._entries: dict[str, T] = {}
+        self._sent: set[str] = set()
         _REGISTRIES[kind] = self
 
     def register(self, name: str) -> Callable[[T], T]:
         """Add the decorated plug-in under ``name``, which must be new."""
 
         def add(entry: T) -> T:
+            if name in self._sent:  # without its module, which something imports only now
+                self._sent.remove(name)
+                return entry
             if name in self._entries:
                 raise ValueError(f"there is already a {self.kind} named {name!r}")
             self._entries[name] = entry
@@ -77,6 +81,7 @@ def add_plug_ins(found: PlugIns) -> None:
         for name, entry in entries.items():
             if name not in _REGISTRIES[kind]:  # importing its module may have registered it
                 _REGISTRIES[kind].register(name)(entry)
+                _REGISTRIES[kind]._sent.add(name)
 
 
 def _is_own(entry: Any) -> bool:

@@ -19,14 +19,14 @@ from typing import Any
 
 import hardtune
 from hardtune.errors import InputError
-from hardtune.sweep.plug_ins import modules_beside
+from hardtune.sweep.plug_ins import own_modules
 
 
 def run_as_job(address: str, script: Path, flags: Sequence[str], name: str) -> int:
     """Submit ``script`` with its command line's ``flags``, follow its log, and return its exit code.
 
-    The script, the modules beside it that it has imported, and this hardtune travel with the job, so it runs what is
-    here; data and results are the cluster's. Ctrl-C ends the following and not the sweep.
+    The script, the modules it has imported that are not installed, and this hardtune travel with the job, so it runs
+    what is here; data and results are the cluster's. Ctrl-C ends the following and not the sweep.
 
     Raises:
         InputError: no job server answers at ``address``, or it does not take the job.
@@ -66,11 +66,11 @@ def run_as_job(address: str, script: Path, flags: Sequence[str], name: str) -> i
 
 
 def pack(script: Path, folder: Path) -> None:
-    """Copy the script into the folder, and what it has imported from beside it."""
-    shutil.copy(script, folder)
-    for _, place in modules_beside():
+    """Copy the script into the folder, and what it has imported that only it finds, out of archives, too."""
+    for module, place in own_modules():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(script.resolve().parent / place, folder / place)
+        (folder / place).write_bytes(module.__spec__.loader.get_data(module.__file__))  # type: ignore
+    shutil.copy(script, folder)
 
 
 def without_address(flags: Sequence[str]) -> list[str]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import json
+import os
+import subprocess
 import sys
-from collections.abc import Iterator
-from importlib.machinery import PathFinder
+import sysconfig
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,9 +18,20 @@ import ray
 from hardtune.errors import InputError
 from hardtune.registry import add_plug_ins, plug_ins
 
+_FIND = """
+import json, sys
+from importlib.util import find_spec
+specs = {name: find_spec(name) for name in sys.argv[1:]}
+homes = {name: list(spec.submodule_search_locations or [spec.origin]) for name, spec in specs.items() if spec}
+print(json.dumps(homes))
+"""
+
 
 def with_plug_ins() -> dict[str, Any]:
     """The part of a runtime environment that registers this process's plug-ins in every worker as it starts.
+
+    They travel with all of their modules that they use. What is imported only as they are called is looked for in the
+    folders in which it is here, as on one machine it can be.
 
     Raises:
         InputError: one cannot be sent.
@@ -24,41 +39,104 @@ def with_plug_ins() -> dict[str, Any]:
     found = plug_ins()
     if not found:
         return {}
-    for module, _ in modules_beside():
+    for module, _ in own_modules():
         ray.cloudpickle.register_pickle_by_value(module)  # else functions would travel by name
     for kind, entries in found.items():
         for name, entry in entries.items():
             try:
-                ray.cloudpickle.dumps(entry)
+                _dumps(entry)
             except Exception as error:  # whatever its parts raise
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 raise InputError(
                     f"the {kind} {name!r} cannot be sent to the workers ({reason}): define it in a package that is "
                     "installed on all nodes, or without that"
                 ) from error
+    sent = _dumps(found)
+    folders = [os.path.abspath(folder) for folder in sys.path]
 
     def register() -> None:
         import hardtune.sweep.trainable  # noqa: F401  and with it every registry
 
-        add_plug_ins(found)
+        sys.path.extend(folder for folder in folders if folder not in sys.path)
+        add_plug_ins(ray.cloudpickle.loads(sent))
 
     return {"worker_process_setup_hook": register}
 
 
-def modules_beside() -> Iterator[tuple[ModuleType, Path]]:
-    """The imported modules that only the script's own folder has, each with its file's place there.
+def own_modules() -> Iterator[tuple[ModuleType, Path]]:
+    """The imported modules that only this process finds, each with its file's place under a folder of ``sys.path``.
 
-    Elsewhere than in the script's process nobody finds them, unlike hardtune, which goes to every node.
+    They are those beside the script, and in folders and archives that it put on the path itself. Python finds none of
+    them as it starts, as it does what is installed, if only as a link, and what is in PYTHONPATH; and hardtune goes to
+    every node.
     """
-    script = getattr(sys.modules["__main__"], "__file__", None)
-    if script is None:
-        return
-    beside = Path(script).resolve().parent
-    elsewhere = [path for path in sys.path if Path(path).resolve() != beside]
+    judged = {}
     for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
         top = name.partition(".")[0]
-        if top in ("__main__", "hardtune") or file is None or not Path(file).resolve().is_relative_to(beside):
-            continue
-        if PathFinder.find_spec(top, elsewhere) is None:
-            yield module, Path(file).resolve().relative_to(beside)
+        file = getattr(module, "__file__", None)
+        # A package is where its first file is; others of it may be elsewhere, or nowhere.
+        first = getattr(sys.modules.get(top), "__file__", None) or file
+        if file and first and top not in ("__main__", "__mp_main__", "hardtune") and not _is_installed(first):
+            judged[name] = Path(first).resolve()
+    homes = _found_at_start({name.partition(".")[0] for name in judged})
+    for name, first in judged.items():
+        module = sys.modules[name]
+        place = Path(*name.split("."))
+        if not any(first.is_relative_to(home) for home in homes.get(place.parts[0], ())):
+            yield module, (place if hasattr(module, "__path__") else place.parent) / Path(str(module.__file__)).name
+
+
+def _is_installed(file: str) -> bool:
+    """Whether it is Python's own or a library's, some of which put folders of theirs on the path, too."""
+    if {"site-packages", "dist-packages"} & set(Path(file).parts):
+        return True
+    return Path(file).resolve().is_relative_to(Path(sysconfig.get_path("stdlib")).resolve())
+
+
+def _found_at_start(names: Iterable[str]) -> dict[str, list[Path]]:
+    """The files of modules, and the folders of packages, that a Python finds which starts anywhere but here."""
+    names = sorted(names)
+    if not names:
+        return {}
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    beside = None if script is None else Path(script).resolve().parent
+    path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    path = [folder for folder in path if folder and Path(folder).resolve() != beside]
+    said = subprocess.run(
+        [sys.executable, "-P", "-c", _FIND, *names],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+    found = json.loads(said.splitlines()[-1])
+    return {name: [Path(home).resolve() for home in homes if home] for name, homes in found.items()}
+
+
+class _Pickler(ray.cloudpickle.CloudPickler):
+    """Ray's, for modules that import each other or, as ``import package.module`` does, themselves."""
+
+    def reducer_override(self, it: Any) -> Any:
+        if isinstance(it, ModuleType) and _goes_by_value(it):
+            left_out = ("__builtins__", "__loader__", "__spec__")
+            state = {name: value for name, value in vars(it).items() if name not in left_out}
+            return ModuleType, (it.__name__,), state, None, None, _fill
+        return super().reducer_override(it)
+
+
+def _goes_by_value(module: ModuleType) -> bool:
+    """Whether it is registered for that, or a folder without ``__init__.py`` of one that is."""
+    registered = ray.cloudpickle.list_registry_pickle_by_value()
+    inner = f"{module.__name__}."
+    folder = getattr(module, "__file__", None) is None and any(name.startswith(inner) for name in registered)
+    return folder or module.__name__ in registered
+
+
+def _fill(module: ModuleType, state: dict[str, Any]) -> None:
+    vars(module).update(state)
+
+
+def _dumps(it: Any) -> bytes:
+    file = io.BytesIO()
+    _Pickler(file).dump(it)
+    return file.getvalue()

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -44,22 +45,26 @@ def test_results_in_a_jobs_own_folder_are_refused_since_it_is_thrown_away(tmp_pa
     assert "on a cluster --storage must be an absolute path" in said(tmp_path, RAY_JOB_CONFIG_JSON_ENV_VAR="{}")
 
 
-def test_modules_beside_the_script_travel_with_it(tmp_path):
+def test_modules_that_only_the_script_finds_travel_with_it(tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
-    for folder in (here / "package", there):
+    for folder in (here / "package", here / "lib", there):
         folder.mkdir(parents=True)
-    (here / "mine.py").write_text("from package.deep import NUMBER")
+    (here / "mine.py").write_text("from package.deep import NUMBER; from aside import zipped")
+    (here / "lib" / "aside.py").write_text("import zipped")
+    with zipfile.ZipFile(here / "archive.zip", "w") as archive:
+        archive.writestr("zipped.py", "")
     (here / "package" / "__init__.py").write_text("")
     (here / "package" / "deep.py").write_text("import json\nNUMBER = 42")
     (here / "other.py").write_text("")
     script = here / "script.py"
     script.write_text(
-        "import sys, mine; from pathlib import Path; from hardtune.sweep.job import pack\n"
+        "import sys; from pathlib import Path; from hardtune.sweep.job import pack\n"
+        "sys.path[1:1] = [f'{Path(__file__).parent}/{name}' for name in ('lib', 'archive.zip')]; import mine\n"
         "print(mine.NUMBER)\n"
         "if len(sys.argv) > 1: pack(Path(__file__), Path(sys.argv[1]))"
     )
     subprocess.run([sys.executable, script, there], check=True)
     found = {str(path.relative_to(there)) for path in there.rglob("*.py")}
-    assert found == {"script.py", "mine.py", "package/__init__.py", "package/deep.py"}
+    assert found == {"script.py", "mine.py", "aside.py", "zipped.py", "package/__init__.py", "package/deep.py"}
     shutil.rmtree(here)
     assert subprocess.run([sys.executable, there / "script.py"], check=True, capture_output=True).stdout == b"42\n"
