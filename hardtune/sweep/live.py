@@ -9,7 +9,7 @@ from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
 from hardtune.report.records import Record
@@ -39,7 +39,7 @@ class View:
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(30),
-            TextColumn("{task.completed}/{task.total}"),
+            _Amount(),
         )
         self._task = self._progress.add_task("starting", total=None)
         self._title = title
@@ -142,6 +142,13 @@ class View:
         self._last_line = time.monotonic()
         amount = f" {self._done}/{self._of} {self._unit}".rstrip() if self._of else ""
         self.console.print(f"{self._phase}{amount} · {' · '.join(self._lines())}", highlight=False, soft_wrap=True)
+
+
+class _Amount(ProgressColumn):
+    """How much of how much is done, once that is known."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.total is None else f"{task.completed}/{task.total}")
 
 
 def _clock(seconds: float) -> str:

@@ -101,6 +101,15 @@ def test_the_time_left_is_judged_by_the_trials_of_this_part_of_the_sweep(tmp_pat
     assert "1:40 so far, about 1:40 left in this phase" in out.getvalue()
 
 
+def test_a_terminal_shows_no_amount_before_there_is_one():
+    it, out = view(terminal=True)
+    with it:
+        pass
+    assert "starting" in out.getvalue()
+    assert "None" not in out.getvalue()
+    assert "0/" not in out.getvalue()
+
+
 def test_a_terminal_is_left_with_the_lines_that_stay():
     it, out = view(terminal=True)
     with it:
