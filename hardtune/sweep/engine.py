@@ -33,7 +33,7 @@ from hardtune.sweep.ledger import Ledger, open_ledger
 from hardtune.sweep.live import View
 from hardtune.sweep.nodes import check_shared
 from hardtune.sweep.prepare import control_members, prepare_on_cluster, settled
-from hardtune.sweep.space import corners
+from hardtune.sweep.space import corners, count
 from hardtune.sweep.tracking import Tracker
 from hardtune.sweep.tracking_uri import check_experiment, check_tracking, default_uri
 from hardtune.sweep.trials import run_trials
@@ -109,6 +109,7 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
         begun = any(ledger.records.glob("0*.json"))
         study_database(place.study_storage or ledger.study_url, ledger.id, begun=begun, owner=ledger.owner)
         view.say(f"results in {ledger.folder}")
+        _say_what_repeats(sweep, view)
         artifacts = None if uri.startswith("http") else storage / "mlflow-artifacts"
         tracker = Tracker(uri, sweep.name, ledger.id, artifacts)
         tracker.start(_parameters(sweep, split), {"hardtune.data": dataset.fingerprint})
@@ -166,6 +167,16 @@ def _check(sweep: Sweep) -> tuple[list[Treatment], Needs]:
     for comparison in sweep.comparisons:
         check_comparison(comparison, treatments, measured)
     return treatments, needs_of(treatments)
+
+
+def _say_what_repeats(sweep: Sweep, view: View) -> None:
+    there = count(sweep.space)
+    if there is not None and there < sweep.trials:
+        treatments = "1 treatment" if there == 1 else f"{there} treatments"
+        view.say(
+            f"the space has {treatments} beside the control, so {sweep.trials - there} of the {sweep.trials} trials "
+            "will repeat what was tried"
+        )
 
 
 def _writable(storage: Path) -> Path:

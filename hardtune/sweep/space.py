@@ -10,14 +10,14 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ray.tune.search.sample import Categorical, Domain, Float, Integer
+from ray.tune.search.sample import Categorical, Domain, Float, Integer, Quantized, Uniform
 
 from hardtune.errors import InputError, unknown
 from hardtune.sweep.definition import Space
 from hardtune.treatment import Treatment
 
 MOST_CORNERS = 4096
-"""A larger space is checked at this many of its corners, drawn from a fixed seed."""
+"""A larger space is checked at this many of its corners, drawn from a fixed seed, and not counted."""
 
 
 def corners(space: Space) -> list[Treatment]:
@@ -34,6 +34,21 @@ def corners(space: Space) -> list[Treatment]:
     else:
         treatments = [treatment_of(point) for point in (_sampled(space) if callable(space) else _grid(space))]
     return list(dict.fromkeys(treatment.canonical() for treatment in treatments))
+
+
+def count(space: Space) -> int | None:
+    """How many treatments a search may try beside the control before it must repeat one.
+
+    None where there is no end of them, as in a range, or they are many; for a function; and for a list, each of which
+    is tried once.
+    """
+    if callable(space) or isinstance(space, Sequence):
+        return None
+    values = {name: _values(value) for name, value in space.items()}
+    if math.prod(len(each) if each else math.inf for each in values.values()) > MOST_CORNERS:
+        return None
+    points = (dict(zip(values, point, strict=True)) for point in itertools.product(*values.values()))
+    return len({treatment_of(point).canonical() for point in points} - {Treatment()})
 
 
 def proposer(space: Space) -> Any:
@@ -77,6 +92,22 @@ def _ends(name: str, value: Any) -> Sequence[Any]:
     if isinstance(value, Domain):
         raise InputError(f"{name} is a {type(value).__name__}, which Optuna cannot propose: use tune.choice or a range")
     return [value]
+
+
+def _values(value: Any) -> Sequence[Any]:
+    """All that Optuna may propose for a field; empty where there is no end of them, or they are many."""
+    if isinstance(value, Categorical):
+        return list(value.categories)
+    if not isinstance(value, (Float, Integer)):
+        return [value]
+    sampler = value.get_sampler()
+    stepped = isinstance(sampler, Quantized)
+    if isinstance(value, Float) and not (stepped and isinstance(sampler.sampler, Uniform)):
+        return []  # Optuna has no steps on a logarithmic scale
+    step = sampler.q if stepped else 1
+    last = value.upper if stepped else value.upper - 1
+    steps = math.floor((last - value.lower) / step + 1e-9)
+    return [value.lower + number * step for number in range(steps + 1)] if steps < MOST_CORNERS else []
 
 
 def _sampled(space: Any) -> list[dict[str, Any]]:

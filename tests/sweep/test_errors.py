@@ -54,7 +54,7 @@ def test_the_error_is_told_from_the_death_of_a_worker(tmp_path, monkeypatch):
     assert {(record.state, record.again) for record in (raised, died)} == {("failed", True)}
 
 
-def test_a_sweep_whose_trials_all_failed_for_their_treatments_is_no_success_and_has_nothing_to_try_again(
+def test_a_sweep_of_two_treatments_that_both_fail_is_no_success_has_nothing_to_try_again_and_repeats_itself(
     tmp_path, capsys
 ):
     recipe = Recipe(model="small_cnn", encoder="pixels", validation=0.25, crop_padding=1)
@@ -64,5 +64,6 @@ def test_a_sweep_whose_trials_all_failed_for_their_treatments_is_no_success_and_
         main(sweep, parser("").parse_args(["--storage", str(tmp_path), "--smoke"]))
     assert stop.value.code == 1
     out = capsys.readouterr().out
+    assert "the space has 2 treatments beside the control, so 2 of the 4 trials will repeat what was tried\n" in out
     assert "failed: " in out
     assert "--resume" not in out

@@ -11,6 +11,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from hardtune.evaluation.metric import METRICS
 from hardtune.sweep.search import FAILED, FINISHED, SHORTFALL, StudySearch
+from hardtune.sweep.space import count
 from hardtune.sweep.trials import direction
 from hardtune.treatment import Treatment
 from hardtune.trial import UNSEEN, metric_names
@@ -165,7 +166,8 @@ def test_no_treatment_is_tried_twice_nor_the_control_until_there_is_no_other(tmp
     tried = [*first, *(carry_out(resumed, name) for name in "cdef")]
     assert [number for number, _ in tried] == list(range(6)), "what was not proposed takes no number"
     treatments = [treatment for _, treatment in tried[:4]]
-    assert len({Treatment(), *treatments}) == 5
+    assert len({Treatment(), *treatments}) == 5 == 1 + count(FEW)
+    assert {Treatment(), *treatments} >= {treatment for _, treatment in tried[4:]}
     assert {state(resumed, number) for number in range(6)} == {TrialState.COMPLETE}
 
 

@@ -5,7 +5,7 @@ from ray import tune
 
 from hardtune import Treatment
 from hardtune.errors import InputError
-from hardtune.sweep.space import MOST_CORNERS, corners
+from hardtune.sweep.space import MOST_CORNERS, corners, count
 
 
 def test_corners_are_every_choice_at_both_ends_of_every_range():
@@ -62,3 +62,23 @@ def test_a_define_by_run_function_need_not_return_anything():
 def test_what_cannot_be_searched_is_said(space, says):
     with pytest.raises(InputError, match=says):
         corners(space)
+
+
+@pytest.mark.parametrize(
+    ("space", "treatments"),
+    [
+        ({"policy": "shift", "alpha": tune.choice([1, 2]), "oversample": tune.choice(["random", "smote"])}, 4),
+        ({"alpha": tune.choice([0.0, 1.0, 2.0]), "estimator": tune.choice(["aum", "el2n"])}, 4),
+        ({"entropy_weight": 0.1, "temperature": tune.quniform(0.5, 1.0, 0.25)}, 3),
+        ({"alpha": tune.randint(0, 3)}, 2),
+        ({"alpha": tune.qrandint(0, 4, 2)}, 2),
+        ({"alpha": tune.choice([0.0])}, 0),
+        ({"alpha": tune.choice([0.0, 1.0]), "entropy_weight": tune.uniform(0, 1)}, None),
+        ({"alpha": tune.quniform(0, 1, 1e-9)}, None),
+        ({name: tune.quniform(0, 1, 0.01) for name in ("alpha", "entropy_weight")}, None),
+        ((Treatment(alpha=1.0),), None),
+        (lambda trial: None, None),
+    ],
+)
+def test_treatments_are_counted_where_there_are_few(space, treatments):
+    assert count(space) == treatments
