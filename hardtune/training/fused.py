@@ -37,8 +37,7 @@ def fuse(graph: fx.Graph) -> int:
             residual = _added_to(norm, added)
             chain += [added] if residual is not None else []
         rectified = _only_user(chain[-1], _RELU)
-        chain += [rectified] if rectified is not None else []
-        with graph.inserting_before(chain[-1]):
+        with graph.inserting_before(chain[-1]):  # what was added may be changed in place before ReLU
             fused = graph.call_function(NORMALISE, (x, residual, weight, bias, eps, rectified is not None))
             y, mean, variance = (graph.call_function(operator.getitem, (fused, place)) for place in range(3))
             y.meta["example_value"] = norm.meta["example_value"]
@@ -46,6 +45,7 @@ def fuse(graph: fx.Graph) -> int:
                 running, found = averages.setdefault(momentum, ([], []))
                 running += [running_mean, running_var]
                 found += [graph.call_method("detach", (each,)) for each in (mean, variance)]
+        chain += [rectified] if rectified is not None else []
         chain[-1].replace_all_uses_with(y)
         for old in reversed(chain):
             graph.erase_node(old)
@@ -57,19 +57,28 @@ def fuse(graph: fx.Graph) -> int:
 
 
 def _fits(node: fx.Node) -> bool:
-    """Whether it is a batch norm in training, of images that lie channels last, with an average of fixed pace."""
+    """Whether it is a batch norm in training, of images that lie channels last, with averages of fixed pace.
+
+    These move at the end of the graph, so nobody else may look at them or move them.
+    """
     if node.target is not F.batch_norm or len(node.args) != 8 or node.kwargs:
         return False
-    x, _, _, weight, bias, training, momentum, _ = node.args
+    x, mean, var, weight, bias, training, momentum, _ = node.args
     if training is not True or weight is None or bias is None or not isinstance(momentum, float):
         return False
-    value = _example(x)
+    value, affine = _example(x), (_example(weight), _example(bias))
     return (
         value.ndim == 4
         and value.is_contiguous(memory_format=torch.channels_last)
         and value.shape[1] < value.numel() < 2**31
-        and _example(weight).dtype == torch.float32
+        and all(each.dtype == torch.float32 and each.is_contiguous() for each in affine)
+        and _moves_alone(mean)
+        and _moves_alone(var)
     )
+
+
+def _moves_alone(average: Any) -> bool:
+    return average is None or len(average.users) == 1
 
 
 def _example(node: Any) -> Any:
@@ -83,7 +92,7 @@ def _only_user(node: fx.Node, targets: set[Any]) -> fx.Node | None:
 
 
 def _added_to(node: fx.Node, added: fx.Node) -> fx.Node | None:
-    """What ``added`` adds to ``node``, if it is of the same shape and type and not itself changed in place."""
+    """What ``added`` adds to ``node``, if it is of the same shape, type and layout and not itself changed in place."""
     if len(added.args) != 2 or added.kwargs:
         return None
     one, other = added.args
@@ -92,15 +101,21 @@ def _added_to(node: fx.Node, added: fx.Node) -> fx.Node | None:
     if one is not node or not isinstance(other, fx.Node) or other is node:
         return None
     here, there = _example(node), _example(other)
-    return other if isinstance(there, Tensor) and (here.shape, here.dtype) == (there.shape, there.dtype) else None
+    if not isinstance(there, Tensor) or (here.shape, here.dtype) != (there.shape, there.dtype):
+        return None
+    return other if there.is_contiguous(memory_format=torch.channels_last) else None
 
 
 def _count_together(graph: fx.Graph) -> None:
-    """One operation for all counts of batches, which batch norms keep: each would be a kernel for one number."""
+    """One operation for all counts of batches, which batch norms keep: each would be a kernel for one number.
+
+    Those that somebody looks at, or that count twice, are needed before the end.
+    """
     counts = [
         node
         for node in graph.find_nodes(op="call_method", target="add_")
-        if node.args[0].op == "placeholder" and node.args[1:] == (1,) and not node.kwargs and not node.users
+        if node.args[0].op == "placeholder" and len(node.args[0].users) == 1
+        if node.args[1:] == (1,) and not node.kwargs and not node.users
     ]
     if len(counts) > 1:
         with graph.inserting_before(graph.output_node()):

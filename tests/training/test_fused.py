@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.backends.debugging import aot_eager
 from torch.nn.functional import relu
 
 pytest.importorskip("triton", reason="Triton is not made for this machine")
@@ -50,14 +51,14 @@ def forgotten():
 
 
 def rewritten(found):
-    """A backend that rewrites a network, notes what was found and leaves it at that."""
+    """A backend that rewrites a network, notes what was found and lets it be traced, but makes no machine code."""
 
     def backend(network, inputs):
         count = fuse(network.graph)
         network.recompile()
         calls = network.graph.find_nodes(op="call_function", target=NORMALISE)
         found.append((count, [(node.args[1] is not None, node.args[5]) for node in calls]))
-        return network
+        return aot_eager(network, inputs)
 
     return backend
 
@@ -145,10 +146,62 @@ class Onto(nn.Module):
         return relu(other.add_(self.norm(x))) + other
 
 
+class Reading(nn.Module):
+    """Here the averages are looked at as soon as they have moved, as is the count of batches."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.other = nn.BatchNorm2d(8), nn.BatchNorm2d(8)
+
+    def forward(self, x):
+        x = self.norm(x) + self.other(x)
+        return x + self.norm.running_mean.view(1, -1, 1, 1) * self.norm.num_batches_tracked
+
+
+class Again(nn.Module):
+    """One batch norm that is called twice, whose averages move twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(8)
+
+    def forward(self, x):
+        return self.norm(relu(self.norm(x)) + x)
+
+
+class Changed(nn.Module):
+    """A shortcut that is changed in place when it has been added."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(8)
+
+    def forward(self, x):
+        other = x * 2
+        out = self.norm(x) + other
+        other += 3
+        return relu(out) + other
+
+
+class FirstAndLast(nn.Module):
+    """A shortcut whose layout, channels first, is that of the sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(8)
+
+    def forward(self, x):
+        return relu(x.contiguous() + self.norm(x)).view(len(x), -1)
+
+
 @pytest.mark.parametrize(
     ("network", "calls"),
     [
         (nn.BatchNorm2d(8), [(False, False)]),
+        (Reading(), [(False, False)]),
+        (Again(), []),
+        (Changed(), [(True, True)]),
+        (FirstAndLast(), [(False, False)]),
         (nn.BatchNorm2d(8, track_running_stats=False), [(False, False)]),
         (Twice(), [(False, False)]),
         (Broadcast(), [(False, False)]),
@@ -170,6 +223,23 @@ def test_what_is_something_else_is_left_as_it_is(network, calls):
 def test_what_lies_channels_first_is_left_to_inductor():
     found = []
     torch.compile(nn.BatchNorm2d(8), backend=rewritten(found), dynamic=False)(torch.randn(4, 8, 4, 4))
+    assert found == [(0, [])]
+
+
+class EverySecond(nn.Module):
+    """Weights and biases that lie between each other."""
+
+    def __init__(self):
+        super().__init__()
+        self.both = nn.Parameter(torch.randn(8, 2))
+
+    def forward(self, x):
+        return nn.functional.batch_norm(x, None, None, *self.both.unbind(1), True, 0.1, 1e-5)
+
+
+def test_weights_that_do_not_lie_side_by_side_are_left_to_inductor():
+    images, found = torch.randn(4, 8, 4, 4).to(memory_format=LAST), []
+    torch.compile(EverySecond(), backend=rewritten(found), dynamic=False)(images)
     assert found == [(0, [])]
 
 
