@@ -12,6 +12,7 @@ from torch._inductor.compile_fx import compile_fx
 from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
 from torch.nn import functional as F
 
+from hardtune.training import batch_norm
 from hardtune.training.batch_norm import NORMALISE, NORMALISE_BACKWARD
 
 _RELU = {F.relu, torch.relu, "relu", "relu_"}
@@ -138,8 +139,8 @@ class AddOnTheWay(CustomGraphPass):
                 graph.erase_node(gradient)
 
     def uuid(self) -> Any:
-        """What inductor's caches know this pass by."""
-        return get_hash_for_files((__file__,))
+        """What the compiler's caches know this pass by, and the gradients that it finds in a graph."""
+        return get_hash_for_files((__file__, batch_norm.__file__))
 
 
 def _is_like(summand: Any, total: fx.Node) -> bool:

@@ -10,7 +10,7 @@ from torch.nn.functional import relu
 
 pytest.importorskip("triton", reason="Triton is not made for this machine")
 
-from hardtune.training import fused
+from hardtune.training import batch_norm, fused
 from hardtune.training.batch_norm import NORMALISE, NORMALISE_BACKWARD
 from hardtune.training.fused import AddOnTheWay, fuse, fusing
 from hardtune.training.models import MODELS
@@ -241,6 +241,13 @@ def test_weights_that_do_not_lie_side_by_side_are_left_to_inductor():
     images, found = torch.randn(4, 8, 4, 4).to(memory_format=LAST), []
     torch.compile(EverySecond(), backend=rewritten(found), dynamic=False)(images)
     assert found == [(0, [])]
+
+
+def test_what_was_compiled_with_other_gradients_is_not_taken_from_a_cache(tmp_path, monkeypatch):
+    before, other = AddOnTheWay().uuid(), tmp_path / "batch_norm.py"
+    other.write_text("# other gradients")
+    monkeypatch.setattr(batch_norm, "__file__", str(other))
+    assert AddOnTheWay().uuid() != before
 
 
 @pytest.mark.slow
