@@ -7,6 +7,7 @@ hosts; those of ``tests/commands`` share what they look at.
 import os
 
 import pytest
+import torch
 from xdist.scheduler import LoadScopeScheduling
 
 WHOLE = ("tests/cluster", "tests/commands")
@@ -21,8 +22,9 @@ LONGEST = (
     "tests/sweep/test_fixed_list.py",
 )
 
-# Kernels for GPUs are tried on the CPU: Triton reads this as they are defined, and does itself what they would.
-os.environ.setdefault("TRITON_INTERPRET", "1")
+if not torch.cuda.is_available():
+    # Kernels for GPUs are tried on the CPU: Triton reads this as they are defined, and does itself what they would.
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # By default every process has a thread a core, and every sweep a worker a core. They would wait for each other, and
