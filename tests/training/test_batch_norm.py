@@ -1,5 +1,7 @@
 """Batch norm's kernels are batch norm: on a GPU where there is one, else in Triton's interpreter."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.nn.functional import batch_norm
@@ -14,6 +16,7 @@ EPS = 1e-5
 SHAPES = [
     (4, 64, 8, 8),  # whole tiles only
     (3, 96, 5, 7),  # neither rows nor channels come out even
+    (4, 96, 8, 8),  # rows do
     (2, 8, 1, 2),  # four values of a channel
     (2, 2100, 2, 2),  # more blocks of channels than programs
     (16, 64, 16, 16),  # several tiles a program
@@ -115,6 +118,23 @@ def test_how_many_tiles_are_under_way_changes_nothing(monkeypatch):
     monkeypatch.setattr(kernels, "_stages", lambda device: 2)
     for one, other in zip(first, by_kernels(x, x, *affine(64), [came, x], True), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("shared", "stages"),
+    [(232448, 4), (101376, 3), (65536, 2), (None, 2)],
+    ids=["H100", "RTX 4090", "T4", "not said"],
+)
+def test_tiles_are_under_way_as_far_as_a_multiprocessor_holds_them(monkeypatch, shared, stages):
+    told = {} if shared is None else {"shared_memory_per_block_optin": shared}
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(**told))
+    assert kernels._stages.__wrapped__(torch.device("cuda", 0)) == stages
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_few_programs_work_on_a_batch(shape):
+    parts, across = kernels._Matrix(batch(shape)).grid
+    assert parts == 1 or parts * across <= kernels.PROGRAMS
 
 
 def test_torch_may_compile_and_differentiate_them():

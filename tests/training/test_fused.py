@@ -123,6 +123,39 @@ class Twice(nn.Module):
         return relu(x) + x
 
 
+class Methods(nn.Module):
+    """The same in other words."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.other = nn.BatchNorm2d(8), nn.BatchNorm2d(8)
+
+    def forward(self, x):
+        return self.norm(x).add_(x).relu_() + (x * 2).add(self.other(x)).relu()
+
+
+class Scaled(nn.Module):
+    """What is added counts twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(8)
+
+    def forward(self, x):
+        return relu(torch.add(self.norm(x), x, alpha=2))
+
+
+class Unbiased(nn.Module):
+    """Weights only."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8))
+
+    def forward(self, x):
+        return nn.functional.batch_norm(x, None, None, self.weight, None, True, 0.1, 1e-5)
+
+
 class Broadcast(nn.Module):
     """An addition of one number for each channel is no shortcut."""
 
@@ -155,7 +188,7 @@ class Reading(nn.Module):
 
     def forward(self, x):
         x = self.norm(x) + self.other(x)
-        return x + self.norm.running_mean.view(1, -1, 1, 1) * self.norm.num_batches_tracked
+        return x + (self.norm.running_mean - self.other.running_var).view(1, -1, 1, 1) * self.norm.num_batches_tracked
 
 
 class Again(nn.Module):
@@ -198,12 +231,15 @@ class FirstAndLast(nn.Module):
     ("network", "calls"),
     [
         (nn.BatchNorm2d(8), [(False, False)]),
-        (Reading(), [(False, False)]),
+        (Reading(), []),
         (Again(), []),
         (Changed(), [(True, True)]),
         (FirstAndLast(), [(False, False)]),
         (nn.BatchNorm2d(8, track_running_stats=False), [(False, False)]),
         (Twice(), [(False, False)]),
+        (Methods(), [(True, True), (True, True)]),
+        (Scaled(), [(False, False)]),
+        (Unbiased(), []),
         (Broadcast(), [(False, False)]),
         (Onto(), [(False, False)]),
         (nn.BatchNorm2d(8, momentum=None), []),  # its average slows down
@@ -237,9 +273,21 @@ class EverySecond(nn.Module):
         return nn.functional.batch_norm(x, None, None, *self.both.unbind(1), True, 0.1, 1e-5)
 
 
-def test_weights_that_do_not_lie_side_by_side_are_left_to_inductor():
-    images, found = torch.randn(4, 8, 4, 4).to(memory_format=LAST), []
-    torch.compile(EverySecond(), backend=rewritten(found), dynamic=False)(images)
+@pytest.mark.parametrize(
+    ("network", "shape", "options"),
+    [
+        (EverySecond(), (4, 8, 4, 4), {}),
+        (nn.BatchNorm2d(8, dtype=torch.bfloat16), (4, 8, 4, 4), {"dtype": torch.bfloat16}),
+        (nn.BatchNorm2d(2**10, device="meta"), (2**13, 2**10, 16, 16), {"device": "meta"}),
+    ],
+    ids=["weights with gaps", "weights in bfloat16", "2**31 values"],
+)
+def test_what_the_kernels_cannot_do_is_left_to_inductor(network, shape, options):
+    found = []
+    with torch.no_grad():
+        torch.compile(network, backend=rewritten(found), dynamic=False)(
+            torch.ones(shape, **options).to(memory_format=LAST)
+        )
     assert found == [(0, [])]
 
 
