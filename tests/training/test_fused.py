@@ -191,6 +191,22 @@ class Reading(nn.Module):
         return x + (self.norm.running_mean - self.other.running_var).view(1, -1, 1, 1) * self.norm.num_batches_tracked
 
 
+class Counting(nn.Module):
+    """Counts of its own: by twos, by threes, and in a part of a buffer that is looked at."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(8)
+        for name in ("twos", "threes", "ones"):
+            self.register_buffer(name, torch.zeros(1))
+
+    def forward(self, x):
+        self.twos.add_(2)
+        self.threes.add_(1, alpha=3)
+        self.ones[0].add_(1)
+        return self.norm(x) * self.ones[0]
+
+
 class Again(nn.Module):
     """One batch norm that is called twice, whose averages move twice."""
 
@@ -232,6 +248,7 @@ class FirstAndLast(nn.Module):
     [
         (nn.BatchNorm2d(8), [(False, False)]),
         (Reading(), []),
+        (Counting(), [(False, False)]),
         (Again(), []),
         (Changed(), [(True, True)]),
         (FirstAndLast(), [(False, False)]),
@@ -260,6 +277,23 @@ def test_what_lies_channels_first_is_left_to_inductor():
     found = []
     torch.compile(nn.BatchNorm2d(8), backend=rewritten(found), dynamic=False)(torch.randn(4, 8, 4, 4))
     assert found == [(0, [])]
+
+
+class Wider(nn.Module):
+    """A shortcut in float32, and with it the sum."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(8)
+
+    def forward(self, x):
+        return relu(self.norm(x.bfloat16()) + x)
+
+
+def test_a_shortcut_of_another_type_is_added_as_it_is():
+    images, found = torch.randn(4, 8, 4, 4).to(memory_format=LAST), []
+    assert torch.compile(Wider(), backend=rewritten(found), dynamic=False)(images).dtype == torch.float32
+    assert found == [(1, [(False, False)])]
 
 
 class EverySecond(nn.Module):
