@@ -332,6 +332,31 @@ def test_what_was_compiled_with_other_gradients_is_not_taken_from_a_cache(tmp_pa
     assert AddOnTheWay().uuid() != before
 
 
+@pytest.mark.parametrize(
+    ("options", "added"),
+    [
+        ({}, True),
+        ({"alpha": 2}, False),
+        ({"shape": (1, 8, 1, 1)}, False),
+        ({"dtype": torch.bfloat16}, False),
+        ({"seen": True}, False),
+        ({"taken": True}, False),
+    ],
+    ids=str,
+)
+def test_a_plain_sum_of_two_gradients_that_nobody_else_sees_is_added_on_the_way(options, added):
+    graph = torch.fx.Graph()
+    one, two, x = (graph.placeholder(name) for name in ("one", "two", "x"))
+    total = graph.call_function(torch.ops.aten.add.Tensor, (one, two), {"alpha": 2} if options.get("alpha") else {})
+    one.meta["val"] = total.meta["val"] = torch.empty(4, 8, 4, 4)
+    two.meta["val"] = torch.empty(options.get("shape", (4, 8, 4, 4)), dtype=options.get("dtype"))
+    backward = graph.call_function(NORMALISE_BACKWARD, (total, x if options.get("taken") else None, x))
+    graph.output((backward, total) if options.get("seen") else backward)
+    AddOnTheWay()(graph)
+    assert (backward.args == (one, two, x)) is added
+    assert (total in graph.nodes) is not added
+
+
 @pytest.mark.slow
 def test_inductor_compiles_it_and_gradients_are_added_on_the_way(monkeypatch):
     added = []
