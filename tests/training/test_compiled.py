@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from hardtune import Recipe
+from hardtune.training.compiled import Compiled
 from hardtune.training.fit import build_model, fit
 from hardtune.training.images import DeviceImages
 
@@ -56,3 +57,12 @@ def test_where_compiling_fails_training_goes_on_and_says_so(monkeypatch):
         weights = trained(dataclasses.replace(RECIPE, compile=True))
     for name, value in trained(RECIPE).items():
         assert torch.equal(weights[name], value)
+
+
+@pytest.mark.parametrize(("device", "chosen"), [("cpu", []), ("cuda", ["fusing"])])
+def test_batch_norms_own_kernels_are_for_gpus(monkeypatch, device, chosen):
+    pytest.importorskip("triton", reason="Triton is not made for this machine")
+    backends = []
+    monkeypatch.setattr(torch, "compile", lambda network, backend=None, **_: backends.append(backend) or network)
+    Compiled(torch.nn.Identity(), 8, device)
+    assert [backend.__name__ for backend in backends if backend is not None] == chosen
