@@ -146,24 +146,13 @@ def normalise_backward(
 
 
 @normalise.register_fake
-def _(
-    x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, eps: float, relu: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(x: Tensor, residual: Tensor | None, weight: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
     return _last(torch.empty_like(x)), torch.empty_like(weight), torch.empty_like(weight)
 
 
 @normalise_backward.register_fake
 def _(
-    gradient: Tensor,
-    second: Tensor | None,
-    x: Tensor,
-    y: Tensor | None,
-    weight: Tensor,
-    bias: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    eps: float,
-    relu: bool,
+    gradient: Tensor, second: Tensor | None, x: Tensor, y: Tensor | None, weight: Tensor, bias: Tensor, *_: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     like = _last(torch.empty_like(x))
     masked = torch.empty_like(like) if y is not None or second is not None else x.new_empty(0)
