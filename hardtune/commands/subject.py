@@ -195,7 +195,10 @@ def _as_on(device: str, subject: Subject) -> list[Subject]:
     CPUs differ in the precision that ``auto`` comes to, and only a machine with a GPU knows what GPUs decide.
     """
     recipe = subject.recipe
-    others: list[dict[str, Any]] = [{"precision": "bfloat16", "layout": "channels_last"}, {"precision": "float32"}]
+    modern = {"precision": "bfloat16", "layout": "channels_last", "compile": False}
+    others: list[dict[str, Any]] = [modern, {"precision": "float32", "compile": False}]
+    if device == "cuda":
+        others.append({**modern, "compile": True})
     decided = [{name: value for name, value in one.items() if getattr(recipe, name) == "auto"} for one in others]
     recipes = dict.fromkeys([recipe, *(dataclasses.replace(recipe, **one) for one in decided)])
     return [dataclasses.replace(subject, recipe=one) for one in recipes]

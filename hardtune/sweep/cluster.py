@@ -193,21 +193,8 @@ def nodes_with_workers(say: Callable[[str], None], patience: float = 1800.0) -> 
     return found
 
 
-def share(
-    cpus: float,
-    gpus: float | None,
-    nodes: Sequence[Resources],
-    *,
-    at_once: int | None = None,
-    racing: bool = False,
-    compiled: bool = False,
-) -> Share:
+def share(cpus: float, gpus: float | None, nodes: Sequence[Resources]) -> Share:
     """A trial's share of a cluster of these nodes, which may be lost by now: others will take their place.
-
-    ``at_once``, where it is None, is found by what an H200 did (benchmarks/gpu.py): four ResNet-18 beside each other
-    train 1.4 times as fast as one alone, and eight no faster than four; ``compiled``, eight 1.8 times. With ``racing``
-    it is two, since a trial is stopped after those that are being trained. Trials that share a GPU take turns on it
-    anyway.
 
     Raises:
         InputError: no node is large enough for one.
@@ -220,6 +207,18 @@ def share(
             f"a trial asks for {cpus:g} CPUs and {gpus:g} GPUs, and the largest node has "
             f"{largest.get('CPU', 0):g} and {largest.get('GPU', 0):g}"
         )
-    if at_once is None:
-        at_once = 1 if gpus < 1 else 2 if racing else 8 if compiled else 4
-    return Share(cpus, gpus, at_once)
+    return Share(cpus, gpus)
+
+
+def members_at_once(share: Share, *, compiled: bool, racing: bool) -> int:
+    """How many networks of a trial train beside each other, by what an H200 did (benchmarks/gpu.py).
+
+    Four ResNet-18 beside each other train 1.4 times as fast as one alone, and eight no faster than four; ``compiled``,
+    eight 1.8 times. With ``racing`` it is two, since a trial is stopped after those that are being trained. Trials that
+    share a GPU take turns on it anyway.
+    """
+    if share.gpus < 1:
+        return 1
+    if racing:
+        return 2
+    return 8 if compiled else 4

@@ -70,7 +70,8 @@ class Sweep:
     """Fractions share a GPU; None means one GPU a trial where the cluster has any, and none where it has not."""
     members_at_once: int | None = None
     """Members of a trial that train beside each other on its GPU, which one network cannot fill. None means four where
-    a trial has a GPU to itself, or two if it may be stopped between members (``racing``), and one elsewhere."""
+    a trial has a GPU to itself (eight that are compiled, or two if it may be stopped between members: ``racing``), and
+    one elsewhere."""
 
     def __post_init__(self) -> None:
         if self.treatments is not None:

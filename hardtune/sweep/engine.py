@@ -93,19 +93,13 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
         nodes = cluster.nodes_with_workers(view.say)
         if place.address is not None:
             check_shared(storage)
-        share = cluster.share(
-            sweep.cpus_per_trial,
-            sweep.gpus_per_trial,
-            nodes,
-            at_once=sweep.members_at_once,
-            racing=sweep.racing > 0,
-            compiled=sweep.recipe.compile,
-        )
+        share = cluster.share(sweep.cpus_per_trial, sweep.gpus_per_trial, nodes)
         if not place.resume:  # what is refused leaves no trace
             ledger = open_ledger(sweep, split, storage, resume=False)
             running.enter_context(ledger.held())
         recipe = ledger.settled(sweep.recipe, lambda: settled(sweep.recipe, share))
         sweep = dataclasses.replace(sweep, recipe=recipe)
+        share = _filled(share, sweep)
         begun = any(ledger.records.glob("0*.json"))
         study_database(place.study_storage or ledger.study_url, ledger.id, begun=begun, owner=ledger.owner)
         view.say(f"results in {ledger.folder}")
@@ -167,6 +161,13 @@ def _check(sweep: Sweep) -> tuple[list[Treatment], Needs]:
     for comparison in sweep.comparisons:
         check_comparison(comparison, treatments, measured)
     return treatments, needs_of(treatments)
+
+
+def _filled(share: cluster.Share, sweep: Sweep) -> cluster.Share:
+    """With as many members at once as the sweep wants, or as keep a GPU busy; its recipe is settled."""
+    compiled, racing = bool(sweep.recipe.compile), sweep.racing > 0
+    at_once = sweep.members_at_once or cluster.members_at_once(share, compiled=compiled, racing=racing)
+    return dataclasses.replace(share, at_once=at_once)
 
 
 def _say_what_repeats(sweep: Sweep, view: View) -> None:

@@ -24,6 +24,7 @@ from hardtune.errors import InputError
 from hardtune.recipe import Recipe
 from hardtune.store import digest
 from hardtune.sweep.definition import Space, Sweep
+from hardtune.training.choices import LEFT_TO_THE_DEVICE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Ledger:
         path = self.folder / "settled.json"
         if not path.exists():
             decided = settle()
-            durable.write(path, json.dumps({"precision": decided.precision, "layout": decided.layout}, indent=1))
+            durable.write(path, json.dumps({name: getattr(decided, name) for name in LEFT_TO_THE_DEVICE}, indent=1))
         return dataclasses.replace(recipe, **json.loads(path.read_text()))
 
     @contextlib.contextmanager

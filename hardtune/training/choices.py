@@ -1,4 +1,4 @@
-"""What a recipe leaves to the device: its precision, and how images lie in memory."""
+"""What a recipe leaves to the device: precision, how images lie in memory, and whether networks are compiled."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ from hardtune.recipe import Recipe
 
 MEMORY_FORMATS = {"channels_last": torch.channels_last, "channels_first": torch.contiguous_format}
 """By the recipe's name for it."""
+LEFT_TO_THE_DEVICE = ("precision", "layout", "compile")
+"""Fields of a recipe that may be ``auto``."""
+LONG = 50
+"""Epochs of a run that is worth compiling for: of CIFAR's images they take an H200 two minutes, and compiling half a
+minute in the first process of a machine."""
 
 
 def is_settled(recipe: Recipe) -> bool:
     """Whether it leaves nothing to the device."""
-    return "auto" not in (recipe.precision, recipe.layout)
+    return all(getattr(recipe, name) != "auto" for name in LEFT_TO_THE_DEVICE)
 
 
 def resolved(recipe: Recipe, device: str) -> Recipe:
@@ -28,12 +33,14 @@ def resolved(recipe: Recipe, device: str) -> Recipe:
     if is_settled(recipe):
         return recipe
     kind = device.partition(":")[0]
-    precision, layout = recipe.precision, recipe.layout
+    precision, layout, compiled = recipe.precision, recipe.layout, recipe.compile
     if precision == "auto":
         precision = "bfloat16" if _bfloat16_is_faster(kind) else "float32"
     if layout == "auto":
         layout = "channels_last" if _channels_last_is_faster(kind) else "channels_first"
-    return dataclasses.replace(recipe, precision=precision, layout=layout)
+    if compiled == "auto":
+        compiled = recipe.epochs >= LONG and _can_compile(kind)
+    return dataclasses.replace(recipe, precision=precision, layout=layout, compile=compiled)
 
 
 def layout_of(network: nn.Module) -> torch.memory_format:
@@ -85,3 +92,16 @@ def _channels_last_is_faster(kind: str) -> bool:
     a busy machine would come to one answer now and to another then, and train every network anew.
     """
     return kind != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+@cache
+def _can_compile(kind: str) -> bool:
+    """Whether ``torch.compile`` works for a GPU: it takes Triton, a C compiler and Python's headers, so it is tried."""
+    if kind != "cuda":
+        return False
+    try:
+        one = torch.ones(1, device=kind)
+        torch.compile(torch.neg)(one)
+    except Exception:  # torch's own, Triton's, those of the C compiler's process
+        return False
+    return True

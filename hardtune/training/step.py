@@ -56,9 +56,10 @@ class Step:
         self._images, self._labels = images, labels
         self._recipe, self._objective, self._observer = recipe, objective, observer
         self._device = images.images.device
-        self._network = Compiled(model, recipe.batch_size, self._device.type) if recipe.compile else model
+        compiled = recipe.compile is True
+        self._network = Compiled(model, recipe.batch_size, self._device.type) if compiled else model
         self._layout = layout_of(model)
-        self._convolutions = convolutions(model, self._device.type, recipe.precision, recipe.compile)
+        self._convolutions = convolutions(model, self._device.type, recipe.precision, compiled)
         self._momenta: dict[Tensor, Tensor] = {
             weight: torch.zeros_like(weight) for weight in model.parameters() if weight.requires_grad
         }

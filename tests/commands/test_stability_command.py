@@ -90,13 +90,20 @@ def test_no_figure_of_the_estimators_is_cut_where_lines_are_short():
 
 
 @pytest.mark.parametrize(
-    "device", ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="is for others"))]
+    ("device", "compiled"),
+    [
+        ("cpu", False),
+        *(
+            pytest.param("cuda", compiled, marks=pytest.mark.skipif(torch.cuda.is_available(), reason="is for others"))
+            for compiled in (False, True)
+        ),
+    ],
 )
-def test_scores_of_a_sweep_on_another_kind_of_machine_are_found(command, script, storage, tmp_path, device):
+def test_scores_of_a_sweep_on_another_kind_of_machine_are_found(command, script, storage, tmp_path, device, compiled):
     split, store = load("digits").hold_out(0.3, 0), Store(storage / "store")
     recipe, needs, others = load_sweep(script).recipe, Needs(frozenset({"aum"})), Store(tmp_path / "store")
     decided = "bfloat16" if device == "cuda" or resolved(recipe, "cpu").precision == "float32" else "float32"
-    there = dataclasses.replace(recipe, precision=decided, layout="channels_last")
+    there = dataclasses.replace(recipe, precision=decided, layout="channels_last", compile=compiled)
     for member in range(4):  # what that machine would have left, from this one
         here, away = (
             entries(Prepared(split), one, Treatment(), member, where)

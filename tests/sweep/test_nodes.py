@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from hardtune import Recipe
 from hardtune.errors import InputError
-from hardtune.sweep import cluster
+from hardtune.sweep import Sweep, cluster, engine
 from hardtune.sweep.nodes import ask_every_node
 
 
@@ -24,26 +25,27 @@ def test_a_killed_worker_says_nothing_of_its_node_and_another_one_is_asked(tmp_p
 
 
 def test_a_trials_share_is_of_the_nodes_that_were_seen_also_where_they_are_lost_by_now():
-    assert cluster.share(1, None, [{"CPU": 0.0}, {"CPU": 4.0, "GPU": 2.0}]) == cluster.Share(1, 1.0, 4)
+    assert cluster.share(1, None, [{"CPU": 0.0}, {"CPU": 4.0, "GPU": 2.0}]) == cluster.Share(1, 1.0)
     assert cluster.share(1, None, [{"CPU": 0.0}, {"CPU": 4.0}]) == cluster.Share(1, 0.0)
     with pytest.raises(InputError, match="a trial asks for 8 CPUs and 0 GPUs, and the largest node has 4 and 2"):
         cluster.share(8, 0, [{"CPU": 0.0}, {"CPU": 4.0, "GPU": 2.0}])
 
 
 @pytest.mark.parametrize(
-    ("gpus", "options", "at_once"),
+    ("gpus", "sweep", "at_once"),
     [
-        (None, {}, 4),
+        (1, {}, 4),
         (2, {}, 4),
-        (1, {"compiled": True}, 8),
-        (1, {"racing": True}, 2),
-        (1, {"racing": True, "compiled": True}, 2),
-        (0.5, {"compiled": True}, 1),
+        (1, {"compile": True}, 8),
+        (1, {"racing": 0.01}, 2),
+        (1, {"racing": 0.01, "compile": True}, 2),
+        (0.5, {"compile": True}, 1),
         (0, {}, 1),
-        (1, {"at_once": 3, "racing": True}, 3),
-        (0, {"at_once": 3}, 3),
+        (1, {"members_at_once": 3, "racing": 0.01}, 3),
+        (0, {"members_at_once": 3}, 3),
     ],
 )
-def test_a_whole_gpu_trains_some_networks_at_once_unless_one_says_otherwise(gpus, options, at_once):
-    nodes = [{"CPU": 4.0, "GPU": 2.0}]
-    assert cluster.share(1, gpus, nodes, **options).at_once == at_once
+def test_a_whole_gpu_trains_some_networks_at_once_unless_one_says_otherwise(gpus, sweep, at_once):
+    recipe = Recipe(compile=sweep.pop("compile", False))
+    filled = engine._filled(cluster.Share(1, gpus), Sweep("digits", "digits", recipe, {}, **sweep))
+    assert filled == cluster.Share(1, gpus, at_once)

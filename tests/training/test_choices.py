@@ -78,7 +78,8 @@ def test_auto_is_decided_once_for_a_device_and_never_changes_a_choice():
     assert decided.precision in ("float32", "bfloat16")
     assert decided.layout == "channels_last"
     assert choices.resolved(RECIPE, "cpu") == decided == choices.resolved(decided, "cpu")
-    chosen = dataclasses.replace(RECIPE, precision="bfloat16", layout="channels_first")
+    assert decided.compile is False
+    chosen = dataclasses.replace(RECIPE, precision="bfloat16", layout="channels_first", compile=True)
     assert choices.resolved(chosen, "cpu") is chosen
     half = choices.resolved(dataclasses.replace(RECIPE, precision="bfloat16"), "cpu")
     assert half.precision == "bfloat16"
@@ -98,6 +99,32 @@ def test_gpus_are_known_without_trying(monkeypatch, supported, precision, layout
     monkeypatch.setattr(choices, "_bfloat16_is_faster", choices._bfloat16_is_faster.__wrapped__)
     decided = choices.resolved(RECIPE, "cuda:1")
     assert (decided.precision, decided.layout) == (precision, layout)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "device", "works", "compiled"),
+    [
+        (Recipe(), "cuda:0", True, True),
+        (Recipe(), "cuda", False, False),
+        (Recipe(epochs=49), "cuda", True, False),
+        (Recipe(compile=False), "cuda", True, False),
+        (Recipe(epochs=1, compile=True), "cuda", False, True),
+        (Recipe(), "cpu", True, False),
+        (Recipe(compile=True), "cpu", True, True),
+    ],
+)
+def test_long_runs_on_gpus_are_compiled_where_that_works(monkeypatch, recipe, device, works, compiled):
+    def compile(function):
+        return lambda x: function(x) if works else (_ for _ in ()).throw(RuntimeError("Failed to find C compiler"))
+
+    choices._can_compile.cache_clear()
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr(torch, "compile", compile)
+    monkeypatch.setattr(torch, "ones", lambda *shape, device: torch.zeros(shape))  # whatever there is here
+    try:
+        assert choices.resolved(recipe, device).compile is compiled
+    finally:
+        choices._can_compile.cache_clear()
 
 
 def test_a_cpu_is_tried_in_one_thread_since_the_time_of_several_depends_on_what_else_runs(monkeypatch):
