@@ -38,6 +38,11 @@ def add_data_flags(flags: argparse._ActionsContainer) -> None:
         help="synthetic images for oversampling 'pool_random', 'pool_hard' and 'pool_mean': a folder with a sub-folder "
         "for each class, or an .npz file with images and labels",
     )
+    add_storage_flag(flags)
+
+
+def add_storage_flag(flags: argparse._ActionsContainer) -> None:
+    """``--storage``, of sweeps."""
     flags.add_argument(
         "--storage",
         type=Path,

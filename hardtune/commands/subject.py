@@ -173,14 +173,18 @@ def missing(subject: Subject, needs: Needs, device: str) -> str:
     return f"{subject.store.root} lacks {' and '.join(clauses)}, which the scores{of} on {subject.name} are made of"
 
 
-def make_room_for(figure: Path) -> None:
-    """Make the folder that a figure goes to; ``InputError`` where that cannot be, or it is not a picture's name."""
-    if figure.suffix not in (".png", ".pdf", ".svg"):
-        raise InputError(f"a figure's name must end in .png, .pdf or .svg, got {str(figure)!r}")
+def make_room_for(path: Path, what: str = "figure") -> None:
+    """Make the folder that a figure or a table goes to; ``InputError`` where that cannot be, or the name is no such."""
+    suffixes, choices = {
+        "figure": ((".png", ".pdf", ".svg"), ".png, .pdf or .svg"),
+        "table": ((".csv",), ".csv"),
+    }[what]
+    if path.suffix not in suffixes:
+        raise InputError(f"a {what}'s name must end in {choices}, got {str(path)!r}")
     try:
-        figure.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot write figures to {figure.parent}: {error.strerror}") from error
+        raise InputError(f"cannot write {what}s to {path.parent}: {error.strerror}") from error
 
 
 def _devices() -> list[str]:

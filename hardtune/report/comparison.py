@@ -102,6 +102,7 @@ def compared(records: Sequence[Record], comparison: Comparison) -> list[Row]:
                 {
                     "reference": str(reference.treatment),
                     "metric": metric,
+                    "trial": record.number,
                     "treatment": str(record.treatment),
                     "mean": float(np.mean(record.members[metric])),
                     "reference_mean": float(np.mean(theirs)),

@@ -33,7 +33,7 @@ def rows(front: Sequence[Record], control: Record | None, objectives: Mapping[st
             "treatment": str(record.treatment),
             "pareto": record.number in on_front,
             **{name: record.metrics[name] for name in objectives},
-            **{on_test(name): record.metrics[on_test(name)] for name in objectives},
+            **{on_test(name): record.metrics[on_test(name)] for name in objectives if on_test(name) in record.metrics},
         }
         for record in records
     ]
@@ -42,16 +42,17 @@ def rows(front: Sequence[Record], control: Record | None, objectives: Mapping[st
 def render(table_rows: Sequence[Mapping[str, Any]], objectives: Mapping[str, str], title: str, held_out: str) -> Table:
     """The rows for a terminal of 80 columns; ``held_out`` says what the objectives were measured on."""
     table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.caption = (
-        f"Each figure: on {held_out}, which the search saw / on the test split, which it did not. "
-        "↓ lower is better, ↑ higher."
-    )
+    pairs = any(on_test(name) in row for row in table_rows for name in objectives)
+    both = f"Each figure: on {held_out}, which the search saw / on the test split, which it did not. " if pairs else ""
+    table.caption = f"{both}↓ lower is better, ↑ higher."
     table.add_column("trial", justify="right")
     table.add_column("treatment", overflow="fold")
     for name, direction in objectives.items():
         table.add_column(f"{label(name)} {'↓' if direction == 'min' else '↑'}", justify="right", no_wrap=True)
     for row in table_rows:
-        figures = [f"{row[name]:.3f} / {row[on_test(name)]:.3f}" for name in objectives]
+        figures = [
+            " / ".join(f"{row[which]:.3f}" for which in (name, on_test(name)) if which in row) for name in objectives
+        ]
         is_control = row["trial"] == "control"
         if is_control:
             table.add_section()

@@ -16,6 +16,7 @@ from hardtune.command_line import add_data_flags, add_recipe_flag, recipe_change
 from hardtune.errors import InputError
 from hardtune.report.comparison import tables
 from hardtune.report.standing import Standing
+from hardtune.report.sweeps import measured_on
 from hardtune.report.table import render
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.live import View
@@ -160,9 +161,7 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
             subset=options.smoke,
         )
         outcome = run_sweep(sweep, place, view)
-    held_out = (
-        "the test split (the papers' protocol)" if sweep.recipe.validation == "test" else "held-out training data"
-    )
+    held_out = measured_on(sweep.recipe.validation)
     title = f"{'Pareto front' if len(sweep.objectives) > 1 else 'Best'} of {sweep.name}"
     if outcome.interrupted:
         console.print(f"Stopped after {len(outcome.records) - 1} of {sweep.trials} trials; so far:")
@@ -192,6 +191,7 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
         database = shlex.quote(without_password(outcome.tracking_uri))
         say.append(("MLflow", f"mlflow ui --workers 1 --backend-store-uri {database}"))
     say += outcome.links.items()
+    say.append(("again", shlex.join(["python", "-m", "hardtune", "results", outcome.ledger.id, *_storage(options)])))
     if outcome.tracking_shortfall:
         say.append(("note", outcome.tracking_shortfall))
     for name, text in say:
@@ -265,6 +265,12 @@ def _check_passwords(given: list[str]) -> None:
             "a job's command line is no place for a password: set MLFLOW_TRACKING_URI and OPTUNA_STORAGE on the "
             "cluster's head, or keep the password there in ~/.pgpass, and leave it out of the URL"
         )
+
+
+def _storage(options: argparse.Namespace) -> list[str]:
+    """The flag that names the storage, where it is another than the default."""
+    default = parser("").get_default("storage")
+    return [] if options.storage == default else ["--storage", str(options.storage)]
 
 
 def _again(options: argparse.Namespace) -> str:

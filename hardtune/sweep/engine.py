@@ -131,7 +131,7 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
         pareto_figure(found, best, sweep.objectives, f"{sweep.name}: {len(found) - 1} trials", figures[0])
     (ledger.folder / "pareto.json").write_text(json.dumps(table, indent=1))
     comparisons = [compared(found, comparison) for comparison in sweep.comparisons]
-    differences = [row for family in comparisons for row in family]
+    differences = [{"comparison": number, **row} for number, family in enumerate(comparisons) for row in family]
     if differences:
         figures.insert(0, ledger.folder / "comparison.png")
         with one_at_a_time:

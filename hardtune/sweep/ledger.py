@@ -8,7 +8,6 @@ import functools
 import hashlib
 import inspect
 import json
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from hardtune import answers, durable, member
 from hardtune.data import Split
 from hardtune.errors import InputError
 from hardtune.recipe import Recipe
+from hardtune.report.sweeps import Kept, kept
 from hardtune.store import digest
 from hardtune.sweep.definition import Space, Sweep
 from hardtune.training.choices import LEFT_TO_THE_DEVICE
@@ -80,22 +80,20 @@ def open_ledger(sweep: Sweep, split: Split, storage: Path, *, resume: bool) -> L
     sweeps = storage / "sweeps"
     if not resume:
         return _create(sweeps, sweep.name, content)
-    stamped = re.compile(re.escape(sweep.name) + r"-\d{8}-\d{6}(-\d+)?")
-    former = sorted(path.parent for path in sweeps.glob("*/sweep.json") if stamped.fullmatch(path.parent.name))
+    former = kept(storage, sweep.name)
     if not former:
         raise InputError(f"there is no sweep named {sweep.name} to resume in {sweeps}")
-    for folder in reversed(former):
-        if not _differences(folder, content):
-            return Ledger(folder)
+    for one in reversed(former):
+        if not _differences(one, content):
+            return Ledger(one.folder)
     raise InputError(
-        f"cannot resume {former[-1].name}, whose {' and '.join(_differences(former[-1], content))} differed: "
+        f"cannot resume {former[-1].id}, whose {' and '.join(_differences(former[-1], content))} differed: "
         "start a new sweep, without --resume"
     )
 
 
-def _differences(folder: Path, content: dict[str, Any]) -> list[str]:
-    then: dict[str, Any] = json.loads((folder / "sweep.json").read_text())
-    return [name for name in content if content[name] != then.get(name)]
+def _differences(former: Kept, content: dict[str, Any]) -> list[str]:
+    return [name for name in content if content[name] != former.content.get(name)]
 
 
 def describe(sweep: Sweep, split: Split) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hardtune.commands import main as command
 from hardtune.trial import metric_names
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +32,18 @@ def test_the_front_is_printed_with_the_control_the_figure_and_the_command_for_ml
     assert str(figure) in out
     assert figure.read_bytes().startswith(b"\x89PNG")
     assert f"mlflow ui --workers 1 --backend-store-uri sqlite:///{shared_script.storage}/mlflow.db" in out
+
+
+def test_what_it_printed_can_be_seen_again(smoke, shared_script, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")  # as the sweeps had
+    for out, folder in zip(smoke, shared_script.sweeps(), strict=True):
+        flags = ["results", folder.name, "--storage", str(shared_script.storage)]
+        assert f"again  python -m hardtune {' '.join(flags)}" in out
+        with pytest.raises(SystemExit, match="0"):
+            command(flags)
+        again = capsys.readouterr().out.splitlines()
+        figures = [[line.split() for line in text if " / " in line] for text in (out.splitlines(), again)]
+        assert figures[0] == figures[1] != []
 
 
 def test_a_second_run_reuses_the_cached_scores_and_says_so(smoke):

@@ -1,0 +1,199 @@
+"""What sweeps found: their fronts again, by any figures, compared with intervals, and as tables for a paper.
+
+    python -m hardtune results                                    the sweeps of a storage
+    python -m hardtune results digits                             the latest of that name, as it printed itself
+    python -m hardtune results digits --objectives test/nll test/worst_recall --figure front.pdf
+    python -m hardtune results digits --compare                   its front against the control, with intervals
+    python -m hardtune results digits --compare 3 8 --metrics test/recall_gap test/ece
+    python -m hardtune results digits --csv trials.csv            each trial's treatment and all its figures
+    python -m hardtune results digits --csv classes.csv --by class
+
+The search chose among many treatments by figures on held-out data, so those flatter what it chose. Figures on the test
+split do not, unless one chooses by them: comparisons are of these, paired by the members' seeds, with Holm's correction
+for all that are compared. Sweeps that still run, were stopped or failed can be looked into as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hardtune.command_line import add_storage_flag
+from hardtune.commands.subject import make_room_for
+from hardtune.errors import InputError, unknown
+from hardtune.store import local_folder
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hardtune.report.records import Record
+    from hardtune.report.sweeps import Kept
+
+Draw = Callable[[Path], None]
+"""Draws what was printed."""
+
+
+def add_flags(flags: argparse.ArgumentParser) -> None:
+    """Which sweep, and what of it."""
+    flags.add_argument("sweep", nargs="?", help="its name (the latest of it) or id; without one, all are listed")
+    add_storage_flag(flags)
+    flags.add_argument(
+        "--objectives",
+        nargs="+",
+        metavar="NAME",
+        help="figures whose front is shown instead of the search's own (NAME=min or NAME=max for metrics of yours)",
+    )
+    flags.add_argument(
+        "--compare",
+        nargs="*",
+        type=int,
+        metavar="TRIAL",
+        help="hold trials against the control, those of the front unless some are named",
+    )
+    flags.add_argument("--metrics", nargs="+", metavar="NAME", help="figures of members that --compare compares")
+    flags.add_argument("--figure", type=Path, metavar="FILE.png", help="draw it, too (.png, .pdf or .svg)")
+    flags.add_argument("--csv", type=Path, metavar="FILE.csv", help="write everything that is known of each trial")
+    flags.add_argument("--by", choices=["trial", "member", "class"], help="what a line of it is of (default: trial)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print, draw and write what was asked for; 0."""
+    from rich.console import Console
+
+    from hardtune.report.export import TABLES, write_csv
+    from hardtune.report.sweeps import find, kept
+
+    console = Console(markup=False, emoji=False, highlight=False)  # paths and class names may have brackets
+    storage = local_folder(options.storage)
+    if options.sweep is None:
+        _list(kept(storage), storage, console)
+        return 0
+    sweep = find(storage, options.sweep)
+    found = sweep.records
+    control = next((record for record in found if record.is_control), None)
+    if control is None:
+        raise InputError(f"sweep {sweep.id} has no results yet: not even its control is trained")
+    if options.by is not None and options.csv is None:
+        raise InputError("--by is for --csv")
+    for path, what in ((options.figure, "figure"), (options.csv, "table")):
+        if path is not None:
+            make_room_for(path, what)
+    objectives = _directions(options.objectives, sweep, control) if options.objectives else sweep.objectives
+    if options.compare is not None or options.metrics or not (options.objectives or sweep.is_search):
+        draw = _compare(sweep, found, control, objectives, options, console)
+    else:
+        draw = _front(sweep, found, control, objectives, console)
+    if options.figure is not None:
+        draw(options.figure)
+        console.print(f"figure  {options.figure}", soft_wrap=True)
+    if options.csv is not None:
+        write_csv(TABLES[options.by or "trial"](found), options.csv)
+        console.print(f"table  {options.csv}", soft_wrap=True)
+    return 0
+
+
+def _list(there: Sequence[Kept], storage: Path, console: Console) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    if not there:
+        console.print(f"no sweep left anything in {storage}", soft_wrap=True)
+        return
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("sweep", overflow="fold")
+    for column in ("finished", "stopped", "failed", "last result"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for sweep in there:
+        found = sweep.records
+        states = Counter(record.state for record in found if not record.is_control)
+        last = max((path.stat().st_mtime for path in (sweep.folder / "trials").glob("*.json")), default=None)
+        when = "none" if last is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(last))
+        table.add_row(sweep.id, *(str(states[state]) for state in ("finished", "stopped", "failed")), when)
+    console.print(table)
+
+
+def _directions(names: Sequence[str], sweep: Kept, control: Record) -> dict[str, str]:
+    """Each of the figures with the way that is better, as it is given, as the sweep had it or as is known of it."""
+    from hardtune.evaluation import METRICS
+    from hardtune.report.comparison import figures_of_members
+
+    known: dict[str, str] = {**figures_of_members(), **sweep.objectives}
+    there = [name for name in control.metrics if not name.partition("/")[0].endswith("_std")]
+    directions = {}
+    for text in names:
+        name, _, way = text.partition("=")
+        metric = name.rpartition("/")[2]
+        if name not in there:
+            raise unknown("figure", name, there)
+        directions[name] = way or known.get(name) or (METRICS[metric].better if metric in METRICS else "")
+        if directions[name] not in ("min", "max"):
+            raise InputError(f"say which way {name} is better: {name}=min or {name}=max")
+    return directions
+
+
+def _front(
+    sweep: Kept, found: Sequence[Record], control: Record, objectives: Mapping[str, str], console: Console
+) -> Draw:
+    from hardtune.report.figure import pareto_figure
+    from hardtune.report.pareto import front
+    from hardtune.report.table import render, rows
+
+    best = front(found, objectives)
+    title = f"{'Pareto front' if len(objectives) > 1 else 'Best'} of {sweep.id}"
+    console.print(render(rows(best, control, objectives), objectives, title, sweep.measured_on))
+    return lambda path: pareto_figure(found, best, objectives, f"{sweep.id}: {len(found) - 1} trials", path)
+
+
+def _compare(
+    sweep: Kept,
+    found: Sequence[Record],
+    control: Record,
+    objectives: Mapping[str, str],
+    options: argparse.Namespace,
+    console: Console,
+) -> Draw:
+    from hardtune.report.comparison import comparison_figure, tables
+
+    own = sweep.folder / "comparison.json"
+    if options.compare is None and not options.metrics and own.exists():
+        rows = json.loads(own.read_text())
+        families = [list(family) for _, family in groupby(rows, key=lambda row: row["comparison"])]
+    else:
+        families = [_compared(sweep, found, control, objectives, options)]
+    for family in families:
+        for table in tables(family):
+            console.print(table)
+    members = families[0][0]["members"]
+    return lambda path: comparison_figure(families, f"{sweep.id}: {members} members", path)
+
+
+def _compared(
+    sweep: Kept, found: Sequence[Record], control: Record, objectives: Mapping[str, str], options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """The trials that are named against the control, or those of the front, or of the sweep's list."""
+    from hardtune.report.comparison import Comparison, compared, figures_of_members
+    from hardtune.report.pareto import front
+
+    finished = {record.number: record for record in found if record.state == "finished" and not record.is_control}
+    best = front(found, objectives) if sweep.is_search or options.objectives else list(finished.values())
+    chosen = options.compare or [record.number for record in best if not record.is_control]
+    if not chosen:
+        raise InputError(f"the front of {sweep.id} is its control alone: name the trials to compare with it")
+    for number in chosen:
+        if number not in finished:
+            choices = ", ".join(map(str, finished))
+            raise InputError(f"trial {number} has not finished, so it cannot be compared: choose from {choices}")
+    metrics = tuple(options.metrics or Comparison.metrics)
+    for metric in metrics:
+        if metric not in control.members:
+            raise unknown("figure of a member", metric, control.members)
+        if metric not in figures_of_members():
+            raise InputError(f"{metric} is a metric of your own, of which only its script knows which way is better")
+    rows = compared(found, Comparison(tuple(finished[number].treatment for number in chosen), metrics=metrics))
+    return [{**row, "treatment": f"{row['trial']}: {row['treatment']}"} for row in rows]

@@ -1,0 +1,82 @@
+"""What sweeps left in a storage: a folder each, and in it what was asked and a record for each trial."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hardtune.errors import InputError
+from hardtune.report import records
+from hardtune.report.records import Record
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A sweep's folder, whether it has ended or not."""
+
+    folder: Path
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """What was asked, as ``hardtune.sweep.ledger`` describes it."""
+        content: dict[str, Any] = json.loads((self.folder / "sweep.json").read_text())
+        return content
+
+    @property
+    def records(self) -> list[Record]:
+        """Of the trials that have ended by now, the control first."""
+        return records.read_all(self.folder / "trials")
+
+    @property
+    def objectives(self) -> dict[str, str]:
+        objectives: dict[str, str] = self.content["objectives"]
+        return objectives
+
+    @property
+    def is_search(self) -> bool:
+        """Whether it looked for treatments; else it compared those of a list."""
+        return not isinstance(self.content["space"], list)
+
+    @property
+    def measured_on(self) -> str:
+        """What ``final/…`` and ``ensemble/…`` were measured on."""
+        return measured_on(self.content["recipe"]["validation"])
+
+
+def measured_on(validation: float | str) -> str:
+    """What objectives are measured on under a recipe with this ``validation``."""
+    return "the test split (the papers' protocol)" if validation == "test" else "held-out training data"
+
+
+def kept(storage: Path, name: str | None = None) -> list[Kept]:
+    """All sweeps of a storage, or those of a name, the latest last."""
+    stamp = r"-\d{8}-\d{6}(-\d+)?"
+    stamped = re.compile(("(.+)" if name is None else re.escape(name)) + stamp)
+    folders = (path.parent for path in (storage / "sweeps").glob("*/sweep.json"))
+    by_age = sorted((re.search(stamp + "$", path.name)[0], path) for path in folders if stamped.fullmatch(path.name))  # type: ignore[index]
+    return [Kept(folder) for _, folder in by_age]
+
+
+def find(storage: Path, wanted: str) -> Kept:
+    """The sweep of this id, or the latest of this name.
+
+    Raises:
+        InputError: there is none.
+    """
+    there = kept(storage)
+    for sweep in there:
+        if sweep.id == wanted:
+            return sweep
+    named = kept(storage, wanted)
+    if named:
+        return named[-1]
+    choices = f"choose from {', '.join(sweep.id for sweep in there)}" if there else "no sweep left anything there"
+    raise InputError(f"there is no sweep {wanted!r} in {storage}: {choices}")

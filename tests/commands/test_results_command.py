@@ -1,0 +1,182 @@
+"""What a sweep found can be seen again, by other figures, against the control and as tables."""
+
+import csv
+import json
+import re
+
+import pytest
+
+from hardtune import Recipe, Treatment, load
+from hardtune.report import records
+from hardtune.report.comparison import Comparison, compared
+from hardtune.report.records import CONTROL, Record
+from hardtune.sweep import Sweep
+from hardtune.sweep.ledger import open_ledger
+
+SPACE = {"alpha": [0.0, 1.0], "policy": "shift"}
+TREATMENTS = (Treatment(alpha=0.5, policy="shift"), Treatment(loss="focal"))
+
+
+def finished(number, treatment, gap, accuracy, nll):
+    """A trial of three members that differ by a little noise, and by what is given on the test split."""
+    noise = (-0.01, 0.0, 0.012 + 0.001 * number)
+    names = {"recall_gap": gap, "accuracy": accuracy, "ece": 0.1, "nll": nll, "aurc": 0.05, "mine": 0.3}
+    figures = {f"{group}/{name}": value for group in ("final", "test") for name, value in names.items()}
+    return Record(
+        number,
+        treatment,
+        "finished",
+        {**figures, **{name.replace("/", "_std/"): 0.01 for name in figures}},
+        per_class={"cat": {"size": 12, "recall": accuracy}, "dog": {"size": 30, "recall": accuracy + 0.1}},
+        members={name: [value + error for error in noise] for name, value in figures.items()},
+    )
+
+
+@pytest.fixture(scope="module")
+def sweeps(tmp_path_factory):
+    """A storage with a search, a list of treatments, and a sweep that has just begun."""
+    storage, split = tmp_path_factory.mktemp("storage"), load("digits").hold_out(0.1, 0)
+    control = finished(CONTROL, Treatment(), 0.2, 0.80, 0.6)
+
+    def begun(name, space, found):
+        ledger = open_ledger(Sweep(name, "digits", Recipe(), space), split, storage, resume=False)
+        for record in found:
+            records.write(ledger.records, record)
+        return ledger.folder
+
+    begun("pets", SPACE, [control, finished(0, TREATMENTS[0], 0.5, 0.1, 0.9)])  # an earlier one of the name
+    search = [
+        control,
+        finished(0, TREATMENTS[0], 0.1, 0.79, 0.5),
+        finished(1, TREATMENTS[1], 0.3, 0.95, 0.4),
+        finished(2, Treatment(alpha=2.0, policy="shift"), 0.25, 0.70, 0.7),
+        Record(3, Treatment(alpha=3.0), "failed", reason="it diverged, at once"),
+    ]
+    begun("pets", SPACE, search)
+    listed = begun("list", TREATMENTS, search[:3])
+    rows = compared(search, Comparison(TREATMENTS, metrics=("test/ece",)))
+    (listed / "comparison.json").write_text(json.dumps([{"comparison": 0, **row} for row in rows]))
+    begun("fresh", SPACE, [])
+    return storage
+
+
+@pytest.fixture
+def results(command, sweeps):
+    def run(*arguments):
+        out, err, code = command("results", *arguments, "--storage", sweeps)
+        assert (err, code) == ("", 0)
+        return out
+
+    return run
+
+
+def trials(out):
+    """The first column of the lines that have figures."""
+    lines = (line.split() for line in out.splitlines())
+    return [words[0] for words in lines if words and (words[0].isdigit() or words[0] == "control")]
+
+
+def test_the_sweeps_of_a_storage_are_listed_with_what_became_of_their_trials(results, command, tmp_path):
+    lines = [line.split() for line in results().splitlines()]
+    counts = [(words[0].split("-")[0], *words[1:4]) for words in lines if len(words) > 4 and words[0] != "sweep"]
+    assert sorted(counts) == [
+        ("fresh", "0", "0", "0"),
+        ("list", "2", "0", "0"),
+        ("pets", "1", "0", "0"),
+        ("pets", "3", "0", "1"),
+    ]
+    out, _, code = command("results", "--storage", tmp_path)
+    assert (out.split()[:5], code) == (["no", "sweep", "left", "anything", "in"], 0)
+
+
+def test_the_front_of_the_latest_sweep_of_a_name_is_shown_again_or_that_of_an_id(results, sweeps):
+    out = results("pets")
+    assert trials(out) == ["0", "1", "control"]
+    assert "0.100 / 0.100" in out
+    assert "on held-out training data, which the search saw" in " ".join(out.split())
+    first = min(path.name for path in (sweeps / "sweeps").glob("pets-*"))
+    assert trials(results(first)) == ["control"]
+
+
+def test_a_front_may_be_by_other_figures_and_drawn_for_a_paper(results, tmp_path):
+    figure = tmp_path / "deep" / "front.pdf"
+    out = results("pets", "--objectives", "test/nll", "test/recall_gap", "--figure", figure)
+    assert trials(out) == ["1", "0", "control"]
+    assert "which the search saw" not in out
+    assert figure.read_bytes().startswith(b"%PDF")
+    assert trials(results("pets", "--objectives", "test/nll")) == ["1", "control"]
+    assert trials(results("pets", "--objectives", "final/mine=max", "final/nll=max")) == ["2", "control"]
+
+
+def test_the_front_is_held_against_the_control_on_the_test_split(results, tmp_path):
+    out = results("pets", "--compare", "--figure", tmp_path / "comparison.svg")
+    assert "paired over 3 members" in out
+    assert [line.split(":")[0].strip() for line in out.splitlines() if ": " in line][1:] == ["0", "1"]
+    assert re.search(r"1: focal +\+15\.\d+ ±0\.\d+ \*", out), "what its members' accuracies have more, by little noise"
+    assert "<svg" in (tmp_path / "comparison.svg").read_text()
+    out = results("pets", "--compare", 2, "--metrics", "final/nll")
+    assert "2: aum α=2" in out
+    assert "1: focal" not in out
+
+
+def test_a_list_of_treatments_is_compared_as_it_asked_for(results):
+    out = results("list")
+    assert "ECE ↓" in out
+    assert "accuracy" not in out
+    assert "accuracy ↑" in results("list", "--compare", 1)
+    assert trials(results("list", "--objectives", "test/nll")) == ["1", "control"]
+
+
+def test_everything_is_in_tables_by_trial_member_and_class(results, tmp_path):
+    def table(*flags):
+        results("pets", "--csv", tmp_path / "it.csv", *flags)
+        with (tmp_path / "it.csv").open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    by_trial = table()
+    assert [(row["trial"], row["state"]) for row in by_trial] == [
+        ("control", "finished"),
+        *((str(number), "finished") for number in range(3)),
+        ("3", "failed"),
+    ]
+    assert (by_trial[2]["loss"], by_trial[2]["test/nll"]) == ("focal", "0.4")
+    assert (by_trial[4]["test/nll"], by_trial[4]["reason"]) == ("", "it diverged, at once")
+    by_member = table("--by", "member")
+    assert [row["member"] for row in by_member] == 4 * ["0", "1", "2"]
+    assert float(by_member[3]["test/nll"]) == pytest.approx(0.49)
+    by_class = table("--by", "class")
+    assert [(row["trial"], row["class"], row["size"]) for row in by_class[2:4]] == [
+        ("0", "cat", "12"),
+        ("0", "dog", "30"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["cats"], "there is no sweep 'cats' in .*: choose from .*pets-"),
+        (["fresh"], "sweep fresh-.* has no results yet"),
+        (["pets", "--objectives", "test/zeal"], "unknown figure 'test/zeal': choose from .*test/nll"),
+        (["pets", "--objectives", "test_std/nll"], "unknown figure 'test_std/nll'"),
+        (["pets", "--objectives", "test/mine"], "say which way test/mine is better: test/mine=min or test/mine=max"),
+        (["pets", "--objectives", "test/nll=up"], "say which way test/nll is better"),
+        (["pets", "--compare", "3"], "trial 3 has not finished, so it cannot be compared: choose from 0, 1, 2"),
+        (["pets", "--metrics", "ood/msp_auroc"], "unknown figure of a member 'ood/msp_auroc': choose from .*test/nll"),
+        (["pets", "--metrics", "test/mine"], "test/mine is a metric of your own"),
+        (["pets", "--objectives", "final/nll=max", "--compare", "--csv", "it.txt"], "a table's name must end in .csv"),
+        (["pets", "--figure", "it.txt"], "a figure's name must end in .png, .pdf or .svg, got 'it.txt'"),
+        (["pets", "--by", "class"], "--by is for --csv"),
+    ],
+)
+def test_what_cannot_be_shown_is_said_in_a_sentence(command, sweeps, flags, says):
+    out, err, code = command("results", *flags, "--storage", sweeps)
+    assert (out, code) == ("", 2)
+    assert err.count("\n") == 1
+    assert re.match(f"error: {says}", err), err
+
+
+def test_a_front_that_is_the_control_has_nothing_to_compare(command, sweeps):
+    first = min(path.name for path in (sweeps / "sweeps").glob("pets-*"))
+    out, err, code = command("results", first, "--compare", "--storage", sweeps)
+    assert (out, code) == ("", 2)
+    assert "is its control alone: name the trials to compare with it" in err
