@@ -121,6 +121,17 @@ def test_a_submitted_sweep_outlives_its_terminal_and_a_host(laptop):
         assert {"pareto.png", "pareto.json"} <= {file.path for file in client.list_artifacts(parent.info.run_id)}
 
 
+def test_results_are_looked_at_there_and_brought_home(laptop, tmp_path):
+    results = "python -m hardtune results cifar100-smoke"
+    there = laptop.run("ray", "exec", str(laptop.config), results)
+    assert "Pareto front of cifar100-smoke-" in there
+    sweeps = laptop.shared / "results" / "sweeps"
+    laptop.run("ray", "rsync-down", str(laptop.config), str(sweeps), f"{tmp_path}/results/")
+    here = laptop.run(*results.split(), "--storage", str(tmp_path / "results"))
+    fronts = [re.findall(r"\d\.\d{3} / \d\.\d{3}", out) for out in (here, there)]
+    assert fronts[0] == fronts[1] != []
+
+
 def test_the_cluster_goes_down_and_its_results_stay(laptop):
     head = next(iter(laptop.hosts.hosts.values()))
     laptop.run("ray", "down", "-y", str(laptop.config))
