@@ -19,7 +19,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hardtune.commands.subject import Subject, add_subject_flags, make_room_for, missing, scored, subject_of
+from hardtune.commands.subject import Subject, add_subject_flags, available, make_room_for, scored, subject_of
 from hardtune.errors import InputError
 
 if TYPE_CHECKING:
@@ -74,10 +74,10 @@ def run(options: argparse.Namespace) -> int:
     pruned_count(len(subject.split.train), options.rate)
     needs = Needs(frozenset(estimators))
     _, subject, device = scored(subject, needs, options)
-    available = _available(subject, device)
     members = _members(subject, needs, device)
     found = {name: _assess(subject, name, members[name], options) for name in estimators}
-    scores = gather(subject.split, subject.recipe, available, subject.store, device=device).scores
+    everything = available(subject, device)
+    scores = gather(subject.split, subject.recipe, everything, subject.store, device=device).scores
 
     figure = options.figure or subject.storage / "stability" / f"{subject.name}.png"
     make_room_for(figure)
@@ -115,16 +115,6 @@ def _check(estimators: list[str], options: argparse.Namespace) -> None:
         raise InputError(f"--rate must be between 0 and 1, got {options.rate:g}")
     if options.draws < 1:
         raise InputError(f"--draws must be at least 1, got {options.draws}")
-
-
-def _available(subject: Subject, device: str) -> Needs:
-    """All estimators whose scores are there for the taking."""
-    from hardtune.hardness.estimators import ESTIMATORS
-    from hardtune.needs import Needs
-
-    each = [Needs(frozenset({name}), features=e.source == "features") for name, e in ESTIMATORS.items()]
-    there = [needs for needs in each if not missing(subject, needs, device)]
-    return Needs(frozenset().union(*(needs.estimators for needs in there)), any(needs.features for needs in there))
 
 
 def _members(subject: Subject, needs: Needs, device: str) -> dict[str, NDArray[np.float32]]:

@@ -29,6 +29,8 @@ class Subject:
     """Data and recipe as a sweep would have them, and the store that its scores are in."""
 
     name: str
+    data: str
+    """A data set's name, or a folder's path."""
     dataset: Dataset
     split: Split
     recipe: Recipe
@@ -95,7 +97,7 @@ def subject_of(options: argparse.Namespace, **recipe: Any) -> Subject:
     split = dataclasses.replace(dataset.hold_out(changed.validation, changed.seed), pool=pool)
     storage = local_folder(options.storage)
     name = sweep.name if sweep is not None else dataset.name
-    return Subject(name, dataset, split, changed, Store(storage / "store"), storage, sweep)
+    return Subject(name, data, dataset, split, changed, Store(storage / "store"), storage, sweep)
 
 
 def load_sweep(script: str, **given: str | None) -> Sweep:
@@ -171,6 +173,16 @@ def missing(subject: Subject, needs: Needs, device: str) -> str:
         return ""
     of = f" for {', '.join(sorted(needs.estimators))}" if needs.estimators else ""
     return f"{subject.store.root} lacks {' and '.join(clauses)}, which the scores{of} on {subject.name} are made of"
+
+
+def available(subject: Subject, device: str) -> Needs:
+    """All estimators whose scores are in the store, for networks trained on ``device``."""
+    from hardtune.hardness.estimators import ESTIMATORS
+    from hardtune.needs import Needs
+
+    each = [Needs(frozenset({name}), features=e.source == "features") for name, e in ESTIMATORS.items()]
+    there = [needs for needs in each if not missing(subject, needs, device)]
+    return Needs(frozenset().union(*(needs.estimators for needs in there)), any(needs.features for needs in there))
 
 
 def make_room_for(path: Path, what: str = "figure") -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,17 +48,35 @@ def read_image_folder(
     Raises ``InputError`` naming the class or file for an empty class, fewer than 2 classes, classes in ``train/``
     without a test split beside it, an unreadable image, or images of different sizes without ``image_size``.
     """
+    files = _listed(folder)
+    images = _decode(files.train + files.test, image_size, progress)
+    boundary = len(files.train)
+    train = Samples(images[:boundary], files.train_labels)
+    return train, Samples(images[boundary:], files.test_labels), files.classes
+
+
+def training_files(folder: Path) -> list[str]:
+    """The files of the training split that :func:`read_image_folder` makes of ``folder``, in its order."""
+    return _listed(folder).train
+
+
+class _Listed(NamedTuple):
+    train: list[str]
+    train_labels: NDArray[np.int64]
+    test: list[str]
+    test_labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+
+
+def _listed(folder: Path) -> _Listed:
     test_name = next((name for name in TEST_NAMES if (folder / name).is_dir()), None)
     if (folder / "train").is_dir() and test_name:
         classes = _classes(folder / "train")
-        train_files, train_labels = _files(folder / "train", classes)
+        train = _files(folder / "train", classes)
         extra = set(_classes(folder / test_name)) - set(classes)
         if extra:
             raise InputError(f"class {min(extra)!r} is in {folder / test_name}, but not in {folder / 'train'}")
-        test_files, test_labels = _files(folder / test_name, classes)
-        images = _decode(train_files + test_files, image_size, progress)
-        boundary = len(train_files)
-        return Samples(images[:boundary], train_labels), Samples(images[boundary:], test_labels), classes
+        return _Listed(*train, *_files(folder / test_name, classes), classes)
     if (folder / "train").is_dir() and class_folders(folder / "train"):  # else it may be a class of that name
         raise InputError(
             f"{folder} has train/, but no test split beside it: name that test/ or val/, or give {folder / 'train'} "
@@ -67,8 +85,8 @@ def read_image_folder(
     classes = _classes(folder)
     files, labels = _files(folder, classes)
     test = stratified(labels, classes, TEST_SHARE, seed=0)
-    everything = Samples(_decode(files, image_size, progress), labels)
-    return everything.take(np.setdiff1d(np.arange(len(files)), test)), everything.take(test), classes
+    kept = np.setdiff1d(np.arange(len(files)), test)
+    return _Listed([files[i] for i in kept], labels[kept], [files[i] for i in test], labels[test], classes)
 
 
 def read_unlabelled(

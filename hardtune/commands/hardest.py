@@ -1,0 +1,83 @@
+"""Which classes and samples are hard: a table, a picture of the hardest of each class, and every score as CSV.
+
+    python -m hardtune hardest sweeps/digits.py
+    python -m hardtune hardest sweeps/cifar10.py --estimator rmd --each 12 --figure hardest.pdf
+    python -m hardtune hardest --data path/to/images --recipe encoder=pixels --estimator rmd --score
+
+A hard sample is a rare view, an ambiguous one or a wrong label: the picture tells which. The CSV has a line for each
+training sample: its row in the data set's training split, its file where it has one, its class, and its score by every
+estimator that the store has scores of, higher = harder. Samples held out for the search's objectives have none.
+
+Scores are read from the store where a sweep left them; --score makes them here.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from hardtune.commands.subject import (
+    Subject,
+    add_subject_flags,
+    available,
+    make_room_for,
+    scored,
+    subject_of,
+)
+from hardtune.errors import InputError
+
+
+def add_flags(flags: argparse.ArgumentParser) -> None:
+    """The subject's flags, whose scores are shown, and of how many samples."""
+    add_subject_flags(flags)
+    flags.add_argument("--estimator", default="aum", metavar="NAME", help="whose scores (default: %(default)s)")
+    flags.add_argument(
+        "--each", type=int, default=10, metavar="N", help="samples of a class in the picture (default: %(default)s)"
+    )
+    flags.add_argument(
+        "--figure",
+        type=Path,
+        metavar="FILE.png",
+        help="where the picture goes, and beside it the CSV (default: in the storage's folder hardest)",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print, draw and write it; 0."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from hardtune.hardness.estimators import ESTIMATORS
+    from hardtune.needs import Needs
+    from hardtune.report.hardest import class_table, write_csv
+    from hardtune.report.hardest_figure import hardest_figure
+    from hardtune.scoring import gather
+
+    name: str = options.estimator
+    if options.each < 1:
+        raise InputError(f"--each must be at least 1, got {options.each}")
+    if options.figure is not None:
+        make_room_for(options.figure)  # what is wrong with it is said before anything is trained
+    needs = Needs(frozenset({name}), features=ESTIMATORS[name].source == "features")
+    prepared, subject, device = scored(subject_of(options), needs, options)
+    train, classes = subject.split.train, subject.split.classes
+    scores = prepared.scores[name]
+    figure = options.figure or subject.storage / "hardest" / f"{subject.name}-{name}.png"
+    make_room_for(figure)
+    hardest_figure(train, scores, classes, subject.split.kept, options.each, f"{name} on {subject.name}", figure)
+    everything = available(subject, device)
+    found = gather(subject.split, subject.recipe, everything, subject.store, device=device).scores
+    write_csv(found, train.labels, classes, subject.split.kept, _files(subject), figure.with_suffix(".csv"))
+    console = Console(markup=False, emoji=False)  # paths and class names may have brackets
+    console.print(class_table(scores, train.labels, classes, f"{name} on {subject.name}"))
+    for label, path in (("figure", figure), ("scores", figure.with_suffix(".csv"))):
+        console.print(Text.assemble((label, "bold"), f"  {path}"), soft_wrap=True)
+    return 0
+
+
+def _files(subject: Subject) -> list[str] | None:
+    """Of the data set's whole training split, where it is a folder of images."""
+    from hardtune.data import datasets
+    from hardtune.data.image_folder import training_files
+
+    return None if subject.data in datasets else training_files(Path(subject.data).expanduser())

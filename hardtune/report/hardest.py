@@ -1,0 +1,69 @@
+"""Which classes and samples are hard, as tables."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from hardtune.hardness.estimators import class_hardness
+
+SHARE = 0.1
+"""The hardest part of all samples, whose classes are counted."""
+
+
+def by_hardness(scores: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int) -> NDArray[np.intp]:
+    """The classes, the hardest first."""
+    return np.argsort(-class_hardness(scores, labels, num_classes), kind="stable")
+
+
+def class_table(scores: NDArray[np.floating], labels: NDArray[np.int64], classes: Sequence[str], title: str) -> Table:
+    """A row for each class, the hardest first.
+
+    Args:
+        scores: (N,), higher = harder.
+        labels: (N,) in 0..K-1.
+        classes: the names of the K classes.
+    """
+    hardness = class_hardness(scores, labels, len(classes))
+    hardest = np.argsort(-scores, kind="stable")[: max(1, round(SHARE * len(scores)))]
+    among = np.bincount(labels[hardest], minlength=len(classes))
+    sizes = np.bincount(labels, minlength=len(classes))
+    table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("class", overflow="fold")
+    for column in ("samples", "hardness", "of all", f"of the hardest {SHARE:.0%}"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for k in by_hardness(scores, labels, len(classes)):
+        shares = f"{sizes[k] / len(labels):.1%}", f"{among[k] / len(hardest):.1%}"
+        table.add_row(classes[k], str(sizes[k]), f"{hardness[k]:.3g}", *shares)
+    table.caption = "Hardness is the mean score of the class: higher = harder."
+    return table
+
+
+def write_csv(
+    scores: Mapping[str, NDArray[np.floating]],
+    labels: NDArray[np.int64],
+    classes: Sequence[str],
+    rows: NDArray[np.int64],
+    files: Sequence[str] | None,
+    path: Path,
+) -> None:
+    """A line for each training sample.
+
+    Args:
+        scores: by estimator, (N,) each, higher = harder.
+        rows: (N,) where each sample stands in the data set's training split.
+        files: of all samples of that split, if they are files.
+    """
+    names = sorted(scores)
+    with path.open("w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(["row", *(["file"] if files else []), "class", *names])
+        for n, (row, label) in enumerate(zip(rows.tolist(), labels.tolist(), strict=True)):
+            named = [files[row]] if files else []
+            lines.writerow([row, *named, classes[label], *(scores[name][n] for name in names)])

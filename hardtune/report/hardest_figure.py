@@ -1,0 +1,55 @@
+"""The hardest and the easiest images of each class, as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardtune.data import Samples
+from hardtune.report.hardest import by_hardness
+
+MOST_CLASSES = 20
+"""More than these are not drawn: the hardest are."""
+
+
+def hardest_figure(
+    samples: Samples,
+    scores: NDArray[np.floating],
+    classes: Sequence[str],
+    rows: NDArray[np.int64],
+    each: int,
+    title: str,
+    path: Path,
+) -> None:
+    """Draw a line for each class, the hardest first: its ``each`` hardest images, and half as many of its easiest.
+
+    Args:
+        scores: of the samples (N,), higher = harder.
+        rows: (N,) numbers that the images are shown with.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    shown = by_hardness(scores, samples.labels, len(classes))[:MOST_CLASSES]
+    easy = max(1, each // 2)
+    figure = Figure(figsize=(1.6 + 0.72 * (each + easy), 0.9 + 0.88 * len(shown)), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    panels = figure.subplots(len(shown), each + easy + 1, squeeze=False, width_ratios=[*[1] * each, 0.3, *[1] * easy])
+    for axes in panels.flat:
+        axes.axis("off")
+    for line, k in zip(panels, shown, strict=True):
+        of_class = np.flatnonzero(samples.labels == k)
+        ranked = of_class[np.argsort(-scores[of_class], kind="stable")]
+        line[0].text(-0.25, 0.5, classes[k], transform=line[0].transAxes, ha="right", va="center", fontsize=9)
+        easiest = ranked[each:][::-1][:easy]  # none that is among the hardest already
+        for axes, n in [*zip(line[:each], ranked, strict=False), *zip(line[each + 1 :], easiest, strict=False)]:
+            image = samples.images[n]
+            axes.imshow(image[..., 0] if image.shape[2] == 1 else image, cmap="gray", vmin=0, vmax=255)
+            axes.set_title(str(rows[n]), fontsize=6, pad=2)
+    panels[0, 0].annotate("hardest", (0, 1.35), xycoords="axes fraction", fontsize=8, color="#c92a2a")
+    panels[0, each + 1].annotate("easiest", (0, 1.35), xycoords="axes fraction", fontsize=8, color="#2b8a3e")
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,122 @@
+"""``python -m hardtune hardest``, as one would type it."""
+
+import csv
+import re
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from hardtune import Store, load
+from hardtune.commands.subject import load_sweep
+from hardtune.data import Samples
+from hardtune.data.image_folder import read_image_folder, training_files
+from hardtune.needs import Needs
+from hardtune.report.hardest_figure import hardest_figure
+from hardtune.scoring import gather
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that are saved."""
+    figures, savefig = [], Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *args, **options: figures.append(figure) or savefig(figure, *args, **options)
+    )
+    return figures
+
+
+def table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_classes_and_samples_are_shown_the_hardest_first(command, script, storage, drawn):
+    split = load("digits").hold_out(0.3, 0)
+    needs = Needs(frozenset({"aum", "rmd"}), features=True)
+    scores = gather(split, load_sweep(script).recipe, needs, Store(storage / "store"), device="cpu").scores
+    out, err, code = command("hardest", script, "--storage", storage, "--each", 3)
+    assert (err, code) == ("", 0)
+
+    means = np.array([scores["aum"][split.train.labels == k].mean() for k in range(10)])
+    lines = [line.split() for line in out.splitlines() if "%" in line and "class" not in line]
+    assert [words[0] for words in lines] == [split.classes[k] for k in np.argsort(-means)]
+    hardest = np.argsort(-scores["aum"], kind="stable")[: round(len(split.train) / 10)]
+    first = np.argmax(means)
+    assert lines[0][-1] == f"{(split.train.labels[hardest] == first).mean():.1%}"
+
+    of_first = np.flatnonzero(split.train.labels == first)
+    ranked = split.kept[of_first[np.argsort(-scores["aum"][of_first], kind="stable")]]
+    (figure,) = drawn
+    titles = [axes.get_title() for axes in figure.axes[:5]]
+    assert titles == [str(row) for row in (*ranked[:3], *[""], ranked[-1])]
+
+    rows = table(storage / "hardest" / "small-aum.csv")
+    assert [int(row["row"]) for row in rows] == split.kept.tolist()
+    assert [row["class"] for row in rows] == [split.classes[label] for label in split.train.labels]
+    for name in ("aum", "rmd"):
+        np.testing.assert_allclose([float(row[name]) for row in rows], scores[name], rtol=1e-6)
+    assert "grand" not in rows[0], "which nobody computed"
+
+
+def images_of(folder, classes, size):
+    rng = np.random.default_rng(0)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for number in range(size):
+            image = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(image).save(folder / name / f"{number}.png")
+
+
+@pytest.mark.parametrize("layout", ["one folder", "train and test"])
+def test_images_of_a_folder_are_named_by_their_files(command, tmp_path, layout):
+    folder = tmp_path / "pets"
+    if layout == "one folder":
+        images_of(folder, ["cat", "dog", "train"], 10)
+    else:
+        images_of(folder / "train", ["cat", "dog"], 10)
+        images_of(folder / "test", ["cat", "dog"], 4)
+    train, _, _ = read_image_folder(folder)
+    files = training_files(folder)
+    for image, file in zip(train.images, files, strict=True):
+        np.testing.assert_array_equal(image, np.asarray(Image.open(file)))
+
+    flags = ["--recipe", "encoder=pixels", "validation=0.2", "--estimator", "rmd", "--score", "--storage", tmp_path]
+    out, err, code = command("hardest", "--data", folder, *flags, "--figure", tmp_path / "it.pdf")
+    assert (err.strip(), code) == ("", 0)
+    assert str(tmp_path / "it.csv") in out
+    rows = table(tmp_path / "it.csv")
+    assert [row["file"] for row in rows] == [files[int(row["row"])] for row in rows]
+    assert {row["file"].split("/")[-2] == row["class"] for row in rows} == {True}
+    assert len(rows) == (18 if layout == "one folder" else 16), "without those that are held out"
+
+
+def test_of_many_classes_the_hardest_are_drawn_and_no_image_twice(tmp_path, drawn):
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(30), 4)
+    samples = Samples(rng.integers(0, 256, (120, 4, 4, 1), dtype=np.uint8), labels)
+    classes = [f"class {k}" for k in range(30)]
+    hardest_figure(samples, labels + rng.random(120), classes, np.arange(120), 3, "title", tmp_path / "it.png")
+    (figure,) = drawn
+    texts = [text.get_text() for axes in figure.axes for text in axes.texts if text.get_text().startswith("class")]
+    assert texts == [f"class {k}" for k in range(29, 9, -1)]
+    shown = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert sorted(map(int, shown)) == list(range(40, 120)), "four images a class: the three hardest and the easiest"
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--each", "0"], "--each must be at least 1, got 0"),
+        (["--estimator", "luck"], "unknown estimator 'luck': choose from .*aum"),
+        (["--estimator", "grand"], "lacks 4 of the scoring ensemble's 4 members"),
+        (["--figure", "it.txt"], "must end in .png, .pdf or .svg, got 'it.txt'"),
+    ],
+)
+def test_what_cannot_be_shown_is_said_in_a_sentence(command, script, tmp_path, flags, says):
+    out, err, code = command("hardest", script, "--storage", tmp_path, *flags)
+    assert (out, code) == ("", 2)
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert re.search(says, err)
