@@ -10,8 +10,8 @@ import torch
 from hardtune.data import Split
 from hardtune.errors import InputError
 from hardtune.evaluation import check_metrics
-from hardtune.hardness.estimators import ESTIMATORS
-from hardtune.member import Prepared, needs_features, needs_pool
+from hardtune.hardness.estimators import ESTIMATORS, check_estimator
+from hardtune.member import Prepared, needed_scores, needs_features, needs_pool
 from hardtune.recipe import Recipe
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request
 from hardtune.resampling.plan import ClassPlan, preview
@@ -21,7 +21,7 @@ from hardtune.resampling.undersample import UNDERSAMPLERS
 from hardtune.training.features import last_linear
 from hardtune.training.fit import check_model
 from hardtune.training.images import DeviceImages
-from hardtune.training.losses import LOSSES
+from hardtune.training.losses import LOSSES, check_loss
 from hardtune.training.weights import SCALES, TARGETS
 from hardtune.treatment import Treatment
 
@@ -40,6 +40,8 @@ def check_names(treatment: Treatment) -> None:
         (SCALES, treatment.entropy_scale),
     ):
         registry[name]
+    for name in needed_scores(treatment):
+        check_estimator(name)
     _check_policy(treatment.canonical())
 
 
@@ -50,6 +52,8 @@ def check_trials(split: Split, recipe: Recipe, treatments: Sequence[Treatment], 
     """
     for treatment in treatments:
         check_sources(split, treatment, every_class=every_class)
+    for name in sorted({treatment.loss for treatment in treatments}):
+        check_loss(name, split.num_classes)
     check_network(split, recipe)
     for samples in (split.held_out, split.test):
         check_metrics(samples.labels, split.num_classes)

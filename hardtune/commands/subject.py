@@ -85,7 +85,7 @@ def subject_of(options: argparse.Namespace, **recipe: Any) -> Subject:
         sweep = sweep.on(options.data)
     data = options.data if sweep is None else sweep.data
     if data is None:
-        raise InputError("name a sweep script (python -m hardtune plan sweeps/digits.py) or a data set (--data digits)")
+        raise InputError("name a sweep script, such as sweeps/digits.py, or a data set (--data digits)")
     base = sweep.recipe if sweep is not None else Recipe()
     changed = dataclasses.replace(base, **{**recipe_changes(options.recipe), **recipe})
     size = options.image_size

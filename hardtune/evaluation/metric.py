@@ -43,7 +43,7 @@ def metric(name: str, better: Better) -> Callable[[Function], Function]:
 
     Raises:
         InputError: The name has characters that MLflow takes no figures under, or a slash, which parts a metric's name
-            from what it is measured on.
+            from what it is measured on; or ``better`` is neither ``min`` nor ``max``.
         ValueError: The name is taken.
 
     >>> METRICS["ece"].better
@@ -54,6 +54,8 @@ def metric(name: str, better: Better) -> Callable[[Function], Function]:
         raise InputError(
             f"a metric's name begins with a letter or digit and has letters, digits, _, -, . and spaces, got {name!r}"
         )
+    if better not in ("min", "max"):
+        raise InputError(f"metric {name!r} is better='min' where lower is better, or 'max', got {better!r}")
 
     def register(function: Function) -> Function:
         METRICS.register(name)(Metric(function, better))

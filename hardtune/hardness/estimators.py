@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.errors import InputError
+from hardtune.errors import InputError, in_a_line
 from hardtune.hardness.kmeans import centre_distance
 from hardtune.hardness.mahalanobis import mahalanobis, relative_mahalanobis
 from hardtune.registry import Registry
@@ -96,6 +96,19 @@ def _kmeans(
     return centre_distance(features, num_classes, seed)
 
 
+MEASURED = frozenset(name for name, estimator in ESTIMATORS.items() if estimator.source != "features")
+"""Those that are measured as the scoring ensemble trains; none can be added to them."""
+
+
+def check_estimator(name: str) -> None:
+    """Raise ``InputError`` for an estimator that there is not, or that nothing computes."""
+    if ESTIMATORS[name].from_features is None and name not in MEASURED:
+        raise InputError(
+            f"nothing computes the scores of estimator {name!r}: give it source='features' and a from_features, since "
+            "those of training dynamics and gradients cannot be added to"
+        )
+
+
 def feature_scores(
     name: str, features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int, seed: int
 ) -> NDArray[np.float32]:
@@ -107,7 +120,8 @@ def feature_scores(
         seed: of the estimators that draw (``kmeans``).
 
     Raises:
-        InputError: not such an estimator, features that are not finite or do not fit the labels.
+        InputError: not such an estimator, or it raises or gives no score for each; features that are not finite or do
+            not fit the labels.
     """
     estimator = ESTIMATORS[name]
     if estimator.from_features is None:
@@ -118,7 +132,17 @@ def feature_scores(
     if not np.isfinite(features).all():
         raise InputError("the features contain NaN or infinity")
     _require_labels(labels, num_classes)
-    return estimator.from_features(features, labels, num_classes, seed).astype(np.float32)
+    try:
+        scores = np.asarray(estimator.from_features(features, labels, num_classes, seed), dtype=np.float32)
+    except InputError:
+        raise
+    except Exception as error:  # it may be anybody's
+        raise InputError(f"estimator {name!r} fails on features {features.shape}: {in_a_line(error)}") from error
+    if scores.shape != labels.shape:
+        raise InputError(
+            f"estimator {name!r} gives {scores.shape} for {len(labels)} samples; it must give a score each"
+        )
+    return scores
 
 
 def ensemble_scores(members: Sequence[NDArray[np.floating]] | NDArray[np.floating]) -> NDArray[np.float32]:

@@ -40,6 +40,11 @@ class Comparison:
     metrics: tuple[str, ...] = ("test/accuracy", "test/ece", "test/nll", "test/aurc")
     """Figures that each member has: those of ``Result.by_member``."""
 
+    def __post_init__(self) -> None:
+        for name in ("treatments", "metrics"):
+            if isinstance(getattr(self, name), (str, Treatment)):
+                raise InputError(f"a comparison's {name} must be a tuple, got {getattr(self, name)!r}")
+
 
 def figures_of_members(groups: Collection[str] = GROUPS, *, scaled: bool = True) -> dict[str, Better]:
     """The figures that each member has and a comparison may be of, by full name, and which way each is better.
@@ -81,8 +86,9 @@ def compared(records: Sequence[Record], comparison: Comparison) -> list[Row]:
     """A row for each metric and treatment: its mean, its difference from the reference, and whether that stands.
 
     ``low`` and ``high`` bound the 95 % confidence interval of the mean difference for that comparison alone (Student's
-    t over members, paired by seed); ``p_adjusted`` is Holm's over the comparison's treatments, and the ``verdict`` is
-    ``better`` or ``worse`` where it is below 0.05 and ``open`` otherwise. What did not finish is left out.
+    t over members, paired by seed; None where a single member has no spread); ``p_adjusted`` is Holm's over the
+    comparison's treatments, and the ``verdict`` is ``better`` or ``worse`` where it is below 0.05, else ``open``. What
+    did not finish is left out.
     """
     found = {record.treatment.canonical(): record for record in records if record.state == "finished"}
     reference = found.get(comparison.reference.canonical())
@@ -107,8 +113,8 @@ def compared(records: Sequence[Record], comparison: Comparison) -> list[Row]:
                     "mean": float(np.mean(record.members[metric])),
                     "reference_mean": float(np.mean(theirs)),
                     "difference": difference.mean,
-                    "low": difference.low,
-                    "high": difference.high,
+                    "low": difference.low if math.isfinite(difference.low) else None,  # JSON has no infinity
+                    "high": difference.high if math.isfinite(difference.high) else None,
                     "p": difference.p_value,
                     "p_adjusted": difference.p_adjusted,
                     "members": difference.members,
@@ -162,7 +168,7 @@ def _table(rows: Sequence[Row]) -> Table:
     table.add_row(first["reference"], *(f"{100 * columns[m]:.{digits[m]}f}  " for m in columns), style="yellow")
     cells: dict[str, list[Text]] = {}
     for row in rows:
-        reach, places = 50 * (row["high"] - row["low"]), digits[row["metric"]]
+        reach, places = _reach(row), digits[row["metric"]]
         star = "*" if row["verdict"] != "open" else " "
         text = f"{100 * row['difference']:+.{places}f} ±{reach:.{places}f} {star}"
         colour = {"better": "green", "worse": "red"}.get(row["verdict"], "")
@@ -180,24 +186,28 @@ def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path)
     families = [rows for rows in families if rows]
     metrics = list(dict.fromkeys(row["metric"] for rows in families for row in rows))
     chunks = [metrics[i : i + METRICS_A_TABLE] for i in range(0, len(metrics), METRICS_A_TABLE)]
-    lines = [list(dict.fromkeys(row["treatment"] for row in rows)) for rows in families]
-    heights = [len(names) + 0.6 for names in lines] * len(chunks)
+    parts = [(chunk, [row for row in rows if row["metric"] in chunk]) for chunk in chunks for rows in families]
+    blocks = [(chunk, rows, list(dict.fromkeys(row["treatment"] for row in rows))) for chunk, rows in parts if rows]
+    heights = [len(names) + 0.6 for _, _, names in blocks]
     width = max(map(len, chunks))
     figure = Figure(figsize=(1.8 + 2.2 * width, 1.2 + 0.3 * (sum(heights) + len(heights))), layout="constrained")
     FigureCanvasAgg(figure)
     says = "differences × 100 with 95 % intervals; green is better and red worse after Holm's correction"
     figure.suptitle(f"{title}: {says}", fontsize=9)
     grid = figure.subplots(len(heights), width, squeeze=False, height_ratios=heights)
-    blocks = [(chunk, rows, names) for chunk in chunks for rows, names in zip(families, lines, strict=True)]
+    headed: set[str] = set()
     for panels, (chunk, rows, names) in zip(grid, blocks, strict=True):
-        for axes in panels[len(chunk) :]:
+        shown = [metric for metric in chunk if any(row["metric"] == metric for row in rows)]
+        for axes in panels[len(shown) :]:
             axes.axis("off")
-        for axes, metric in zip(panels, chunk, strict=False):
+        for axes, metric in zip(panels, shown, strict=False):
             _forest(axes, [row for row in rows if row["metric"] == metric], names)
             axes.set_yticks(range(len(names)), names if axes is panels[0] else [], fontsize=8)
-            if rows is families[0]:
+            if metric not in headed or shown != chunk:  # else the panel above has it
                 lower = better(metric) == "min"
-                axes.set_title(f"{_heading(metric)} ({'lower' if lower else 'higher'} is better)", fontsize=8)
+                heading = f"{_heading(metric)} ({'lower' if lower else 'higher'} is better)"
+                axes.set_title(textwrap.fill(heading, 36), fontsize=8)
+        headed |= set(shown)
         panels[0].set_ylabel(textwrap.fill(f"minus {rows[0]['reference']}", 20), fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
@@ -207,7 +217,7 @@ def _forest(axes: Any, rows: Sequence[Row], names: Sequence[str]) -> None:
     axes.axvline(0, color="#b9c0c8", linewidth=1, zorder=1)
     for row in rows:
         y, colour = names.index(row["treatment"]), VERDICT_COLOURS[row["verdict"]]
-        if np.isfinite([row["low"], row["high"]]).all():
+        if math.isfinite(_reach(row)):
             axes.plot([100 * row["low"], 100 * row["high"]], [y, y], color=colour, linewidth=1.5)
         axes.plot(100 * row["difference"], y, marker="o", markersize=4, color=colour)
     axes.set_ylim(len(names) - 0.5, -0.5)
@@ -217,12 +227,18 @@ def _forest(axes: Any, rows: Sequence[Row], names: Sequence[str]) -> None:
 
 def _digits(rows: Sequence[Row]) -> int:
     """Decimal places that show two figures of the column's typical interval."""
-    reach = float(np.median([50 * (row["high"] - row["low"]) for row in rows]))
+    reach = float(np.median([_reach(row) for row in rows]))
     return 2 if not 0 < reach < math.inf else min(4, max(0, 1 - math.floor(math.log10(reach))))
+
+
+def _reach(row: Row) -> float:
+    """Half the width of a row's interval, times 100."""
+    return math.inf if row["low"] is None else 50 * (row["high"] - row["low"])
 
 
 def _heading(metric: str) -> str:
     group, _, name = metric.partition("/")
     words = label(f"final/{name}").replace("auroc", "AUROC").replace("aurc", "AURC").replace("msp", "MSP")
     words = words.replace("adaptive", "adapt.").replace("misclassification", "errors'")
-    return words if group in ("test", "final") else f"{'OOD' if group == 'ood' else 'corrupted'} {words}"
+    measured = {"test": "", "final": "held-out ", "ood": "OOD "}.get(group, "corrupted ")
+    return f"{measured}{words}"

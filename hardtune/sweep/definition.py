@@ -74,9 +74,18 @@ class Sweep:
     one elsewhere."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.recipe, Recipe):
+            raise InputError(f"recipe must be a Recipe, got {self.recipe!r}")
+        for name in ("no_worse_than_control", "corruptions", "severities", "comparisons"):
+            several = getattr(self, name)
+            if isinstance(several, str) or not isinstance(several, Sequence):
+                raise InputError(f"{name} must be a list, got {several!r}")
         if self.treatments is not None:
             if not self.treatments:
                 raise InputError("the list of treatments is empty")
+            for treatment in self.treatments:
+                if not isinstance(treatment, Treatment):
+                    raise InputError(f"a list of treatments has Treatments in it, got {treatment!r}")
             object.__setattr__(self, "trials", len(self.treatments))
             if not self.comparisons:
                 object.__setattr__(self, "comparisons", (Comparison(tuple(self.treatments)),))

@@ -80,7 +80,7 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
     check_experiment(uri, sweep.name)
     dataset, pool = _load(sweep, place)
     if needs.features:
-        check_encoder(sweep.recipe.encoder, dataset)
+        _check_encoder(sweep.recipe.encoder, dataset, place)
     split = _split(sweep, dataset, pool, place)
     check_trials(split, sweep.recipe, treatments)
     if place.study_storage is not None:  # no study has this name: that of a sweep's is its folder's
@@ -168,6 +168,12 @@ def _filled(share: cluster.Share, sweep: Sweep) -> cluster.Share:
     compiled, racing = bool(sweep.recipe.compile), sweep.racing > 0
     at_once = sweep.members_at_once or cluster.members_at_once(share, compiled=compiled, racing=racing)
     return dataclasses.replace(share, at_once=at_once)
+
+
+def _check_encoder(encoder: str, dataset: Dataset, place: Place) -> None:
+    if place.subset and encoder.startswith("file:"):
+        raise InputError(f"--smoke trains on a few samples, which {encoder} is not of: without it, pixels stand in")
+    check_encoder(encoder, dataset)
 
 
 def _say_what_repeats(sweep: Sweep, view: View) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
@@ -22,6 +22,9 @@ from hardtune.sweep.databases import study_database
 from hardtune.sweep.nodes import Answer, ask_every_node, try_to_share
 from hardtune.sweep.passwords import scrubbed, without_password
 from hardtune.sweep.tracking_uri import check_tracking
+
+if TYPE_CHECKING:
+    from hardtune.data import Dataset
 
 PACKAGES = ("ray", "torch", "torchvision", "numpy", "scikit-learn", "open_clip_torch", "timm")
 """What workers compute with, so that it must be the same everywhere; Ray and Python besides refuse to mix."""
@@ -137,13 +140,29 @@ def examine_data(
     else:
         yield Finding("memory", f"every object store holds the {_size(needed)} that trials share")
     if encoder is not None:
-        answers = ask_every_node(_check_encoder, encoder, dataset.subset(classes=2, train=2, test=2, seed=0))
-        bad = [answer for answer in answers if answer.trouble]
-        for answer in bad:
-            mend = "--recipe encoder=MODEL@/shared/path/weights.safetensors, or put them in each node's hub cache"
-            yield Finding("weights", f"{answer.node}: {answer.trouble}", mend)
-        if not bad:
-            yield Finding("weights", f"{encoder} loads on {_count(answers)}")
+        yield from _examine_encoder(encoder, dataset)
+
+
+def _examine_encoder(encoder: str, dataset: Dataset) -> Iterator[Finding]:
+    """Networks are built on every node, for a few images; a file of features must fit all images, and be everywhere."""
+    from hardtune.hardness.encoders import check_encoder, encoder_identity
+
+    mend = "--recipe encoder=MODEL@/shared/path/weights.safetensors, or put them in each node's hub cache"
+    if encoder.startswith("file:"):
+        mend = "make them of the whole training split, in its order, and put them where all nodes see them"
+        try:
+            check_encoder(encoder, dataset)
+        except InputError as error:
+            yield Finding("weights", str(error), mend)
+            return
+        answers = ask_every_node(encoder_identity, encoder)
+    else:
+        answers = ask_every_node(check_encoder, encoder, dataset.subset(classes=2, train=2, test=2, seed=0))
+    bad = [answer for answer in answers if answer.trouble]
+    for answer in bad:
+        yield Finding("weights", f"{answer.node}: {answer.trouble}", mend)
+    if not bad:
+        yield Finding("weights", f"{encoder} loads on {_count(answers)}")
 
 
 def examine_token() -> Iterator[Finding]:
@@ -224,12 +243,6 @@ def _lock(storage: Path) -> Finding:
     finally:
         probe.unlink(missing_ok=True)
     return Finding("storage", "files there can be locked")
-
-
-def _check_encoder(encoder: str, dataset: Any) -> None:
-    from hardtune.hardness.encoders import check_encoder
-
-    check_encoder(encoder, dataset)
 
 
 def _alive() -> list[dict[str, Any]]:

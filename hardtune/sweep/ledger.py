@@ -93,7 +93,17 @@ def open_ledger(sweep: Sweep, split: Split, storage: Path, *, resume: bool) -> L
 
 
 def _differences(former: Kept, content: dict[str, Any]) -> list[str]:
-    return [name for name in content if content[name] != former.content.get(name)]
+    """What is not as it was; of a recipe, its fields."""
+    differ = []
+    for name, now in content.items():
+        then = former.content.get(name)
+        if isinstance(now, dict) and isinstance(then, dict):
+            fields = [key for key in now | then if now.get(key) != then.get(key)]
+            changes = "; ".join(f"{key} was {then.get(key)}, is {now.get(key)}" for key in fields)
+            differ += [f"{name} ({changes})"] if fields else []
+        elif now != then:
+            differ.append(name)
+    return differ
 
 
 def describe(sweep: Sweep, split: Split) -> dict[str, Any]:

@@ -119,5 +119,7 @@ def _sampled(space: Any) -> list[dict[str, Any]]:
     for _ in range(256):
         trial = study.ask()
         fixed = space(trial) or {}
+        if not isinstance(fixed, Mapping):
+            raise InputError(f"a space function returns fields of a treatment, as a dict, or None, and got {fixed!r}")
         points.append({**trial.params, **fixed})
     return points

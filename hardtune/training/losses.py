@@ -13,10 +13,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hardtune.errors import InputError, in_a_line
 from hardtune.registry import Registry
 
 LOSSES: Registry[Callable[[int, int, torch.device | str], nn.Module]] = Registry("loss")
 """Factories ``(num_samples, num_classes, device)``; the loss maps (logits, labels, ids) to per-sample losses (B,)."""
+
+
+def check_loss(name: str, num_classes: int) -> None:
+    """Let a loss judge two samples, with gradients, on the CPU.
+
+    Raises:
+        InputError: an unknown loss, one that raises, or one that does not give a loss for each.
+    """
+    make = LOSSES[name]
+    logits, both = torch.zeros(2, num_classes, requires_grad=True), torch.arange(2)
+    try:
+        losses = make(2, num_classes, "cpu")(logits, both, both)
+        shape = tuple(losses.shape)
+        losses.sum().backward()
+    except Exception as error:  # it may be anybody's
+        raise InputError(f"loss {name!r} fails on two samples: {in_a_line(error)}") from error
+    if shape != (2,):
+        raise InputError(f"loss {name!r} gives {shape} for 2 samples; it must give (2,), a loss for each")
 
 
 class Loss(nn.Module):

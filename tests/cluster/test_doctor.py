@@ -4,9 +4,11 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
-from hardtune.sweep.health import Finding, examine_nodes
+from hardtune import load
+from hardtune.sweep.health import Finding, _examine_encoder, examine_nodes
 from hardtune.sweep.nodes import Answer
 
 
@@ -89,9 +91,17 @@ def test_one_machine_is_examined_and_what_is_wrong_with_it_told(tmp_path):
 
 @pytest.mark.slow
 def test_a_healthy_machine_is_well(tmp_path):
-    code, out = doctor(tmp_path, "--data", "digits", "--encoder", "pixels")
+    np.save(tmp_path / "features.npy", np.ones((1258, 3), np.float32))
+    code, out = doctor(tmp_path, "--data", "digits", "--encoder", f"file:{tmp_path / 'features.npy'}")
     assert code == 0, out
     assert out.rstrip().endswith("all is well")
+
+
+def test_a_file_of_features_must_fit_all_of_the_data(tmp_path):
+    np.save(tmp_path / "features.npy", np.ones((4, 3), np.float32))
+    (finding,) = _examine_encoder(f"file:{tmp_path / 'features.npy'}", load("digits"))
+    assert "has features of 4 samples, but the whole training split of digits has 1258" in finding.says
+    assert "of the whole training split, in its order" in finding.mend
 
 
 @pytest.mark.parametrize(

@@ -246,6 +246,12 @@ def test_a_metric_that_records_could_not_show_under_its_name_is_refused_where_it
         metric(name, better="max")
 
 
+def test_a_metric_says_which_way_it_is_better():
+    with pytest.raises(InputError, match="metric 'mine' is better='min' where lower is better, or 'max', got 'higher'"):
+        metric("mine", better="higher")
+    assert "mine" not in METRICS
+
+
 def test_ten_thousand_samples_of_a_hundred_classes_take_well_under_a_second():
     logits, labels = ensemble(members=1, n=10_000, k=100)
     evaluate(logits[0, :10], labels[:10])  # imports scikit-learn

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from hardtune.errors import InputError
 from hardtune.hardness.dynamics import Dynamics
-from hardtune.hardness.estimators import ESTIMATORS, class_hardness, ensemble_scores, feature_scores
+from hardtune.hardness.estimators import ESTIMATORS, Estimator, class_hardness, ensemble_scores, feature_scores
 from hardtune.training.gradients import gradient_norms
 
 N, CLASSES, DIMENSIONS, EPOCHS = 900, 3, 16, 100
@@ -176,6 +176,20 @@ def test_a_label_outside_the_classes_is_an_error():
 def test_an_estimator_that_needs_training_is_not_computed_from_features():
     with pytest.raises(InputError, match="choose from kmeans, md, rmd"):
         feature_scores("aum", np.zeros((2, 2), np.float32), np.zeros(2, np.int64), 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("compute", "message"),
+    [
+        (lambda features, labels, classes, seed: 1 / 0, "fails on features .4, 2.: ZeroDivisionError: division by"),
+        (lambda features, labels, classes, seed: features, "gives .4, 2. for 4 samples; it must give a score each"),
+    ],
+)
+def test_an_estimator_of_ones_own_that_does_not_work_is_named(monkeypatch, compute, message):
+    mine = Estimator("mine", "features", "a mistake", from_features=compute)
+    monkeypatch.setattr(ESTIMATORS, "_entries", {**ESTIMATORS._entries, "mine": mine})
+    with pytest.raises(InputError, match=f"estimator 'mine' {message}"):
+        feature_scores("mine", np.zeros((4, 2), np.float32), np.zeros(4, np.int64), 1, 0)
 
 
 def test_the_ensemble_score_is_the_plain_mean_over_members():

@@ -2,9 +2,11 @@
 
 import dataclasses
 import io
+import json
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from hardtune import Treatment
@@ -138,6 +140,41 @@ def test_tables_fit_a_terminal_of_80_columns_and_show_every_metric():
     assert "[" not in text, "colours are no part of the text"
     starred = next(line for line in text.splitlines() if "label_smoothing" in line)
     assert "*" in starred
+
+
+def test_held_out_and_test_figures_are_told_apart():
+    records = [
+        dataclasses.replace(r, members={**r.members, "final/accuracy": r.members["test/accuracy"]}) for r in RECORDS
+    ]
+    rows = compared(records, Comparison((METHOD,), metrics=("final/accuracy", "test/accuracy")))
+    (table,) = tables(rows)
+    assert [column.header for column in table.columns] == ["treatment", "held-out\naccuracy ↑", "accuracy ↑"]
+
+
+def test_one_member_has_no_interval_and_its_rows_are_json():
+    alone = [dataclasses.replace(r, members={n: values[:1] for n, values in r.members.items()}) for r in RECORDS]
+    rows = compared(alone, EVERYTHING)
+    assert {row["low"] for row in rows} == {row["high"] for row in rows} == {None}
+    json.dumps(rows, allow_nan=False)
+    out = io.StringIO()
+    for table in tables(rows):
+        Console(file=out, width=80).print(table)
+    assert "±inf" in out.getvalue()
+
+
+def test_a_panel_is_drawn_for_what_is_compared_and_for_nothing_else(tmp_path, monkeypatch):
+    drawn, savefig = [], Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *args, **options: drawn.append(figure) or savefig(figure, *args, **options)
+    )
+    families = [
+        compared(RECORDS, Comparison((METHOD,), metrics=("test/accuracy",))),
+        compared(RECORDS, Comparison((SMOOTHED, SHUFFLED), metrics=("test/ece",))),
+    ]
+    comparison_figure(families, "a title", tmp_path / "it.png")
+    panels = [axes for axes in drawn[0].axes if axes.axison]
+    assert [axes.get_title() for axes in panels] == ["accuracy (higher is better)", "ECE (lower is better)"]
+    assert [len(axes.get_yticks()) for axes in panels] == [1, 2]
 
 
 def test_the_figure_is_drawn_for_several_references_and_many_metrics(tmp_path):

@@ -13,11 +13,14 @@ from PIL import Image
 from ray import tune
 from torch import nn
 
-from hardtune import Recipe
+from hardtune import Recipe, Treatment
 from hardtune.errors import InputError
 from hardtune.evaluation import METRICS, class_recall, metric
-from hardtune.sweep import Sweep, main, parser
+from hardtune.hardness.estimators import ESTIMATORS, Estimator
+from hardtune.sweep import Comparison, Sweep, main, parser
 from hardtune.sweep.databases import OWNER, study_database
+from hardtune.sweep.space import corners
+from hardtune.training.losses import LOSSES
 from hardtune.training.models import MODELS
 
 RECIPE = Recipe(
@@ -113,6 +116,13 @@ def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
             "/no/weights.pt",
         ),
         ({"flags": ["--recipe", "encoder=file:/no/f.npy"], "space": {"entropy_weight": 0.1}}, "/no/f.npy"),
+        (
+            {"flags": ["--smoke", "--recipe", "encoder=file:f.npy"], "space": {"entropy_weight": 0.1}},
+            "--smoke trains on a few samples, which file:f.npy is not of: without it, pixels stand in",
+        ),
+        ({"no_worse_than_control": "final/accuracy"}, "no_worse_than_control must be a list, got 'final/accuracy'"),
+        ({"corruptions": "fog"}, "corruptions must be a list, got 'fog'"),
+        ({"severities": 3}, "severities must be a list, got 3"),
     ],
     ids=lambda value: None if isinstance(value, dict) else re.sub(r"\W+", "-", value)[:40],
 )
@@ -130,6 +140,46 @@ def test_a_network_that_has_no_features_to_tell_foreign_images_by_is_refused(cap
     line = said(capsys, tmp_path, recipe={"model": "no_linear_layer_at_all"}, ood="inverted")
     assert "has no linear layer (nn.Linear)" in line
     assert not list(tmp_path.glob("results/sweeps/*"))
+
+
+def test_what_is_no_recipe_no_treatment_and_no_point_is_named_where_it_is_written():
+    with pytest.raises(InputError, match=r"recipe must be a Recipe, got .'epochs': 1."):
+        Sweep("bad", "digits", {"epochs": 1}, SPACE)
+    with pytest.raises(InputError, match="a list of treatments has Treatments in it, got 'control'"):
+        Sweep("bad", "digits", RECIPE, [Treatment(), "control"])
+    with pytest.raises(InputError, match="a comparison's metrics must be a tuple, got 'test/ece'"):
+        Comparison((Treatment(),), metrics="test/ece")
+    with pytest.raises(InputError, match="returns fields of a treatment, as a dict, or None, and got 3"):
+        corners(lambda trial: 3)
+
+
+class Mean(nn.Module):
+    """What torch's own losses do, and a sample's own loss is lost in it."""
+
+    def __init__(self, num_samples, num_classes, device):
+        super().__init__()
+
+    def forward(self, logits, labels, ids):
+        return nn.functional.cross_entropy(logits, labels)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (nn.CrossEntropyLoss, "loss 'mine' fails on two samples: TypeError: "),
+        (Mean, r"loss 'mine' gives \(\) for 2 samples; it must give \(2,\), a loss for each"),
+    ],
+)
+def test_a_loss_of_ones_own_is_tried(capsys, tmp_path, monkeypatch, make, sentence):
+    monkeypatch.setattr(LOSSES, "_entries", {**LOSSES._entries, "mine": make})
+    assert re.search(sentence, said(capsys, tmp_path, space={"loss": tune.choice(["cross_entropy", "mine"])}))
+
+
+def test_an_estimator_of_ones_own_reads_features(capsys, tmp_path, monkeypatch):
+    mine = Estimator("mine", "dynamics", "what the networks do, in a way that nobody measures")
+    monkeypatch.setattr(ESTIMATORS, "_entries", {**ESTIMATORS._entries, "mine": mine})
+    line = said(capsys, tmp_path, space={"estimator": "mine"})
+    assert "nothing computes the scores of estimator 'mine': give it source='features' and a from_features" in line
 
 
 def test_a_metric_of_ones_own_is_tried_on_as_many_classes_as_there_are(capsys, tmp_path, monkeypatch):
@@ -245,7 +295,7 @@ def test_images_of_different_sizes_name_the_flag_that_brings_them_to_one(capsys,
     data = folder(tmp_path / "images", {"cat": 12, "dog": 12})
     Image.new("L", (9, 9)).save(tmp_path / "images" / "dog" / "3.png")
     line = said(capsys, tmp_path, data=data)
-    assert re.search(r"dog/3\.png is 9x9, but .*cat/0\.png is 8x8 \(--image-size N ", line)
+    assert re.search(r"dog/3\.png is 9x9, but .*cat/\d+\.png is 8x8 \(--image-size N ", line)
     # With it the data are read, and something else is wrong.
     assert "no sweep named bad" in said(capsys, tmp_path, data=data, flags=["--image-size", "4", "--resume"])
 

@@ -86,7 +86,7 @@ def test_the_front_in_mlflow_is_the_one_on_disk(smoke, shared_script):
 def test_another_recipe_is_another_sweep_and_what_is_refused_leaves_no_trace(smoke, shared_script):
     sweeps, (_, runs) = shared_script.sweeps(), shared_script.runs("digits-smoke")
     said = shared_script.run("digits.py", "--smoke", "--resume", "--recipe", "epochs=2", code=2)
-    assert "whose recipe differed" in said
+    assert "whose recipe (epochs was 1, is 2) differed" in said
     assert shared_script.sweeps() == sweeps
     assert len(shared_script.runs("digits-smoke")[1]) == len(runs)
 
