@@ -183,34 +183,42 @@ def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    families = [rows for rows in families if rows]
-    metrics = list(dict.fromkeys(row["metric"] for rows in families for row in rows))
-    chunks = [metrics[i : i + METRICS_A_TABLE] for i in range(0, len(metrics), METRICS_A_TABLE)]
-    parts = [(chunk, [row for row in rows if row["metric"] in chunk]) for chunk in chunks for rows in families]
-    blocks = [(chunk, rows, list(dict.fromkeys(row["treatment"] for row in rows))) for chunk, rows in parts if rows]
+    blocks = _blocks([rows for rows in families if rows])
     heights = [len(names) + 0.6 for _, _, names in blocks]
-    width = max(map(len, chunks))
+    width = max(len(metrics) for metrics, _, _ in blocks)
     figure = Figure(figsize=(1.8 + 2.2 * width, 1.2 + 0.3 * (sum(heights) + len(heights))), layout="constrained")
     FigureCanvasAgg(figure)
     says = "differences × 100 with 95 % intervals; green is better and red worse after Holm's correction"
     figure.suptitle(f"{title}: {says}", fontsize=9)
     grid = figure.subplots(len(heights), width, squeeze=False, height_ratios=heights)
-    headed: set[str] = set()
-    for panels, (chunk, rows, names) in zip(grid, blocks, strict=True):
-        shown = [metric for metric in chunk if any(row["metric"] == metric for row in rows)]
-        for axes in panels[len(shown) :]:
+    headed: list[str] = []
+    for panels, (metrics, rows, names) in zip(grid, blocks, strict=True):
+        for axes in panels[len(metrics) :]:
             axes.axis("off")
-        for axes, metric in zip(panels, shown, strict=False):
+        for axes, metric in zip(panels, metrics, strict=False):
             _forest(axes, [row for row in rows if row["metric"] == metric], names)
             axes.set_yticks(range(len(names)), names if axes is panels[0] else [], fontsize=8)
-            if metric not in headed or shown != chunk:  # else the panel above has it
+            if metrics != headed:  # else the panel above says it
                 lower = better(metric) == "min"
                 heading = f"{_heading(metric)} ({'lower' if lower else 'higher'} is better)"
                 axes.set_title(textwrap.fill(heading, 36), fontsize=8)
-        headed |= set(shown)
+        headed = metrics
         panels[0].set_ylabel(textwrap.fill(f"minus {rows[0]['reference']}", 20), fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
+
+
+def _blocks(families: Sequence[Sequence[Row]]) -> list[tuple[list[str], list[Row], list[str]]]:
+    """The lines of panels: some metrics of a family, its rows of them, and its treatments."""
+    blocks = []
+    each = [list(dict.fromkeys(row["metric"] for row in rows)) for rows in families]
+    for start in range(0, max(map(len, each)), METRICS_A_TABLE):
+        for rows, metrics in zip(families, each, strict=True):
+            some = metrics[start : start + METRICS_A_TABLE]
+            shown = [row for row in rows if row["metric"] in some]
+            if shown:
+                blocks.append((some, shown, list(dict.fromkeys(row["treatment"] for row in shown))))
+    return blocks
 
 
 def _forest(axes: Any, rows: Sequence[Row], names: Sequence[str]) -> None:
