@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hardtune.errors import InputError
+from hardtune.recipe import Recipe
 from hardtune.report import records
 from hardtune.report.records import Record
 
@@ -41,6 +42,12 @@ class Kept:
         return objectives
 
     @property
+    def recipe(self) -> Recipe:
+        """Its recipe, with what that left to the device as it was decided."""
+        settled = self.folder / "settled.json"
+        return Recipe(**self.content["recipe"] | (json.loads(settled.read_text()) if settled.exists() else {}))
+
+    @property
     def is_search(self) -> bool:
         """Whether it looked for treatments; else it compared those of a list."""
         return not isinstance(self.content["space"], list)
@@ -48,7 +55,7 @@ class Kept:
     @property
     def measured_on(self) -> str:
         """What ``final/…`` and ``ensemble/…`` were measured on."""
-        return measured_on(self.content["recipe"]["validation"])
+        return measured_on(self.recipe.validation)
 
 
 def measured_on(validation: float | str) -> str:

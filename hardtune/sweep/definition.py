@@ -86,6 +86,8 @@ class Sweep:
             for treatment in self.treatments:
                 if not isinstance(treatment, Treatment):
                     raise InputError(f"a list of treatments has Treatments in it, got {treatment!r}")
+            if all(treatment.is_control for treatment in self.treatments):
+                raise InputError("the list of treatments has none that changes anything; the control is tried anyway")
             object.__setattr__(self, "trials", len(self.treatments))
             if not self.comparisons:
                 object.__setattr__(self, "comparisons", (Comparison(tuple(self.treatments)),))

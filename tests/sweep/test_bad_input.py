@@ -147,6 +147,8 @@ def test_what_is_no_recipe_no_treatment_and_no_point_is_named_where_it_is_writte
         Sweep("bad", "digits", {"epochs": 1}, SPACE)
     with pytest.raises(InputError, match="a list of treatments has Treatments in it, got 'control'"):
         Sweep("bad", "digits", RECIPE, [Treatment(), "control"])
+    with pytest.raises(InputError, match="has none that changes anything"):
+        Sweep("bad", "digits", RECIPE, [Treatment(), Treatment(estimator="rmd")])
     with pytest.raises(InputError, match="a comparison's metrics must be a tuple, got 'test/ece'"):
         Comparison((Treatment(),), metrics="test/ece")
     with pytest.raises(InputError, match="returns fields of a treatment, as a dict, or None, and got 3"):

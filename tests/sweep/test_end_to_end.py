@@ -1,6 +1,7 @@
 """The main job, as a newcomer does it: a real cluster, a real study, a real tracking database."""
 
 import json
+import re
 import runpy
 import signal
 from collections import Counter
@@ -44,6 +45,21 @@ def test_what_it_printed_can_be_seen_again(smoke, shared_script, capsys, monkeyp
         again = capsys.readouterr().out.splitlines()
         figures = [[line.split() for line in text if " / " in line] for text in (out.splitlines(), again)]
         assert figures[0] == figures[1] != []
+
+
+def test_the_files_that_it_left_are_those_that_are_documented_and_lead_back_to_predictions(smoke, shared_script):
+    page = (ROOT / "docs" / "files.md").read_text()
+    *_, folder = shared_script.sweeps()
+    for path in folder.glob("[!.]*"):
+        assert f"`{path.name}" in page, path
+    code = "".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
+    code = code.replace("hardtune-results", str(shared_script.storage)).replace(', "digits")', ', "digits-smoke")')
+    of_smoke = 'load("digits").subset(classes=10, train=12, test=6, seed=recipe.seed)'
+    names = {}
+    exec(code.replace('load("digits")', of_smoke), names)
+    answers, test, trial = names["answers"], names["split"].test, names["trials"][0]
+    assert not names["trained"]
+    assert (answers.test.argmax(1) == test.labels).mean() == pytest.approx(trial.members["test/accuracy"][0])
 
 
 def test_a_second_run_reuses_the_cached_scores_and_says_so(smoke):
