@@ -79,6 +79,8 @@ def run(options: argparse.Namespace) -> int:
         asked = corners(subject.sweep.space)
     for treatment in asked:
         check_names(treatment)
+        if given and (treatment.prune == "none") != (treatment.prune_rate == 0):
+            raise InputError("--prune and --prune-rate go together: the one says among whom, the other how many")
     treatments = _only_counts(asked)
     for treatment in treatments:
         check_sources(subject.split, treatment)

@@ -244,7 +244,10 @@ def configured(sweep: Sweep, options: argparse.Namespace) -> Sweep:
         value = getattr(options, name)
         if value is not None:
             changes[name] = value
-    return dataclasses.replace(sweep, **changes)
+    changed = dataclasses.replace(sweep, **changes)
+    if options.severities and not changed.corruptions:
+        raise InputError("--severities are of corruptions, and none is named: see --corruptions")
+    return changed
 
 
 def _check_paths(options: argparse.Namespace, given: list[str] | None) -> None:

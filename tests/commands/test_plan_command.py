@@ -152,6 +152,8 @@ def test_a_function_that_returns_a_sweep_is_called_with_the_data(command, script
         (["SCRIPT", "--pool", "nowhere"], "no pool of images at nowhere"),
         (["SCRIPT", "--recipe", "epoch=3"], "unknown field of the recipe 'epoch'"),
         (["--data", "digitz"], "unknown data set 'digitz'"),
+        (["SCRIPT", "--prune-rate", "0.3"], "--prune and --prune-rate go together"),
+        (["SCRIPT", "--prune", "class"], "--prune and --prune-rate go together"),
         (["SCRIPT", "--figure", "plan.txt"], "must end in .png, .pdf or .svg, got 'plan.txt'"),
         (["SCRIPT", "--figure", "/proc/nowhere/plan.png"], "cannot write figures to /proc/nowhere"),
     ],

@@ -123,6 +123,7 @@ def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
         ({"no_worse_than_control": "final/accuracy"}, "no_worse_than_control must be a list, got 'final/accuracy'"),
         ({"corruptions": "fog"}, "corruptions must be a list, got 'fog'"),
         ({"severities": 3}, "severities must be a list, got 3"),
+        ({"flags": ["--severities", "2"]}, "--severities are of corruptions, and none is named: see --corruptions"),
     ],
     ids=lambda value: None if isinstance(value, dict) else re.sub(r"\W+", "-", value)[:40],
 )
