@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hardtune import disk
 from hardtune.errors import DivergedError, InputError, unknown
 from hardtune.recipe import Recipe
 
@@ -83,16 +84,19 @@ def recipe_changes(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def run_and_exit(run: Callable[[], int], when_stopped: Callable[[], str] = lambda: "stopped") -> NoReturn:
-    """Exit with what ``run`` returns; with 2 and one sentence on stderr for wrong input, with 130 after Ctrl-C."""
+    """Exit with what ``run`` returns; with 2 and one sentence on stderr for wrong input, with 1 and one where a disk
+    is full, broken or closed to writing, and with 130 after Ctrl-C."""
     try:
         code = run()
     except Exception as error:
         # Ray wraps what its workers raise; the cause is what a person can mend.
         cause = getattr(error, "cause", None) or error
-        if not isinstance(cause, (InputError, DivergedError)):
+        refused = isinstance(cause, (InputError, DivergedError))
+        sentence = str(cause) if refused else disk.trouble(error)
+        if sentence is None:
             raise
-        print(f"error: {cause}", file=sys.stderr)
-        code = 2
+        print(f"error: {sentence}", file=sys.stderr)
+        code = 2 if refused else 1
     except KeyboardInterrupt:
         print(f"\n{when_stopped()}", file=sys.stderr)
         code = 130

@@ -6,12 +6,18 @@ import os
 import uuid
 from pathlib import Path
 
+from hardtune import disk
+
 
 def write(path: Path, text: str) -> None:
     """Replace the file at ``path``; without the ``fsync``, a file system may keep the new name and lose the text."""
     aside = path.with_name(f".{path.stem}.{uuid.uuid4().hex}")
-    with aside.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
+    try:
+        with disk.named(path), aside.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except BaseException:
+        disk.removed(aside)
+        raise

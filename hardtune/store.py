@@ -25,6 +25,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractFileSystem
 from numpy.typing import NDArray
 
+from hardtune.disk import named
 from hardtune.errors import InputError
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -202,8 +203,9 @@ class Store:
         """A file that appears whole or not at all."""
         aside = f"{path}.{uuid.uuid4().hex}.tmp"
         try:
-            self._files.pipe_file(aside, data)
-            self._rename(aside, path)
+            with named(path):
+                self._files.pipe_file(aside, data)
+                self._rename(aside, path)
         except BaseException:
             with contextlib.suppress(Exception):  # of each file system's own
                 self._files.rm_file(aside)
