@@ -46,13 +46,18 @@ def add_storage_flag(flags: argparse._ActionsContainer) -> None:
     """``--storage``, of sweeps."""
     flags.add_argument(
         "--storage",
-        type=Path,
-        default=Path(os.environ.get("HARDTUNE_STORAGE", "hardtune-results")),
+        type=folder,
+        default=Path(os.environ.get("HARDTUNE_STORAGE") or "hardtune-results"),
         metavar="DIR",
         help="results, cached scores and the tracking database: a folder (no URL) with files that lock, as on NFS 4; "
         "on a cluster one that all nodes see "
         "(also: HARDTUNE_STORAGE; default: %(default)s)",
     )
+
+
+def folder(text: str) -> Path | str:
+    """A flag's folder; what is empty stays so, to be refused: a ``Path`` would have it for the current folder."""
+    return Path(text) if text else text
 
 
 def add_image_size_flag(flags: argparse._ActionsContainer) -> None:

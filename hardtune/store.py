@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import time
 import uuid
 import warnings
@@ -61,24 +62,30 @@ class Entry:
         return self.path.endswith(".safetensors")
 
 
-def local_folder(path: Path) -> Path:
-    """The absolute path of a folder that can be locked and that databases can lie in.
+def local_folder(path: str | Path) -> Path:
+    """The absolute path of a folder, there or not, that can be locked and that databases can lie in.
 
     Raises:
-        InputError: it is a URL.
+        InputError: it is a URL, a file, or empty, as a shell's variable is that nobody set.
 
     >>> local_folder(Path("s3://bucket/results"))
     Traceback (most recent call last):
     hardtune.errors.InputError: the storage is a folder, with locks and databases in it, and not a URL such as \
 s3://bucket/results: mount that and give its path
     """
+    if path == "":
+        raise InputError("the storage has no name: give the path of a folder (. for the one that this is run in)")
+    path = Path(path)
     url = _url_in(path)
     if url is not None:
         raise InputError(
             f"the storage is a folder, with locks and databases in it, and not a URL such as {url}: "
             "mount that and give its path"
         )
-    return path.expanduser().resolve()
+    folder = path.expanduser().resolve()
+    if folder.is_file():
+        raise InputError(f"the storage is a folder, and {folder} is a file: give another path")
+    return folder
 
 
 def _url_in(path: Path) -> str | None:
@@ -167,11 +174,18 @@ class Store:
     def __contains__(self, identity: Mapping[str, Any]) -> bool:
         return bool(self._files.exists(self._file(identity)))
 
-    def entries(self) -> list[Entry]:
-        """Every file of the store, results and leftovers alike, by path; a lock is neither."""
+    def entries(self, *, among_others: bool = False) -> list[Entry]:
+        """Every file of the store, results and leftovers alike, by path; a lock is neither.
+
+        ``among_others``: it may be no store of its own, so only what has an entry's name in an entry's place is one.
+        """
         if not self._files.exists(self._path):
             return []
-        found = [item for item in self._files.find(self._path, detail=True).values() if not _is_lock(item["name"])]
+        files = self._files.find(self._path, maxdepth=2 if among_others else None, detail=True).values()
+        found = [item for item in files if not _is_lock(item["name"])]
+        if among_others:
+            ours = re.compile(rf"{re.escape(self._path)}/[^/]+/[0-9a-f]{{64}}\.safetensors(\.[^/]+)?")
+            found = [item for item in found if ours.fullmatch(item["name"])]
         return sorted((Entry(item["name"], item["size"], _age(item)) for item in found), key=lambda entry: entry.path)
 
     def verify(self, entry: Entry) -> str | None:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hardtune.command_line import add_image_size_flag
+from hardtune.command_line import add_image_size_flag, folder
 
 if TYPE_CHECKING:
     from hardtune.sweep.health import Finding
@@ -34,8 +34,8 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
     )
     flags.add_argument(
         "--storage",
-        type=Path,
-        default=Path(os.environ.get("HARDTUNE_STORAGE", "hardtune-results")),
+        type=folder,
+        default=Path(os.environ.get("HARDTUNE_STORAGE") or "hardtune-results"),
         metavar="DIR",
         help="where results would be kept (also: HARDTUNE_STORAGE; default: %(default)s)",
     )
@@ -87,9 +87,11 @@ def run(options: argparse.Namespace) -> int:
 def _findings(options: argparse.Namespace) -> Iterator[Finding]:
     import ray
 
+    from hardtune.store import local_folder
     from hardtune.sweep import cluster, health, nodes
     from hardtune.sweep.tracking_uri import default_uri
 
+    storage = local_folder(options.storage)
     with cluster.connected(options.address):
         answers = nodes.ask_every_node(health.describe_node)
         resources = ray.cluster_resources()
@@ -99,7 +101,7 @@ def _findings(options: argparse.Namespace) -> Iterator[Finding]:
         yield health.Finding("nodes", size, "" if resources.get("CPU") else no_workers)
         yield from health.examine_nodes(answers)
         yield from health.examine_storage(options.storage)
-        yield from health.examine_tracking(options.tracking_uri or default_uri(options.storage.resolve()))
+        yield from health.examine_tracking(options.tracking_uri or default_uri(storage))
         if options.study_storage:
             yield from health.examine_study_storage(options.study_storage)
         if options.data:

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from hardtune.errors import InputError
-from hardtune.store import Entry, Store
+from hardtune.store import Entry, Store, local_folder
 
 DAY = 86400.0
 ABANDONED = 3600.0
@@ -30,9 +30,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=["ls", "verify", "prune"])
     parser.add_argument(
         "--storage",
-        default=os.environ.get("HARDTUNE_STORAGE", "hardtune-results"),
+        default=os.environ.get("HARDTUNE_STORAGE") or "hardtune-results",
         metavar="DIR",
-        help="what the sweeps had as --storage, or any fsspec URL with a Store of your own in its folder `store` "
+        help="what the sweeps had as --storage, or the folder or fsspec URL of a Store of your own "
         "(also: HARDTUNE_STORAGE; default: %(default)s)",
     )
     parser.add_argument("--older-than", type=float, metavar="DAYS", help="prune: results of this age, too")
@@ -43,11 +43,16 @@ def run(options: argparse.Namespace) -> int:
     """Do it; returns 1 where ``verify`` found damage."""
     if options.older_than is not None and not options.older_than >= 0:  # as nan is
         raise InputError(f"--older-than must be at least 0 days, got {options.older_than:g}")
-    store = Store(f"{options.storage.rstrip('/')}/store")
+    storage = options.storage if "://" in options.storage else str(local_folder(options.storage))
+    store = Store(f"{storage.rstrip('/')}/store")
     entries = store.entries()
+    if not entries:
+        store = Store(storage)
+        entries = store.entries(among_others=True)
     console = Console(markup=False, emoji=False)  # paths may have brackets
     if not entries:
-        console.print(f"nothing is stored in {store.root}", highlight=False, soft_wrap=True)
+        nothing = f"nothing is stored in {storage.rstrip('/')}/store, nor in {storage} itself"
+        console.print(nothing, highlight=False, soft_wrap=True)
         return 0
     if options.action == "ls":
         return _list(entries, console)

@@ -61,6 +61,33 @@ def test_where_no_store_can_be_is_said_in_a_sentence(capsys, url):
     assert said.count("\n") == 1
 
 
+def test_a_store_of_ones_own_is_found_and_what_lies_beside_it_is_left_alone(capsys, tmp_path):
+    store = Store(tmp_path)
+    for key in KEYS:
+        store.put(key, {"x": np.arange(1000.0)})
+    name = f"{'0' * 64}.safetensors"
+    for place in ("notes.txt", "member/notes.txt", "member/model.safetensors", name, f"another/member/{name}"):
+        path = tmp_path / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"mine")
+        os.utime(path, (0, 0))
+    mine = sorted(path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size == 4)
+    out = run(capsys, tmp_path, "ls").splitlines()
+    assert [line.split()[:2] for line in out] == [["dynamics", "1"], ["member", "2"]]
+    damage(next(tmp_path.glob("dynamics/*.safetensors")))
+    assert "2 of 3 results are whole" in run(capsys, tmp_path, "verify", code=1)
+    assert "removed 1 of 3 files" in run(capsys, tmp_path, "prune")
+    assert "removed 2 of 2 files" in run(capsys, tmp_path, "prune", "--older-than", "0")
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == mine
+
+
+def test_a_storage_without_a_name_and_one_that_is_a_file_get_a_sentence(capsys, tmp_path):
+    file = tmp_path / "afile"
+    file.touch()
+    assert run(capsys, "", "ls", code=2).startswith("error: the storage has no name: ")
+    assert f"the storage is a folder, and {file} is a file" in run(capsys, file, "ls", code=2)
+
+
 def test_brackets_in_a_path_are_no_markup(capsys, storage):
     folder = storage / "a[b]" / "[" / "c]"
     assert f"nothing is stored in {folder}/store" in run(capsys, folder, "ls")

@@ -98,6 +98,7 @@ def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
         ({"flags": ["--image-size", "0"]}, "image_size must be a whole number of at least 1, got 0"),
         ({"flags": ["--resume"]}, "there is no sweep named bad to resume"),
         ({"flags": ["--storage", "/proc/results"]}, "cannot write results to /proc/results"),
+        ({"flags": ["--storage", ""]}, "the storage has no name: give the path of a folder"),
         (
             {"flags": ["--storage", "s3://bucket/results"]},
             "is a folder, .*not a URL such as s3://bucket/results: mount",
@@ -129,6 +130,12 @@ def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
 )
 def test_a_wrong_input_gets_its_sentence(capsys, tmp_path, changes, sentence):
     assert re.search(sentence, said(capsys, tmp_path, **changes))
+
+
+def test_a_storage_that_is_a_file_is_said_to_be_one(capsys, tmp_path):
+    file = tmp_path / "afile"
+    file.touch()
+    assert f"the storage is a folder, and {file} is a file" in said(capsys, tmp_path, flags=["--storage", str(file)])
 
 
 def test_a_network_that_has_no_features_to_tell_foreign_images_by_is_refused(capsys, tmp_path, monkeypatch):
