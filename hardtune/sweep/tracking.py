@@ -23,6 +23,8 @@ from urllib.parse import quote
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
+from hardtune import disk
+from hardtune.errors import in_a_line
 from hardtune.report.drawing import one_at_a_time
 from hardtune.report.records import CONTROL, Record
 from hardtune.sweep.passwords import scrubbed, without_password
@@ -230,7 +232,7 @@ class Tracker:
             yield
         except Exception as error:  # of any store that there is
             self._client.get_experiment(self.experiment_id)
-            raise FilesRefused(_line(error)) from error
+            raise FilesRefused(in_a_line(error)) from error
 
     def _work(self) -> None:
         while (job := self._queue.get()) is not None:
@@ -239,7 +241,8 @@ class Tracker:
                 try:
                     job()
                 except Exception as error:  # a server in trouble has many faces; the records must outlast them all
-                    self.trouble = scrubbed(_line(error), self._uri)
+                    # A database's own words for a full disk are deep in what SQLAlchemy and MLflow make of them.
+                    self.trouble = scrubbed(disk.trouble(error) or in_a_line(error), self._uri)
                     refusals += isinstance(error, FilesRefused) or getattr(error, "error_code", "") in _REFUSALS
                     if refusals == 3:
                         self._lost += 1
@@ -308,10 +311,6 @@ class Tracker:
             with one_at_a_time:
                 diagnostics_figure(record, path)
             self._client.log_artifact(run, str(path))
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def _members(record: Record) -> list[dict[str, float]]:

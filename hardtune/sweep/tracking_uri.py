@@ -20,6 +20,8 @@ from hardtune.sweep.passwords import scrubbed, without_password
 
 for _name in ("alembic", "mlflow"):  # they tell of every table
     logging.getLogger(_name).setLevel(logging.ERROR)
+# It prints a traceback of every error that it raises, and whoever asks tells of those.
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 _TURNED_AWAY = {
     401: "log in with MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
