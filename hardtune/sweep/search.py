@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 from ray.tune.search.optuna import OptunaSearch
 from ray.tune.search.sample import Domain
 
+from hardtune import disk
 from hardtune.sweep.space import treatment_of
 from hardtune.treatment import Treatment
 
@@ -95,6 +96,10 @@ class StudySearch(OptunaSearch):
         """The study itself."""
         return self._ot_study
 
+    def count_asked(self) -> int:
+        """How many trials this process handed out, those of a former one and those handed out again included."""
+        return len(self._ot_trials)
+
     def count_done(self) -> int:
         """How many trials have ended, one way or another, those included that are left to a resumed sweep."""
         return sum(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False)) + len(self._later)
@@ -159,7 +164,6 @@ class StudySearch(OptunaSearch):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if trial_id in self._completed_trials:
             return
-        self._completed_trials.add(trial_id)
         trial = self._ot_trials[trial_id]
         report = result or {}
         values = [float(report.get(name, math.nan)) for name in self._objectives]
@@ -169,7 +173,18 @@ class StudySearch(OptunaSearch):
                 self._orphans.append(trial._trial_id)
             else:
                 self._later.add(trial.number)
-        elif report.get(FAILED):
+        else:
+            try:
+                self._tell(trial, report, values)
+            except Exception as failure:  # SQLAlchemy's by way of Optuna's, which tells of "invalid data"
+                said = disk.trouble(failure)
+                if said is None:
+                    raise
+                raise OSError(f"Optuna's study cannot be written: {said}") from None
+        self._completed_trials.add(trial_id)  # and not before: what was not told may be told again
+
+    def _tell(self, trial: optuna.Trial, report: Mapping[str, Any], values: list[float]) -> None:
+        if report.get(FAILED):
             self.study.tell(trial, state=TrialState.FAIL)
         elif not report.get(FINISHED):
             self.study.tell(trial, state=TrialState.PRUNED)

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,7 @@ def schedule(
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "60")
     # Nor is anybody going to read what it would write as JSON, CSV and for TensorBoard, a thread a trial.
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    loop = _Loop()
     tuner = tune.Tuner(
         tune.with_resources(run, {"cpu": share.cpus, "gpu": share.gpus}),
         tune_config=tune.TuneConfig(
@@ -128,13 +130,28 @@ def schedule(
             storage_path=str(folder),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=1),
-            callbacks=[recorder],
+            callbacks=[recorder, loop],
         ),
     )
+    asked = search.count_asked()
     # Where no Ctrl-C comes, Tune leaves its own handler behind, which would swallow the first later.
     with _keys_kept_back(), given_back(signal.SIGINT):
-        proposed = len(tuner.fit())
-    return proposed < trials or search.count_open() > 0
+        try:
+            tuner.fit()
+        except Exception:
+            if not loop.ended:
+                raise
+            # It was reading its own files, which nobody needs and a full disk cut off.
+    return search.count_asked() - asked < trials or search.count_open() > 0
+
+
+class _Loop(tune.Callback):
+    """Whether Tune has come to the end of its loop over the trials, and not been thrown out of it."""
+
+    ended = False
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        self.ended = sys.exception() is None  # Tune says an end of either kind; that by an error as it handles it
 
 
 @contextlib.contextmanager
