@@ -8,10 +8,12 @@ import os
 import shlex
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from hardtune import disk
 from hardtune.command_line import add_data_flags, add_recipe_flag, recipe_changes, run_and_exit
 from hardtune.errors import InputError
 from hardtune.report.comparison import tables
@@ -24,8 +26,8 @@ from hardtune.sweep.passwords import has_password, hidden, without_password
 from hardtune.sweep.warned import pass_on
 
 EXIT_CODES = (
-    "0 done; 1 trials ended in errors, which --resume tries again, or all failed; 2 wrong input; "
-    "130 after Ctrl-C or SIGTERM"
+    "0 done; 1 trials ended in errors or the disk took no more, which --resume tries again, or all failed; "
+    "2 wrong input; 130 after Ctrl-C or SIGTERM"
 )
 
 
@@ -144,8 +146,20 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
         return run_as_job(options.address, Path(sys.argv[0]), sys.argv[1:], sweep.name)
     stop_at_sigterm()
     view = View(f"hardtune · {sweep.name}", sweep.objectives)
-    console = view.console
     pass_on(view.say)
+    try:
+        return _run_here(sweep, options, view, started)
+    except Exception as error:
+        said = disk.trouble(error, f"it writes to {options.storage}, and to {tempfile.gettempdir()} for a while")
+        if said is None or view.folder is None:
+            raise
+        print(f"error: the sweep cannot go on: {said}\n{_again(options)}", file=sys.stderr)
+        return 1
+
+
+def _run_here(sweep: Sweep, options: argparse.Namespace, view: View, started: float) -> int:
+    """Run the sweep from this process, show what it found, and return the exit code."""
+    console = view.console
     with view:
         # Imported late, so that --help and a mistyped flag answer at once.
         from hardtune.sweep.engine import run_sweep
@@ -184,7 +198,7 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
         view.say(f"and {len(failed) - 3} more failed; their reasons are in {outcome.ledger.records}")
     for warning in {record.warning: record for record in outcome.records if record.warning}.values():
         view.say(f"trial {warning.number} ({warning.treatment}): {warning.warning}")
-    say = [("figure", str(outcome.figures[0]))]
+    say = [("figure", str(figure)) for figure in outcome.figures[:1]]
     if outcome.tracking_uri.startswith("http"):
         say.append(("MLflow", without_password(outcome.tracking_uri)))
     else:
@@ -194,6 +208,7 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
     say.append(("again", shlex.join(["python", "-m", "hardtune", "results", outcome.ledger.id, *_storage(options)])))
     if outcome.tracking_shortfall:
         say.append(("note", outcome.tracking_shortfall))
+    say += [("note", f"{path} could not be written: {why}") for path, why in outcome.unwritten.items()]
     for name, text in say:
         console.print(f"{name}  ", style="bold", end="")
         view.say(text)
@@ -205,7 +220,9 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
     if again:
         trials = "a trial" if again == 1 else f"{again} trials"
         console.print(f"{trials} ended in errors: {_again(options)}", highlight=False, soft_wrap=True)
-    return 1 if again or len(failed) == len(outcome.records) - 1 else 0
+    elif outcome.unwritten:
+        console.print(f"to have them written, {_again(options)}", highlight=False, soft_wrap=True)
+    return 1 if again or outcome.unwritten or len(failed) == len(outcome.records) - 1 else 0
 
 
 def stop_at_sigterm() -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hardtune import disk
 from hardtune.answers import corruption_pairs
 from hardtune.checks import check_names, check_trials, preview_plan
 from hardtune.data import Dataset, Samples, Split, load, load_ood, load_pool
-from hardtune.errors import InputError, unknown
+from hardtune.errors import InputError, in_a_line, unknown
 from hardtune.hardness.encoders import check_encoder
 from hardtune.member import Prepared
 from hardtune.needs import Needs, needs_of
@@ -54,6 +56,8 @@ class Outcome:
     """The rows of each of the sweep's comparisons; none where too little of it finished."""
     figures: list[Path]
     """What the sweep is about first."""
+    unwritten: dict[Path, str]
+    """Figures and tables that could not be written, and why: a full disk keeps nobody from the results."""
     tracking_uri: str
     links: dict[str, str]
     """Pages of MLflow by what they show."""
@@ -97,12 +101,12 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
         if not place.resume:  # what is refused leaves no trace
             ledger = open_ledger(sweep, split, storage, resume=False)
             running.enter_context(ledger.held())
+        view.begin(ledger.folder)
         recipe = ledger.settled(sweep.recipe, lambda: settled(sweep.recipe, share))
         sweep = dataclasses.replace(sweep, recipe=recipe)
         share = _filled(share, sweep)
         begun = any(ledger.records.glob("0*.json"))
         study_database(place.study_storage or ledger.study_url, ledger.id, begun=begun, owner=ledger.owner)
-        view.say(f"results in {ledger.folder}")
         _say_what_repeats(sweep, view)
         artifacts = None if uri.startswith("http") else storage / "mlflow-artifacts"
         tracker = Tracker(uri, sweep.name, ledger.id, artifacts)
@@ -126,22 +130,36 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
     found = records.read_all(ledger.records)
     best = front(found, sweep.objectives)
     table = rows(best, next(record for record in found if record.is_control), sweep.objectives)
-    figures = [ledger.folder / "pareto.png"]
-    with one_at_a_time:  # the tracker's thread still draws those of the last trials
-        pareto_figure(found, best, sweep.objectives, f"{sweep.name}: {len(found) - 1} trials", figures[0])
-    (ledger.folder / "pareto.json").write_text(json.dumps(table, indent=1))
+    unwritten: dict[Path, str] = {}
+
+    def leave(name: str, write: Callable[[Path], object]) -> list[Path]:
+        path = ledger.folder / name
+        try:
+            with one_at_a_time:  # the tracker's thread still draws figures of the last trials
+                write(path)
+        except OSError as error:  # all that was found is in the records, and shown all the same
+            unwritten[path] = in_a_line(error)
+            disk.removed(path)
+            return []
+        return [path]
+
+    title = f"{sweep.name}: {len(found) - 1} trials"
+    figures = leave("pareto.png", lambda path: pareto_figure(found, best, sweep.objectives, title, path))
+    leave("pareto.json", lambda path: path.write_text(json.dumps(table, indent=1)))
     comparisons = [compared(found, comparison) for comparison in sweep.comparisons]
     differences = [{"comparison": number, **row} for number, family in enumerate(comparisons) for row in family]
     if differences:
-        figures.insert(0, ledger.folder / "comparison.png")
-        with one_at_a_time:
-            comparison_figure(comparisons, f"{sweep.name}: {differences[0]['members']} members", figures[0])
-        (ledger.folder / "comparison.json").write_text(json.dumps(differences, indent=1))
+        members = f"{sweep.name}: {differences[0]['members']} members"
+        figures = leave("comparison.png", lambda path: comparison_figure(comparisons, members, path)) + figures
+        leave("comparison.json", lambda path: path.write_text(json.dumps(differences, indent=1)))
     tables = {"pareto": table, "comparison": differences}
     tracker.sweep_ended(best, tables, figures, "KILLED" if interrupted else "FINISHED")
     tracker.close(patience=60)
-    links = tracker.links(figures[0].name, *next(iter(sweep.objectives.items())))
-    return Outcome(ledger, found, best, table, comparisons, figures, uri, links, interrupted, tracker.shortfall)
+    shown = "comparison.png" if differences else "pareto.png"
+    links = tracker.links(shown, *next(iter(sweep.objectives.items())))
+    return Outcome(
+        ledger, found, best, table, comparisons, figures, unwritten, uri, links, interrupted, tracker.shortfall
+    )
 
 
 def _check(sweep: Sweep) -> tuple[list[Treatment], Needs]:

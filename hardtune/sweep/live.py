@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -46,6 +47,8 @@ class View:
         self._phase = ""
         self._unit = ""
         self._done, self._of, self._already = 0, 0, 0
+        self.folder: Path | None = None
+        """The sweep's, once it has one."""
         self.note = ""
         """A line on trouble, or on what goes on beside the phase; empty where there is none."""
         self._live = Live(get_renderable=self._draw, console=self.console, refresh_per_second=4, transient=True)
@@ -67,6 +70,11 @@ class View:
     def say(self, text: str) -> None:
         """Print a line that stays."""
         self.console.print(text, highlight=False, soft_wrap=True)
+
+    def begin(self, folder: Path) -> None:
+        """Say where the sweep keeps its results, from which --resume can go on."""
+        self.folder = folder
+        self.say(f"results in {folder}")
 
     def remark(self, note: str) -> None:
         """Show a line under the others until there is another one, or none."""
