@@ -155,6 +155,11 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
             raise
         print(f"error: the sweep cannot go on: {said}\n{_again(options)}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        if view.folder is not None or options.resume:
+            raise
+        print("\nstopped before the sweep began", file=sys.stderr)  # so there is none to go on with
+        return 130
 
 
 def _run_here(sweep: Sweep, options: argparse.Namespace, view: View, started: float) -> int:

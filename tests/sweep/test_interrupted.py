@@ -1,12 +1,14 @@
 """Ctrl-C ends a sweep wherever it falls, and is handed back to whoever it was taken from."""
 
+import re
 import signal
 
 import optuna
 import pytest
 from ray import tune
 
-from hardtune.sweep import cluster
+from hardtune import Recipe
+from hardtune.sweep import Sweep, cluster, engine, main, parser
 from hardtune.sweep.cli import stop_at_sigterm
 from hardtune.sweep.search import FINISHED, StudySearch
 from hardtune.sweep.trials import schedule
@@ -47,3 +49,25 @@ def test_sigterm_is_heard_where_a_shells_background_ignores_ctrl_c():
         stop_at_sigterm()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("flags", "began", "says"),
+    [
+        ([], False, "stopped before the sweep began"),
+        ([], True, "finished networks are kept: go on with python .* --resume"),
+        (["--resume"], False, "finished networks are kept: go on with python .* --resume"),
+    ],
+)
+def test_only_a_sweep_that_began_is_said_to_go_on(tmp_path, monkeypatch, capsys, flags, began, says):
+    def pressed(sweep, place, view):
+        if began:
+            view.begin(tmp_path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "run_sweep", pressed)
+    sweep = Sweep("any", "digits", Recipe(), {"alpha": tune.uniform(0, 1)})
+    with cluster.given_back(signal.SIGTERM), pytest.raises(SystemExit) as stop:
+        main(sweep, parser("").parse_args([*flags, "--storage", str(tmp_path)]))
+    assert stop.value.code == 130
+    assert re.search(says, capsys.readouterr().err)
