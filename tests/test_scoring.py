@@ -227,3 +227,21 @@ def test_what_cannot_work_is_said_before_a_network_is_trained(treatment, says, m
 def test_a_centred_estimator_may_prune_or_weight_entropies_under_any_policy():
     recipe = dataclasses.replace(RECIPE, epochs=1, members=1)
     run(Treatment(estimator="rmd", prune="class", prune_rate=0.2, entropy_weight=0.1), DIGITS, recipe)
+
+
+def test_a_member_that_is_trained_for_gradient_norms_alone_keeps_the_answers_that_it_gave(split, store):
+    network = identity(Prepared(split), RECIPE, Treatment(), 0, "cpu")
+    score_member(split, RECIPE, Needs(), 0, store, device="cpu")
+    before = store.get(network)
+    assert epochs_of(split, store, GRAND) == early_epoch(RECIPE)
+    after = store.get(network)
+    assert before.keys() == after.keys()
+    for name, answers in before.items():
+        np.testing.assert_array_equal(after[name], answers)
+
+
+def test_whoever_prepares_is_told_of_each_member_of_the_scoring_ensemble(split, store):
+    told = []
+    short = dataclasses.replace(RECIPE, epochs=1)
+    prepare(split, short, [Treatment(alpha=1)], store, on_member=lambda *told_of: told.append(told_of))
+    assert told == [(1, 2), (2, 2)]

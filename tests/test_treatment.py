@@ -120,3 +120,16 @@ def test_whole_numbers_and_fractions_are_the_same_treatment():
 
 def test_numbers_of_numpy_are_numbers():
     assert Treatment(alpha=np.float32(0.5), entropy_weight=np.int64(1)) == Treatment(alpha=0.5, entropy_weight=1)
+
+
+@pytest.mark.parametrize(
+    "treatment",
+    [
+        Treatment(prune="class"),
+        Treatment(prune_rate=0.3),
+        Treatment(alpha=2, undersample="none", oversample="none"),
+        Treatment(temperature=0.2, entropy_target="shuffled"),
+    ],
+)
+def test_what_changes_nothing_is_called_the_control(treatment):
+    assert str(treatment) == "control"

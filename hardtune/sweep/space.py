@@ -86,7 +86,8 @@ def _ends(name: str, value: Any) -> Sequence[Any]:
     if isinstance(value, Categorical):
         return list(value.categories)
     if isinstance(value, (Float, Integer)):
-        return [value.lower, value.upper]
+        whole = isinstance(value, Integer) and not isinstance(value.get_sampler(), Quantized)
+        return [value.lower, value.upper - whole]  # neither Ray nor Optuna proposes the upper end of whole numbers
     if isinstance(value, dict) and "grid_search" in value:
         raise InputError(f"{name} is a grid_search, which Optuna cannot propose: use tune.choice")
     if isinstance(value, Domain):

@@ -172,3 +172,10 @@ def test_a_temperature_can_be_fitted_to_huge_logits():
 def test_fitting_on_logits_that_are_not_finite_is_an_error():
     with pytest.raises(InputError, match="finite"):
         fit_temperature([[np.nan, 0.0]], [0])
+
+
+def test_empty_bins_and_absent_classes_are_no_reason_for_a_warning():
+    p = Predictions.of([[5.0, 0.0, 0.0], [0.0, 5.0, 0.0]], [0, 0])
+    with np.errstate(all="raise"):
+        assert reliability(p).counts.sum() == 2
+        assert np.isnan(calibration.class_overconfidence(p)[1:]).all()

@@ -101,3 +101,11 @@ def test_what_cannot_be_paired_is_an_error(treatment, control, message):
 def test_a_confidence_of_nothing_or_a_hundred_percent_is_an_error(confidence):
     with pytest.raises(InputError, match="confidence"):
         paired_difference([1.0, 2.0], [1.0, 1.0], confidence=confidence)
+
+
+def test_all_treatments_are_compared_at_the_confidence_asked_for():
+    rng = np.random.default_rng(0)
+    control, treatments = rng.normal(size=6), {"a": rng.normal(size=6), "b": rng.normal(size=6)}
+    for name, found in compare(treatments, control, confidence=0.5).items():
+        alone = paired_difference(treatments[name], control, confidence=0.5)
+        assert (found.low, found.high, found.confidence) == (alone.low, alone.high, 0.5)

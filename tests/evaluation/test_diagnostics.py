@@ -60,3 +60,9 @@ def test_a_single_member_is_its_own_ensemble(ensemble):
     found = diagnose(logits[:1], labels)
     np.testing.assert_allclose(found.members.risk, found.ensemble.risk)
     np.testing.assert_allclose(found.members.confidence, found.ensemble.confidence)
+
+
+def test_a_bin_with_a_single_sample_is_on_the_curve():
+    curves = diagnose([[[0.1, 0.0], [1.0, 0.0], [0.0, 9.0]]], [0, 1, 1]).members
+    np.testing.assert_allclose(curves.share, [1 / 3] * 3)
+    np.testing.assert_allclose(curves.accuracy, [1, 0, 1])

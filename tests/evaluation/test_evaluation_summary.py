@@ -268,3 +268,10 @@ def test_importing_the_room_imports_nothing_heavy():
     code = f"import sys, hardtune.evaluation; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_no_average_is_taken_of_a_member_that_diverged():
+    logits, _ = ensemble()
+    logits[2, 5, 1] = np.nan
+    with pytest.raises(InputError, match="finite"):
+        averaged_softmax(logits)

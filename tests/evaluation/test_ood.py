@@ -149,3 +149,22 @@ def test_a_members_figures_are_those_of_its_scores():
     assert found["mahalanobis_auroc"] == 1.0
     expected = ood_metrics(OOD_SCORES["entropy"](inside), OOD_SCORES["entropy"](outside))
     assert {name: found[f"entropy_{name}"] for name in expected} == expected
+
+
+def test_msp_is_its_definition_for_many_classes():
+    logits = np.random.default_rng(0).normal(size=(20, 1000))
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert np.allclose(OOD_SCORES["msp"](logits), 1 - p.max(axis=1), atol=1e-12)
+
+
+@pytest.mark.parametrize("name", OOD_SCORES)
+def test_no_score_is_made_of_logits_that_are_not_finite(name):
+    with pytest.raises(InputError, match="finite"):
+        OOD_SCORES[name](np.array([[np.nan, 0.0], [0.0, 1.0]]))
+
+
+def test_mahalanobis_with_labels_that_do_not_fit_is_an_error():
+    train, labels = gaussians()
+    for wrong in (labels[1:], labels.astype(float), labels - 1):
+        with pytest.raises(InputError, match="labels must be"):
+            mahalanobis(train, train, wrong)

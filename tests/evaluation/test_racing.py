@@ -3,7 +3,7 @@
 import moocore
 import numpy as np
 import pytest
-from scipy.special import stdtr
+from scipy.special import digamma, polygamma, stdtr
 from scipy.stats import kstest, multivariate_normal
 
 from hardtune.evaluation import racing
@@ -237,3 +237,24 @@ def test_a_noisy_trial_is_given_more_time_than_a_quiet_one():
     shape = np.array([[-1.0], [0.0], [1.0]])
     quiet, noisy = (judge(11.0 + size * shape * np.ones(3), noise, rival, WORST, 0.01).gain for size in (0.1, 3.0))
     assert noisy > quiet
+
+
+def test_how_much_trials_differ_is_smyths_estimate_written_out_and_takes_three_of_them():
+    df = np.array([4.0, 4.0, 3.0])
+    squares = np.array([0.001, 40.0, 3.0])
+    logs = np.log(squares / df) - digamma(df / 2) + np.log(df / 2)
+    excess = np.sum((logs - logs.mean()) ** 2) / 2 - polygamma(1, df / 2).mean()  # 3 - 1 degrees of freedom
+    variance, worth = racing._moderation(squares, df)
+    assert polygamma(1, worth / 2) == pytest.approx(excess)
+    assert np.log(variance) == pytest.approx(logs.mean() + digamma(worth / 2) - np.log(worth / 2))
+    assert racing._moderation(squares[:2], df[:2]) == (pytest.approx(40.001 / 8), np.inf), "two may differ by chance"
+
+
+def test_a_member_without_all_its_figures_teaches_nothing():
+    costs = world(np.random.default_rng(12), trials=6)
+    half, none = costs.copy(), costs.copy()
+    half[2, 3, 1] = none[2, 3] = np.nan
+    found, expected = learn_noise(half), learn_noise(none)
+    np.testing.assert_array_equal(found.seeds, expected.seeds)
+    np.testing.assert_array_equal(found.variance, expected.variance)
+    assert found.df == expected.df

@@ -103,3 +103,9 @@ def test_misclassification_auroc_counts_pairs_and_ties_half():
     confidences, correct = random_case(3, ties=True)
     pairs = [(a > b) + 0.5 * (a == b) for a in confidences[correct].round(9) for b in confidences[~correct].round(9)]
     assert selective.misclassification_auroc(binary(confidences, correct)) == pytest.approx(np.mean(pairs))
+
+
+def test_rounding_of_the_coverage_keeps_no_sample_more():
+    p = binary(np.linspace(0.99, 0.51, 100), np.arange(100) < 7)  # 0.07 · 100 is a little more than 7
+    assert selective.accuracy_at(p, 0.07) == 1
+    assert selective.accuracy_at(binary([0.9, 0.8, 0.7], [True, False, False]), 0.01) == 1

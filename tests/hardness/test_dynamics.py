@@ -283,3 +283,19 @@ def test_an_update_writes_into_the_same_memory_every_time_so_a_captured_graph_ca
 def test_memory_is_some_eighty_bytes_a_sample():
     state = [value for value in vars(Dynamics(1000)).values() if isinstance(value, torch.Tensor)]
     assert sum(tensor.nbytes for tensor in state) <= 81 * 1000 + 16
+
+
+def test_half_precision_logits_give_the_scores_of_the_same_numbers_in_float32():
+    logits = torch.randn(50, 10, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    half, full = Dynamics(50), Dynamics(50)
+    half.update(torch.arange(50), logits, torch.arange(50) % 10)
+    full.update(torch.arange(50), logits.float(), torch.arange(50) % 10)
+    for name, score in full.scores().items():
+        np.testing.assert_array_equal(half.scores()[name], score)
+
+
+def test_ids_and_labels_may_be_any_whole_numbers():
+    logits = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
+    dynamics = Dynamics(2)
+    dynamics.update(torch.tensor([1, 0], dtype=torch.int32), logits, torch.tensor([0, 1], dtype=torch.uint8))
+    assert list(dynamics.scores()["aum"]) == [-3, -2]

@@ -216,3 +216,14 @@ def test_class_hardness_refuses_a_class_without_samples_and_scores_that_are_not_
         class_hardness(np.ones(2), labels, 3)
     with pytest.raises(InputError, match="NaN"):
         class_hardness(np.array([1, np.nan]), np.array([0, 1]), 2)
+
+
+def test_three_members_of_two_samples_make_two_scores():
+    np.testing.assert_array_equal(ensemble_scores([np.array([1.0, 2]), np.array([2.0, 6]), np.array([6.0, 1])]), [3, 3])
+    np.testing.assert_array_equal(ensemble_scores(np.array([[1.0, 2, 5]])), [1, 2, 5])
+
+
+def test_features_of_one_axis_are_an_error():
+    for features in (np.zeros(4, np.float32), np.zeros((4, 2, 2), np.float32)):
+        with pytest.raises(InputError, match=r"features must be \(4, D\)"):
+            feature_scores("kmeans", features, np.zeros(4, np.int64), 1, 0)

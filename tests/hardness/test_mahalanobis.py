@@ -141,3 +141,31 @@ def test_read_only_float32_features_are_fine():
     features = features.astype(np.float32)
     features.flags.writeable = labels.flags.writeable = False
     assert relative_mahalanobis(features, labels, 6).dtype == np.float64
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1e3])
+def test_a_class_of_one_sample_lies_at_its_own_mean_and_the_unit_of_the_features_does_not_matter(unit):
+    features, labels = clusters()
+    labels[:] = np.where(labels == 5, 4, labels)
+    labels[7] = 5
+    md, rmd = direct_form(features, labels, 6)
+    assert md[7] == pytest.approx(0, abs=1e-12)
+    np.testing.assert_allclose(mahalanobis(unit * features, labels, 6), md, atol=1e-8)
+    np.testing.assert_allclose(relative_mahalanobis(unit * features, labels, 6), rmd, atol=1e-8)
+
+
+def test_two_classes_and_a_single_feature_are_enough():
+    features, labels = clusters(classes=2)
+    for dimensions in (1, 2):
+        some = features[:, :dimensions]
+        md, rmd = direct_form(some, labels, 2)
+        np.testing.assert_allclose(mahalanobis(some, labels, 2), md, atol=1e-8)
+        np.testing.assert_allclose(relative_mahalanobis(some, labels, 2), rmd, atol=1e-8)
+
+
+def test_float32_features_far_from_zero_are_summed_in_float64():
+    features, labels = clusters(samples=5000)
+    stored = (features + 1e4).astype(np.float32)
+    np.testing.assert_allclose(
+        relative_mahalanobis(stored, labels, 6), relative_mahalanobis(stored.astype(np.float64), labels, 6), atol=1e-6
+    )

@@ -158,3 +158,20 @@ def test_no_number_of_members_makes_noise_agree():
     noise = np.random.default_rng(0).normal(size=(4, 3000)) * np.array([[1], [1], [-1], [-1]])
     noise[2:] -= 3 * noise[:2]
     assert assess(noise, np.zeros(3000, np.int64), 1, draws=10).members_for(0.95) is None
+
+
+def test_an_assessment_takes_its_rate_draws_and_seed_to_every_pair():
+    members, labels = noisy_members(4, noise=1.0), np.zeros(2000, np.int64)
+    found = assess(members, labels, 1, rate=0.05, draws=7, seed=3)
+    np.testing.assert_array_equal(found.pruned_change, nested_pruned_change(members, 0.05))
+    for how, agreements in (("disjoint", found.disjoint), ("bootstrap", found.bootstrap)):
+        for one in agreements:
+            again = agreement(members, one.size, rate=0.05, draws=7, seed=3, how=how)
+            np.testing.assert_array_equal(one.pruned_overlap, again.pruned_overlap)
+            np.testing.assert_array_equal(one.rank_correlation, again.rank_correlation)
+
+
+def test_the_share_of_the_easiest_that_changes_is_by_hand():
+    # By the first member alone the easiest half is {0, 1}, by the mean of two {0, 2}, and by that of three as well.
+    members = np.array([[0.0, 1.0, 2.0, 3.0], [0.0, 3.0, 1.0, 4.0], [0.0, 3.0, 1.0, 4.0]])
+    np.testing.assert_allclose(nested_pruned_change(members, 0.5), [0.5, 0.0])

@@ -181,3 +181,57 @@ def test_the_figure_is_drawn_for_several_references_and_many_metrics(tmp_path):
     families = [compared(RECORDS, EVERYTHING), [], compared(RECORDS, Comparison((SHUFFLED,), METHOD, FIGURES))]
     comparison_figure(families, "a title", tmp_path / "figures" / "comparison.png")
     assert (tmp_path / "figures" / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_row_has_the_means_of_both_sides():
+    rows = compared(RECORDS, EVERYTHING)
+    assert [(row["metric"], row["treatment"]) for row in rows[::3]] == [(name, str(METHOD)) for name in FIGURES]
+    for row in rows[::3]:
+        assert row["mean"] == pytest.approx(np.mean(RECORDS[1].members[row["metric"]]))
+        assert row["reference_mean"] == pytest.approx(np.mean(RECORDS[0].members[row["metric"]]))
+
+
+def test_the_reference_is_not_compared_with_itself_nor_any_treatment_twice():
+    twin = Treatment(entropy_weight=0.3, alpha=1.0, undersample="none", oversample="none")  # comes to the method
+    rows = compared(RECORDS, Comparison((Treatment(), METHOD, twin, Treatment(estimator="el2n")), metrics=FIGURES))
+    assert [row["treatment"] for row in rows] == [str(METHOD)] * 2
+    assert rows[0]["p_adjusted"] == rows[0]["p"]
+    relabelled = [RECORDS[0], dataclasses.replace(RECORDS[1], treatment=twin)]
+    assert len(compared(relabelled, Comparison((METHOD,), metrics=FIGURES))) == 2
+    check_comparison(Comparison((twin,), Treatment(estimator="el2n")), [METHOD], figures_of_members(["test"]))
+    check_comparison(Comparison((METHOD,)), [twin], figures_of_members(["test"]))
+
+
+def printed(rows):
+    out = io.StringIO()
+    console = Console(file=out, width=80, markup=False)
+    for table in tables(rows):
+        console.print(table)
+    return out.getvalue()
+
+
+def rows_of(difference, reach, metrics=("test/accuracy",)):
+    (row,) = compared(RECORDS[:2], Comparison((METHOD,), metrics=("test/accuracy",)))
+    low, high = (None, None) if reach is None else (difference - reach, difference + reach)
+    return [row | {"metric": metric, "difference": difference, "low": low, "high": high} for metric in metrics]
+
+
+@pytest.mark.parametrize(
+    ("difference", "reach", "cell"),
+    [
+        (0.0123, 0.0045, "+1.23 ±0.45"),
+        (-0.0123, 0.045, "-1.2 ±4.5"),
+        (0.123, 0.25, "+12 ±25"),
+        (0.0000123, 0.0000045, "+0.0012 ±0.0005"),
+        (0.0123, 0.0, "+1.23 ±0.00"),
+        (0.0123, None, "+1.23 ±inf"),
+    ],
+)
+def test_a_difference_has_two_figures_of_its_interval(difference, reach, cell):
+    assert cell in printed(rows_of(difference, reach))
+
+
+def test_each_metric_is_in_one_table_of_four():
+    names = ("accuracy", "ece", "nll", "aurc", "brier")
+    made = tables(rows_of(0.01, 0.01, [f"test/{name}" for name in names]))
+    assert [len(table.columns) - 1 for table in made] == [4, 1]

@@ -137,3 +137,14 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
     assert plain[0] == plain[1]
     assert records.read(tmp_path, 3) is not None
     assert records.read(tmp_path, 4) is None
+
+
+@pytest.mark.parametrize(("name", "best_first"), [("final/recall_gap", [0, 2, 1]), ("final/accuracy", [1, 2, 0])])
+def test_a_front_begins_with_the_best_in_the_first_objective(name, best_first):
+    found = [record(CONTROL, 0.2, 0.5), record(0, 0.05, 0.7), record(1, 0.15, 0.9), record(2, 0.1, 0.8)]
+    objectives = {name: OBJECTIVES[name], **OBJECTIVES}
+    assert [one.number for one in front(found, objectives)] == best_first
+
+
+def test_without_a_finished_trial_there_is_no_front():
+    assert front([], OBJECTIVES) == front([record(0, 0.1, 0.9, "failed")], OBJECTIVES) == []

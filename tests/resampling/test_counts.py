@@ -203,3 +203,19 @@ def test_classes_that_are_all_equally_hard_keep_their_sizes(policy):
 def test_what_has_no_counts_is_an_error(hardness, sizes, alpha, policy, message):
     with pytest.raises(InputError, match=message):
         class_counts(np.array(hardness), np.array(sizes), alpha, policy)
+
+
+def test_the_error_says_the_mean_in_the_estimators_own_direction():
+    with pytest.raises(InputError, match=r"class '1' has a mean score of -0\.3, and the paper's ratio 1/mean"):
+        class_counts(-np.array([3.0, -0.3]), np.full(2, 10), 1, low_is_hard=True)
+    with pytest.raises(InputError, match="class '0' has a mean score of -1, and the paper's ratio needs"):
+        class_counts(np.array([-1.0, 1.0]), np.full(2, 100), 1)
+
+
+@pytest.mark.parametrize("policy", sorted(set(POLICIES) - {"reversed"}))
+@pytest.mark.parametrize("low_is_hard", [False, True])
+def test_a_ratio_is_at_least_zero_and_larger_for_harder_classes(policy, low_is_hard):
+    hardness = np.array([0.2, 0.5, 0.9]) - low_is_hard
+    ratio = POLICIES[policy](hardness, low_is_hard, ["a", "b", "c"])
+    assert (ratio >= 0).all()
+    assert (np.diff(ratio) > 0).all()

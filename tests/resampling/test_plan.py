@@ -247,6 +247,10 @@ WRONG = {
     "too few": (lambda r: Added(r.members[:1]), "must give 11 samples of class 'cat', and gave 1$"),
     "too many": (lambda r: Added(np.repeat(r.members[:1], r.add + 2)), "and gave 13$"),
     "others": (lambda r: Added(of_bees(r)), "and gave 0 and 11 of other classes$"),
+    "others too": (
+        lambda r: Added(np.concatenate([r.members[: r.add], of_bees(r)])),
+        "and gave 11 and 11 of other classes$",
+    ),
     "no samples": (lambda r: Added(r.members[: r.add] + N), "and gave 0 and 11 of other classes$"),
     "nothing": (lambda r: Added(), "and gave 0$"),
     "fractions": (lambda r: Added(r.members[: r.add] + 0.5), "must name samples by whole numbers, got float64$"),
@@ -279,3 +283,12 @@ def test_an_oversampler_cannot_change_the_samples_of_all_others(monkeypatch):
         arrays = (r.members, r.holdout, r.train.images, r.train.labels, r.scores, r.features, r.pool.images)
         assert not any(array.flags.writeable for array in arrays)
     assert pool.images.flags.writeable, "whose they are may do so"
+
+
+@pytest.mark.parametrize(
+    "treatment", [{"alpha": 1.0, "undersample": "none", "oversample": "none"}, {"prune": "none", "prune_rate": 0.3}]
+)
+def test_what_comes_to_the_control_needs_no_scores_either(treatment):
+    made = plan(scores=None, features=None, pool=None, **treatment)
+    np.testing.assert_array_equal(made.indices, np.arange(N))
+    assert [(row.hardness, row.target) for row in made.classes] == [(None, 100)] * 4

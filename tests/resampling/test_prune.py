@@ -59,3 +59,9 @@ def test_the_indices_that_stay_ascend_and_a_rate_of_zero_keeps_all(name):
 
 def test_the_class_level_leaves_one_sample_of_every_class():
     assert list(PRUNERS["class"](np.array([3.0, 1.0, 2.0]), np.array([0, 0, 1]), 0.99)) == [0, 2]
+
+
+def test_a_share_of_a_class_is_rounded_not_cut_off():
+    labels = np.repeat([0, 1, 2], [100, 9, 4])
+    kept = PRUNERS["class"](np.arange(113.0), labels, 0.29)  # 29 (0.29 · 100 is a little less), 2.61 and 1.16
+    assert list(np.bincount(labels[kept])) == [71, 6, 3]

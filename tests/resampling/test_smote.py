@@ -111,3 +111,16 @@ def test_encoder_neighbours_are_chosen_by_features_and_mixed_in_pixels():
     added = draw(asked, "smote_encoder")
     assert set(np.unique(added.images[:, 0])) == {0, 255}
     np.testing.assert_array_equal(added.images[:, 0, 0, 0] == 255, added.parents >= 20)
+
+
+@pytest.mark.parametrize("name", ["smote", "smote_encoder"])
+def test_six_samples_are_enough_for_five_neighbours_and_five_are_not(name):
+    def asked(members, add=3):
+        train = Samples(np.arange(8, dtype=np.uint8).reshape(8, 1, 1, 1), np.zeros(8, np.int64))
+        return Request("a", 0, add, np.arange(members), np.empty(0, np.int64), train, features=np.ones((8, 2)))
+
+    check = OVERSAMPLERS[name].infeasible
+    assert check(asked(6)) is None
+    assert len(draw(asked(6), name).images) == 3
+    assert "'a' has 5 samples, and SMOTE with 5 neighbours needs at least 6" in check(asked(5))
+    assert check(asked(5, add=0)) is None

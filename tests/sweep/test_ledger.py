@@ -226,3 +226,30 @@ def test_the_lock_goes_with_its_process(split, tmp_path):
     holder.wait()
     with ledger.held():
         assert json.loads((ledger.folder / "sweep.json").read_text())["space"]["policy"] == "'shift'"
+
+
+def test_another_price_of_racing_is_another_sweep(split, tmp_path):
+    first = open_ledger(dataclasses.replace(SWEEP, racing=0.01), split, tmp_path, resume=False)
+    assert open_ledger(dataclasses.replace(SWEEP, racing=0.01), split, tmp_path, resume=True) == first
+    for other in (0.02, 0.0):
+        with pytest.raises(InputError, match="whose racing differed"):
+            open_ledger(dataclasses.replace(SWEEP, racing=other), split, tmp_path, resume=True)
+
+
+def test_other_images_from_elsewhere_are_another_sweep(split, tmp_path):
+    some, others = (dataclasses.replace(split, ood=np.full((3, 8, 8, 1), grey, np.uint8)) for grey in (0, 9))
+    first = open_ledger(SWEEP, some, tmp_path, resume=False)
+    assert open_ledger(SWEEP, some, tmp_path, resume=True) == first
+    for other in (others, split):
+        with pytest.raises(InputError, match="whose out-of-distribution images differed"):
+            open_ledger(SWEEP, other, tmp_path, resume=True)
+
+
+def test_arrays_that_a_space_reads_from_around_it_count(split, tmp_path):
+    def sweep(most):
+        return dataclasses.replace(SWEEP, space=given(np.array(["aum", most])))
+
+    ledger = open_ledger(sweep("el2n"), split, tmp_path, resume=False)
+    assert open_ledger(sweep("el2n"), split, tmp_path, resume=True) == ledger
+    with pytest.raises(InputError, match="whose space differed"):
+        open_ledger(sweep("rmd"), split, tmp_path, resume=True)

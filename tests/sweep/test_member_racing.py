@@ -234,3 +234,25 @@ def test_a_stopped_trial_trains_no_further_and_is_not_on_the_front_nor_handed_ou
     volumes = [metric.value for metric in client.get_metric_history(parent.info.run_id, "front/hypervolume")]
     assert volumes == sorted(volumes)
     assert volumes[0] > 0
+
+
+def test_with_the_control_alone_nothing_is_known_of_noise_and_nobody_is_stopped(race):
+    scheduler = race(record(CONTROL, GOOD))
+    for member in range(1, MEMBERS + 1):
+        assert report(scheduler, 7, BAD, member) == TrialScheduler.CONTINUE
+
+
+def test_figures_that_are_no_numbers_stop_nobody_and_are_no_rivals(race):
+    scheduler = race(*KNOWN)
+    assert report(scheduler, 7, (np.nan, 0.5), 1) == TrialScheduler.CONTINUE
+    ended = {FINISHED: True, SHORTFALL: 0.0, "final/recall_gap": 0.0, "final/accuracy": np.nan}
+    assert scheduler.on_trial_result(None, trial(8), ended) == TrialScheduler.CONTINUE
+    assert report(scheduler, 9, BAD, 1) == TrialScheduler.STOP
+
+
+def test_a_twin_of_a_stopped_trial_stops_however_its_treatment_is_written(race):
+    odd = {"alpha": 5.5, "temperature": 0.2}  # without entropy the temperature does not matter
+    scheduler = race(*KNOWN, record(4, BAD, "stopped", 2, Treatment(**odd)))
+    assert report(scheduler, 8, BAD, 1, trained=False, alpha=5.5) == TrialScheduler.STOP
+    assert report(scheduler, 9, BAD, 1, alpha=6.5, temperature=0.2) == TrialScheduler.STOP
+    assert report(scheduler, 10, BAD, 1, trained=False, alpha=6.5) == TrialScheduler.STOP

@@ -1,11 +1,13 @@
 """A space is checked at its corners, before anything is spent."""
 
+from types import SimpleNamespace
+
 import pytest
 from ray import tune
 
 from hardtune import Treatment
 from hardtune.errors import InputError
-from hardtune.sweep.space import MOST_CORNERS, corners, count
+from hardtune.sweep.space import MOST_CORNERS, corners, count, proposer
 
 
 def test_corners_are_every_choice_at_both_ends_of_every_range():
@@ -82,3 +84,20 @@ def test_what_cannot_be_searched_is_said(space, says):
 )
 def test_treatments_are_counted_where_there_are_few(space, treatments):
     assert count(space) == treatments
+
+
+def test_a_corner_of_whole_numbers_is_one_that_may_be_proposed():
+    assert set(corners({"alpha": tune.randint(1, 3)})) == {Treatment(alpha=1), Treatment(alpha=2)}
+
+
+def test_steps_are_counted_at_their_values():
+    assert count({"prune": "class", "prune_rate": tune.quniform(0, 0.75, 0.25)}) == 3
+
+
+def test_optuna_is_given_a_list_as_a_function_of_the_trial_and_all_else_as_it_is():
+    treatments = [Treatment(alpha=1.0), Treatment(loss="focal")]
+    ask = proposer(treatments)
+    assert [Treatment(**ask(SimpleNamespace(number=number))) for number in range(2)] == treatments
+    space = {"alpha": tune.uniform(0, 1)}
+    assert proposer(space) == space
+    assert proposer(ask) is ask

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import gc
+import math
 import traceback
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from hardtune.training.fit import build_model, fit, predict
 from hardtune.training.images import DeviceImages
 from hardtune.training.models import MODELS
 from hardtune.training.schedule import learning_rate
+from hardtune.training.views import draw_views
 
 RECIPE = Recipe(model="small_cnn", epochs=2, batch_size=32, learning_rate=0.05, crop_padding=1)
 
@@ -297,3 +299,22 @@ def test_other_schedules_rise_over_the_warmup_and_fall_to_nothing(schedule):
     assert rates[2] == pytest.approx(0.1)
     assert 0.1 > rates[3] > rates[4] >= 0
     assert rates[4] < 0.001
+
+
+def test_the_linear_and_the_cosine_schedule_are_their_formulas():
+    for schedule, halfway, late in (("linear", 0.5, 0.25), ("cosine", 0.5, (1 - math.cos(math.pi / 4)) / 2)):
+        recipe = Recipe(schedule=schedule, warmup=0.2)
+        rates = [learning_rate(recipe, done) / recipe.learning_rate for done in (0.1, 0.2, 0.6, 0.8)]
+        assert rates == pytest.approx([0.5, 1, halfway, late]), schedule
+
+
+def test_views_are_cropped_and_mirrored_in_every_way_equally_often():
+    rows = torch.arange(100, 10_100)
+    views = draw_views(rows, RECIPE, torch.Generator().manual_seed(0))
+    assert torch.equal(views[:, 0].sort().values, rows)
+    assert not torch.equal(views[:, 0], rows)
+    side = 2 * RECIPE.crop_padding + 1
+    offsets = torch.bincount(side * views[:, 1] + views[:, 2], minlength=side**2)
+    assert len(offsets) == side**2
+    assert (offsets / (10_000 / side**2) - 1).abs().max() < 0.2
+    assert float(views[:, 3].float().mean()) == pytest.approx(0.5, abs=0.02)

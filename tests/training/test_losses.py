@@ -256,3 +256,9 @@ def test_minimising_stops_at_the_confidence_ceiling(classes, strength, ceiling):
     p = float(logits.detach().softmax(1)[0, 0])
     assert p == pytest.approx(ceiling, abs=6e-4)
     assert p + (classes - 1) * p * np.exp(-1 / (strength * p)) == pytest.approx(1, abs=1e-6)
+
+
+def test_a_weight_that_lies_on_the_device_is_never_looked_at():
+    logits = torch.zeros(8, 5, device="meta")  # without values: to compare one with 0 would raise
+    total = regularised(torch.zeros(8, device="meta"), logits, logits[:, 0], torch.zeros((), device="meta"))
+    assert total.shape == ()

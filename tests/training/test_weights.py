@@ -179,3 +179,18 @@ def test_what_cannot_be_weighted_is_an_error(arguments, message):
 def test_an_unknown_target_lists_the_known_ones():
     with pytest.raises(InputError, match="choose from constant, difficulty, mean, shuffled"):
         entropy_weights("hard", np.arange(3.0))
+
+
+def test_weights_are_warned_of_by_their_median_and_spread():
+    half_silent = np.concatenate([np.full(60, 1e-4), np.full(40, 0.9)])
+    assert "most samples get the plain loss" in summarise(half_silent).warning
+    assert summarise(1 - half_silent).warning is None
+    barely = np.array([0.5, 0.5 + 2 * 0.009])
+    assert "std 9.0e-03" in summarise(barely).warning
+    assert summarise(barely * [1, 1.01]).warning is None
+
+
+def test_all_quantiles_are_logged():
+    found = summarise(np.linspace(0, 1, 101)).metrics()
+    expected = {f"q{p:02d}": p / 100 for p in (0, 1, 5, 25, 50, 75, 95, 99, 100)}
+    assert {name: value for name, value in found.items() if name.startswith("q")} == pytest.approx(expected)
