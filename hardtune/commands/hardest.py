@@ -16,14 +16,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hardtune.commands.subject import (
-    Subject,
-    add_subject_flags,
-    available,
-    make_room_for,
-    scored,
-    subject_of,
-)
+from hardtune.commands.subject import Subject, add_subject_flags, available, make_room_for, scored, subject_of
 from hardtune.errors import InputError
 
 
@@ -59,14 +52,13 @@ def run(options: argparse.Namespace) -> int:
     if options.figure is not None:
         make_room_for(options.figure)  # what is wrong with it is said before anything is trained
     needs = Needs(frozenset({name}), features=ESTIMATORS[name].source == "features")
-    prepared, subject, device = scored(subject_of(options), needs, options)
-    train, classes = subject.split.train, subject.split.classes
-    scores = prepared.scores[name]
+    _, subject, device = scored(subject_of(options), needs, options)
+    everything = available(subject, device)
+    found = gather(subject.split, subject.recipe, everything, subject.store, device=device).scores
+    train, classes, scores = subject.split.train, subject.split.classes, found[name]
     figure = options.figure or subject.storage / "hardest" / f"{subject.name}-{name}.png"
     make_room_for(figure)
     hardest_figure(train, scores, classes, subject.split.kept, options.each, f"{name} on {subject.name}", figure)
-    everything = available(subject, device)
-    found = gather(subject.split, subject.recipe, everything, subject.store, device=device).scores
     write_csv(found, train.labels, classes, subject.split.kept, _files(subject), figure.with_suffix(".csv"))
     console = Console(markup=False, emoji=False)  # paths and class names may have brackets
     console.print(class_table(scores, train.labels, classes, f"{name} on {subject.name}"))
