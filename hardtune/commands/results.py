@@ -163,7 +163,8 @@ def _compare(
     own = sweep.folder / "comparison.json"
     if options.compare is None and not options.metrics and own.exists():
         rows = json.loads(own.read_text())
-        families = [list(family) for _, family in groupby(rows, key=lambda row: row["comparison"])]
+        # Files of former versions do not number their comparisons.
+        families = [list(rows) for _, rows in groupby(rows, lambda row: (row.get("comparison"), row["reference"]))]
     else:
         families = [_compared(sweep, found, control, objectives, options)]
     for family in families:

@@ -127,6 +127,18 @@ def test_a_list_of_treatments_is_compared_as_it_asked_for(results):
     assert trials(results("list", "--objectives", "test/nll")) == ["1", "control"]
 
 
+def test_comparisons_that_are_not_numbered_are_told_apart_by_their_reference(results, sweeps):
+    (path,) = (sweeps / "sweeps").glob("list-*/comparison.json")
+    text = path.read_text()
+    rows = [{name: value for name, value in row.items() if name != "comparison"} for row in json.loads(text)]
+    try:
+        path.write_text(json.dumps([*rows, *({**row, "reference": "shuffled"} for row in rows)]))
+        out = results("list")
+    finally:
+        path.write_text(text)
+    assert ("Against control" in out, "Against shuffled" in out) == (True, True)
+
+
 def test_everything_is_in_tables_by_trial_member_and_class(results, tmp_path):
     def table(*flags):
         results("pets", "--csv", tmp_path / "it.csv", *flags)
