@@ -16,6 +16,7 @@ from hardtune.errors import DivergedError, InputError, unknown
 from hardtune.evaluation import CORRUPTION_METRICS, METRICS, Predictions
 from hardtune.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from hardtune.evaluation.ood import mahalanobis
+from hardtune.registry import Digests
 from hardtune.store import Store, digest
 from hardtune.training.features import penultimate
 from hardtune.training.fit import predict
@@ -95,12 +96,16 @@ def entries(network: dict[str, Any], split: Split, seed: int) -> Entries:
     if split.ood is not None:
         parts["ood"] = {"kind": "ood", "version": OOD_VERSION, "images": digest(split.ood), "network": network}
     if split.corruptions:
+        code: Digests = {}
+        for kind, _ in split.corruptions:
+            code |= CORRUPTIONS.code(kind)
         parts["corruptions"] = {
             "kind": "corruptions",
             "version": CORRUPTION_VERSION,
             "corruptions": [list(pair) for pair in split.corruptions],
             "seed": seed,
             "network": network,
+            **({"code": code} if code else {}),
         }
     return parts
 

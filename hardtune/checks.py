@@ -11,34 +11,20 @@ from hardtune.data import Split
 from hardtune.errors import InputError
 from hardtune.evaluation import check_metrics
 from hardtune.hardness.estimators import ESTIMATORS, check_estimator
-from hardtune.member import Prepared, needed_scores, needs_features, needs_pool
+from hardtune.member import Prepared, named_in, needed_scores, needs_features, needs_pool
 from hardtune.recipe import Recipe
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request
 from hardtune.resampling.plan import ClassPlan, preview
-from hardtune.resampling.policies import POLICIES
-from hardtune.resampling.prune import PRUNERS
-from hardtune.resampling.undersample import UNDERSAMPLERS
 from hardtune.training.features import last_linear
 from hardtune.training.fit import check_model
 from hardtune.training.images import DeviceImages
-from hardtune.training.losses import LOSSES, check_loss
-from hardtune.training.weights import SCALES, TARGETS
+from hardtune.training.losses import check_loss
 from hardtune.treatment import Treatment
 
 
 def check_names(treatment: Treatment) -> None:
     """Raise ``InputError``, with the valid choices, for a name in the treatment that nothing is registered under."""
-    for registry, name in (
-        (ESTIMATORS, treatment.estimator),
-        (POLICIES, treatment.policy),
-        (UNDERSAMPLERS, treatment.undersample),
-        (OVERSAMPLERS, treatment.oversample),
-        (PRUNERS, treatment.prune),
-        (LOSSES, treatment.loss),
-        (ESTIMATORS, treatment.entropy_estimator),
-        (TARGETS, treatment.entropy_target),
-        (SCALES, treatment.entropy_scale),
-    ):
+    for registry, name in named_in(treatment):
         registry[name]
     for name in needed_scores(treatment):
         check_estimator(name)

@@ -16,15 +16,20 @@ from hardtune.answers import Answers
 from hardtune.data import Split
 from hardtune.hardness.estimators import ESTIMATORS
 from hardtune.recipe import Recipe
+from hardtune.registry import Digests, Registry
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool
 from hardtune.resampling.plan import Plan, make_plan
+from hardtune.resampling.policies import POLICIES
+from hardtune.resampling.prune import PRUNERS
+from hardtune.resampling.undersample import UNDERSAMPLERS
 from hardtune.store import Store, digest
 from hardtune.training.choices import resolved
 from hardtune.training.fit import Probe, build_model, fit
 from hardtune.training.images import DeviceImages
 from hardtune.training.losses import LOSSES, regularised
+from hardtune.training.models import MODELS
 from hardtune.training.step import Objective, Observer
-from hardtune.training.weights import entropy_weights
+from hardtune.training.weights import SCALES, TARGETS, entropy_weights
 from hardtune.treatment import Treatment
 
 VERSION = 5
@@ -65,6 +70,9 @@ def identity(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: i
         used["features"] = digest(prepared.features)
     if needs_pool(treatment) and prepared.pool is not None:
         used["pool"] = prepared.pool.fingerprint
+    code: Digests = {}
+    for registry, name in ((MODELS, recipe.model), *named_in(treatment)):
+        code |= registry.code(name)
     return {
         "kind": "member",
         "version": VERSION,
@@ -73,6 +81,7 @@ def identity(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: i
         "recipe": resolved(recipe, device).training_identity(),
         "treatment": dataclasses.asdict(treatment),
         "used": used,
+        **({"code": code} if code else {}),
         "seed": [recipe.seed, member],
         "device": device.partition(":")[0],
     }
@@ -82,6 +91,21 @@ def entries(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: in
     """Where a member's answers are in the store: its network's identity, and one for each kind of thing asked of it."""
     network = identity(prepared, recipe, treatment, member, device)
     return answers.entries(network, prepared.split, recipe.seed)
+
+
+def named_in(treatment: Treatment) -> tuple[tuple[Registry[Any], str], ...]:
+    """The names in a treatment, each with the registry that knows it."""
+    return (
+        (ESTIMATORS, treatment.estimator),
+        (POLICIES, treatment.policy),
+        (UNDERSAMPLERS, treatment.undersample),
+        (OVERSAMPLERS, treatment.oversample),
+        (PRUNERS, treatment.prune),
+        (LOSSES, treatment.loss),
+        (ESTIMATORS, treatment.entropy_estimator),
+        (TARGETS, treatment.entropy_target),
+        (SCALES, treatment.entropy_scale),
+    )
 
 
 def needed_scores(treatment: Treatment) -> set[str]:

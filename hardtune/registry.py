@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from hardtune.code import code_digest
 from hardtune.errors import unknown
 
 T = TypeVar("T")
 
 PlugIns = Mapping[str, Mapping[str, Any]]
 """Entries by kind and name."""
+
+Digests = dict[str, str]
+"""What plug-ins do, as :func:`code_digest` says it, by kind and name: ``{"loss mine": "3f…"}``."""
 
 _REGISTRIES: dict[str, Registry[Any]] = {}
 """Those that are imported, by kind."""
@@ -34,6 +38,7 @@ class Registry(Mapping[str, T]):
         self.kind = kind
         self._entries: dict[str, T] = {}
         self._sent: set[str] = set()
+        self._digests: dict[str, str] = {}
         _REGISTRIES[kind] = self
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -49,6 +54,17 @@ class Registry(Mapping[str, T]):
             return entry
 
         return add
+
+    def code(self, name: str) -> Digests:
+        """What the plug-in does, to store results by; nothing for hardtune's own, whose versions say when they change.
+
+        It is looked at once, so that a file which is edited meanwhile is not taken for what runs.
+        """
+        if _is_own(self[name]):
+            return {}
+        if name not in self._digests:
+            self._digests[name] = code_digest(self[name])
+        return {f"{self.kind} {name}": self._digests[name]}
 
     def __getitem__(self, name: str) -> T:
         try:
@@ -75,13 +91,26 @@ def plug_ins() -> PlugIns:
     return {kind: entries for kind, entries in found.items() if entries}
 
 
-def add_plug_ins(found: PlugIns) -> None:
-    """Register another process's :func:`plug_ins` in this one, whose registries must be imported."""
+def plug_in_code() -> Digests:
+    """What each of :func:`plug_ins` does."""
+    found: Digests = {}
+    for kind, entries in plug_ins().items():
+        for name in entries:
+            found |= _REGISTRIES[kind].code(name)
+    return found
+
+
+def add_plug_ins(found: PlugIns, code: Digests) -> None:
+    """Register another process's :func:`plug_ins` in this one, whose registries must be imported.
+
+    ``code`` is its :func:`plug_in_code`: here, the files that they were read from may be others, or none.
+    """
     for kind, entries in found.items():
         for name, entry in entries.items():
             if name not in _REGISTRIES[kind]:  # importing its module may have registered it
                 _REGISTRIES[kind].register(name)(entry)
                 _REGISTRIES[kind]._sent.add(name)
+            _REGISTRIES[kind]._digests[name] = code[f"{kind} {name}"]
 
 
 def _is_own(entry: Any) -> bool:

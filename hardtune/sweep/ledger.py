@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
-import hashlib
-import inspect
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock, Timeout
 
 from hardtune import answers, durable, member
+from hardtune.code import code_digest
 from hardtune.data import Split
 from hardtune.errors import InputError
 from hardtune.recipe import Recipe
+from hardtune.registry import plug_in_code
 from hardtune.report.sweeps import Kept, kept
 from hardtune.store import digest
 from hardtune.sweep.definition import Space, Sweep
 from hardtune.training.choices import LEFT_TO_THE_DEVICE
+
+CODE = "your code"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,11 +96,11 @@ def _differences(former: Kept, content: dict[str, Any]) -> list[str]:
     """What is not as it was; of a recipe, its fields."""
     differ = []
     for name, now in content.items():
-        then = former.content.get(name)
+        then = former.content.get(name, {} if name == CODE else None)  # former versions did not look at it
         if isinstance(now, dict) and isinstance(then, dict):
             fields = [key for key in now | then if now.get(key) != then.get(key)]
-            changes = "; ".join(f"{key} was {then.get(key)}, is {now.get(key)}" for key in fields)
-            differ += [f"{name} ({changes})"] if fields else []
+            changes = [key if name == CODE else f"{key} was {then.get(key)}, is {now.get(key)}" for key in fields]
+            differ += [f"{name} ({'; '.join(changes)})"] if fields else []
         elif now != then:
             differ.append(name)
     return differ
@@ -122,6 +122,7 @@ def describe(sweep: Sweep, split: Split) -> dict[str, Any]:
         "racing": sweep.racing or None,
         "out-of-distribution images": None if split.ood is None else digest(split.ood),
         "corruptions": split.corruptions,
+        CODE: plug_in_code(),
     }
     plain: dict[str, Any] = json.loads(json.dumps(described))
     return plain
@@ -131,43 +132,8 @@ def _describe_space(space: Space) -> dict[str, str] | list[dict[str, Any]] | str
     if isinstance(space, Sequence):
         return [dataclasses.asdict(treatment) for treatment in space]
     if callable(space):
-        return _describe_function(space)
+        return code_digest(space)
     return {name: _describe_domain(value) for name, value in sorted(space.items())}
-
-
-def _describe_function(function: Any) -> str:
-    """Its source, the plain values that it reads from around it, and what it is a ``functools.partial`` with: a smoke
-    sweep's is one of the author's function."""
-    if isinstance(function, functools.partial):
-        given = [*function.args, *(value for _, value in sorted(function.keywords.items()))]
-        return " ".join(
-            [
-                _describe_function(function.func),
-                *sorted(function.keywords),
-                *(_describe_function(value) if callable(value) else repr(value) for value in given),
-            ]
-        )
-    routine = function if inspect.isroutine(function) else type(function).__call__
-    source = inspect.getsource(routine if routine is function else type(function))
-    read = inspect.getclosurevars(routine)
-    values = {**read.globals, **getattr(function, "__dict__", {}), **read.nonlocals}
-    plain = sorted(f"{name}={_plain(value)}" for name, value in values.items() if _plain(value))
-    return hashlib.sha256("\n".join([source, *plain]).encode()).hexdigest()
-
-
-def _plain(value: Any) -> str:
-    """Numbers, texts and what is made of them, in words that are the same in every process; empty for all else."""
-    if isinstance(value, (np.ndarray, np.generic)):
-        value = value.tolist()
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if value is None or isinstance(value, (int, float, str, bytes, range)):
-        return repr(value)
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{_plain(key)}: {_plain(item)}' for key, item in value.items())}}}"
-    if isinstance(value, (set, frozenset)):
-        return f"{{{', '.join(sorted(map(_plain, value)))}}}"
-    return f"[{', '.join(map(_plain, value))}]" if isinstance(value, (list, tuple)) else ""
 
 
 def _describe_domain(value: Any) -> str:

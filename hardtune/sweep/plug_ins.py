@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,8 +14,9 @@ from typing import Any
 
 import ray
 
+from hardtune.code import is_installed
 from hardtune.errors import InputError
-from hardtune.registry import add_plug_ins, plug_ins
+from hardtune.registry import add_plug_ins, plug_in_code, plug_ins
 
 _FIND = """
 import json, sys
@@ -51,14 +51,14 @@ def with_plug_ins() -> dict[str, Any]:
                     f"the {kind} {name!r} cannot be sent to the workers ({reason}): define it in a package that is "
                     "installed on all nodes, or without that"
                 ) from error
-    sent = _dumps(found)
+    sent, code = _dumps(found), plug_in_code()
     folders = [os.path.abspath(folder) for folder in sys.path]
 
     def register() -> None:
         import hardtune.sweep.trainable  # noqa: F401  and with it every registry
 
         sys.path.extend(folder for folder in folders if folder not in sys.path)
-        add_plug_ins(ray.cloudpickle.loads(sent))
+        add_plug_ins(ray.cloudpickle.loads(sent), code)
 
     return {"worker_process_setup_hook": register}
 
@@ -76,7 +76,7 @@ def own_modules() -> Iterator[tuple[ModuleType, Path]]:
         file = getattr(module, "__file__", None)
         # A package is where its first file is; others of it may be elsewhere, or nowhere.
         first = getattr(sys.modules.get(top), "__file__", None) or file
-        if file and first and top not in ("__main__", "__mp_main__", "hardtune") and not _is_installed(first):
+        if file and first and top not in ("__main__", "__mp_main__", "hardtune") and not is_installed(first):
             judged[name] = Path(first).resolve()
     homes = _found_at_start({name.partition(".")[0] for name in judged})
     for name, first in judged.items():
@@ -84,13 +84,6 @@ def own_modules() -> Iterator[tuple[ModuleType, Path]]:
         place = Path(*name.split("."))
         if not any(first.is_relative_to(home) for home in homes.get(place.parts[0], ())):
             yield module, (place if hasattr(module, "__path__") else place.parent) / Path(str(module.__file__)).name
-
-
-def _is_installed(file: str) -> bool:
-    """Whether it is Python's own or a library's, some of which put folders of theirs on the path, too."""
-    if {"site-packages", "dist-packages"} & set(Path(file).parts):
-        return True
-    return Path(file).resolve().is_relative_to(Path(sysconfig.get_path("stdlib")).resolve())
 
 
 def _found_at_start(names: Iterable[str]) -> dict[str, list[Path]]:

@@ -13,6 +13,7 @@ from ray import tune
 
 from hardtune import Recipe, load
 from hardtune.errors import InputError
+from hardtune.evaluation.metric import METRICS, Metric
 from hardtune.sweep import Sweep
 from hardtune.sweep.databases import study_database
 from hardtune.sweep.ledger import open_ledger
@@ -67,6 +68,25 @@ def test_networks_of_another_version_are_another_sweeps(split, tmp_path, monkeyp
     open_ledger(SWEEP, split, tmp_path, resume=False)
     monkeypatch.setattr("hardtune.member.VERSION", -1)
     with pytest.raises(InputError, match="whose version of hardtune differed"):
+        open_ledger(SWEEP, split, tmp_path, resume=True)
+
+
+def test_code_of_ones_own_that_changed_is_named_and_versions_that_did_not_look_at_it_are_resumed(
+    split, tmp_path, monkeypatch
+):
+    def measured_by(function):
+        monkeypatch.setitem(METRICS._entries, "mine", Metric(function, "min"))
+        monkeypatch.delitem(METRICS._digests, "mine", raising=False)
+
+    ledger = open_ledger(SWEEP, split, tmp_path, resume=False)
+    former = {k: v for k, v in json.loads((ledger.folder / "sweep.json").read_text()).items() if k != "your code"}
+    (ledger.folder / "sweep.json").write_text(json.dumps(former))
+    assert open_ledger(SWEEP, split, tmp_path, resume=True) == ledger
+    measured_by(lambda predictions: 0.0)
+    second = open_ledger(SWEEP, split, tmp_path, resume=False)
+    assert open_ledger(SWEEP, split, tmp_path, resume=True) == second
+    measured_by(lambda predictions: 1.0)
+    with pytest.raises(InputError, match=rf"cannot resume {second.id}, whose your code \(metric mine\) differed"):
         open_ledger(SWEEP, split, tmp_path, resume=True)
 
 

@@ -124,6 +124,8 @@ import bare.inner  # of a folder without __init__.py
 from package import register
 bare.inner.OFFSET = 1  # what is changed here is changed there
 Path("sent").write_bytes(ray.cloudpickle.dumps(with_plug_ins()["worker_process_setup_hook"]))
+from hardtune.evaluation.metric import METRICS
+print(METRICS.code("mine"))
 """
 REGISTER = """
 import bare.inner
@@ -164,12 +166,12 @@ def test_a_node_that_has_none_of_the_folders_is_told_everything(tmp_path):
     (lib / "bare" / "inner.py").write_text("OFFSET = 0")
     with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
         archive.writestr("zipped.py", "def double(x): return 2 * x")
-    python(tmp_path, SENDER)
+    code = python(tmp_path, SENDER)
     shutil.rmtree(lib)
     (tmp_path / "archive.zip").unlink()
     there = "import pickle; pickle.load(open('sent', 'rb'))()\n"
-    there += "from hardtune.evaluation.metric import METRICS; print(METRICS['mine'].compute(5))"
-    assert python(tmp_path, there) == "31\n"
+    there += "from hardtune.evaluation.metric import METRICS; print(METRICS['mine'].compute(5), METRICS.code('mine'))"
+    assert python(tmp_path, there) == f"31 {code}"
 
 
 @pytest.mark.parametrize("script", [["script.py"], []], ids=["script", "typed"])

@@ -77,7 +77,8 @@ def encoder_identity(encoder: str) -> dict[str, str]:
     Weights from a file are told by their SHA-256, weights from a hub by their tag. The device is left out, so
     features made in bfloat16 on a GPU serve a CPU as well.
     """
-    return parse_encoder(encoder).identity()
+    kind = encoder.partition(":")[0]
+    return parse_encoder(encoder).identity() | (encoders.code(kind) if kind in encoders else {})
 
 
 def encode(

@@ -1,0 +1,144 @@
+"""What someone's own code does, as a digest: results are stored by it, and a resumed sweep must find it unchanged."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import hashlib
+import inspect
+import sys
+import sysconfig
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+
+_PLAIN = (bool, int, float, complex, str, bytes, range, np.generic, type(None), type(...))
+_WRAPPERS = (staticmethod, classmethod, property, MethodType, functools.partial, functools.cached_property)
+_WRAPPED = ("__func__", "__self__", "__wrapped__", "fget", "fset", "fdel", "func", "args", "keywords")
+
+
+def code_digest(it: Any) -> str:
+    """SHA-256 of what a function, a class or an object made of them does; equal in every process.
+
+    That is its source and, in turn, all that it uses: the user's own functions, classes and modules by their source,
+    those of hardtune and of libraries by name, and numbers, texts, arrays and what is made of them by their value now.
+    Comments, docstrings and layout do not count; nor does what shows only as it runs, such as the files that it reads.
+    """
+    home = str(getattr(it, "__module__", "")).partition(".")[0]
+    return hashlib.sha256("\n".join(_words(it, home, {})).encode()).hexdigest()
+
+
+def is_installed(file: str) -> bool:
+    """Whether it is Python's own or a library's, some of which put folders of theirs on the path, too."""
+    if {"site-packages", "dist-packages"} & set(Path(file).parts):
+        return True
+    return Path(file).resolve().is_relative_to(Path(sysconfig.get_path("stdlib")).resolve())
+
+
+def _words(it: Any, home: str, seen: dict[int, Any]) -> Iterator[str]:
+    """It in words, and what it uses, once: ``seen`` has what was said, by its place in memory, which it keeps taken.
+
+    ``home`` is the package or script that all this is about, which is the user's own even where it is installed.
+    """
+    if isinstance(it, _PLAIN):
+        yield repr(it)
+        return
+    yield str(getattr(it, "__qualname__", None) or getattr(it, "__name__", None) or type(it).__qualname__)
+    if id(it) in seen:
+        return
+    seen[id(it)] = it
+    if isinstance(it, np.ndarray) and it.dtype != object:
+        yield f"{it.dtype}{it.shape}{hashlib.sha256(np.ascontiguousarray(it).data).hexdigest()}"
+    elif isinstance(it, (set, frozenset)):
+        yield from sorted("\n".join(_words(part, home, dict(seen))) for part in it)
+    else:
+        if isinstance(it, FunctionType) and _is_own(it, home):
+            yield _source(it.__code__)
+        for part in _parts(it, home):
+            yield from _words(part, home, seen)
+
+
+def _parts(it: Any, home: str) -> Iterable[Any]:
+    """What it consists of or uses, in an order that is the same in every process."""
+    if isinstance(it, Mapping):
+        return it.items()
+    if isinstance(it, (list, tuple, np.ndarray)):
+        return it
+    if isinstance(it, FunctionType):
+        return _used_by(it) if _is_own(it, home) else ()
+    if isinstance(it, (type, ModuleType)):
+        bases = it.__bases__ if isinstance(it, type) else ()
+        return [*bases, _written_in(it)] if _is_own(it, home) else ()
+    if isinstance(it, _WRAPPERS) or hasattr(it, "__wrapped__"):
+        return [getattr(it, name, None) for name in _WRAPPED]
+    if dataclasses.is_dataclass(it) or _is_own(type(it), home):
+        return [type(it), getattr(it, "__dict__", {})]
+    return ()
+
+
+def _is_own(it: Any, home: str) -> bool:
+    """Whether it is someone's own: not hardtune's, and a library's only where all of this is about that library."""
+    name = it.__name__ if isinstance(it, ModuleType) else str(it.__module__)
+    top = name.partition(".")[0]
+    if top in ("hardtune", "builtins"):
+        return False
+    file = getattr(sys.modules.get(name), "__file__", None)
+    if file is None:
+        return top == home or name not in sys.modules  # typed, made by a program, or built into Python
+    return top == home or not is_installed(file)
+
+
+def _source(code: CodeType) -> str:
+    """A function's source without comments, docstrings and layout; its instructions if it was typed or made."""
+    try:
+        source = textwrap.dedent(inspect.getsource(code))
+    except OSError:
+        return "\n".join(_instructions(code))
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:  # of a lambda, the line that it stands in
+        return source
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def _instructions(code: CodeType) -> Iterator[str]:
+    yield f"{code.co_code.hex()} {code.co_names}"
+    for constant in code.co_consts:
+        yield from _instructions(constant) if isinstance(constant, CodeType) else _words(constant, "", {})
+
+
+def _used_by(function: FunctionType) -> Iterator[Any]:
+    """What a function has from around it: its closure, its defaults, and the globals that it names."""
+    yield from (cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell))
+    yield function.__defaults__
+    yield function.__kwdefaults__
+    waiting = [function.__code__]
+    while waiting:
+        code = waiting.pop()
+        yield from (function.__globals__[name] for name in code.co_names if name in function.__globals__)
+        waiting += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+
+
+def _is_filled(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018  which raises
+    except ValueError:
+        return False
+    return True
+
+
+def _written_in(it: type | ModuleType) -> dict[str, Any]:
+    """What a class or a module defines or imports, by name, and not what Python adds to it."""
+    return {
+        name: value
+        for name, value in sorted(vars(it).items())
+        if isinstance(value, FunctionType) or name == "__annotations__" or not name.startswith("__")
+    }

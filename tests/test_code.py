@@ -1,0 +1,221 @@
+"""A digest of someone's own code moves with all that decides what it does, and with nothing else."""
+
+import dataclasses
+import functools
+import importlib
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hardtune import Recipe, Store, Treatment, answers, load
+from hardtune.code import code_digest
+from hardtune.evaluation.corruptions import CORRUPTIONS
+from hardtune.hardness.encoders import encoder_identity
+from hardtune.hardness.encoders.encoder import encoders
+from hardtune.member import Prepared, stored_member
+from hardtune.training.losses import LOSSES
+from hardtune.training.models import MODELS
+
+SCRIPT = """
+import functools
+import numpy as np
+import torch
+from torch import nn
+import beside
+from hardtune.evaluation.metric import Metric
+from hardtune.training.losses import Loss
+
+RATE = 0.5
+TABLE = {"a": (1, {"x", "y", "z"}), "of": [np.arange(3), object]}
+unused = 1
+
+def helper(x):
+    return beside.scaled(x) + RATE
+
+class Block(nn.Module):
+    def __init__(self, n):
+        super().__init__()
+        self.inner = nn.Linear(n, n)
+
+    @torch.no_grad()
+    def forward(self, x):
+        return self.inner(helper(x)).mean()
+
+@functools.lru_cache
+def sized(n):
+    return TABLE["a"][0] + n
+
+def make(channels, classes, size=32):
+    return nn.Sequential(Block(sized(channels)), *(nn.ReLU() for _ in range(2)))
+
+class Mine(Loss):
+    gamma = 2.0
+
+    def forward(self, logits, labels, ids):
+        return logits ** self.gamma
+
+measured = Metric(lambda predictions: helper(predictions.confidence), "max")
+"""
+BESIDE = """
+FACTOR = 3
+
+def scaled(x):
+    return FACTOR * x
+"""
+NAMES = ("make", "Mine", "measured", "partial")
+
+
+def say():
+    """The digests, by name, of what the script that is found first has."""
+    script = importlib.import_module("script")
+    things = (script.make, script.Mine, script.measured, functools.partial(script.make, 1))
+    return dict(zip(NAMES, map(code_digest, things), strict=True))
+
+
+def digests(folder, monkeypatch, script=SCRIPT, beside=BESIDE):
+    folder.mkdir()
+    (folder / "script.py").write_text(script)
+    (folder / "beside.py").write_text(beside)
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(folder)
+        patch.delitem(sys.modules, "script", raising=False)
+        patch.delitem(sys.modules, "beside", raising=False)
+        found = say()
+    for name in ("script", "beside"):
+        del sys.modules[name]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "changed"),
+    [
+        ("range(2)", "range(3)", {"make", "partial"}),
+        ("size=32", "size=64", {"make", "partial"}),
+        ("self.inner(helper(x)).mean()", "self.inner(helper(x)).sum()", {"make", "partial"}),
+        ('TABLE["a"][0] + n', 'TABLE["a"][0] - n', {"make", "partial"}),
+        ("(1, {", "(2, {", {"make", "partial"}),
+        ('"z"}', '"w"}', {"make", "partial"}),
+        ("np.arange(3)", "np.arange(4)", {"make", "partial"}),
+        ("gamma = 2.0", "gamma = 3.0", {"Mine"}),
+        ("RATE = 0.5", "RATE = 0.6", {"make", "measured", "partial"}),
+        ("FACTOR = 3", "FACTOR = 4", {"make", "measured", "partial"}),
+        ("FACTOR * x", "FACTOR + x", {"make", "measured", "partial"}),
+        ('"max"', '"min"', {"measured"}),
+        ("helper(predictions.confidence)", "helper(predictions.labels)", {"measured"}),
+        ("unused = 1", "unused = 2", set()),
+        ("    gamma = 2.0", "    # by Lin\n\n    gamma =  2.0", set()),
+        ("def scaled(x):", 'def scaled(x):\n    """Larger."""', set()),
+        ("class Mine(Loss):", 'class Mine(Loss):\n    """My own."""\n', set()),
+    ],
+)
+def test_what_decides_what_it_does_counts_and_nothing_else(tmp_path, monkeypatch, was, becomes, changed):
+    assert (was in SCRIPT) != (was in BESIDE)
+    before = digests(tmp_path / "before", monkeypatch)
+    after = digests(tmp_path / "after", monkeypatch, SCRIPT.replace(was, becomes), BESIDE.replace(was, becomes))
+    assert {name for name in NAMES if before[name] != after[name]} == changed
+
+
+def test_every_process_says_the_same(tmp_path, monkeypatch):
+    """Sets have another order in each, functions and objects another address."""
+    here = digests(tmp_path / "it", monkeypatch)
+    path = os.pathsep.join([str(tmp_path / "it"), str(Path(__file__).parent), *sys.path])
+    for seed in "12":
+        said = subprocess.run(
+            [sys.executable, "-c", "import test_code; print(*test_code.say().values())"],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": path},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout
+        assert said.split() == list(here.values())
+
+
+def test_what_was_typed_is_known_by_its_instructions():
+    def typed(text):
+        namespace = {"np": np, "__name__": "__main__"}
+        exec(textwrap.dedent(text), namespace)
+        return code_digest(namespace["f"])
+
+    assert typed("def f(x): return x.mean()") == typed("def f(x):\n\n    return x.mean()")
+    assert typed("def f(x): return x.mean()") != typed("def f(x): return x.sum()")
+    assert typed("def f(x): return [y + 1 for y in x]") != typed("def f(x): return [y + 2 for y in x]")
+
+
+def test_things_that_hold_each_other_come_to_an_end():
+    class Node:
+        def __init__(self):
+            self.other = None
+            self.back = lambda: self
+
+    one, two = Node(), Node()
+    one.other, two.other = two, one
+    assert len(code_digest(one)) == 64
+    assert code_digest(functools.partial(one.back, two)) != code_digest(functools.partial(one.back, one.back))
+
+
+def test_hardtunes_own_code_is_known_by_its_versions():
+    assert LOSSES.code("focal") == {}
+
+
+def registered(registry, name, entry, monkeypatch):
+    monkeypatch.setitem(registry._entries, name, entry)
+    monkeypatch.delitem(registry._digests, name, raising=False)
+
+
+def plain_loss(logits, labels, ids):
+    return torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+
+
+def test_a_network_is_trained_anew_when_the_loss_or_the_model_of_that_name_is_another(tmp_path, monkeypatch):
+    split = load("digits").hold_out(0.3, 0)
+    recipe = Recipe(model="of mine", epochs=1, batch_size=256)
+
+    def trained(loss, *layers):
+        registered(LOSSES, "of mine", lambda *_: loss, monkeypatch)
+        make = lambda channels, classes, size: nn.Sequential(nn.Flatten(), *layers, nn.Linear(64, classes))  # noqa: E731
+        registered(MODELS, "of mine", make, monkeypatch)
+        treatment = Treatment(loss="of mine")
+        return stored_member(Prepared(split), recipe, treatment, 0, Store(tmp_path), device="cpu")[1]
+
+    assert trained(plain_loss)
+    assert not trained(plain_loss)
+    assert trained(lambda logits, labels, ids: 2 * plain_loss(logits, labels, ids))
+    assert trained(plain_loss, nn.ReLU())
+    assert not trained(plain_loss)
+
+
+def test_features_and_corrupted_answers_are_made_anew_when_their_code_is_another(monkeypatch):
+    split = dataclasses.replace(load("digits").hold_out(0.3, 0), corruptions=(("of mine", 1), ("fog", 1)))
+
+    def identities():
+        key = answers.entries({}, split, 0)["corruptions"]
+        return encoder_identity("of_mine:8"), key
+
+    class Mine:
+        def __init__(self, rest):
+            self.rest = rest
+
+        def identity(self):
+            return {"kind": "mine", "rest": self.rest}
+
+    registered(encoders, "of_mine", Mine, monkeypatch)
+    registered(CORRUPTIONS, "of mine", lambda images, severity, generator: 1 - images, monkeypatch)
+    one, again = identities(), identities()
+    assert one == again
+    registered(CORRUPTIONS, "of mine", lambda images, severity, generator: images, monkeypatch)
+    assert identities()[0] == one[0]
+    assert identities()[1] != one[1]
+
+    class Another(Mine):
+        def encode(self, split, **_):
+            return np.zeros((len(split.train), 8), np.float32)
+
+    registered(encoders, "of_mine", Another, monkeypatch)
+    assert identities()[0] != one[0]
