@@ -32,7 +32,7 @@ from hardtune.training.step import Objective, Observer
 from hardtune.training.weights import SCALES, TARGETS, entropy_weights
 from hardtune.treatment import Treatment
 
-VERSION = 5
+VERSION = 6
 """Raise it when a change makes networks come out differently, so that stored ones are not mistaken for new ones."""
 
 

@@ -73,6 +73,10 @@ def plan_table(plans: Sequence[Planned], title: str) -> Table:
     table.add_row(*(str(sums.get(name, "")) for name, _ in columns))
     reasons = [row.infeasible for row in rows if row.infeasible is not None]
     captions = ["Hardness is the mean score of the class: higher = harder."] if hard else []
+    stopped = [row.name for row in rows if row.at_floor]
+    if stopped:
+        names = ", ".join(stopped[:5]) + (f" and {len(stopped) - 5} more" if len(stopped) > 5 else "")
+        captions.append(f"Shrunk to the tenth that every class keeps, though alpha may ask for less: {names}.")
     captions += [f"Not feasible: {reason}." for reason in reasons[:5]]
     if len(reasons) > 5:
         captions.append(f"… and {len(reasons) - 5} classes more.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,14 @@ from numpy.typing import NDArray
 
 from hardtune.errors import InputError
 from hardtune.resampling.policies import POLICIES
+
+FLOOR = 0.1
+"""The share of its samples that every class keeps, whatever is asked for: one that is gone can get no fairer. Ours."""
+
+
+def floor_of(size: int) -> int:
+    """How many of a class's ``size`` samples undersampling leaves at least."""
+    return math.ceil(FLOOR * size)
 
 
 def class_counts(
@@ -22,17 +31,20 @@ def class_counts(
 ) -> NDArray[np.int64]:
     """How many samples each class should have: int64 (K,), summing to exactly N = sum of ``sizes``.
 
-    With the policy's ratio R, S_c = N · R_c / ΣR and n_c the class's size, the target is::
+    With the policy's ratio R, n_c the class's size and N/ΣnR what makes the sum right, the target is::
 
-        n_c + alpha · (S_c - N/K)       alpha = 0: the data itself       alpha = 1: the ratio       above: extrapolates
+        n_c + alpha · (n_c R_c N/ΣnR - n_c)     alpha = 0: the data itself     alpha = 1: sizes times ratio     and on
 
-    which for equal sizes is the paper's S_c(alpha) = N/K + alpha · (S_c - N/K); the rest of the generalisation is ours.
-    Targets are rounded by largest remainder, ties to the lower class number.
+    which for equal sizes is the paper's N/K + alpha · (S_c - N/K) with S_c = N R_c/ΣR. For unequal ones, of which the
+    paper has none, a class gains or loses a share of *its own* size, which depends on hardness alone; were it a share
+    of N/K, a small class that is a little easier than others would vanish. Targets are rounded by largest remainder,
+    ties to the lower class number.
 
-    No class shrinks below one sample: it stops there, and the classes that gain share, in proportion, what the others
-    still give. So, up to one sample of rounding, a class that gains never gains less for a larger alpha, and one that
-    loses never loses less; and of two equally large classes the harder never gets fewer (policy ``reversed``, the
-    control, aside). Whether a class's source can supply its count is for its oversampler to say.
+    No class shrinks below ``FLOOR`` of its size or one sample: it stops there, and the classes that gain share, in
+    proportion, what the others still give. So, up to one sample of rounding, a class that gains never gains less for a
+    larger alpha, and one that loses never loses less; and of two equally large classes the harder never gets fewer
+    (policy ``reversed``, the control, aside). Whether a class's source can supply its count is for its oversampler to
+    say.
 
     Args:
         hardness: (K,), mean score of each class; higher = harder.
@@ -48,7 +60,9 @@ def class_counts(
     >>> class_counts(np.array([1.0, 1.0, 2.0]), np.array([100, 100, 100]), alpha=1)
     array([ 75,  75, 150])
     >>> class_counts(np.array([1.0, 1.0, 2.0]), np.array([100, 100, 100]), alpha=4)
-    array([  1,   1, 298])
+    array([ 10,  10, 280])
+    >>> class_counts(np.array([1.0, 1.0, 2.0]), np.array([800, 100, 100]), alpha=1)
+    array([727,  91, 182])
     """
     sizes = np.asarray(sizes, dtype=np.int64)
     names = [str(c) for c in range(len(hardness))] if classes is None else classes
@@ -65,11 +79,11 @@ def class_counts(
     if ratio.sum() == 0:
         ratio = np.ones_like(ratio)  # nothing is hard at all, so no class is harder than another
     total = int(sizes.sum())
-    change: NDArray[np.float64] = total * (ratio / ratio.sum() - 1 / len(sizes))  # at alpha = 1
+    change: NDArray[np.float64] = sizes * (ratio * total / (sizes @ ratio) - 1)  # at alpha = 1
     gained = np.maximum(change, 0.0)
-    lost = np.minimum(alpha * np.maximum(-change, 0.0), sizes - 1)
+    lost = np.minimum(alpha * np.maximum(-change, 0.0), sizes - [floor_of(int(size)) for size in sizes])
     if gained.any():
-        gained *= lost.sum() / gained.sum()  # alpha itself, where no class stops at one sample
+        gained *= lost.sum() / gained.sum()  # alpha itself, where no class stops at its floor
     return _round_to_sum(sizes + gained - lost, total)
 
 

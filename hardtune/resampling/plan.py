@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hardtune.data.dataset import Samples
 from hardtune.errors import InputError
-from hardtune.resampling.counts import class_counts
+from hardtune.resampling.counts import class_counts, floor_of
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request, check_added
 from hardtune.resampling.prune import PRUNERS
 from hardtune.resampling.undersample import UNDERSAMPLERS
@@ -45,6 +45,11 @@ class ClassPlan:
     def count(self) -> int:
         """How many samples the class has in the end."""
         return self.size - self.pruned - self.dropped + self.added
+
+    @property
+    def at_floor(self) -> bool:
+        """Whether it loses all that a class can: alpha may have asked for more."""
+        return self.dropped > 0 and self.size - self.pruned - self.dropped == floor_of(self.size - self.pruned)
 
 
 @dataclass(frozen=True)

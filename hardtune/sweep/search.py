@@ -83,7 +83,7 @@ class StudySearch(OptunaSearch):
         )
         begun = len(self.study.get_trials(deepcopy=False))
         self.study.sampler = optuna.samplers.TPESampler(seed=_sampler_seed(seed, begun))
-        self._random = optuna.samplers.RandomSampler(seed=_sampler_seed(seed, begun))
+        self._random = optuna.samplers.RandomSampler(seed=_sampler_seed(seed, begun, 1))
         self._dice = random.Random(_sampler_seed(seed, begun))
         ended = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished()]
         self._tried = {Treatment(), *(treatment_of(self._point_of(trial)).canonical() for trial in ended)}
@@ -228,6 +228,9 @@ class _Draft(optuna.trial.FixedTrial):
         return super()._suggest(name, distribution)
 
 
-def _sampler_seed(seed: int, trials: int) -> int:
-    """Another one for each part of a sweep: with the same, a resumed one would draw what it has tried already."""
-    return int(np.random.SeedSequence([seed, trials]).generate_state(1)[0]) if trials else seed
+def _sampler_seed(seed: int, trials: int, stream: int = 0) -> int:
+    """Another one for each part of a sweep: with the same, a resumed one would draw what it has tried already.
+
+    Samplers of one part have a ``stream`` each, or one would draw what another has drawn.
+    """
+    return int(np.random.SeedSequence([seed, trials, stream]).generate_state(1)[0]) if trials or stream else seed

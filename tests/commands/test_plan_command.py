@@ -82,6 +82,14 @@ def test_what_cannot_be_carried_out_exits_with_1_and_says_why(command, script, s
     assert "Not feasible: class" in out
 
 
+def test_classes_that_lose_all_they_can_are_named(command, script, storage):
+    out, _, code = command("plan", script, "--alpha", 50, "--storage", storage)
+    assert code == 0
+    assert "the tenth that every class keeps" in out
+    out, _, _ = command("plan", script, "--alpha", 0.5, "--storage", storage)
+    assert "tenth" not in out
+
+
 def test_pruning_alone_needs_no_policy(command, script, storage):
     out, _, code = command(
         "plan", script, "--prune", "dataset", "--prune-rate", 0.3, "--estimator", "rmd", "--storage", storage

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hardtune.errors import InputError
-from hardtune.resampling.counts import class_counts
+from hardtune.resampling.counts import FLOOR, class_counts
 from hardtune.resampling.policies import POLICIES
 
 many = settings(max_examples=300, deadline=None)
@@ -36,8 +36,16 @@ def formula(hardness, sizes, alpha, policy, low_is_hard):
     names = [str(c) for c in range(len(sizes))]
     ratio = POLICIES[policy](hardness, low_is_hard, names)
     ratio = ratio if ratio.any() else np.ones_like(ratio)
-    total = sizes.sum()
-    return sizes + alpha * (total * ratio / ratio.sum() - total / len(sizes))
+    share = sizes * ratio / (sizes * ratio).sum()
+    return sizes + alpha * (sizes.sum() * share - sizes)
+
+
+def papers(hardness, sizes, alpha, policy, low_is_hard):
+    """HBR's own, for classes of one size."""
+    ratio = POLICIES[policy](hardness, low_is_hard, [str(c) for c in range(len(sizes))])
+    ratio = ratio if ratio.any() else np.ones_like(ratio)
+    mean = sizes.mean()
+    return mean + alpha * (sizes.sum() * ratio / ratio.sum() - mean)
 
 
 def counts_of(case):
@@ -47,10 +55,11 @@ def counts_of(case):
 
 @many
 @given(cases())
-def test_counts_sum_to_n_and_leave_a_sample_of_each_class_for_any_alpha(case):
+def test_counts_sum_to_n_and_leave_a_tenth_of_each_class_for_any_alpha(case):
     counts = counts_of(case)
     assert counts.dtype == np.int64
     assert counts.sum() == case[1].sum()
+    assert (counts >= np.ceil(FLOOR * case[1])).all()
     assert (counts >= 1).all()
 
 
@@ -58,8 +67,34 @@ def test_counts_sum_to_n_and_leave_a_sample_of_each_class_for_any_alpha(case):
 @given(cases())
 def test_counts_are_the_formula_rounded_where_nothing_binds(case):
     target = formula(*case)
-    if (target >= 1).all():
+    if (target >= np.ceil(FLOOR * case[1])).all():
         assert np.abs(counts_of(case) - target).max() < 1 + 1e-6
+
+
+@many
+@given(cases(balanced=True))
+def test_counts_of_equally_large_classes_are_the_papers(case):
+    target = papers(*case)
+    if (target >= np.ceil(FLOOR * case[1])).all():
+        assert np.abs(counts_of(case) - target).max() < 1 + 1e-6
+
+
+@many
+@given(cases(), st.integers(2, 50))
+def test_what_a_class_gains_or_loses_is_a_share_of_its_own_size(case, factor):
+    """Two classes of equal hardness, one ``factor`` times as large, end in that proportion."""
+    hardness, sizes, alpha, policy, low_is_hard = case
+    sizes[1], hardness[1] = factor * sizes[0], hardness[0]
+    target = formula(hardness, sizes, alpha, policy, low_is_hard)
+    if (target >= np.ceil(FLOOR * sizes)).all():
+        small, large = counts_of((hardness, sizes, alpha, policy, low_is_hard))[:2]
+        assert abs(large - factor * small) <= factor + 1
+
+
+def test_a_small_class_that_is_hardly_easier_hardly_shrinks():
+    hardness, sizes = np.array([0.30, 0.31, 0.29]), np.array([4000, 3000, 300])
+    assert list(class_counts(hardness, sizes, 1)) == [3951, 3062, 287]
+    assert list(class_counts(hardness, sizes, 1, "shift")) == [3561, 3561, 178]
 
 
 @many
@@ -122,10 +157,11 @@ def test_the_papers_formula_for_a_low_is_hard_estimator_by_hand():
     assert list(class_counts(hardness, sizes, 0.5, low_is_hard=True)) == [500, 350, 350]
 
 
-def test_an_alpha_at_which_the_published_code_goes_negative_leaves_one_sample():
+def test_an_alpha_at_which_the_published_code_goes_negative_leaves_a_tenth():
     hardness, sizes = np.array([1.0, 4.0, 7.0]), np.full(3, 1000)
-    assert formula(hardness, sizes, 5.0, "paper", False)[0] < 0
-    assert list(class_counts(hardness, sizes, 5.0)) == [1, 1000, 1999]
+    assert papers(hardness, sizes, 5.0, "paper", False)[0] < 0
+    assert list(class_counts(hardness, sizes, 5.0)) == [100, 1000, 1900]
+    assert list(class_counts(hardness, np.full(3, 5), 5.0)) == [1, 5, 9]
 
 
 def test_equal_remainders_go_to_the_lower_class_number():
