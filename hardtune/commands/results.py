@@ -9,8 +9,10 @@
     python -m hardtune results digits --csv classes.csv --by class
 
 The search chose among many treatments by figures on held-out data, so those flatter what it chose. Figures on the test
-split do not, unless one chooses by them: comparisons are of these, paired by the members' seeds, with Holm's correction
-for all that are compared. Sweeps that still run, were stopped or failed can be looked into as well.
+split flatter it less, but they do: a network that is lucky on one is often lucky on the other. Comparisons are of
+these, paired by the members' seeds, with Holm's correction for every treatment that the search tried; what flatters
+nobody is the sweep's script with --confirm, which trains the front again with another seed. Sweeps that still run, were
+stopped or failed can be looked into as well.
 """
 
 from __future__ import annotations
@@ -93,7 +95,8 @@ def run(options: argparse.Namespace) -> int:
         draw(options.figure)
         console.print(f"figure  {options.figure}", soft_wrap=True)
     if options.csv is not None:
-        write_csv(TABLES[options.by or "trial"](found), options.csv)
+        chosen_on = "test split" if sweep.chosen_on_test else "held-out training data"
+        write_csv([{**row, "chosen_on": chosen_on} for row in TABLES[options.by or "trial"](found)], options.csv)
         console.print(f"table  {options.csv}", soft_wrap=True)
     return 0
 
@@ -122,6 +125,7 @@ def _directions(names: Sequence[str], sweep: Kept, control: Record) -> dict[str,
     """Each of the figures with the way that is better, as it is given, as the sweep had it or as is known of it."""
     from hardtune.evaluation import METRICS
     from hardtune.report.comparison import figures_of_members
+    from hardtune.report.pareto import check_objective
 
     known: dict[str, str] = {**figures_of_members(), **sweep.objectives}
     there = [name for name in control.metrics if not name.partition("/")[0].endswith("_std")]
@@ -131,6 +135,7 @@ def _directions(names: Sequence[str], sweep: Kept, control: Record) -> dict[str,
         metric = name.rpartition("/")[2]
         if name not in there:
             raise unknown("figure", name, there)
+        check_objective(name)
         directions[name] = way or known.get(name) or (METRICS[metric].better if metric in METRICS else "")
         if directions[name] not in ("min", "max"):
             raise InputError(f"say which way {name} is better: {name}=min or {name}=max")
@@ -146,8 +151,9 @@ def _front(
 
     best = front(found, objectives)
     title = f"{'Pareto front' if len(objectives) > 1 else 'Best'} of {sweep.id}"
-    console.print(render(rows(best, control, objectives), objectives, title, sweep.measured_on))
-    return lambda path: pareto_figure(found, best, objectives, f"{sweep.id}: {len(found) - 1} trials", path)
+    console.print(render(rows(best, control, objectives), objectives, title, sweep.chosen_on_test))
+    title = f"{sweep.id}: {len(found) - 1} trials"
+    return lambda path: pareto_figure(found, best, objectives, title, path, sweep.chosen_on_test)
 
 
 def _compare(
@@ -168,10 +174,10 @@ def _compare(
     else:
         families = [_compared(sweep, found, control, objectives, options)]
     for family in families:
-        for table in tables(family):
+        for table in tables(family, sweep.chosen_on_test):
             console.print(table)
-    members = families[0][0]["members"]
-    return lambda path: comparison_figure(families, f"{sweep.id}: {members} members", path)
+    title = f"{sweep.id}: {families[0][0]['members']} members"
+    return lambda path: comparison_figure(families, title, path, sweep.chosen_on_test)
 
 
 def _compared(
@@ -196,5 +202,7 @@ def _compared(
             raise unknown("figure of a member", metric, control.members)
         if metric not in figures_of_members():
             raise InputError(f"{metric} is a metric of your own, of which only its script knows which way is better")
-    rows = compared(found, Comparison(tuple(finished[number].treatment for number in chosen), metrics=metrics))
-    return [{**row, "treatment": f"{row['trial']}: {row['treatment']}"} for row in rows]
+    # Whoever is chosen among many is corrected for all of them.
+    tried = chosen if not sweep.is_search else list(finished)
+    rows = compared(found, Comparison(tuple(finished[number].treatment for number in tried), metrics=metrics))
+    return [{**row, "treatment": f"{row['trial']}: {row['treatment']}"} for row in rows if row["trial"] in chosen]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
@@ -87,8 +88,9 @@ def compared(records: Sequence[Record], comparison: Comparison) -> list[Row]:
 
     ``low`` and ``high`` bound the 95 % confidence interval of the mean difference for that comparison alone (Student's
     t over members, paired by seed; None where a single member has no spread); ``p_adjusted`` is Holm's over the
-    comparison's treatments, and the ``verdict`` is ``better`` or ``worse`` where it is below 0.05, else ``open``. What
-    did not finish is left out.
+    comparison's treatments (how many is in ``of``), and the ``verdict`` is ``better`` or ``worse`` where it is below
+    0.05, else ``open``. What did not finish is left out. ``recall_hard_easy`` counts by its size: hard classes that are
+    recalled more often than easy ones are as unequal.
     """
     found = {record.treatment.canonical(): record for record in records if record.state == "finished"}
     reference = found.get(comparison.reference.canonical())
@@ -99,8 +101,8 @@ def compared(records: Sequence[Record], comparison: Comparison) -> list[Row]:
     rows: list[Row] = []
     for metric in comparison.metrics:
         direction = better(metric)
-        theirs = reference.members[metric]
-        differences = compare({str(r.number): r.members[metric] for r in others}, theirs)
+        theirs = _judged(reference, metric)
+        differences = compare({str(r.number): _judged(r, metric) for r in others}, theirs)
         for record in others:
             difference = differences[str(record.number)]
             helps = (difference.mean > 0) == (direction == "max")
@@ -110,18 +112,25 @@ def compared(records: Sequence[Record], comparison: Comparison) -> list[Row]:
                     "metric": metric,
                     "trial": record.number,
                     "treatment": str(record.treatment),
-                    "mean": float(np.mean(record.members[metric])),
+                    "mean": float(np.mean(_judged(record, metric))),
                     "reference_mean": float(np.mean(theirs)),
                     "difference": difference.mean,
                     "low": difference.low if math.isfinite(difference.low) else None,  # JSON has no infinity
                     "high": difference.high if math.isfinite(difference.high) else None,
                     "p": difference.p_value,
                     "p_adjusted": difference.p_adjusted,
+                    "of": len(others),
                     "members": difference.members,
                     "verdict": ("better" if helps else "worse") if difference.significant else "open",
                 }
             )
     return rows
+
+
+def _judged(record: Record, metric: str) -> NDArray[np.float64]:
+    """The members' figures (M,), of which all but one kind are better the further they are one way."""
+    figures = np.asarray(record.members[metric], np.float64)
+    return np.abs(figures) if metric.endswith("/recall_hard_easy") else figures
 
 
 def check_comparison(comparison: Comparison, treatments: Sequence[Treatment], measured: Collection[str]) -> None:
@@ -143,22 +152,31 @@ def check_comparison(comparison: Comparison, treatments: Sequence[Treatment], me
             raise InputError(f"the treatment {str(treatment)!r} is compared, but not in the sweep's list")
 
 
-def tables(rows: Sequence[Row]) -> list[Table]:
-    """A comparison's rows for a terminal of 80 columns: a line a treatment, a few metrics a table, all times 100."""
+def tables(rows: Sequence[Row], note: str = "") -> list[Table]:
+    """A comparison's rows for a terminal of 80 columns: a line a treatment, a few metrics a table, all times 100.
+
+    ``note`` is a sentence that readers of any of them must know.
+    """
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     return [
-        _table([row for row in rows if row["metric"] in metrics[start : start + METRICS_A_TABLE]])
+        _table([row for row in rows if row["metric"] in metrics[start : start + METRICS_A_TABLE]], note)
         for start in range(0, len(metrics), METRICS_A_TABLE)
     ]
 
 
-def _table(rows: Sequence[Row]) -> Table:
+def _table(rows: Sequence[Row], note: str) -> Table:
     first = rows[0]
     table = Table(title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), min_width=78)
     table.title = (
         f"Against {first['reference']}: difference × 100 ± 95 % interval, paired over {first['members']} members"
     )
-    table.caption = "* stands after Holm's correction for all lines; ↓ lower is better, ↑ higher."
+    lines = len({row["treatment"] for row in rows})
+    family = first.get("of", lines)  # which files of former versions do not say
+    told = "all lines" if family == lines else f"all {family} treatments that were tried"
+    table.caption = (
+        f"* stands after Holm's correction for {told}; ↓ lower is better, ↑ higher. Intervals are over seeds of "
+        f"training, on one split of the data and one test set.{' ' if note else ''}{note}"
+    )
     table.add_column("treatment", overflow="fold", min_width=15)
     columns = {row["metric"]: row["reference_mean"] for row in rows}
     digits = {metric: _digits([row for row in rows if row["metric"] == metric]) for metric in columns}
@@ -178,8 +196,11 @@ def _table(rows: Sequence[Row]) -> Table:
     return table
 
 
-def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path) -> None:
-    """Draw every difference with its interval, a panel a metric and a block of lines a reference; a PNG at ``path``."""
+def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path, note: str = "") -> None:
+    """Draw every difference with its interval, a panel a metric and a block of lines a reference; a PNG at ``path``.
+
+    ``note``: as in :func:`tables`.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -189,7 +210,7 @@ def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path)
     figure = Figure(figsize=(1.8 + 2.2 * width, 1.2 + 0.3 * (sum(heights) + len(heights))), layout="constrained")
     FigureCanvasAgg(figure)
     says = "differences × 100 with 95 % intervals; green is better and red worse after Holm's correction"
-    figure.suptitle(f"{title}: {says}", fontsize=9)
+    figure.suptitle("\n".join(filter(None, [f"{title}: {says}", note])), fontsize=9)
     grid = figure.subplots(len(heights), width, squeeze=False, height_ratios=heights)
     headed: list[str] = []
     for panels, (metrics, rows, names) in zip(grid, blocks, strict=True):

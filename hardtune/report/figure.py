@@ -15,13 +15,18 @@ from hardtune.report.table import label, on_test
 
 
 def pareto_figure(
-    records: Sequence[Record], front: Sequence[Record], objectives: Mapping[str, str], title: str, path: Path
+    records: Sequence[Record],
+    front: Sequence[Record],
+    objectives: Mapping[str, str],
+    title: str,
+    path: Path,
+    note: str = "",
 ) -> None:
     """Draw a panel for every pair of objectives and write it to ``path`` (PNG).
 
     The front and the control carry the standard error over their members, to show what is noise.
     A single objective is drawn over the one number that the treatments vary, an entropy weight say; where they vary
-    more, against its twin on the test split.
+    more, against its twin on the test split. ``note`` is a sentence that readers must know.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -31,7 +36,7 @@ def pareto_figure(
     pairs = list(itertools.combinations(names, 2)) or [(_varied_number(finished) or on_test(names[0]), names[0])]
     figure = Figure(figsize=(4.6 * len(pairs) + 0.6, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title)
+    figure.suptitle("\n".join(filter(None, [title, note])))
     on_front = {record.number for record in front}
     for panel, (x, y) in enumerate(pairs):
         axes = figure.add_subplot(1, len(pairs), panel + 1)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from hardtune.errors import InputError
 from hardtune.report.records import Record
 
 
@@ -24,6 +25,15 @@ def pareto_mask(values: NDArray[np.float64], directions: Sequence[str]) -> NDArr
     for row, cost in enumerate(costs):
         mask[row] = not ((costs <= cost).all(axis=1) & (costs < cost).any(axis=1)).any()
     return mask
+
+
+def check_objective(name: str) -> None:
+    """Raise ``InputError`` for a figure of which neither less nor more is better without end."""
+    if name.rpartition("/")[2] == "recall_hard_easy":
+        raise InputError(
+            f"{name!r} cannot be an objective: below 0 classes are as unequal as above it; recall_gap and recall_range "
+            "measure how unequal they are"
+        )
 
 
 def front(records: Sequence[Record], objectives: Mapping[str, str]) -> list[Record]:

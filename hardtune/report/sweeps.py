@@ -53,14 +53,14 @@ class Kept:
         return not isinstance(self.content["space"], list)
 
     @property
-    def measured_on(self) -> str:
-        """What ``final/…`` and ``ensemble/…`` were measured on."""
-        return measured_on(self.recipe.validation)
+    def chosen_on_test(self) -> str:
+        """:func:`chosen_on_test` of its recipe."""
+        return chosen_on_test(self.recipe.validation)
 
 
-def measured_on(validation: float | str) -> str:
-    """What objectives are measured on under a recipe with this ``validation``."""
-    return "the test split (the papers' protocol)" if validation == "test" else "held-out training data"
+def chosen_on_test(validation: float | str) -> str:
+    """The sentence that must stand by every figure on the test split which treatments were chosen by; else empty."""
+    return "Treatments were chosen on this test split (the papers' protocol)." if validation == "test" else ""
 
 
 def kept(storage: Path, name: str | None = None) -> list[Kept]:

@@ -39,19 +39,25 @@ def rows(front: Sequence[Record], control: Record | None, objectives: Mapping[st
     ]
 
 
-def render(table_rows: Sequence[Mapping[str, Any]], objectives: Mapping[str, str], title: str, held_out: str) -> Table:
-    """The rows for a terminal of 80 columns; ``held_out`` says what the objectives were measured on."""
+def render(
+    table_rows: Sequence[Mapping[str, Any]], objectives: Mapping[str, str], title: str, chosen_on_test: str
+) -> Table:
+    """The rows for a terminal of 80 columns.
+
+    ``chosen_on_test``: the sentence that says so where the test split is what the objectives were measured on.
+    """
     table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    pairs = any(on_test(name) in row for row in table_rows for name in objectives)
-    both = f"Each figure: on {held_out}, which the search saw / on the test split, which it did not. " if pairs else ""
-    table.caption = f"{both}↓ lower is better, ↑ higher."
+    pairs = not chosen_on_test and any(on_test(name) in row for row in table_rows for name in objectives)
+    held_out = "Each figure: on held-out training data, which the search saw / on the test split, which it did not."
+    table.caption = f"{chosen_on_test or (held_out if pairs else '')} ↓ lower is better, ↑ higher.".strip()
     table.add_column("trial", justify="right")
     table.add_column("treatment", overflow="fold")
     for name, direction in objectives.items():
         table.add_column(f"{label(name)} {'↓' if direction == 'min' else '↑'}", justify="right", no_wrap=True)
     for row in table_rows:
         figures = [
-            " / ".join(f"{row[which]:.3f}" for which in (name, on_test(name)) if which in row) for name in objectives
+            " / ".join(f"{row[which]:.3f}" for which in (name, on_test(name))[: 1 + pairs] if which in row)
+            for name in objectives
         ]
         is_control = row["trial"] == "control"
         if is_control:

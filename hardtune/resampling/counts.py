@@ -81,10 +81,10 @@ def class_counts(
     total = int(sizes.sum())
     change: NDArray[np.float64] = sizes * (ratio * total / (sizes @ ratio) - 1)  # at alpha = 1
     gained = np.maximum(change, 0.0)
-    lost = np.minimum(alpha * np.maximum(-change, 0.0), sizes - [floor_of(int(size)) for size in sizes])
+    lost: NDArray[np.float64] = np.minimum(alpha * np.maximum(-change, 0.0), sizes - [floor_of(int(size)) for size in sizes])
     if gained.any():
         gained *= lost.sum() / gained.sum()  # alpha itself, where no class stops at its floor
-    return _round_to_sum(sizes + gained - lost, total)
+    return _round_to_sum(sizes + (gained - lost), total)
 
 
 def _round_to_sum(target: NDArray[np.float64], total: int) -> NDArray[np.int64]:

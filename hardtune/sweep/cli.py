@@ -18,8 +18,10 @@ from hardtune.command_line import add_data_flags, add_recipe_flag, recipe_change
 from hardtune.errors import InputError
 from hardtune.report.comparison import tables
 from hardtune.report.standing import Standing
-from hardtune.report.sweeps import measured_on
+from hardtune.report.sweeps import chosen_on_test
 from hardtune.report.table import render
+from hardtune.store import local_folder
+from hardtune.sweep.confirm import confirming
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.live import View
 from hardtune.sweep.passwords import has_password, hidden, without_password
@@ -52,6 +54,12 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
         action="store_true",
         help="go on with the latest sweep of this name and content, and try again what ended in errors (a full disk, a "
         "worker that died); with a larger --trials, extend it",
+    )
+    what.add_argument(
+        "--confirm",
+        action="store_true",
+        help="train the front of the latest search of this name again, with another seed (and so other held-out "
+        "samples, scores and networks), and compare it with the control: figures that no choice has flattered",
     )
     what.add_argument(
         "--racing",
@@ -144,10 +152,15 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
         from hardtune.sweep.job import run_as_job
 
         return run_as_job(options.address, Path(sys.argv[0]), sys.argv[1:], sweep.name)
+    intent = ""
+    if options.confirm:
+        sweep, intent = confirming(sweep, local_folder(options.storage), recipe_changes(options.recipe))
     stop_at_sigterm()
     view = View(f"hardtune · {sweep.name}", sweep.objectives)
     pass_on(view.say)
     try:
+        if intent:
+            view.say(intent)
         return _run_here(sweep, options, view, started)
     except Exception as error:
         said = disk.trouble(error, f"it writes to {options.storage}, and to {tempfile.gettempdir()} for a while")
@@ -180,12 +193,12 @@ def _run_here(sweep: Sweep, options: argparse.Namespace, view: View, started: fl
             subset=options.smoke,
         )
         outcome = run_sweep(sweep, place, view)
-    held_out = measured_on(sweep.recipe.validation)
+    note = chosen_on_test(sweep.recipe.validation)
     title = f"{'Pareto front' if len(sweep.objectives) > 1 else 'Best'} of {sweep.name}"
     if outcome.interrupted:
         console.print(f"Stopped after {len(outcome.records) - 1} of {sweep.trials} trials; so far:")
     if sweep.treatments is None:
-        console.print(render(outcome.rows, sweep.objectives, title, held_out))
+        console.print(render(outcome.rows, sweep.objectives, title, note))
     stopped = sum(record.state == "stopped" for record in outcome.records)
     if stopped:
         cost = Standing(outcome.records, sweep.objectives, sweep.recipe.members)
@@ -194,7 +207,7 @@ def _run_here(sweep: Sweep, options: argparse.Namespace, view: View, started: fl
             f"which saved {cost.saved} of {cost.saved + cost.trained} networks",
             highlight=False,
         )
-    for table in (table for rows in outcome.comparisons if rows for table in tables(rows)):
+    for table in (table for rows in outcome.comparisons if rows for table in tables(rows, note)):
         console.print(table)
     failed = [record for record in outcome.records if record.state == "failed"]
     for record in failed[:3]:
@@ -245,6 +258,8 @@ def configured(sweep: Sweep, options: argparse.Namespace) -> Sweep:
     """The sweep with the command line's changes."""
     if options.trials is not None and sweep.treatments is not None:
         raise InputError(f"--trials is for searches, and this sweep tries a list of {sweep.trials} treatments")
+    if options.trials is not None and options.confirm:
+        raise InputError("--confirm tries every treatment on the front, so it takes no --trials")
     if options.data is not None:
         sweep = sweep.on(options.data)
     if options.smoke:

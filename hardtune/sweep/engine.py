@@ -24,8 +24,9 @@ from hardtune.report import records
 from hardtune.report.comparison import Row, check_comparison, compared, comparison_figure, figures_of_members
 from hardtune.report.drawing import one_at_a_time
 from hardtune.report.figure import pareto_figure
-from hardtune.report.pareto import front
+from hardtune.report.pareto import check_objective, front
 from hardtune.report.records import Record
+from hardtune.report.sweeps import chosen_on_test
 from hardtune.report.table import rows
 from hardtune.store import Store, local_folder
 from hardtune.sweep import cluster
@@ -144,13 +145,14 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
         return [path]
 
     title = f"{sweep.name}: {len(found) - 1} trials"
-    figures = leave("pareto.png", lambda path: pareto_figure(found, best, sweep.objectives, title, path))
+    note = chosen_on_test(sweep.recipe.validation)
+    figures = leave("pareto.png", lambda path: pareto_figure(found, best, sweep.objectives, title, path, note))
     leave("pareto.json", lambda path: path.write_text(json.dumps(table, indent=1)))
     comparisons = [compared(found, comparison) for comparison in sweep.comparisons]
     differences = [{"comparison": number, **row} for number, family in enumerate(comparisons) for row in family]
     if differences:
         members = f"{sweep.name}: {differences[0]['members']} members"
-        figures = leave("comparison.png", lambda path: comparison_figure(comparisons, members, path)) + figures
+        figures = leave("comparison.png", lambda path: comparison_figure(comparisons, members, path, note)) + figures
         leave("comparison.json", lambda path: path.write_text(json.dumps(differences, indent=1)))
     tables = {"pareto": table, "comparison": differences}
     tracker.sweep_ended(best, tables, figures, "KILLED" if interrupted else "FINISHED")
@@ -174,6 +176,7 @@ def _check(sweep: Sweep) -> tuple[list[Treatment], Needs]:
             raise InputError(f"{name!r} cannot be an objective: the search must not see the test split")
         if name not in names:
             raise unknown("metric", name, (known for known in names if not known.startswith(UNSEEN)))
+        check_objective(name)
     groups = ["final", "test"] + ["ood"] * (sweep.ood is not None) + ["corruptions"] * bool(sweep.corruptions)
     measured = figures_of_members(groups, scaled=sweep.recipe.validation != "test")
     for comparison in sweep.comparisons:

@@ -67,6 +67,18 @@ def test_better_and_worse_follow_the_metrics_direction_and_need_a_corrected_p():
         assert verdicts[metric, str(SHUFFLED)] == "open"
 
 
+def test_hard_classes_that_are_recalled_more_often_than_easy_ones_are_as_unequal():
+    def gap(record, values):
+        return dataclasses.replace(record, members={"test/recall_hard_easy": values})
+
+    control, turned, same = [0.10, 0.12, 0.11], [-0.30, -0.33, -0.32], [-0.10, -0.12, -0.11]
+    records = [gap(one, values) for one, values in zip(RECORDS, (control, turned, same), strict=False)]
+    rows = compared(records, Comparison((METHOD, SHUFFLED), metrics=("test/recall_hard_easy",)))
+    assert [row["verdict"] for row in rows] == ["worse", "open"]
+    assert rows[0]["difference"] == pytest.approx(0.95 / 3 - 0.11)
+    assert rows[1]["difference"] == pytest.approx(0)
+
+
 def test_any_treatment_can_be_the_reference():
     rows = compared(RECORDS, Comparison((SHUFFLED,), reference=METHOD, metrics=FIGURES))
     assert [row["reference"] for row in rows] == [str(METHOD)] * 2
@@ -140,6 +152,17 @@ def test_tables_fit_a_terminal_of_80_columns_and_show_every_metric():
     assert "[" not in text, "colours are no part of the text"
     starred = next(line for line in text.splitlines() if "label_smoothing" in line)
     assert "*" in starred
+    assert "after Holm's correction for all lines; " in text
+    assert "Intervals are over seeds of training, on one split" in " ".join(text.split())
+
+
+def test_tables_say_how_many_were_corrected_for_and_what_their_readers_must_know():
+    rows = [row for row in compared(RECORDS, EVERYTHING) if row["treatment"] == str(METHOD)]
+    (table,) = tables(rows, "Treatments were chosen on this test split.")
+    assert "correction for all 3 treatments that were tried" in table.caption
+    assert table.caption.endswith("Treatments were chosen on this test split.")
+    former = [{name: value for name, value in row.items() if name != "of"} for row in rows]
+    assert "correction for all lines" in tables(former)[0].caption
 
 
 def test_held_out_and_test_figures_are_told_apart():

@@ -14,10 +14,12 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from hardtune import Treatment
+from hardtune.errors import InputError
 from hardtune.report import records
 from hardtune.report.figure import pareto_figure
-from hardtune.report.pareto import front, pareto_mask
+from hardtune.report.pareto import check_objective, front, pareto_mask
 from hardtune.report.records import CONTROL, Record
+from hardtune.report.sweeps import chosen_on_test
 from hardtune.report.table import on_test, render, rows
 
 OBJECTIVES = {"final/recall_gap": "min", "final/accuracy": "max"}
@@ -85,11 +87,30 @@ def test_the_table_has_the_control_last_and_the_test_figures():
     assert [row["pareto"] for row in table] == [True, True, False]
     assert table[0]["test/recall_gap"] == 0.1
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(render(table, OBJECTIVES, "Front", "held-out training data"))
-    text = console.export_text()
+    console.print(render(table, OBJECTIVES, "Front", ""))
+    text = " ".join(console.export_text().split())
+    assert "0.100 / 0.100" in text
+    assert "which the search saw / on the test split, which it did not." in text
     assert "recall gap ↓" in text
     assert "changes nothing" in text
     assert "…" not in text, "nothing may be cut off at 80 columns"
+
+
+def test_what_was_chosen_on_the_test_split_is_shown_once_and_said_to_be():
+    found = [record(CONTROL, 0.2, 0.8), record(0, 0.1, 0.7)]
+    console = Console(width=80, record=True, file=io.StringIO())
+    table = rows(front(found, OBJECTIVES), found[0], OBJECTIVES)
+    console.print(render(table, OBJECTIVES, "Front", chosen_on_test("test")))
+    text = " ".join(console.export_text().split())
+    assert "Treatments were chosen on this test split (the papers' protocol)." in text
+    assert "held-out" not in text
+    assert " / " not in text
+
+
+def test_a_signed_figure_is_no_objective():
+    check_objective("final/recall_gap")
+    with pytest.raises(InputError, match="'final/recall_hard_easy' cannot be an objective"):
+        check_objective("final/recall_hard_easy")
 
 
 @pytest.mark.parametrize("objectives", [OBJECTIVES, {"final/accuracy": "max"}])

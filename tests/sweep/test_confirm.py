@@ -1,0 +1,88 @@
+"""The front of a search is tried again with another seed, against the control."""
+
+import json
+
+import pytest
+from ray import tune
+
+from hardtune import Recipe, Treatment, load
+from hardtune.errors import InputError
+from hardtune.report import records
+from hardtune.report.records import CONTROL, Record
+from hardtune.sweep import Sweep
+from hardtune.sweep.confirm import confirming
+from hardtune.sweep.ledger import open_ledger
+
+SEARCH = Sweep(
+    "pets",
+    "digits",
+    Recipe(seed=3, members=3),
+    {"alpha": tune.uniform(0, 2), "policy": "shift"},
+    objectives={"final/ece": "min", "ensemble/accuracy": "max", "final/nll": "min"},
+    racing=0.0,
+    trials=9,
+)
+FAIR, CALIBRATED, WORSE = (Treatment(alpha=alpha, policy="shift") for alpha in (0.5, 1.0, 2.0))
+
+
+def kept(storage, *trials, sweep=SEARCH):
+    """A storage in which the sweep has found these: a treatment, its ECE and its accuracy each."""
+    ledger = open_ledger(sweep, load("digits").hold_out(0.1, 0), storage, resume=False)
+    for number, (treatment, ece, accuracy) in enumerate(((Treatment(), 0.2, 0.7), *trials), start=CONTROL):
+        figures = {"final/ece": ece, "ensemble/accuracy": accuracy, "final/nll": ece}
+        records.write(ledger.records, Record(number, treatment, "finished", figures, members={}))
+    return ledger
+
+
+def test_the_front_of_the_latest_search_is_tried_with_the_next_seed_and_the_searchs_recipe(tmp_path):
+    kept(tmp_path, (WORSE, 0.1, 0.9))
+    latest = kept(tmp_path, (FAIR, 0.1, 0.8), (CALIBRATED, 0.15, 0.9), (WORSE, 0.3, 0.6))
+    sweep, said = confirming(SEARCH, tmp_path, {"members": 5, "seed": 3})
+    assert list(sweep.treatments) == [FAIR, CALIBRATED]
+    assert sweep.recipe == Recipe(seed=4, members=5)
+    assert (sweep.name, sweep.racing, sweep.trials) == ("pets-confirmed", 0.0, 2)
+    (comparison,) = sweep.comparisons
+    assert comparison.treatments == (FAIR, CALIBRATED)
+    assert comparison.metrics == ("test/ece", "test/nll"), "what members have of the objectives, where nobody chose"
+    assert f"the 2 treatments on the front of {latest.id} with seed 4" in said
+
+
+def test_a_confirmation_is_not_what_is_confirmed_next(tmp_path):
+    kept(tmp_path, (FAIR, 0.1, 0.8))
+    sweep, _ = confirming(SEARCH, tmp_path, {})
+    kept(tmp_path, (FAIR, 0.4, 0.1), sweep=sweep)
+    assert confirming(SEARCH, tmp_path, {})[0] == sweep
+
+
+@pytest.mark.parametrize(
+    ("trials", "sweep", "sentence"),
+    [
+        (None, SEARCH, "there is no search named pets in .*: run it first"),
+        ([(WORSE, 0.3, 0.6)], SEARCH, "nothing on the front of pets-.* but its control"),
+        ([(FAIR, 0.1, 0.9)], Sweep("pets", "digits", Recipe(), [FAIR]), "this sweep tries a list of treatments"),
+    ],
+)
+def test_what_cannot_be_confirmed_is_refused(tmp_path, trials, sweep, sentence):
+    if trials is not None:
+        kept(tmp_path, *trials)
+    with pytest.raises(InputError, match=sentence):
+        confirming(sweep, tmp_path, {})
+
+
+@pytest.mark.slow
+def test_a_sweep_is_confirmed_by_the_same_command_and_both_are_kept(script):
+    script.run("digits.py", "--smoke")
+    assert "--confirm tries every treatment" in script.run("digits.py", "--smoke", "--confirm", "--trials", "2", code=2)
+    out = script.run("digits.py", "--smoke", "--confirm")
+    search, confirmation = sorted(script.sweeps(), key=lambda folder: "confirmed" in folder.name)
+    on_front = [row for row in json.loads((search / "pareto.json").read_text()) if row["pareto"]]
+    tried = [row["treatment"] for row in on_front if row["trial"] != "control"]
+    if not tried:
+        pytest.skip("here nothing beat the control in anything, so there is nothing to confirm")
+    assert f"on the front of {search.name} with seed 1" in out
+    rows = json.loads((confirmation / "comparison.json").read_text())
+    assert list(dict.fromkeys(row["treatment"] for row in rows)) == tried
+    assert {row["metric"] for row in rows} == {"test/recall_gap", "test/accuracy", "test/ece"}
+    assert {row["of"] for row in rows} == {len(tried)}
+    assert (confirmation / "comparison.png").exists()
+    assert "reusing 2 of 2 members" in script.run("digits.py", "--smoke", "--confirm", "--resume")
