@@ -54,15 +54,22 @@ class Samples:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A training and a test split, and what a network must know of them."""
+    """A training and a test split, and what a network must know of them.
+
+    Images of your own that are arrays already become one, for :func:`hardtune.run` or, by name, for sweeps::
+
+        @datasets.register("mine")
+        def mine(data_dir: Path, progress: Progress | None) -> Dataset:
+            return Dataset("mine", Samples(images, labels), Samples(test_images, test_labels), ("cat", "dog"))
+    """
 
     name: str
     train: Samples
     test: Samples
     classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    """Per channel, of images in [0, 1]; used with ``std`` to normalise."""
-    std: tuple[float, ...]
+    mean: tuple[float, ...] = ()
+    """Per channel, of images in [0, 1]; used with ``std`` to normalise. Those of the training images if not given."""
+    std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         # A list, or numbers of numpy's, are the same data and have the same fingerprint.
@@ -81,6 +88,9 @@ class Dataset:
                 raise InputError(
                     f"data set {self.name!r} has a {split} label {samples.labels.max()}, but {self.num_classes} classes"
                 )
+        if not len(self.mean) and not len(self.std):
+            for name, value in zip(("mean", "std"), channel_statistics(self.train.images), strict=True):
+                object.__setattr__(self, name, value)
         if not len(self.mean) == len(self.std) == shape[2]:
             raise InputError(f"mean and std must have one value for each of the {shape[2]} channels")
         if min(self.std) <= 0:
@@ -200,3 +210,22 @@ def stratified(labels: NDArray[np.int64], classes: tuple[str, ...], share: float
         size = min(max(1, round(share * len(members))), len(members) - 1)
         taken.append(rng.permutation(members)[:size])
     return np.sort(np.concatenate(taken))
+
+
+def channel_statistics(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and population standard deviation of each channel of uint8 (N, H, W, C), in [0, 1].
+
+    A channel that never varies gets a deviation of 1, so that normalising it is harmless.
+    """
+    channels = images.shape[-1]
+    total, squares = np.zeros(channels), np.zeros(channels)
+    # Chunks of whole numbers: exact, and without a float copy of the data.
+    for start in range(0, len(images), 4096):
+        chunk = images[start : start + 4096].reshape(-1, channels)
+        total += chunk.sum(0, dtype=np.uint64)
+        squares += np.square(chunk, dtype=np.uint32).sum(0, dtype=np.uint64)
+    count = images.size // channels
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 0)) / 255
+    std[std < 1e-8] = 1
+    return tuple((mean / 255).tolist()), tuple(std.tolist())

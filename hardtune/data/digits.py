@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from hardtune.data.dataset import Dataset, Samples, stratified
-from hardtune.data.loading import Progress, channel_statistics, datasets
+from hardtune.data.loading import Progress, datasets
 
 
 @datasets.register("digits")
@@ -24,4 +24,4 @@ def load_digits(data_dir: Path, progress: Progress | None) -> Dataset:
     classes = tuple(str(name) for name in bunch.target_names)
     test = stratified(everything.labels, classes, 0.3, seed=0)
     train = everything.take(np.setdiff1d(np.arange(len(everything)), test))
-    return Dataset("digits", train, everything.take(test), classes, *channel_statistics(train.images))
+    return Dataset("digits", train, everything.take(test), classes)

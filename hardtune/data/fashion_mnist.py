@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hardtune.data.dataset import Dataset, Samples
 from hardtune.data.downloading import download, find_image_folder
 from hardtune.data.image_folder import read_image_folder
-from hardtune.data.loading import Progress, channel_statistics, datasets
+from hardtune.data.loading import Progress, datasets
 from hardtune.errors import InputError
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -35,10 +35,10 @@ def load_fashion_mnist(data_dir: Path, progress: Progress | None) -> Dataset:
         folder = find_image_folder((data_dir / "fashion_mnist", data_dir), len(CLASSES))
         if folder is not None:
             train, test, classes = read_image_folder(folder, progress=progress)
-            return Dataset("fashion_mnist", train, test, classes, *channel_statistics(train.images))
+            return Dataset("fashion_mnist", train, test, classes)
         found = _download(raw, folders)
     train, test = _samples(found, "train"), _samples(found, "t10k")
-    return Dataset("fashion_mnist", train, test, CLASSES, *channel_statistics(train.images))
+    return Dataset("fashion_mnist", train, test, CLASSES)
 
 
 def _find(folders: tuple[Path, ...]) -> Path | None:

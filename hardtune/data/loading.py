@@ -7,9 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from hardtune.data.dataset import Dataset
 from hardtune.data.image_folder import read_image_folder
 from hardtune.errors import InputError
@@ -64,8 +61,7 @@ def load(
         names = ", ".join(sorted(datasets))
         raise InputError(f"unknown data set {name!r}: choose from {names}, or give the path of a folder of images")
     train, test, classes = read_image_folder(folder, image_size=image_size, progress=progress)
-    mean, std = channel_statistics(train.images)
-    return Dataset(folder.resolve().name, train, test, classes, mean, std)
+    return Dataset(folder.resolve().name, train, test, classes)
 
 
 def _data_dir(given: str | Path | None) -> Path:
@@ -76,22 +72,3 @@ def _data_dir(given: str | Path | None) -> Path:
                 raise InputError(f"{source} {str(path)!r} is not a directory")
             return folder
     return Path.home() / ".cache" / "hardtune" / "data"
-
-
-def channel_statistics(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and population standard deviation of each channel of uint8 (N, H, W, C), in [0, 1].
-
-    A channel that never varies gets a deviation of 1, so that normalising it is harmless.
-    """
-    channels = images.shape[-1]
-    total, squares = np.zeros(channels), np.zeros(channels)
-    # Chunks of whole numbers: exact, and without a float copy of the data.
-    for start in range(0, len(images), 4096):
-        chunk = images[start : start + 4096].reshape(-1, channels)
-        total += chunk.sum(0, dtype=np.uint64)
-        squares += np.square(chunk, dtype=np.uint32).sum(0, dtype=np.uint64)
-    count = images.size // channels
-    mean = total / count
-    std = np.sqrt(np.maximum(squares / count - mean**2, 0)) / 255
-    std[std < 1e-8] = 1
-    return tuple((mean / 255).tolist()), tuple(std.tolist())

@@ -81,7 +81,8 @@ def class_counts(
     total = int(sizes.sum())
     change: NDArray[np.float64] = sizes * (ratio * total / (sizes @ ratio) - 1)  # at alpha = 1
     gained = np.maximum(change, 0.0)
-    lost: NDArray[np.float64] = np.minimum(alpha * np.maximum(-change, 0.0), sizes - [floor_of(int(size)) for size in sizes])
+    most = sizes - np.array([floor_of(int(size)) for size in sizes])
+    lost: NDArray[np.float64] = np.minimum(alpha * np.maximum(-change, 0.0), most)
     if gained.any():
         gained *= lost.sum() / gained.sum()  # alpha itself, where no class stops at its floor
     return _round_to_sum(sizes + (gained - lost), total)

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from hardtune.data import Dataset, Samples
+from hardtune.data.dataset import channel_statistics
 from hardtune.errors import InputError
 
 
@@ -47,6 +48,15 @@ def test_mirrored_views_of_arrays_are_taken_by_torch():
     turned = Samples(whole.images[::-1, :, ::-1], whole.labels[::-1])
     assert torch.from_numpy(turned.images)[0, 0].tolist() == whole.images[2, 0, ::-1].tolist()
     assert torch.from_numpy(turned.labels).tolist() == [1, 1, 0]
+
+
+def test_images_are_normalised_by_the_training_images_unless_it_is_said_how():
+    train = Samples(np.repeat(np.uint8([0, 255, 51, 51]), 4).reshape(2, 2, 2, 2), np.array([0, 1]))
+    data = Dataset("d", train, train, ("cat", "dog"))
+    assert (data.mean, data.std) == channel_statistics(train.images)
+    assert data.mean[0] == pytest.approx(data.mean[1]) == pytest.approx((255 + 102) / 4 / 255)
+    with pytest.raises(InputError, match="mean and std must have one value"):
+        Dataset("d", train, train, ("cat", "dog"), mean=(0.5, 0.5))
 
 
 def test_any_change_of_content_changes_the_fingerprint():

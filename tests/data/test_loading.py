@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hardtune.data import datasets, load
-from hardtune.data.loading import channel_statistics
+from hardtune.data.dataset import channel_statistics
 from hardtune.errors import InputError
 
 
