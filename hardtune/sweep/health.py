@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import glob
-import importlib.metadata
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -22,12 +20,11 @@ from hardtune.sweep.databases import study_database
 from hardtune.sweep.nodes import Answer, ask_every_node, try_to_share
 from hardtune.sweep.passwords import scrubbed, without_password
 from hardtune.sweep.tracking_uri import check_tracking
+from hardtune.sweep.versions import COMPUTING, versions
 
 if TYPE_CHECKING:
     from hardtune.data import Dataset
 
-PACKAGES = ("ray", "torch", "torchvision", "numpy", "scikit-learn", "open_clip_torch", "timm")
-"""What workers compute with, so that it must be the same everywhere; Ray and Python besides refuse to mix."""
 MOST_SKEW = 2.0
 """Seconds that clocks may differ: more, and MLflow's curves and logs of several nodes cannot be read together."""
 
@@ -188,7 +185,7 @@ def describe_node() -> dict[str, Any]:
         done = subprocess.run([sys.executable, "-c", code], env=visible, capture_output=True, text=True, check=False)
         torch_sees = int(done.stdout) if done.returncode == 0 else 0
     return {
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": versions(COMPUTING),
         "gpus": {"devices": devices, "ray": ray_counts, "torch": torch_sees},
         "time": time.time(),
     }
@@ -247,13 +244,6 @@ def _lock(storage: Path) -> Finding:
 
 def _alive() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "missing"
 
 
 def _size(amount: float) -> str:

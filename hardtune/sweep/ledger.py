@@ -22,6 +22,7 @@ from hardtune.registry import plug_in_code
 from hardtune.report.sweeps import Kept, kept
 from hardtune.store import digest
 from hardtune.sweep.definition import Space, Sweep
+from hardtune.sweep.versions import ALL, versions
 from hardtune.training.choices import LEFT_TO_THE_DEVICE
 
 CODE = "your code"
@@ -79,7 +80,7 @@ def open_ledger(sweep: Sweep, split: Split, storage: Path, *, resume: bool) -> L
     content = describe(sweep, split)
     sweeps = storage / "sweeps"
     if not resume:
-        return _create(sweeps, sweep.name, content)
+        return _create(sweeps, sweep.name, {**content, "about": _about(sweep)})
     former = kept(storage, sweep.name)
     if not former:
         raise InputError(f"there is no sweep named {sweep.name} to resume in {sweeps}")
@@ -141,6 +142,17 @@ def _describe_domain(value: Any) -> str:
         return repr(value)
     quantum = getattr(value.get_sampler(), "q", None)
     return f"{type(value).__name__}{value.domain_str} {type(value.get_sampler()).__name__} {quantum or ''}".strip()
+
+
+def _about(sweep: Sweep) -> dict[str, Any]:
+    """What a reader of later years wants to know, and what may be otherwise when the sweep is resumed."""
+    return {
+        "data": sweep.data,
+        "image_size": sweep.image_size,
+        "pool": sweep.pool,
+        "ood": sweep.ood,
+        "versions": versions(ALL),
+    }
 
 
 def _create(sweeps: Path, name: str, content: dict[str, Any]) -> Ledger:

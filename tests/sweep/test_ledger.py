@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+import ray
 from ray import tune
 
 from hardtune import Recipe, load
@@ -176,6 +177,18 @@ print(_describe_space(around(lambda *read: read[0][0])))
     }
     (one,) = described
     assert one.strip()
+
+
+def test_where_the_data_came_from_and_with_which_packages_is_kept_and_may_be_otherwise_when_it_is_resumed(
+    split, tmp_path
+):
+    ledger = open_ledger(SWEEP, split, tmp_path, resume=False)
+    about = json.loads((ledger.folder / "sweep.json").read_text())["about"]
+    assert (about["data"], about["image_size"]) == ("digits", None)
+    assert about["versions"]["ray"] == ray.__version__
+    assert about["versions"].keys() >= {"python", "torch", "numpy", "hardtune"}
+    moved = dataclasses.replace(SWEEP, data="/elsewhere/digits")
+    assert open_ledger(moved, split, tmp_path, resume=True) == ledger
 
 
 def test_other_data_are_another_sweep(split, tmp_path):
