@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 TEST_NAMES = ("test", "val")
 TEST_SHARE = 0.2
+SPLIT_WORDS = (frozenset({"train", "training"}), frozenset({"test", "testing", "val", "valid", "validation"}))
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:
@@ -39,14 +41,15 @@ def read_image_folder(
 
     ``folder`` holds ``train/`` and ``test/`` (or ``val/``, where there is no ``test/``), each with one sub-folder of
     images a class; or the class folders themselves, and then a stratified 20 % of every class, drawn with a fixed
-    seed, is the test split. Files are taken in the order of their names, hidden files and files that are no
-    images by their suffix are passed over.
+    seed, is the test split. A class folder's images may lie in folders below it; they are taken in the order of their
+    paths, and what is hidden or no image by its suffix is passed over.
 
     Images are 8-bit, and upright by what their EXIF says; they become grayscale (C = 1) where every one of them is, and
     RGB otherwise. ``image_size`` scales each to cover (height, width) with bicubic interpolation and crops the centre.
 
     Raises ``InputError`` naming the class or file for an empty class, fewer than 2 classes, classes in ``train/``
-    without a test split beside it, an unreadable image, or images of different sizes without ``image_size``.
+    without a test split beside it, splits of other names, an unreadable image, or images of different sizes without
+    ``image_size``.
     """
     files = _listed(folder)
     images = _decode(files.train + files.test, image_size, progress)
@@ -83,10 +86,22 @@ def _listed(folder: Path) -> _Listed:
             "alone, of which a fifth becomes one"
         )
     classes = _classes(folder)
+    _check_no_splits(folder, classes)
     files, labels = _files(folder, classes)
     test = stratified(labels, classes, TEST_SHARE, seed=0)
     kept = np.setdiff1d(np.arange(len(files)), test)
     return _Listed([files[i] for i in kept], labels[kept], [files[i] for i in test], labels[test], classes)
+
+
+def _check_no_splits(folder: Path, classes: Sequence[str]) -> None:
+    """Raise ``InputError`` for ``Training/`` and ``Testing/``, say, with class folders: nobody means two classes."""
+    above = [name for name in classes if class_folders(folder / name)]
+    train, test = ([n for n in above if kind & set(re.split(r"[\W_]+", n.lower()))] for kind in SPLIT_WORDS)
+    if train and test:
+        raise InputError(
+            f"{folder} has {train[0]}/ and {test[0]}/ with folders in them, which look like splits rather than "
+            "classes: name them train/ and test/"
+        )
 
 
 def read_unlabelled(
@@ -109,17 +124,28 @@ def read_unlabelled(
 
 
 def _files_below(folder: Path) -> list[str]:
-    """Paths of all images, through links as well, but each folder once; hidden files and folders are passed over."""
+    """Paths of all images, sorted, through links as well, but each folder once; none where there is no such folder.
+
+    Hidden files and folders are passed over.
+    """
     files: list[str] = []
     seen: set[str] = set()
-    for path, folders, names in os.walk(folder, followlinks=True):
-        if os.path.realpath(path) in seen:
+    for path, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        real = os.path.realpath(path)
+        if real in seen:
             folders.clear()
             continue
-        seen.add(os.path.realpath(path))
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        files += [os.path.join(path, name) for name in names if _is_image(name)]
+        above = os.path.join(path, "")
+        files += [above + name for name in names if _is_image(name)]
     return sorted(files)
+
+
+def _refuse(error: OSError) -> None:
+    """Raise ``InputError`` for a folder that cannot be read: its images must not be left out without a word."""
+    if not isinstance(error, FileNotFoundError):
+        raise InputError(f"cannot look into {error.filename}: {error.strerror}") from error
 
 
 def _is_image(name: str) -> bool:
@@ -147,11 +173,7 @@ def _files(folder: Path, classes: Sequence[str]) -> tuple[list[str], NDArray[np.
     files: list[str] = []
     counts = []
     for name in classes:
-        try:
-            with os.scandir(folder / name) as entries:
-                found = sorted(entry.path for entry in entries if _is_image(entry.name))
-        except FileNotFoundError:
-            found = []
+        found = _files_below(folder / name)
         if not found:
             raise InputError(f"class {name!r} has no images in {folder}")
         files += found

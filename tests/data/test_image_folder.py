@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from hardtune.data import load
+from hardtune.data.image_folder import training_files
 from hardtune.errors import InputError
 
 
@@ -70,6 +71,52 @@ def test_hidden_files_and_files_that_are_no_images_are_passed_over(tmp_path: Pat
     (tmp_path / "a" / "._0000.png").write_bytes(b"macOS")
     (tmp_path / ".cache").mkdir()
     assert len(load(str(tmp_path)).train) == 8
+
+
+def test_images_in_folders_below_a_class_folder_are_of_its_class_in_the_order_of_their_paths(tmp_path: Path):
+    for label, name in enumerate(("cat", "dog")):
+        for number, path in enumerate(("0.png", "kittens/3.png", "kittens/tame/1.png", "old/2.png", "z.png")):
+            write(tmp_path / "train" / name / path, np.full((2, 2), 10 * label + number, dtype=np.uint8))
+        write(tmp_path / "train" / name / ".cache" / "0.png", np.full((2, 2), 99, dtype=np.uint8))
+        write(tmp_path / "test" / name / "deep" / "down" / "0.png", np.full((2, 2), 50 + label, dtype=np.uint8))
+    (tmp_path / "train" / "cat" / "old" / "up").symlink_to(tmp_path / "train" / "cat")  # a folder is read once
+    data = load(str(tmp_path))
+    assert data.train.images[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 10, 11, 12, 13, 14]
+    assert data.train.labels.tolist() == [0] * 5 + [1] * 5
+    assert data.test.images[:, 0, 0, 0].tolist() == [50, 51]
+    for image, file in zip(data.train.images, training_files(tmp_path), strict=True):
+        assert (np.asarray(Image.open(file)) == image[..., 0]).all()
+
+
+def test_flat_class_folders_are_in_the_order_of_their_files_names(tmp_path: Path):
+    names = ["10.png", "9.png", "B.png", "a b.png", "a-b.png", "a.b.png", "a.png"]
+    for name in names:
+        write(tmp_path / "train" / "cat" / name, np.zeros((2, 2), dtype=np.uint8))
+    write(tmp_path / "train" / "dog" / "0.png", np.zeros((2, 2), dtype=np.uint8))
+    write_classes(tmp_path / "test", {"cat": 1, "dog": 1}, shape=(2, 2))
+    assert [Path(file).name for file in training_files(tmp_path)] == [*sorted(names), "0.png"]
+
+
+@pytest.mark.parametrize(("train", "test"), [("Training", "Testing"), ("seg_train", "seg_test"), ("TRAIN", "valid")])
+def test_splits_of_other_names_are_not_taken_for_classes(tmp_path: Path, train: str, test: str):
+    for name in (train, test):
+        write_classes(tmp_path / name, {"cat": 5, "dog": 5})
+    with pytest.raises(InputError, match=rf"has {train}/ and {test}/ with folders in them, which look like splits"):
+        load(str(tmp_path))
+    for name in (train, test):
+        for path in sorted((tmp_path / name).rglob("*.png")):
+            path.rename(tmp_path / name / f"{path.parent.name}-{path.name}")
+        for folder in ("cat", "dog"):
+            (tmp_path / name / folder).rmdir()
+    assert load(str(tmp_path)).classes == tuple(sorted((train, test))), "flat folders are classes whatever their names"
+
+
+def test_a_folder_that_cannot_be_read_is_named_rather_than_left_out(tmp_path: Path):
+    write_classes(tmp_path / "train", {"bird": 2, "cat": 2, "dog": 2})
+    write_classes(tmp_path / "test", {"bird": 1, "cat": 1})
+    (tmp_path / "test" / "dog").write_text("no folder")
+    with pytest.raises(InputError, match=r"cannot look into .*test/dog: Not a directory"):
+        load(str(tmp_path))
 
 
 def test_progress_reaches_the_number_of_images(tmp_path: Path):
