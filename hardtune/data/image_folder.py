@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 TEST_NAMES = ("test", "val")
+VALIDATION_NAMES = ("val", "valid", "validation")
 TEST_SHARE = 0.2
-SPLIT_WORDS = (frozenset({"train", "training"}), frozenset({"test", "testing", "val", "valid", "validation"}))
+SPLIT_WORDS = frozenset({"train", "training", "test", "testing", *VALIDATION_NAMES})
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:
@@ -41,17 +43,26 @@ def read_image_folder(
 
     ``folder`` holds ``train/`` and ``test/`` (or ``val/``, where there is no ``test/``), each with one sub-folder of
     images a class; or the class folders themselves, and then a stratified 20 % of every class, drawn with a fixed
-    seed, is the test split. A class folder's images may lie in folders below it; they are taken in the order of their
-    paths, and what is hidden or no image by its suffix is passed over.
+    seed, is the test split. Where ``val/`` (or ``valid/``, ``validation/``) lies beside ``train/`` and ``test/``, its
+    images follow those of ``train/`` in the training split, with a warning: sweeps hold out their own share.
+
+    A class folder's images may lie in folders below it; they are taken in the order of their paths, and what is hidden
+    or no image by its suffix is passed over.
 
     Images are 8-bit, and upright by what their EXIF says; they become grayscale (C = 1) where every one of them is, and
     RGB otherwise. ``image_size`` scales each to cover (height, width) with bicubic interpolation and crops the centre.
 
-    Raises ``InputError`` naming the class or file for an empty class, fewer than 2 classes, classes in ``train/``
-    without a test split beside it, splits of other names, an unreadable image, or images of different sizes without
-    ``image_size``.
+    Raises ``InputError`` naming the class or file for an empty class, fewer than 2 classes, a class that ``train/``
+    lacks, classes in ``train/`` without a test split beside it, splits of other names, an unreadable image, or images
+    of different sizes without ``image_size``.
     """
     files = _listed(folder)
+    if files.added:
+        warnings.warn(
+            f"the training data include {' and '.join(map(str, files.added))}: sweeps hold out a share of them "
+            "themselves (--recipe validation=0.1)",
+            stacklevel=3,
+        )
     images = _decode(files.train + files.test, image_size, progress)
     boundary = len(files.train)
     train = Samples(images[:boundary], files.train_labels)
@@ -69,17 +80,24 @@ class _Listed(NamedTuple):
     test: list[str]
     test_labels: NDArray[np.int64]
     classes: tuple[str, ...]
+    added: tuple[Path, ...] = ()
+    """Folders beside ``train/`` whose images are trained on, too."""
 
 
 def _listed(folder: Path) -> _Listed:
     test_name = next((name for name in TEST_NAMES if (folder / name).is_dir()), None)
     if (folder / "train").is_dir() and test_name:
         classes = _classes(folder / "train")
-        train = _files(folder / "train", classes)
-        extra = set(_classes(folder / test_name)) - set(classes)
-        if extra:
-            raise InputError(f"class {min(extra)!r} is in {folder / test_name}, but not in {folder / 'train'}")
-        return _Listed(*train, *_files(folder / test_name, classes), classes)
+        others = _validation(folder, test_name)
+        for other in (folder / test_name, *others):
+            extra = set(class_folders(other)) - set(classes)
+            if extra:
+                raise InputError(f"class {min(extra)!r} is in {other}, but not in {folder / 'train'}")
+        parts = [_files(folder / "train", classes), *(_files(other, classes, lacking=True) for other in others)]
+        added = tuple(other for other, (files, _) in zip(others, parts[1:], strict=True) if files)
+        train = [file for files, _ in parts for file in files]
+        labels = np.concatenate([labels for _, labels in parts])
+        return _Listed(train, labels, *_files(folder / test_name, classes), classes, added)
     if (folder / "train").is_dir() and class_folders(folder / "train"):  # else it may be a class of that name
         raise InputError(
             f"{folder} has train/, but no test split beside it: name that test/ or val/, or give {folder / 'train'} "
@@ -93,14 +111,25 @@ def _listed(folder: Path) -> _Listed:
     return _Listed([files[i] for i in kept], labels[kept], [files[i] for i in test], labels[test], classes)
 
 
+def _validation(folder: Path, test_name: str) -> list[Path]:
+    """Splits beside ``train/`` and the test split, each once, and none that is a link to one of these."""
+    seen = {(folder / name).resolve() for name in ("train", test_name)}
+    found = []
+    for path in (folder / name for name in VALIDATION_NAMES):
+        if path.is_dir() and path.resolve() not in seen:
+            seen.add(path.resolve())
+            found.append(path)
+    return found
+
+
 def _check_no_splits(folder: Path, classes: Sequence[str]) -> None:
     """Raise ``InputError`` for ``Training/`` and ``Testing/``, say, with class folders: nobody means two classes."""
-    above = [name for name in classes if class_folders(folder / name)]
-    train, test = ([n for n in above if kind & set(re.split(r"[\W_]+", n.lower()))] for kind in SPLIT_WORDS)
-    if train and test:
+    named = [name for name in classes if SPLIT_WORDS & set(re.split(r"[\W_]+", name.lower()))]
+    splits = [name for name in named if class_folders(folder / name)]
+    if len(splits) > 1:
         raise InputError(
-            f"{folder} has {train[0]}/ and {test[0]}/ with folders in them, which look like splits rather than "
-            "classes: name them train/ and test/"
+            f"{folder} has {'/ and '.join(splits)}/ with folders in them, which look like splits rather than classes: "
+            "name them train/ and test/, or otherwise if they are classes"
         )
 
 
@@ -169,12 +198,13 @@ def _classes(folder: Path) -> tuple[str, ...]:
     return classes
 
 
-def _files(folder: Path, classes: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+def _files(folder: Path, classes: Sequence[str], *, lacking: bool = False) -> tuple[list[str], NDArray[np.int64]]:
+    """The images of each class in turn, and their labels; none of a class only where it may be ``lacking``."""
     files: list[str] = []
     counts = []
     for name in classes:
         found = _files_below(folder / name)
-        if not found:
+        if not found and not lacking:
             raise InputError(f"class {name!r} has no images in {folder}")
         files += found
         counts.append(len(found))

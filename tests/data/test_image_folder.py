@@ -97,18 +97,18 @@ def test_flat_class_folders_are_in_the_order_of_their_files_names(tmp_path: Path
     assert [Path(file).name for file in training_files(tmp_path)] == [*sorted(names), "0.png"]
 
 
-@pytest.mark.parametrize(("train", "test"), [("Training", "Testing"), ("seg_train", "seg_test"), ("TRAIN", "valid")])
-def test_splits_of_other_names_are_not_taken_for_classes(tmp_path: Path, train: str, test: str):
-    for name in (train, test):
+@pytest.mark.parametrize(("one", "other"), [("Testing", "Training"), ("seg_test", "seg_train"), ("test", "val")])
+def test_splits_of_other_names_are_not_taken_for_classes(tmp_path: Path, one: str, other: str):
+    for name in (one, other):
         write_classes(tmp_path / name, {"cat": 5, "dog": 5})
-    with pytest.raises(InputError, match=rf"has {train}/ and {test}/ with folders in them, which look like splits"):
+    with pytest.raises(InputError, match=rf"has {one}/ and {other}/ with folders in them, which look like splits"):
         load(str(tmp_path))
-    for name in (train, test):
+    for name in (one, other):
         for path in sorted((tmp_path / name).rglob("*.png")):
             path.rename(tmp_path / name / f"{path.parent.name}-{path.name}")
         for folder in ("cat", "dog"):
             (tmp_path / name / folder).rmdir()
-    assert load(str(tmp_path)).classes == tuple(sorted((train, test))), "flat folders are classes whatever their names"
+    assert load(str(tmp_path)).classes == (one, other), "flat folders are classes whatever their names"
 
 
 def test_a_folder_that_cannot_be_read_is_named_rather_than_left_out(tmp_path: Path):
@@ -117,6 +117,37 @@ def test_a_folder_that_cannot_be_read_is_named_rather_than_left_out(tmp_path: Pa
     (tmp_path / "test" / "dog").write_text("no folder")
     with pytest.raises(InputError, match=r"cannot look into .*test/dog: Not a directory"):
         load(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_a_validation_split_beside_train_and_test_is_trained_on_which_is_said(tmp_path: Path, name: str):
+    train = write_classes(tmp_path / "train", {"cat": 2, "dog": 3, "emu": 1})
+    more = write_classes(tmp_path / name, {"cat": 2, "dog": 1})  # and no emu, of which train/ has one
+    test = write_classes(tmp_path / "test", {"cat": 1, "dog": 1, "emu": 1})
+    with pytest.warns(UserWarning, match=rf"^the training data include .*/{name}: sweeps hold out") as warned:
+        data = load(str(tmp_path))
+    assert len(warned) == 1
+    np.testing.assert_array_equal(data.train.images, np.concatenate([*train.values(), *more.values()]))
+    assert data.train.labels.tolist() == [0, 0, 1, 1, 1, 2, 0, 0, 1]
+    np.testing.assert_array_equal(data.test.images, np.concatenate([*test.values()]))
+    np.testing.assert_allclose(data.mean, (data.train.images / 255).mean((0, 1, 2)))
+    for image, file in zip(data.train.images, training_files(tmp_path), strict=True):
+        np.testing.assert_array_equal(image, np.asarray(Image.open(file)))
+
+    write_classes(tmp_path / name, {"yak": 1})
+    with pytest.raises(InputError, match=rf"class 'yak' is in .*{name}, but not in .*train"):
+        load(str(tmp_path))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_validation_split_that_is_a_link_to_another_or_empty_adds_nothing(tmp_path: Path):
+    write_classes(tmp_path / "train", {"cat": 2, "dog": 3})
+    write_classes(tmp_path / "test", {"cat": 1, "dog": 1})
+    alone = load(str(tmp_path)).fingerprint
+    (tmp_path / "val").symlink_to(tmp_path / "test")
+    (tmp_path / "valid").symlink_to(tmp_path / "train")
+    (tmp_path / "validation").mkdir()
+    assert load(str(tmp_path)).fingerprint == alone
 
 
 def test_progress_reaches_the_number_of_images(tmp_path: Path):
