@@ -1,24 +1,20 @@
-"""Folders of images, one sub-folder a class, decoded by a pool of threads."""
+"""Folders of images, one sub-folder a class: which files are of which split and class."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.data.dataset import Samples, stratified
+from hardtune.data.decoding import decode
 from hardtune.errors import InputError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 TEST_NAMES = ("test", "val")
@@ -53,8 +49,8 @@ def read_image_folder(
     RGB otherwise. ``image_size`` scales each to cover (height, width) with bicubic interpolation and crops the centre.
 
     Raises ``InputError`` naming the class or file for an empty class, fewer than 2 classes, a class that ``train/``
-    lacks, classes in ``train/`` without a test split beside it, splits of other names, an unreadable image, or images
-    of different sizes without ``image_size``.
+    lacks, classes in ``train/`` without a test split beside it, splits of other names, unreadable images (after all
+    were tried), or images of different sizes without ``image_size``.
     """
     files = _listed(folder)
     if files.added:
@@ -63,7 +59,7 @@ def read_image_folder(
             "themselves (--recipe validation=0.1)",
             stacklevel=3,
         )
-    images = _decode(files.train + files.test, image_size, progress)
+    images = decode(files.train + files.test, image_size, progress)
     boundary = len(files.train)
     train = Samples(images[:boundary], files.train_labels)
     return train, Samples(images[boundary:], files.test_labels), files.classes
@@ -149,7 +145,7 @@ def read_unlabelled(
     if not files:
         raise InputError(f"there are no images in {below}")
     drawn = np.sort(np.random.default_rng(0).permutation(len(files))[:most])
-    return _decode([files[i] for i in drawn], image_size, progress)
+    return decode([files[i] for i in drawn], image_size, progress)
 
 
 def _files_below(folder: Path) -> list[str]:
@@ -186,7 +182,7 @@ def read_classes(
 ) -> tuple[NDArray[np.uint8], list[str]]:
     """The images uint8 (N, H, W, C) in the sub-folders ``classes``, and the class of each; all must be of one size."""
     files, labels = _files(folder, classes)
-    return _decode(files, None, progress), [classes[label] for label in labels]
+    return decode(files, None, progress), [classes[label] for label in labels]
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
@@ -209,76 +205,3 @@ def _files(folder: Path, classes: Sequence[str], *, lacking: bool = False) -> tu
         files += found
         counts.append(len(found))
     return files, np.repeat(np.arange(len(classes), dtype=np.int64), counts)
-
-
-def _decode(
-    files: list[str], image_size: int | tuple[int, int] | None, progress: Callable[[int, int], None] | None
-) -> NDArray[np.uint8]:
-    """Images as uint8 (N, H, W, C), C = 1 where all are grayscale and 3 otherwise."""
-    if isinstance(image_size, int):
-        image_size = (image_size, image_size)
-    if image_size is not None and min(image_size) < 1:
-        raise InputError(f"image_size must be at least 1 pixel, got {image_size}")
-    size = image_size or _read(files[0], None)[0].shape[:2]
-    images = np.empty((len(files), *size, 3), dtype=np.uint8)
-
-    def decode(start: int) -> bool:
-        colour = False
-        for i in range(start, min(start + 64, len(files))):
-            image, has_colour = _read(files[i], image_size)
-            if image.shape[:2] != size:
-                raise InputError(
-                    f"images differ in size: {files[i]} is {_by(image.shape)}, but {files[0]} is {_by(size)} "
-                    "(--image-size N brings a data set's images to one; in Python: image_size=N)"
-                )
-            images[i] = image
-            colour |= has_colour
-        return colour
-
-    colour = False
-    # Threads: Pillow's decoders release the interpreter lock.
-    pool = ThreadPoolExecutor(min(32, os.cpu_count() or 1))
-    try:
-        for done, has_colour in enumerate(pool.map(decode, range(0, len(files), 64)), start=1):
-            colour |= has_colour
-            if progress is not None:
-                progress(min(64 * done, len(files)), len(files))
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return images if colour else np.ascontiguousarray(images[..., :1])
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return f"{shape[0]}x{shape[1]}"
-
-
-def _read(file: str, size: tuple[int, int] | None) -> tuple[NDArray[np.uint8], bool]:
-    """An image as uint8 (H, W, 3 or 1), and whether it has colour."""
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(file) as opened:
-            image: Image.Image = _eight_bit(opened, file)
-    # Decoders report broken files with nearly any of these.
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"cannot read the image {file}: {error}") from error
-    if size is not None:
-        image = ImageOps.fit(image, (size[1], size[0]), method=Image.Resampling.BICUBIC)
-    pixels = np.asarray(image)
-    return (pixels[..., None], False) if image.mode == "L" else (pixels, True)
-
-
-def _eight_bit(image: Image, file: str) -> Image:
-    """Decoded as L or RGB, upright; transparency is dropped."""
-    from PIL import ImageOps
-
-    if image.mode.startswith(("I", "F")):
-        # Pillow would clip these to 255 without a word.
-        raise InputError(f"the image {file} has pixels of mode {image.mode}, and only 8-bit images can be read")
-    image.info.pop("transparency", None)  # of which Pillow would warn
-    decoded = image.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB")
-    with contextlib.suppress(Exception):  # what is no EXIF turns nothing
-        ImageOps.exif_transpose(decoded, in_place=True)
-    return decoded

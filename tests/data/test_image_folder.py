@@ -179,6 +179,46 @@ def test_an_unreadable_image_is_named(tmp_path: Path):
             load(str(tmp_path))
 
 
+@pytest.mark.parametrize("broken", [2, 5, 7])
+@pytest.mark.parametrize("image_size", [None, 3])
+def test_all_unreadable_images_are_counted_and_the_first_named_with_the_reason(
+    tmp_path: Path, broken: int, image_size: int | None
+):
+    for split, count in (("train", 80), ("test", 5)):
+        write_classes(tmp_path / split, {"a": count, "b": count}, shape=(2, 2))
+    numbers = [0, 3, 64, 65, 79, 78, 77][:broken]
+    bad = [tmp_path / "train" / "b" / f"{n:04}.png" for n in sorted(numbers[2:])]
+    bad = [tmp_path / "train" / "a" / f"{n:04}.png" for n in numbers[:2]] + bad
+    for path in bad:
+        path.write_bytes(b"no image")
+    calls: list[int] = []
+    with pytest.raises(InputError) as error:
+        load(str(tmp_path), image_size=image_size, progress=lambda done, of: calls.append(done))
+    more = " and 2 more" if broken == 7 else ""
+    why = f"cannot read the image {bad[0]}: cannot identify image file"
+    said = f"{broken} of 170 images cannot be read: {', '.join(map(str, bad[:5]))}{more} ({why}"
+    assert str(error.value).startswith(said)
+    assert "\n" not in str(error.value)
+    assert calls[-1] == 170, "all were tried"
+
+
+def test_images_none_of_which_can_be_read_are_counted(tmp_path: Path):
+    write_classes(tmp_path, {"a": 5, "b": 5})
+    for path in tmp_path.rglob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match="10 of 10 images cannot be read: "):
+        load(str(tmp_path))
+
+
+def test_the_size_that_others_differ_from_is_that_of_an_image_that_can_be_read(tmp_path: Path):
+    for split in ("train", "test"):
+        write_classes(tmp_path / split, {"a": 3, "b": 3}, shape=(4, 6, 3))
+    (tmp_path / "train" / "a" / "0000.png").write_bytes(b"no image")
+    write(tmp_path / "train" / "b" / "large.png", np.zeros((40, 60, 3), dtype=np.uint8))
+    with pytest.raises(InputError, match=r"large\.png is 40x60, but .*a/0001\.png is 4x6 "):
+        load(str(tmp_path))
+
+
 def test_sixteen_bit_images_are_refused_rather_than_clipped(tmp_path: Path):
     write_classes(tmp_path, {"a": 5, "b": 5}, shape=(4, 5))
     write(tmp_path / "b" / "deep.png", np.full((4, 5), 40_000, dtype=np.uint16))
