@@ -97,6 +97,16 @@ def test_images_of_a_folder_are_named_by_their_files(command, tmp_path, layout, 
     assert len(rows) == scored, "without those that are held out"
 
 
+def test_every_training_sample_is_scored_where_none_is_held_out_as_the_help_says(command, tmp_path):
+    images_of(tmp_path / "pets", ["cat", "dog"], 10)
+    flags = ["--recipe", "encoder=pixels", "validation=test", "--estimator", "rmd", "--score", "--storage", tmp_path]
+    _, _, code = command("hardest", "--data", tmp_path / "pets", *flags, "--figure", tmp_path / "it.png")
+    assert code == 0
+    assert [row["file"] for row in table(tmp_path / "it.csv")] == training_files(tmp_path / "pets")
+    out, _, _ = command("hardest", "--help")
+    assert "--recipe validation=test holds none out, and so scores every training sample" in " ".join(out.split())
+
+
 def test_of_many_classes_the_hardest_are_drawn_and_no_image_twice(tmp_path, drawn):
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(30), 4)
