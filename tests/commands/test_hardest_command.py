@@ -69,6 +69,7 @@ def images_of(folder, classes, size):
             Image.fromarray(image).save(folder / name / f"{number}.png")
 
 
+@pytest.mark.filterwarnings("ignore:the training data include")
 @pytest.mark.parametrize(
     ("layout", "scored"), [("one folder", 18), ("train and test", 16), ("train, val and test", 24)]
 )
