@@ -14,8 +14,8 @@ from typing import Any
 
 from ray import tune
 
-from hardtune import Recipe
 from hardtune.hardness.estimators import ESTIMATORS
+from hardtune.recipe import ON_DIGITS
 from hardtune.resampling.oversamplers import OVERSAMPLERS
 from hardtune.resampling.undersample import UNDERSAMPLERS
 from hardtune.sweep import Sweep, main, parser
@@ -30,20 +30,7 @@ flags.add_argument(
 sweep = Sweep(
     name="digits",
     data="digits",
-    recipe=Recipe(
-        model="small_cnn",
-        epochs=10,
-        batch_size=64,
-        learning_rate=0.1,
-        schedule="linear",
-        warmup=0.2,
-        flip=False,  # a mirrored 2 is no 2
-        crop_padding=1,
-        members=5,
-        scoring_members=8,
-        encoder="pixels",
-        validation=0.3,  # 375 images: with fewer, one of them would move the recall gap more than a treatment does
-    ),
+    recipe=ON_DIGITS,
     space={
         "policy": "shift",  # the paper's ratio has no meaning for RMD, whose mean over all samples is 0
         "estimator": tune.choice(["aum", "el2n", "forgetting", "rmd"]),

@@ -13,31 +13,19 @@ control: if nothing beats it, its row on the front says so.
 
 from ray import tune
 
-from hardtune import Recipe
-from hardtune.sweep import Sweep, main, parser
+from hardtune.recipe import ON_DIGITS, Recipe
+from hardtune.sweep import Sweep, data_name, main, parser
 
 flags = parser(__doc__)
 flags.add_argument("--objective", choices=["nll", "ece"], default="nll", help="what is minimised (default: nll)")
-
-on_digits = Recipe(
-    model="small_cnn",
-    epochs=10,
-    batch_size=64,
-    schedule="linear",
-    warmup=0.2,
-    flip=False,
-    crop_padding=1,
-    encoder="pixels",
-    validation=0.3,
-)
 
 
 def sweep(data: str = "digits", objective: str = "nll") -> Sweep:
     """The search on one data set."""
     return Sweep(
-        name=f"entropy_weight-{data.rstrip('/').rpartition('/')[2]}-{objective}",
+        name=f"entropy_weight-{data_name(data)}-{objective}",
         data=data,
-        recipe=on_digits if data == "digits" else Recipe(),
+        recipe=ON_DIGITS if data == "digits" else Recipe(),
         space={"entropy_weight": tune.uniform(0.0, 0.5)},
         objectives={f"ensemble/{objective}": "min"},
         no_worse_than_control=("ensemble/accuracy",) if objective == "ece" else (),

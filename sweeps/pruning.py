@@ -16,8 +16,8 @@ from typing import Any
 
 from ray import tune
 
-from hardtune import Recipe
-from hardtune.sweep import Sweep, main, parser
+from hardtune.recipe import ON_DIGITS, Recipe
+from hardtune.sweep import Sweep, data_name, main, parser
 
 ESTIMATORS = ("aum", "el2n", "forgetting", "rmd")
 
@@ -31,18 +31,6 @@ flags.add_argument(
     nargs="+",
     metavar="NAME",
     help=f"whose scores say what is easy (default: {' '.join(ESTIMATORS)})",
-)
-
-on_digits = Recipe(
-    model="small_cnn",
-    epochs=10,
-    batch_size=64,
-    schedule="linear",
-    warmup=0.2,
-    flip=False,
-    crop_padding=1,
-    encoder="pixels",
-    validation=0.3,
 )
 
 RATES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
@@ -64,9 +52,9 @@ def sweep(data: str = "digits", then_resample: bool = False, estimators: Sequenc
         return {"policy": "shift", "prune": "class", "oversample": "holdout"}
 
     return Sweep(
-        name=f"{'pruning-resampled' if then_resample else 'pruning'}-{data.rstrip('/').rpartition('/')[2]}",
+        name=f"{'pruning-resampled' if then_resample else 'pruning'}-{data_name(data)}",
         data=data,
-        recipe=on_digits if data == "digits" else Recipe(),
+        recipe=ON_DIGITS if data == "digits" else Recipe(),
         space=sequel if then_resample else case_study,
         objectives={"final/accuracy": "max", "final/recall_gap": "min"},
         trials=28,

@@ -15,26 +15,18 @@ The encoder is `pixels`: standardised pixels and their principal components, no 
 `--recipe encoder=ViT-B-32/openai` uses CLIP, as the paper does. What came out is in docs/results/reliability.md.
 """
 
-from hardtune import Recipe, Treatment
-from hardtune.sweep import Comparison, Sweep, main, parser
+import dataclasses
+
+from hardtune import Treatment
+from hardtune.recipe import ON_DIGITS, Recipe
+from hardtune.sweep import Comparison, Sweep, data_name, main, parser
 
 flags = parser(__doc__)
 flags.add_argument(
     "--entropy-weight", type=float, default=0.3, metavar="X", help="of the method and its controls (default: 0.3)"
 )
 
-on_digits = Recipe(
-    model="small_cnn",
-    epochs=10,
-    batch_size=64,
-    schedule="linear",
-    warmup=0.2,
-    flip=False,
-    crop_padding=1,
-    members=10,
-    encoder="pixels",
-    validation=0.3,
-)
+on_digits = dataclasses.replace(ON_DIGITS, members=10)
 on_fashion_mnist = Recipe(
     model="small_cnn", epochs=5, schedule="linear", warmup=0.2, crop_padding=1, members=5, encoder="pixels"
 )
@@ -51,7 +43,7 @@ def sweep(data: str = "digits", entropy_weight: float = 0.3) -> Sweep:
     beyond = ("test/ece_scaled", "test/nll_scaled", "ood/msp_auroc", "corruptions/ece")
     treatments = (difficulty, shuffled, mean, constant, *rivals)
     return Sweep(
-        name=f"reliability-{data.rstrip('/').rpartition('/')[2]}",
+        name=f"reliability-{data_name(data)}",
         data=data,
         recipe={"digits": on_digits, "fashion_mnist": on_fashion_mnist}.get(data, Recipe()),
         space=treatments,

@@ -18,24 +18,13 @@ What came out is in docs/results/resampling.md.
 
 import dataclasses
 
-from hardtune import Recipe, Treatment
-from hardtune.sweep import Comparison, Sweep, main, parser
+from hardtune import Treatment
+from hardtune.recipe import ON_DIGITS, Recipe
+from hardtune.sweep import Comparison, Sweep, data_name, main, parser
 
 flags = parser(__doc__)
 
-on_digits = Recipe(
-    model="small_cnn",
-    epochs=10,
-    batch_size=64,
-    schedule="linear",
-    warmup=0.2,
-    flip=False,
-    crop_padding=1,
-    members=10,
-    scoring_members=10,
-    encoder="pixels",
-    validation=0.3,
-)
+on_digits = dataclasses.replace(ON_DIGITS, members=10, scoring_members=10)
 on_cifar10 = Recipe(
     model="small_cnn", epochs=6, schedule="linear", warmup=0.2, members=8, scoring_members=8, encoder="pixels"
 )
@@ -59,7 +48,7 @@ def sweep(data: str = "digits") -> Sweep:
     fairness = ("test/recall_gap", "test/worst_recall", "test/recall_hard_easy", "test/recall_range")
     price = ("test/accuracy", "test/macro_f1", "test/ece", "test/nll")
     return Sweep(
-        name=f"resampling-{data.rstrip('/').rpartition('/')[2]}",
+        name=f"resampling-{data_name(data)}",
         data=data,
         recipe={"digits": on_digits, "cifar10": on_cifar10}.get(data, Recipe()),
         space=treatments,

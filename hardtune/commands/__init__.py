@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from hardtune.command_line import run_and_exit
+from hardtune.warned import pass_on
 
 COMMANDS = ("hardest", "plan", "results", "stability", "store", "doctor")
 
@@ -19,6 +21,7 @@ COMMANDS = ("hardest", "plan", "results", "stability", "store", "doctor")
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command that the arguments name, and exit: 0 done, 1 something is wrong, 2 wrong input, 130 stopped."""
     options = parser().parse_args(arguments)
+    pass_on(lambda sentence: print(sentence, file=sys.stderr))
     run_and_exit(lambda: options.run(options))
 
 

@@ -6,7 +6,8 @@
 
 A hard sample is a rare view, an ambiguous one or a wrong label: the picture tells which. The CSV has a line for each
 training sample: its row in the data set's training split, its file where it has one, its class, and its score by every
-estimator that the store has scores of, higher = harder. Samples held out for the search's objectives have none.
+estimator that the store has scores of, higher = harder. Samples held out for the search's objectives have no
+line; --recipe validation=test holds none out, and so scores every training sample (with --score: the sweep did not).
 
 Scores are read from the store where a sweep left them; --score makes them here.
 """

@@ -1,26 +1,26 @@
-"""Folders of images, one sub-folder a class, decoded by a pool of threads."""
+"""Folders of images, one sub-folder a class: which files are of which split and class."""
 
 from __future__ import annotations
 
-import contextlib
 import os
+import re
+import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.data.dataset import Samples, stratified
+from hardtune.data.decoding import decode
 from hardtune.errors import InputError
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 TEST_NAMES = ("test", "val")
+VALIDATION_NAMES = ("val", "valid", "validation")
 TEST_SHARE = 0.2
+SPLIT_WORDS = frozenset({"train", "training", "test", "testing", *VALIDATION_NAMES})
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:
@@ -39,17 +39,27 @@ def read_image_folder(
 
     ``folder`` holds ``train/`` and ``test/`` (or ``val/``, where there is no ``test/``), each with one sub-folder of
     images a class; or the class folders themselves, and then a stratified 20 % of every class, drawn with a fixed
-    seed, is the test split. Files are taken in the order of their names, hidden files and files that are no
-    images by their suffix are passed over.
+    seed, is the test split. Where ``val/`` (or ``valid/``, ``validation/``) lies beside ``train/`` and ``test/``, its
+    images follow those of ``train/`` in the training split, with a warning: sweeps hold out their own share.
+
+    A class folder's images may lie in folders below it; they are taken in the order of their paths, and what is hidden
+    or no image by its suffix is passed over.
 
     Images are 8-bit, and upright by what their EXIF says; they become grayscale (C = 1) where every one of them is, and
     RGB otherwise. ``image_size`` scales each to cover (height, width) with bicubic interpolation and crops the centre.
 
-    Raises ``InputError`` naming the class or file for an empty class, fewer than 2 classes, classes in ``train/``
-    without a test split beside it, an unreadable image, or images of different sizes without ``image_size``.
+    Raises ``InputError`` naming the class or file for an empty class, fewer than 2 classes, a class that ``train/``
+    lacks, classes in ``train/`` without a test split beside it, splits of other names, unreadable images (after all
+    were tried), or images of different sizes without ``image_size``.
     """
     files = _listed(folder)
-    images = _decode(files.train + files.test, image_size, progress)
+    if files.added:
+        warnings.warn(
+            f"the training data include {' and '.join(map(str, files.added))}: sweeps hold out a share of them "
+            "themselves (--recipe validation=0.1)",
+            stacklevel=3,
+        )
+    images = decode(files.train + files.test, image_size, progress)
     boundary = len(files.train)
     train = Samples(images[:boundary], files.train_labels)
     return train, Samples(images[boundary:], files.test_labels), files.classes
@@ -66,27 +76,57 @@ class _Listed(NamedTuple):
     test: list[str]
     test_labels: NDArray[np.int64]
     classes: tuple[str, ...]
+    added: tuple[Path, ...] = ()
+    """Folders beside ``train/`` whose images are trained on, too."""
 
 
 def _listed(folder: Path) -> _Listed:
     test_name = next((name for name in TEST_NAMES if (folder / name).is_dir()), None)
     if (folder / "train").is_dir() and test_name:
         classes = _classes(folder / "train")
-        train = _files(folder / "train", classes)
-        extra = set(_classes(folder / test_name)) - set(classes)
-        if extra:
-            raise InputError(f"class {min(extra)!r} is in {folder / test_name}, but not in {folder / 'train'}")
-        return _Listed(*train, *_files(folder / test_name, classes), classes)
+        others = _validation(folder, test_name)
+        for other in (folder / test_name, *others):
+            extra = set(class_folders(other)) - set(classes)
+            if extra:
+                raise InputError(f"class {min(extra)!r} is in {other}, but not in {folder / 'train'}")
+        parts = [_files(folder / "train", classes), *(_files(other, classes, lacking=True) for other in others)]
+        added = tuple(other for other, (files, _) in zip(others, parts[1:], strict=True) if files)
+        train = [file for files, _ in parts for file in files]
+        labels = np.concatenate([labels for _, labels in parts])
+        return _Listed(train, labels, *_files(folder / test_name, classes), classes, added)
     if (folder / "train").is_dir() and class_folders(folder / "train"):  # else it may be a class of that name
         raise InputError(
             f"{folder} has train/, but no test split beside it: name that test/ or val/, or give {folder / 'train'} "
             "alone, of which a fifth becomes one"
         )
     classes = _classes(folder)
+    _check_no_splits(folder, classes)
     files, labels = _files(folder, classes)
     test = stratified(labels, classes, TEST_SHARE, seed=0)
     kept = np.setdiff1d(np.arange(len(files)), test)
     return _Listed([files[i] for i in kept], labels[kept], [files[i] for i in test], labels[test], classes)
+
+
+def _validation(folder: Path, test_name: str) -> list[Path]:
+    """Splits beside ``train/`` and the test split, each once, and none that is a link to one of these."""
+    seen = {(folder / name).resolve() for name in ("train", test_name)}
+    found = []
+    for path in (folder / name for name in VALIDATION_NAMES):
+        if path.is_dir() and path.resolve() not in seen:
+            seen.add(path.resolve())
+            found.append(path)
+    return found
+
+
+def _check_no_splits(folder: Path, classes: Sequence[str]) -> None:
+    """Raise ``InputError`` for ``Training/`` and ``Testing/``, say, with class folders: nobody means two classes."""
+    named = [name for name in classes if SPLIT_WORDS & set(re.split(r"[\W_]+", name.lower()))]
+    splits = [name for name in named if class_folders(folder / name)]
+    if len(splits) > 1:
+        raise InputError(
+            f"{folder} has {'/ and '.join(splits)}/ with folders in them, which look like splits rather than classes: "
+            "name them train/ and test/, or otherwise if they are classes"
+        )
 
 
 def read_unlabelled(
@@ -105,21 +145,32 @@ def read_unlabelled(
     if not files:
         raise InputError(f"there are no images in {below}")
     drawn = np.sort(np.random.default_rng(0).permutation(len(files))[:most])
-    return _decode([files[i] for i in drawn], image_size, progress)
+    return decode([files[i] for i in drawn], image_size, progress)
 
 
 def _files_below(folder: Path) -> list[str]:
-    """Paths of all images, through links as well, but each folder once; hidden files and folders are passed over."""
+    """Paths of all images, sorted, through links as well, but each folder once; none where there is no such folder.
+
+    Hidden files and folders are passed over.
+    """
     files: list[str] = []
     seen: set[str] = set()
-    for path, folders, names in os.walk(folder, followlinks=True):
-        if os.path.realpath(path) in seen:
+    for path, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        real = os.path.realpath(path)
+        if real in seen:
             folders.clear()
             continue
-        seen.add(os.path.realpath(path))
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        files += [os.path.join(path, name) for name in names if _is_image(name)]
+        above = os.path.join(path, "")
+        files += [above + name for name in names if _is_image(name)]
     return sorted(files)
+
+
+def _refuse(error: OSError) -> None:
+    """Raise ``InputError`` for a folder that cannot be read: its images must not be left out without a word."""
+    if not isinstance(error, FileNotFoundError):
+        raise InputError(f"cannot look into {error.filename}: {error.strerror}") from error
 
 
 def _is_image(name: str) -> bool:
@@ -131,7 +182,7 @@ def read_classes(
 ) -> tuple[NDArray[np.uint8], list[str]]:
     """The images uint8 (N, H, W, C) in the sub-folders ``classes``, and the class of each; all must be of one size."""
     files, labels = _files(folder, classes)
-    return _decode(files, None, progress), [classes[label] for label in labels]
+    return decode(files, None, progress), [classes[label] for label in labels]
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
@@ -143,90 +194,14 @@ def _classes(folder: Path) -> tuple[str, ...]:
     return classes
 
 
-def _files(folder: Path, classes: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+def _files(folder: Path, classes: Sequence[str], *, lacking: bool = False) -> tuple[list[str], NDArray[np.int64]]:
+    """The images of each class in turn, and their labels; none of a class only where it may be ``lacking``."""
     files: list[str] = []
     counts = []
     for name in classes:
-        try:
-            with os.scandir(folder / name) as entries:
-                found = sorted(entry.path for entry in entries if _is_image(entry.name))
-        except FileNotFoundError:
-            found = []
-        if not found:
+        found = _files_below(folder / name)
+        if not found and not lacking:
             raise InputError(f"class {name!r} has no images in {folder}")
         files += found
         counts.append(len(found))
     return files, np.repeat(np.arange(len(classes), dtype=np.int64), counts)
-
-
-def _decode(
-    files: list[str], image_size: int | tuple[int, int] | None, progress: Callable[[int, int], None] | None
-) -> NDArray[np.uint8]:
-    """Images as uint8 (N, H, W, C), C = 1 where all are grayscale and 3 otherwise."""
-    if isinstance(image_size, int):
-        image_size = (image_size, image_size)
-    if image_size is not None and min(image_size) < 1:
-        raise InputError(f"image_size must be at least 1 pixel, got {image_size}")
-    size = image_size or _read(files[0], None)[0].shape[:2]
-    images = np.empty((len(files), *size, 3), dtype=np.uint8)
-
-    def decode(start: int) -> bool:
-        colour = False
-        for i in range(start, min(start + 64, len(files))):
-            image, has_colour = _read(files[i], image_size)
-            if image.shape[:2] != size:
-                raise InputError(
-                    f"images differ in size: {files[i]} is {_by(image.shape)}, but {files[0]} is {_by(size)} "
-                    "(--image-size N brings a data set's images to one; in Python: image_size=N)"
-                )
-            images[i] = image
-            colour |= has_colour
-        return colour
-
-    colour = False
-    # Threads: Pillow's decoders release the interpreter lock.
-    pool = ThreadPoolExecutor(min(32, os.cpu_count() or 1))
-    try:
-        for done, has_colour in enumerate(pool.map(decode, range(0, len(files), 64)), start=1):
-            colour |= has_colour
-            if progress is not None:
-                progress(min(64 * done, len(files)), len(files))
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return images if colour else np.ascontiguousarray(images[..., :1])
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return f"{shape[0]}x{shape[1]}"
-
-
-def _read(file: str, size: tuple[int, int] | None) -> tuple[NDArray[np.uint8], bool]:
-    """An image as uint8 (H, W, 3 or 1), and whether it has colour."""
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(file) as opened:
-            image: Image.Image = _eight_bit(opened, file)
-    # Decoders report broken files with nearly any of these.
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"cannot read the image {file}: {error}") from error
-    if size is not None:
-        image = ImageOps.fit(image, (size[1], size[0]), method=Image.Resampling.BICUBIC)
-    pixels = np.asarray(image)
-    return (pixels[..., None], False) if image.mode == "L" else (pixels, True)
-
-
-def _eight_bit(image: Image, file: str) -> Image:
-    """Decoded as L or RGB, upright; transparency is dropped."""
-    from PIL import ImageOps
-
-    if image.mode.startswith(("I", "F")):
-        # Pillow would clip these to 255 without a word.
-        raise InputError(f"the image {file} has pixels of mode {image.mode}, and only 8-bit images can be read")
-    image.info.pop("transparency", None)  # of which Pillow would warn
-    decoded = image.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB")
-    with contextlib.suppress(Exception):  # what is no EXIF turns nothing
-        ImageOps.exif_transpose(decoded, in_place=True)
-    return decoded

@@ -37,7 +37,8 @@ def load(
     Args:
         name: ``digits``, ``fashion_mnist``, ``cifar10``, ``cifar100``, or a path of a folder with one sub-folder of
             images a class: ``train/CLASS/*.png`` with ``test/`` or ``val/`` beside ``train/``, or ``CLASS/*.png``
-            alone, of which a stratified 20 % (always the same ones) become the test split.
+            alone, of which a stratified 20 % (always the same ones) become the test split. ``val/`` beside both is
+            trained on. Images may lie deeper, in folders below their class.
         data_dir: where a named data set's files are, or are downloaded to where there is a network. By default
             the environment variable ``HARDTUNE_DATA``, or else ``~/.cache/hardtune/data``.
         image_size: pixels, or (height, width), that a folder's images are brought to; without it all must be of

@@ -12,6 +12,6 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
 from hardtune.report.comparison import Comparison
 from hardtune.sweep.cli import main, parser
-from hardtune.sweep.definition import Sweep
+from hardtune.sweep.definition import Sweep, data_name
 
-__all__ = ["Comparison", "Sweep", "main", "parser"]
+__all__ = ["Comparison", "Sweep", "data_name", "main", "parser"]

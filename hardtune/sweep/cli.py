@@ -25,7 +25,7 @@ from hardtune.sweep.confirm import confirming
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.live import View
 from hardtune.sweep.passwords import has_password, hidden, without_password
-from hardtune.sweep.warned import pass_on
+from hardtune.warned import pass_on
 
 EXIT_CODES = (
     "0 done; 1 trials ended in errors or the disk took no more, which --resume tries again, or all failed; "

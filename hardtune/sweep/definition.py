@@ -143,10 +143,9 @@ class Sweep:
         """The same sweep on other data, and named after them too, so that nobody takes its results for the first's."""
         if data == self.data:
             return self
-        folder = re.sub(r"[^\w.-]+", "-", Path(data).expanduser().resolve().name)
         # A named data set has a size of its own.
         size = None if data in datasets else self.image_size
-        return dataclasses.replace(self, name=f"{self.name}-{folder}", data=data, image_size=size)
+        return dataclasses.replace(self, name=f"{self.name}-{data_name(data)}", data=data, image_size=size)
 
     def smoke(self) -> Sweep:
         """The same sweep at its smallest: every code path, in a minute.
@@ -170,6 +169,15 @@ class Sweep:
             racing=0.0,
             trials=4,
         )
+
+
+def data_name(data: str) -> str:
+    """What a sweep on these data has in its name: a data set's own, or a folder's, without what a name cannot have.
+
+    >>> data_name("cifar10"), data_name("/images/bob's birds/")
+    ('cifar10', 'bob-s-birds')
+    """
+    return data if data in datasets else re.sub(r"[^\w.-]+", "-", Path(data).expanduser().resolve().name)
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from hardtune.scoring_member import is_scored, score_member
 from hardtune.store import Store
 from hardtune.sweep.cluster import Share
 from hardtune.sweep.counter import Counter, counter_in
-from hardtune.sweep.warned import collected
 from hardtune.training.beside import beside_each_other
 from hardtune.training.choices import is_settled, resolved
 from hardtune.training.worker import settle
+from hardtune.warned import collected
 
 MOST_LOSSES = 10
 """How often a task is begun again after its worker or node died; on preemptible nodes that is no sign of a mistake."""

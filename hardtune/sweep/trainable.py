@@ -20,10 +20,10 @@ from hardtune.report.records import Record
 from hardtune.store import Store
 from hardtune.sweep.search import FAILED, FINISHED, SHORTFALL, WARNING
 from hardtune.sweep.space import treatment_of
-from hardtune.sweep.warned import collected
 from hardtune.training.worker import settle
 from hardtune.treatment import Treatment
 from hardtune.trial import Progress, Result, run_trial
+from hardtune.warned import collected
 
 
 def trainable(

@@ -69,14 +69,19 @@ def images_of(folder, classes, size):
             Image.fromarray(image).save(folder / name / f"{number}.png")
 
 
-@pytest.mark.parametrize("layout", ["one folder", "train and test"])
-def test_images_of_a_folder_are_named_by_their_files(command, tmp_path, layout):
+@pytest.mark.filterwarnings("ignore:the training data include")
+@pytest.mark.parametrize(
+    ("layout", "scored"), [("one folder", 18), ("train and test", 16), ("train, val and test", 24)]
+)
+def test_images_of_a_folder_are_named_by_their_files(command, tmp_path, layout, scored):
     folder = tmp_path / "pets"
     if layout == "one folder":
         images_of(folder, ["cat", "dog", "train"], 10)
     else:
         images_of(folder / "train", ["cat", "dog"], 10)
         images_of(folder / "test", ["cat", "dog"], 4)
+    if "val" in layout:
+        images_of(folder / "val", ["cat", "dog"], 5)
     train, _, _ = read_image_folder(folder)
     files = training_files(folder)
     for image, file in zip(train.images, files, strict=True):
@@ -84,12 +89,23 @@ def test_images_of_a_folder_are_named_by_their_files(command, tmp_path, layout):
 
     flags = ["--recipe", "encoder=pixels", "validation=0.2", "--estimator", "rmd", "--score", "--storage", tmp_path]
     out, err, code = command("hardest", "--data", folder, *flags, "--figure", tmp_path / "it.pdf")
-    assert (err.strip(), code) == ("", 0)
+    said = [line.partition(":")[0] for line in err.splitlines() if line.strip()]
+    assert (said, code) == ([f"the training data include {folder / 'val'}"] if "val" in layout else [], 0)
     assert str(tmp_path / "it.csv") in out
     rows = table(tmp_path / "it.csv")
     assert [row["file"] for row in rows] == [files[int(row["row"])] for row in rows]
     assert {row["file"].split("/")[-2] == row["class"] for row in rows} == {True}
-    assert len(rows) == (18 if layout == "one folder" else 16), "without those that are held out"
+    assert len(rows) == scored, "without those that are held out"
+
+
+def test_every_training_sample_is_scored_where_none_is_held_out_as_the_help_says(command, tmp_path):
+    images_of(tmp_path / "pets", ["cat", "dog"], 10)
+    flags = ["--recipe", "encoder=pixels", "validation=test", "--estimator", "rmd", "--score", "--storage", tmp_path]
+    _, _, code = command("hardest", "--data", tmp_path / "pets", *flags, "--figure", tmp_path / "it.png")
+    assert code == 0
+    assert [row["file"] for row in table(tmp_path / "it.csv")] == training_files(tmp_path / "pets")
+    out, _, _ = command("hardest", "--help")
+    assert "--recipe validation=test holds none out, and so scores every training sample" in " ".join(out.split())
 
 
 def test_of_many_classes_the_hardest_are_drawn_and_no_image_twice(tmp_path, drawn):

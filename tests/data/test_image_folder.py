@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from hardtune.data import load
+from hardtune.data.image_folder import training_files
 from hardtune.errors import InputError
 
 
@@ -72,6 +73,83 @@ def test_hidden_files_and_files_that_are_no_images_are_passed_over(tmp_path: Pat
     assert len(load(str(tmp_path)).train) == 8
 
 
+def test_images_in_folders_below_a_class_folder_are_of_its_class_in_the_order_of_their_paths(tmp_path: Path):
+    for label, name in enumerate(("cat", "dog")):
+        for number, path in enumerate(("0.png", "kittens/3.png", "kittens/tame/1.png", "old/2.png", "z.png")):
+            write(tmp_path / "train" / name / path, np.full((2, 2), 10 * label + number, dtype=np.uint8))
+        write(tmp_path / "train" / name / ".cache" / "0.png", np.full((2, 2), 99, dtype=np.uint8))
+        write(tmp_path / "test" / name / "deep" / "down" / "0.png", np.full((2, 2), 50 + label, dtype=np.uint8))
+    (tmp_path / "train" / "cat" / "old" / "up").symlink_to(tmp_path / "train" / "cat")  # a folder is read once
+    data = load(str(tmp_path))
+    assert data.train.images[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 10, 11, 12, 13, 14]
+    assert data.train.labels.tolist() == [0] * 5 + [1] * 5
+    assert data.test.images[:, 0, 0, 0].tolist() == [50, 51]
+    for image, file in zip(data.train.images, training_files(tmp_path), strict=True):
+        assert (np.asarray(Image.open(file)) == image[..., 0]).all()
+
+
+def test_flat_class_folders_are_in_the_order_of_their_files_names(tmp_path: Path):
+    names = ["10.png", "9.png", "B.png", "a b.png", "a-b.png", "a.b.png", "a.png"]
+    for name in names:
+        write(tmp_path / "train" / "cat" / name, np.zeros((2, 2), dtype=np.uint8))
+    write(tmp_path / "train" / "dog" / "0.png", np.zeros((2, 2), dtype=np.uint8))
+    write_classes(tmp_path / "test", {"cat": 1, "dog": 1}, shape=(2, 2))
+    assert [Path(file).name for file in training_files(tmp_path)] == [*sorted(names), "0.png"]
+
+
+@pytest.mark.parametrize(("one", "other"), [("Testing", "Training"), ("seg_test", "seg_train"), ("test", "val")])
+def test_splits_of_other_names_are_not_taken_for_classes(tmp_path: Path, one: str, other: str):
+    for name in (one, other):
+        write_classes(tmp_path / name, {"cat": 5, "dog": 5})
+    with pytest.raises(InputError, match=rf"has {one}/ and {other}/ with folders in them, which look like splits"):
+        load(str(tmp_path))
+    for name in (one, other):
+        for path in sorted((tmp_path / name).rglob("*.png")):
+            path.rename(tmp_path / name / f"{path.parent.name}-{path.name}")
+        for folder in ("cat", "dog"):
+            (tmp_path / name / folder).rmdir()
+    assert load(str(tmp_path)).classes == (one, other), "flat folders are classes whatever their names"
+
+
+def test_a_folder_that_cannot_be_read_is_named_rather_than_left_out(tmp_path: Path):
+    write_classes(tmp_path / "train", {"bird": 2, "cat": 2, "dog": 2})
+    write_classes(tmp_path / "test", {"bird": 1, "cat": 1})
+    (tmp_path / "test" / "dog").write_text("no folder")
+    with pytest.raises(InputError, match=r"cannot look into .*test/dog: Not a directory"):
+        load(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_a_validation_split_beside_train_and_test_is_trained_on_which_is_said(tmp_path: Path, name: str):
+    train = write_classes(tmp_path / "train", {"cat": 2, "dog": 3, "emu": 1})
+    more = write_classes(tmp_path / name, {"cat": 2, "dog": 1})  # and no emu, of which train/ has one
+    test = write_classes(tmp_path / "test", {"cat": 1, "dog": 1, "emu": 1})
+    with pytest.warns(UserWarning, match=rf"^the training data include .*/{name}: sweeps hold out") as warned:
+        data = load(str(tmp_path))
+    assert len(warned) == 1
+    np.testing.assert_array_equal(data.train.images, np.concatenate([*train.values(), *more.values()]))
+    assert data.train.labels.tolist() == [0, 0, 1, 1, 1, 2, 0, 0, 1]
+    np.testing.assert_array_equal(data.test.images, np.concatenate([*test.values()]))
+    np.testing.assert_allclose(data.mean, (data.train.images / 255).mean((0, 1, 2)))
+    for image, file in zip(data.train.images, training_files(tmp_path), strict=True):
+        np.testing.assert_array_equal(image, np.asarray(Image.open(file)))
+
+    write_classes(tmp_path / name, {"yak": 1})
+    with pytest.raises(InputError, match=rf"class 'yak' is in .*{name}, but not in .*train"):
+        load(str(tmp_path))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_validation_split_that_is_a_link_to_another_or_empty_adds_nothing(tmp_path: Path):
+    write_classes(tmp_path / "train", {"cat": 2, "dog": 3})
+    write_classes(tmp_path / "test", {"cat": 1, "dog": 1})
+    alone = load(str(tmp_path)).fingerprint
+    (tmp_path / "val").symlink_to(tmp_path / "test")
+    (tmp_path / "valid").symlink_to(tmp_path / "train")
+    (tmp_path / "validation").mkdir()
+    assert load(str(tmp_path)).fingerprint == alone
+
+
 def test_progress_reaches_the_number_of_images(tmp_path: Path):
     write_classes(tmp_path, {"a": 70, "b": 70}, shape=(2, 2))
     calls: list[tuple[int, int]] = []
@@ -99,6 +177,46 @@ def test_an_unreadable_image_is_named(tmp_path: Path):
         broken.write_bytes(content)
         with pytest.raises(InputError, match=r"cannot read the image .*broken\.png"):
             load(str(tmp_path))
+
+
+@pytest.mark.parametrize("broken", [2, 5, 7])
+@pytest.mark.parametrize("image_size", [None, 3])
+def test_all_unreadable_images_are_counted_and_the_first_named_with_the_reason(
+    tmp_path: Path, broken: int, image_size: int | None
+):
+    for split, count in (("train", 80), ("test", 5)):
+        write_classes(tmp_path / split, {"a": count, "b": count}, shape=(2, 2))
+    numbers = [0, 3, 64, 65, 79, 78, 77][:broken]
+    bad = [tmp_path / "train" / "b" / f"{n:04}.png" for n in sorted(numbers[2:])]
+    bad = [tmp_path / "train" / "a" / f"{n:04}.png" for n in numbers[:2]] + bad
+    for path in bad:
+        path.write_bytes(b"no image")
+    calls: list[int] = []
+    with pytest.raises(InputError) as error:
+        load(str(tmp_path), image_size=image_size, progress=lambda done, of: calls.append(done))
+    more = " and 2 more" if broken == 7 else ""
+    why = f"cannot read the image {bad[0]}: cannot identify image file"
+    said = f"{broken} of 170 images cannot be read: {', '.join(map(str, bad[:5]))}{more} ({why}"
+    assert str(error.value).startswith(said)
+    assert "\n" not in str(error.value)
+    assert calls[-1] == 170, "all were tried"
+
+
+def test_images_none_of_which_can_be_read_are_counted(tmp_path: Path):
+    write_classes(tmp_path, {"a": 5, "b": 5})
+    for path in tmp_path.rglob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match="10 of 10 images cannot be read: "):
+        load(str(tmp_path))
+
+
+def test_the_size_that_others_differ_from_is_that_of_an_image_that_can_be_read(tmp_path: Path):
+    for split in ("train", "test"):
+        write_classes(tmp_path / split, {"a": 3, "b": 3}, shape=(4, 6, 3))
+    (tmp_path / "train" / "a" / "0000.png").write_bytes(b"no image")
+    write(tmp_path / "train" / "b" / "large.png", np.zeros((40, 60, 3), dtype=np.uint8))
+    with pytest.raises(InputError, match=r"large\.png is 40x60, but .*a/0001\.png is 4x6 "):
+        load(str(tmp_path))
 
 
 def test_sixteen_bit_images_are_refused_rather_than_clipped(tmp_path: Path):

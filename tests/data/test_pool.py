@@ -38,6 +38,12 @@ def test_a_folder_and_an_npz_file_of_the_same_images_are_the_same_pool(tmp_path)
     assert folder.fingerprint == npz.fingerprint
 
 
+def test_a_pools_images_may_lie_in_folders_below_their_class(tmp_path):
+    flat = load_pool(as_folder(tmp_path / "flat"), DIGITS)
+    deep = load_pool(as_folder(tmp_path / "deep", name=lambda label: f"{label}/made"), DIGITS)
+    assert flat.fingerprint == deep.fingerprint
+
+
 @pytest.mark.parametrize(
     "arrays",
     [

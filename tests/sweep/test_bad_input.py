@@ -310,6 +310,20 @@ def test_images_of_different_sizes_name_the_flag_that_brings_them_to_one(capsys,
     assert "no sweep named bad" in said(capsys, tmp_path, data=data, flags=["--image-size", "4", "--resume"])
 
 
+def test_a_validation_split_that_is_trained_on_is_said_once_in_a_line_of_its_own(capsys, tmp_path):
+    for split in ("train", "val", "test"):
+        folder(tmp_path / "images" / split, {"cat": 12, "dog": 12})
+    with pytest.raises(SystemExit):
+        main(
+            Sweep("bad", str(tmp_path / "images"), RECIPE, SPACE),
+            parser("").parse_args(["--storage", str(tmp_path / "results"), "--resume"]),
+        )
+    out, err = capsys.readouterr()
+    assert "there is no sweep named bad to resume" in err
+    assert f"\nthe training data include {tmp_path}/images/val: sweeps hold out a share of them themselves" in out
+    assert out.count("the training data include") == 1
+
+
 def test_a_file_that_is_no_image_is_named(capsys, tmp_path):
     data = folder(tmp_path / "images", {"cat": 12, "dog": 12})
     (tmp_path / "images" / "dog" / "3.png").write_bytes(b"woof")

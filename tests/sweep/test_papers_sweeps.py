@@ -48,6 +48,23 @@ def test_on_images_of_ones_own_it_is_named_after_them():
     assert named("--data", "cifar10") == "cifar10"
 
 
+@pytest.mark.parametrize("script", ["digits", "entropy_weight", "pruning", "reliability", "resampling"])
+def test_every_sweep_can_be_named_after_any_folder_alike(script, tmp_path, monkeypatch):
+    sweep = runpy.run_path(str(SWEEPS / f"{script}.py"))["sweep"]
+
+    def named(data):
+        return configured(sweep(data) if callable(sweep) else sweep, parser("").parse_args(["--data", data])).name
+
+    (tmp_path / "birds").mkdir()
+    monkeypatch.chdir(tmp_path / "birds")
+    ending = "-nll" if script == "entropy_weight" else ""
+    assert named("/images/a{b} c/") == f"{script}-a-b-c{ending}"
+    assert named(".") == named("../birds/") == f"{script}-birds{ending}"
+    assert named("..") == f"{script}-{tmp_path.name}{ending}"
+    (tmp_path / "birds" / "cifar10").symlink_to("/images")  # a data set's name is no folder's
+    assert named("cifar10") == f"{script}-cifar10{ending}"
+
+
 def test_a_flag_that_is_given_twice_takes_nothing_back():
     flags = ["--recipe", "epochs=3", "seed=1", "--recipe", "members=2"]
     flags += ["--corruptions", "fog", "--corruptions", "contrast", "--severities", "1", "--severities", "3"]

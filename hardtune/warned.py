@@ -6,7 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator
 
-OWN = r"training goes on without|set aside "
+OWN = r"training goes on without|set aside |the training data include "
 """How warnings begin that a user should see. Their module does not tell: torch's name whoever called it."""
 
 

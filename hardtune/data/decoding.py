@@ -1,0 +1,126 @@
+"""Files of images as one array, decoded by a pool of threads."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardtune.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MOST_NAMED = 5
+"""Of the images that cannot be read."""
+
+
+def decode(
+    files: Sequence[str], image_size: int | tuple[int, int] | None, progress: Callable[[int, int], None] | None
+) -> NDArray[np.uint8]:
+    """Images as uint8 (N, H, W, C), C = 1 where all are grayscale and 3 otherwise.
+
+    ``image_size`` in pixels, or as (height, width), is what each is brought to. ``progress`` is called with (images
+    read, images) now and then.
+
+    Raises ``InputError`` at once where one differs in size without ``image_size``, and where some cannot be read, after
+    all were tried: it says how many and names the first.
+    """
+    if isinstance(image_size, int):
+        image_size = (image_size, image_size)
+    if image_size is not None and min(image_size) < 1:
+        raise InputError(f"image_size must be at least 1 pixel, got {image_size}")
+    first, size = (files[0], image_size) if image_size is not None else _first_size(files)
+    images = np.empty((len(files), *size, 3), dtype=np.uint8)
+
+    def chunk(start: int) -> tuple[bool, list[tuple[str, str]]]:
+        colour, unread = False, []
+        for i in range(start, min(start + 64, len(files))):
+            try:
+                image, has_colour = _read(files[i], image_size)
+            except InputError as error:
+                unread.append((files[i], str(error)))  # the error itself would keep the pixels so far
+                continue
+            if image.shape[:2] != size:
+                raise InputError(
+                    f"images differ in size: {files[i]} is {_by(image.shape)}, but {first} is {_by(size)} "
+                    "(--image-size N brings a data set's images to one; in Python: image_size=N)"
+                )
+            images[i] = image
+            colour |= has_colour
+        return colour, unread
+
+    colour, unread = False, []
+    # Threads: Pillow's decoders release the interpreter lock.
+    pool = ThreadPoolExecutor(min(32, os.cpu_count() or 1))
+    try:
+        for done, (has_colour, failed) in enumerate(pool.map(chunk, range(0, len(files), 64)), start=1):
+            colour |= has_colour
+            unread += failed
+            if progress is not None:
+                progress(min(64 * done, len(files)), len(files))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if unread:
+        raise InputError(_unread(unread, len(files)))
+    return images if colour else np.ascontiguousarray(images[..., :1])
+
+
+def _first_size(files: Sequence[str]) -> tuple[str, tuple[int, int]]:
+    """The first file that can be read, and the height and width of its image."""
+    for file in files:
+        with contextlib.suppress(InputError):
+            height, width, _ = _read(file, None)[0].shape
+            return file, (height, width)
+    return files[0], (0, 0)
+
+
+def _unread(files: Sequence[tuple[str, str]], of: int) -> str:
+    """A sentence on the files that could not be read, given with what is wrong with each."""
+    why = files[0][1]
+    if len(files) == 1:
+        return why
+    named = ", ".join(file for file, _ in files[:MOST_NAMED])
+    more = f" and {len(files) - MOST_NAMED} more" if len(files) > MOST_NAMED else ""
+    return f"{len(files)} of {of} images cannot be read: {named}{more} ({why})"
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]}x{shape[1]}"
+
+
+def _read(file: str, size: tuple[int, int] | None) -> tuple[NDArray[np.uint8], bool]:
+    """An image as uint8 (H, W, 3 or 1), and whether it has colour."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(file) as opened:
+            image: Image.Image = _eight_bit(opened, file)
+    # Decoders report broken files with nearly any of these.
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"cannot read the image {file}: {error}") from error
+    if size is not None:
+        image = ImageOps.fit(image, (size[1], size[0]), method=Image.Resampling.BICUBIC)
+    pixels = np.asarray(image)
+    return (pixels[..., None], False) if image.mode == "L" else (pixels, True)
+
+
+def _eight_bit(image: Image, file: str) -> Image:
+    """Decoded as L or RGB, upright; transparency is dropped."""
+    from PIL import ImageOps
+
+    if image.mode.startswith(("I", "F")):
+        # Pillow would clip these to 255 without a word.
+        raise InputError(f"the image {file} has pixels of mode {image.mode}, and only 8-bit images can be read")
+    image.info.pop("transparency", None)  # of which Pillow would warn
+    decoded = image.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB")
+    with contextlib.suppress(Exception):  # what is no EXIF turns nothing
+        ImageOps.exif_transpose(decoded, in_place=True)
+    return decoded
