@@ -8,6 +8,7 @@ import torch
 
 from hardtune import load
 from hardtune.commands import COMMANDS
+from hardtune.training.weights import difficulty_weights
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
@@ -36,15 +37,17 @@ def test_an_own_training_loop_gets_every_score():
 
 
 def test_an_own_training_loop_may_resample_and_regularise_by_the_scores():
-    data = load("digits")
-    scores = torch.rand(len(data.train)).numpy()
-    ids = torch.arange(20)
-    logits, labels = torch.randn(20, 10, requires_grad=True), torch.from_numpy(data.train.labels)[ids]
-    names = {"torch": torch, "data": data, "scores": {"aum": scores}, "device": "cpu"}
-    names |= {"ids": ids, "logits": logits, "labels": labels}
+    count = len(load("digits").train)
+    scores = torch.rand(count).numpy()
+    ids = torch.cat([torch.arange(10), torch.arange(count - 10, count)])  # the last are made by SMOTE
+    logits = torch.randn(20, 10, requires_grad=True)
+    names = {"scores": {"aum": scores}, "device": "cpu", "ids": ids, "logits": logits}
     exec(OWN_TREATMENT, names)
-    assert len(names["plan"]) == len(data.train)
-    assert len(names["plan"].images) > 0
+    plan, labels, s = names["plan"], names["labels"], names["s"]
+    assert len(plan) == len(names["images"]) == len(labels) == len(s) == count
+    assert len(plan.images) >= 10
+    assert labels[-1] == plan.labels[-1]
+    assert s[-1] == difficulty_weights(scores)[plan.parents[-1]]
     names["loss"].backward()
     assert logits.grad.isfinite().all()
 
