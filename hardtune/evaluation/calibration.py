@@ -121,7 +121,8 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
 
     T > 1 says that the network was overconfident. Fit it on held-out samples: ``evaluate(test_logits, test_labels,
     temperature=T)`` then reports every calibration figure before and after. The NLL is convex in 1/T, so the optimum
-    is the one root of its derivative; where it lies outside [0.01, 100] (no errors, or nothing learned) T is the bound.
+    is the one root of its derivative; where it lies outside [0.01, 100] (no errors, or nothing learned) T is the bound,
+    and where each sample's logits are all equal, so that no T changes anything, 1.
 
     Raises:
         InputError: As :meth:`Predictions.of`.
@@ -133,6 +134,8 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     z = checked_logits(logits)
     y = checked_labels(labels, *z.shape)
     z = z - z.max(axis=1, keepdims=True)
+    if not z.any():
+        return 1.0
     z_y = np.take_along_axis(z, y[:, None], axis=1).mean()
 
     low, high = (-float(np.log(t)) for t in reversed(TEMPERATURES))

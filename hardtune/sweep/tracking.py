@@ -28,6 +28,7 @@ from hardtune.errors import in_a_line
 from hardtune.report.drawing import one_at_a_time
 from hardtune.report.records import CONTROL, Record
 from hardtune.sweep.passwords import scrubbed, without_password
+from hardtune.sweep.tracking_uri import make_database
 
 SWEEP_TAG, TRIAL_TAG, STATE_TAG, PARETO_TAG = "hardtune.sweep", "hardtune.trial", "hardtune.state", "pareto"
 _SWEEP = "sweep"
@@ -255,6 +256,7 @@ class Tracker:
                     break
 
     def _open(self, parameters: dict[str, Any], tags: dict[str, str]) -> None:
+        make_database(self._uri)
         self._client = MlflowClient(self._uri)
         experiment = self._client.get_experiment_by_name(self._experiment)
         if experiment is None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import logging
 import os
 import shlex
 import urllib.request
+import uuid
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -15,6 +17,7 @@ import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from hardtune import disk
 from hardtune.errors import InputError
 from hardtune.sweep.passwords import scrubbed, without_password
 
@@ -60,6 +63,24 @@ def check_tracking(uri: str) -> None:
         raise InputError(
             f"cannot track at {shown!r}: give http(s)://host:port, sqlite:////absolute/path.db, postgresql:// or mysql://"
         )
+
+
+def make_database(uri: str) -> None:
+    """Make a SQLite database that is not there yet whole, or leave none.
+
+    MLflow makes it in many steps, and cannot go on with one of which a full disk or a kill kept it from some.
+    """
+    path = Path("/" + uri.partition("://")[2].lstrip("/"))
+    if not uri.startswith("sqlite:") or path.exists():
+        return
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # MLflow keeps a connection to each that it ever opened
+    try:
+        MlflowClient(f"sqlite:///{draft}").search_experiments(max_results=1)
+        with contextlib.suppress(FileExistsError):  # another sweep was faster
+            os.link(draft, path)
+    finally:
+        for left in path.parent.glob(f"{draft.name}*"):
+            disk.removed(left)
 
 
 def check_experiment(uri: str, name: str) -> None:

@@ -5,9 +5,11 @@ import io
 import json
 import os
 import subprocess
+import time
 
 import optuna
 import pytest
+from mlflow import MlflowClient
 from ray import tune
 from ray.tune.experiment import Trial
 from rich.console import Console
@@ -36,7 +38,8 @@ class Disk:
         self.results = folder / "results"
         self._filler = folder / "filler"
 
-    def fill(self):
+    def fill(self, but=0):
+        """With everything ``but`` so many bytes, in pages of the system's."""
         with self._filler.open("wb", buffering=0) as file:
             size = 1 << 20
             while size:
@@ -44,6 +47,8 @@ class Disk:
                     file.write(bytes(size))
                 except OSError:
                     size //= 2
+            if but:
+                file.truncate(file.tell() - but)
 
     def free(self):
         self._filler.unlink()
@@ -93,6 +98,24 @@ def test_a_sweep_that_it_ends_says_so_in_a_sentence_and_is_resumed_once_there_is
     assert "Pareto front of full" in out
     assert err == ""
     assert len(list(disk.results.glob("sweeps/*"))) == 1
+
+
+@pytest.mark.parametrize("room", [100_000, 600_000, 900_000])
+def test_an_mlflow_database_that_it_broke_off_while_it_was_made_is_made_anew(disk, room):
+    disk.results.mkdir()
+    disk.fill(but=room)
+    tracker = Tracker(f"sqlite:///{disk.results}/mlflow.db", "any", "any-1", disk.results)
+    tracker.start({"model": "small_cnn"}, {})
+    deadline = time.monotonic() + 60
+    while "disk is full" not in tracker.trouble:
+        assert time.monotonic() < deadline, tracker.trouble
+        time.sleep(0.05)
+    disk.free()
+    assert tracker.close(patience=60), tracker.shortfall
+    client = MlflowClient(f"sqlite:///{disk.results}/mlflow.db")
+    (run,) = client.search_runs([client.get_experiment_by_name("any").experiment_id])
+    assert run.data.params == {"model": "small_cnn"}
+    assert [path.name for path in disk.results.iterdir()] == ["mlflow.db"], "no draft is left"
 
 
 def test_what_was_found_is_shown_although_it_cannot_be_drawn(disk, monkeypatch, capfd, tmp_path):

@@ -77,7 +77,8 @@ def read_features(path: Path) -> tuple[NDArray[np.floating], str | None]:
         raise
     # numpy refuses pickled objects with a ValueError; a damaged file can raise nearly anything.
     except Exception as error:
-        raise InputError(f"cannot read features from {path}: {error}") from error
+        pickled = "it is no file of numbers, or one of Python objects" if "allow_pickle" in str(error) else ""
+        raise InputError(f"cannot read features from {path}: {pickled or error}") from error
 
 
 def _read_npy(path: Path) -> tuple[NDArray[np.floating], None]:

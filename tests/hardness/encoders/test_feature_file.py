@@ -86,7 +86,7 @@ def test_pickled_objects_are_never_loaded(tmp_path, digits, features):
 @pytest.mark.parametrize("name", ["f.npy", "f.npz", "f.safetensors"])
 def test_a_broken_file_is_named(tmp_path, digits, name):
     (tmp_path / name).write_bytes(b"broken")
-    with pytest.raises(InputError, match=f"cannot read features from .*{name}"):
+    with pytest.raises(InputError, match=f"cannot read features from .*{name}(?!.*allow_pickle)"):
         check_encoder(f"file:{tmp_path / name}", digits)
 
 
