@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from hardtune.command_line import run_and_exit
 
-COMMANDS = ("hardest", "plan", "results", "stability", "store", "doctor")
+COMMANDS = ("hardest", "plan", "results", "export", "stability", "store", "doctor")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
