@@ -85,6 +85,8 @@ def run(options: argparse.Namespace) -> int:
 
     console = Console(markup=False, emoji=False, highlight=False)  # paths and class names may have brackets
     console.print(f"{trial.replace('-', ' ')} of {kept.id}: {treatment}", soft_wrap=True)
+    if theirs not in (device, None):
+        console.print(f"the sweep trained on {theirs}, and this is {device}: networks will be like its own, not equal")
     # As many threads as a trial of the sweep has: with another number, sums are rounded otherwise.
     settle(subject.sweep.cpus_per_trial if subject.sweep is not None else 1)
     split, recipe, labels = subject.split, subject.recipe, subject.dataset.train.labels
@@ -126,7 +128,7 @@ def _trial(kept: Kept, wanted: str | None) -> Record:
 
 def _as_it_was(subject: Subject, kept: Kept, options: argparse.Namespace) -> Subject:
     """The subject with the sweep's own recipe, as it was settled; ``InputError`` if its data were others."""
-    if subject.dataset.fingerprint != kept.content["data"]:
+    if subject.dataset.fingerprint != kept.content.get("data"):
         raise InputError(
             f"{kept.id} was of other data than {subject.data} is here: give the --data, --data-dir and --image-size "
             "that it had (nothing can be taken home of the few samples of --smoke)"
@@ -163,7 +165,7 @@ def _check(subject: Subject, kept: Kept, treatment: Treatment, options: argparse
                 raise InputError(f"your {what} is not what it was when {kept.id} ran, so this would be another network")
     check_sources(subject.split, treatment, every_class=False)
     pool = subject.split.pool
-    if needs_pool(treatment) and pool is not None and pool.fingerprint != kept.content["pool"]:
+    if needs_pool(treatment) and pool is not None and pool.fingerprint != kept.content.get("pool"):
         raise InputError(f"{kept.id} had another pool of synthetic images: give the --pool that it had")
     if options.device == "cuda" and not torch.cuda.is_available():
         raise InputError("torch sees no GPU here: leave --device cuda out, or export where there is one")
@@ -176,7 +178,8 @@ def _devices(subject: Subject, options: argparse.Namespace) -> tuple[str | None,
 
     kinds = devices()
     control = {kind: identity(Prepared(subject.split), subject.recipe, Treatment(), 0, kind) for kind in kinds}
-    theirs = next((kind for kind in kinds if control[kind] in subject.store), None)
+    wanted = [options.device] if options.device else []  # where sweeps on both were alike, the one that is asked for
+    theirs = next((kind for kind in wanted + kinds if control[kind] in subject.store), None)
     return theirs, options.device or ("cpu" if theirs == "cpu" else kinds[0])
 
 

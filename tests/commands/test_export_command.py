@@ -14,12 +14,13 @@ from safetensors.torch import load_file
 from hardtune import Store, Treatment, answers, load
 from hardtune.commands.subject import load_sweep
 from hardtune.member import entries, identity, plan_for, weights_for
-from hardtune.needs import needs_of
+from hardtune.needs import Needs, needs_of
 from hardtune.registry import Registry
 from hardtune.report import records
 from hardtune.report.records import CONTROL, Record
 from hardtune.report.taken_home import write_training_set
 from hardtune.scoring import gather
+from hardtune.scoring_member import finding_identities
 from hardtune.sweep.ledger import open_ledger
 from hardtune.sweep.trainable import carried_out
 from hardtune.training.choices import resolved
@@ -156,6 +157,31 @@ def test_a_network_is_held_against_the_sweeps_own_where_there_are_answers_of_it(
     assert int(found[2]) == sum(shape)
     assert int(found[1]) > sum(shape) / 2
     assert float(found[3]) > 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there the sweep's own kind of device is taken")
+def test_a_sweep_on_gpus_comes_home_to_a_cpu_by_the_scores_that_it_had(command, script, swept, tmp_path):
+    storage, _, prepared, recipe = swept
+    shutil.copytree(storage / "sweeps", tmp_path / "sweeps")
+    store, on_gpus, split = Store(storage / "store"), Store(tmp_path / "store"), prepared.split
+
+    def copy(*keys):
+        on_gpus.put(keys[1], store.get(keys[0]))
+
+    for member in range(recipe.scoring_members):
+        copy(*(finding_identities(split, recipe, Needs(), member, on)["dynamics"] for on in ("cpu", "cuda")))
+        copy(*(identity(prepared, recipe, Treatment(), member, on) for on in ("cpu", "cuda")))
+    out, _, code = command("export", script, "--trial", 1, "--storage", tmp_path)
+    assert code == 0
+    assert "the sweep trained on cuda, and this is cpu" in out
+    (folder,) = (tmp_path / "exports").iterdir()
+    rows, plan = table(folder / "training-set.csv"), plan_for(prepared, recipe, STOPPED, 0)
+    assert sum(int(row["copies_0"]) for row in rows) == len(plan.indices)
+    kept = split.kept[plan.indices]
+    assert [int(row["copies_0"]) for row in rows] == np.bincount(kept, minlength=len(rows)).tolist()
+    out, err, code = command("export", script, "--trial", 1, "--storage", tmp_path, "--device", "cuda")
+    assert (out, code) == ("", 2)
+    assert "torch sees no GPU here" in err
 
 
 def test_a_folder_is_of_one_trial_and_of_the_networks_that_were_asked_for_last(export, tmp_path):
