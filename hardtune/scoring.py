@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.data import Samples, Split
+from hardtune.errors import InputError
 from hardtune.hardness.encoders import encode, encoder_identity
 from hardtune.hardness.estimators import ESTIMATORS, class_hardness, ensemble_scores, feature_scores
 from hardtune.member import Prepared, member_seed
@@ -46,15 +47,27 @@ def is_encoded(split: Split, recipe: Recipe, store: Store) -> bool:
     return _features_identity(split, recipe) in store
 
 
+def _features(split: Split, recipe: Recipe, store: Store) -> NDArray[np.float32]:
+    found = store.get(_features_identity(split, recipe))
+    if found is None:
+        raise InputError(
+            f"the features from encoder {recipe.encoder!r} cannot be read from {store.root}: "
+            "run the same command again, which makes what is missing"
+        )
+    return found["features"]
+
+
 def _features_identity(split: Split, recipe: Recipe) -> dict[str, Any]:
     return {"kind": "features", "data": split.fingerprint, "encoder": encoder_identity(recipe.encoder)}
 
 
 def gather(split: Split, recipe: Recipe, needs: Needs, store: Store, *, device: str) -> Prepared:
-    """Everything that trials share, once the members that it needs are in the store.
+    """Everything that trials share, read from the store and never made: see :func:`prepare` for that.
+
+    ``device``: the kind that the scoring ensemble was trained on, ``cpu`` or ``cuda``, since each gives other scores.
 
     Raises:
-        InputError: a member is not there.
+        InputError: a member that is needed is not there, or the features are not.
     """
     scores: Scores = {}
     pool = None
@@ -66,7 +79,7 @@ def gather(split: Split, recipe: Recipe, needs: Needs, store: Store, *, device: 
             if ESTIMATORS[name].source != "features":
                 scores[name] = ensemble_scores([member[name] for member in members])
         pool = _judged(split.pool, members) if needs.pool and split.pool is not None else None
-    features = encoded(split, recipe, store, device=device) if needs.features else None
+    features = _features(split, recipe, store) if needs.features else None
     for name in sorted(needs.estimators):
         if ESTIMATORS[name].source == "features" and features is not None:
             seed = member_seed(recipe, 0, name)
@@ -132,6 +145,8 @@ def fulfil(
             score_member(split, recipe, needs, member, store, device=device, on_epoch=on_epoch)
             if on_member is not None:
                 on_member(member + 1, recipe.scoring_members)
+    if needs.features:
+        encoded(split, recipe, store, device=device)
     return gather(split, recipe, needs, store, device=device)
 
 

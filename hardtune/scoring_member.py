@@ -165,7 +165,7 @@ def findings_of(
         found = store.get(key)
         if found is None:
             raise InputError(
-                f"the {kind} of scoring member {member} cannot be read from {store.root}: "
+                f"the {kind} of scoring member {member} cannot be read from {store.root} (trained on {device}): "
                 "run the same command again, which makes what is missing"
             )
         arrays |= found

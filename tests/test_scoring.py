@@ -129,6 +129,16 @@ def test_the_score_is_the_mean_over_all_members_and_a_damaged_one_is_said(split,
         gather(split, recipe, Needs(frozenset({"aum"})), store, device="cpu")
 
 
+def test_features_that_are_not_there_are_said_and_not_made(split, store):
+    needs = Needs(frozenset({"rmd"}), features=True)
+    with pytest.raises(InputError, match=r"the features from encoder 'pixels' cannot be read from .* run the same"):
+        gather(split, RECIPE, needs, store, device="cpu")
+    assert not store.entries()
+    made = prepare(split, RECIPE, [Treatment(entropy_weight=0.1)], store)
+    found = gather(split, RECIPE, needs, store, device="cpu")
+    np.testing.assert_array_equal(found.scores["rmd"], made.scores["rmd"])
+
+
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory):
     """Real digits, each shifted by one pixel to the left: none is in the training data."""

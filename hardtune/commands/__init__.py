@@ -15,7 +15,7 @@ from typing import NoReturn
 from hardtune.command_line import run_and_exit
 from hardtune.warned import pass_on
 
-COMMANDS = ("hardest", "plan", "results", "stability", "store", "doctor")
+COMMANDS = ("hardest", "plan", "results", "export", "stability", "store", "doctor")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hardtune.commands.subject import Subject, add_subject_flags, available, make_room_for, scored, subject_of
+from hardtune.commands.subject import add_subject_flags, available, files_of, make_room_for, scored, subject_of
 from hardtune.errors import InputError
 
 
@@ -60,17 +60,9 @@ def run(options: argparse.Namespace) -> int:
     figure = options.figure or subject.storage / "hardest" / f"{subject.name}-{name}.png"
     make_room_for(figure)
     hardest_figure(train, scores, classes, subject.split.kept, options.each, f"{name} on {subject.name}", figure)
-    write_csv(found, train.labels, classes, subject.split.kept, _files(subject), figure.with_suffix(".csv"))
+    write_csv(found, train.labels, classes, subject.split.kept, files_of(subject), figure.with_suffix(".csv"))
     console = Console(markup=False, emoji=False)  # paths and class names may have brackets
     console.print(class_table(scores, train.labels, classes, f"{name} on {subject.name}"))
     for label, path in (("figure", figure), ("scores", figure.with_suffix(".csv"))):
         console.print(Text.assemble((label, "bold"), f"  {path}"), soft_wrap=True)
     return 0
-
-
-def _files(subject: Subject) -> list[str] | None:
-    """Of the data set's whole training split, where it is a folder of images."""
-    from hardtune.data import datasets
-    from hardtune.data.image_folder import training_files
-
-    return None if subject.data in datasets else training_files(Path(subject.data).expanduser())

@@ -17,6 +17,8 @@ from hardtune.errors import InputError
 from hardtune.recipe import Recipe
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from hardtune.data import Dataset, Split
     from hardtune.member import Prepared
     from hardtune.needs import Needs
@@ -137,17 +139,17 @@ def scored(subject: Subject, needs: Needs, options: argparse.Namespace) -> tuple
     """
     from hardtune.scoring import gather
 
-    devices = [options.device] if options.device else _devices()
-    for device in devices:
+    kinds = [options.device] if options.device else devices()
+    for device in kinds:
         for found in _as_on(device, subject):
             if not missing(found, needs, device):
                 return gather(found.split, found.recipe, needs, found.store, device=device), found, device
     if not options.score:
         raise InputError(
-            f"{missing(subject, needs, devices[0])}: run the sweep, or let --score make them here "
+            f"{missing(subject, needs, kinds[0])}: run the sweep, or let --score make them here "
             "(scores belong to data, recipe and seed: see --data and --recipe)"
         )
-    return _score(subject, needs, devices[0]), subject, devices[0]
+    return _score(subject, needs, kinds[0]), subject, kinds[0]
 
 
 def missing(subject: Subject, needs: Needs, device: str) -> str:
@@ -199,7 +201,16 @@ def make_room_for(path: Path, what: str = "figure") -> None:
         raise InputError(f"cannot write {what}s to {path.parent}: {error.strerror}") from error
 
 
-def _devices() -> list[str]:
+def files_of(subject: Subject) -> list[str] | None:
+    """Of the data set's whole training split, where it is a folder of images."""
+    from hardtune.data import datasets
+    from hardtune.data.image_folder import training_files
+
+    return None if subject.data in datasets else training_files(Path(subject.data).expanduser())
+
+
+def devices() -> list[str]:
+    """The kinds of device that networks may have been trained on, first the one that is used here by default."""
     import torch
 
     return ["cuda", "cpu"] if torch.cuda.is_available() else ["cpu", "cuda"]
@@ -220,10 +231,17 @@ def _as_on(device: str, subject: Subject) -> list[Subject]:
     return [dataclasses.replace(subject, recipe=one) for one in recipes]
 
 
-def _score(subject: Subject, needs: Needs, device: str) -> Prepared:
-    import torch
+def progress_bar() -> Progress:
+    """For epochs: on stderr, and gone when they are done."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _score(subject: Subject, needs: Needs, device: str) -> Prepared:
+    import torch
 
     from hardtune.checks import check_network
     from hardtune.hardness.encoders import check_encoder
@@ -238,8 +256,7 @@ def _score(subject: Subject, needs: Needs, device: str) -> Prepared:
     # As many as a trial of the sweep has: with another number, sums are rounded otherwise.
     torch.set_num_threads(max(1, int(subject.sweep.cpus_per_trial if subject.sweep is not None else 1)))
     epochs, members = subject.recipe.epochs, subject.recipe.scoring_members
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with progress_bar() as progress:
         bar = progress.add_task(f"scoring ensemble of {members}, epochs", total=epochs * members)
         done = 0
 

@@ -23,11 +23,16 @@ Three lines put it into any training loop: make one, show it each batch, end eac
 >>> scores = dynamics.scores()
 >>> int(scores["aum"].argmax())  # the hardest sample is the one with the wrong label
 0
+
+A job that may be interrupted keeps ``dynamics.state_dict()`` with its checkpoints. In a distributed job, whose ranks
+see a part of the samples each, every rank makes one with the same ``group`` and ends its epochs with the others:
+``end_epoch`` brings together what they saw, and then each rank has the scores, and the state, of all samples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -35,10 +40,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hardtune.errors import InputError
+from hardtune.hardness.ranks import check_ranks, first_ranks, merge
+from hardtune.hardness.sums import SEEN, SQUARE, el2n, scores_of
 
-# What is summed per sample, in this order: one (B, 9) matrix and one indexed add serve every score.
-_SEEN, _MARGIN, _PROBABILITY_MARGIN, _EL2N, _LOG_P, _CONFIDENCE, _SQUARE, _CORRECT, _FORGOTTEN = range(9)
-
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 _ROWS = 2048
 """Views that a CPU takes in at once: between steps of a small network every operation finds its code out of the cache,
@@ -61,9 +67,25 @@ class Dynamics:
         device: where the network trains. Ids and labels should lie there too: each update waits for what comes from
             elsewhere.
         early_epoch: after how many epochs ``el2n`` is read by ``predict`` (HBR: 20 of 200); None goes without it.
+        group: the ranks that see a part of the samples each, ``torch.distributed.group.WORLD`` for one (which is None
+            before ``init_process_group``); ids are those of the whole data set. Whether a sample was forgotten rests on
+            what the rank that had it an epoch ago saw, so it is ``end_epoch`` that brings them together, not the end
+            of training. A sample that several ranks see in an epoch, as ``DistributedSampler`` pads its parts, is
+            taken in as if their views were one batch's. It takes 153 bytes a sample, and each epoch sends 81 of them.
+
+    Raises:
+        InputError: numbers below 1, or ranks that were given different ones, or a device that their group does not
+            serve.
     """
 
-    def __init__(self, num_samples: int, *, device: torch.device | str = "cpu", early_epoch: int | None = None) -> None:
+    def __init__(
+        self,
+        num_samples: int,
+        *,
+        device: torch.device | str = "cpu",
+        early_epoch: int | None = None,
+        group: ProcessGroup | None = None,
+    ) -> None:
         if num_samples < 1:
             raise InputError(f"num_samples must be at least 1, got {num_samples}")
         if early_epoch is not None and early_epoch < 1:
@@ -71,6 +93,9 @@ class Dynamics:
         self.num_samples = num_samples
         self.device = torch.device(device)
         self.early_epoch = early_epoch
+        self.group = group
+        if group is not None:
+            check_ranks(group, self.device, num_samples=num_samples, early_epoch=early_epoch or 0)
         self.epochs = 0
         """How many epochs have ended."""
         # float64: a variance taken from sums of squares needs it, and so does a mean over hundreds of epochs.
@@ -78,6 +103,8 @@ class Dynamics:
         self._was_correct = torch.zeros(num_samples, dtype=torch.uint8, device=self.device)
         self._labels = torch.full((num_samples,), -1, dtype=torch.int64, device=self.device)
         self._total = torch.zeros((), dtype=torch.float64, device=self.device)
+        self._merged = torch.zeros_like(self._sums) if group is not None else None
+        """What all ranks saw up to the last epoch's end; the sums are then what this one saw since."""
         self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
         self._early_el2n: NDArray[np.float32] | None = None
 
@@ -139,7 +166,7 @@ class Dynamics:
         p_y = p.gather(1, y)
         error = p.scatter_(1, y, p_y - 1)  # p - onehot(y), whose largest entry is the strongest rival's p
         p_y = p_y.squeeze(1)
-        # All of one type until they are stacked, which makes it one operation on a GPU.
+        # In the order of their columns, and of one type until they are stacked, which makes it one operation on a GPU.
         columns = torch.stack(
             (
                 torch.ones_like(margin),
@@ -154,24 +181,30 @@ class Dynamics:
             ),
             dim=1,
         ).double()
-        columns[:, _SQUARE].square_()
+        columns[:, SQUARE].square_()
         self._sums.index_add_(0, ids, columns)
         self._labels.index_copy_(0, ids, labels)
 
     @torch.no_grad()
     def end_epoch(self, predict: Callable[[], Tensor] | None = None) -> None:
-        """Close an epoch.
+        """Close an epoch; in a ``group`` a collective call, of all ranks.
 
         Args:
             predict: called at the early epoch only; returns the logits (N, K) of all samples in the order of their ids,
-                in evaluation mode and without augmentation.
+                in evaluation mode and without augmentation. Each rank of a ``group`` calls it, since a network that is
+                wrapped for such a job may wait for the others, and the first rank's answer counts.
 
         Raises:
             InputError: a logit of this epoch was NaN or infinite, or the early epoch came without ``predict``.
         """
         self.epochs += 1
         self._catch_up()
+        if self.group is not None and self._merged is not None:
+            merge(self.group, self._sums, self._was_correct, self._labels, self._total)
+            self._merged += self._sums
+            self._sums.zero_()
         self._require_finite(f"in epoch {self.epochs}")
+        self._total.zero_()
         if self.epochs != self.early_epoch:
             return
         if predict is None:
@@ -180,43 +213,25 @@ class Dynamics:
         logits = predict()
         if logits.ndim != 2 or len(logits) != self.num_samples:
             raise InputError(f"predict must return logits ({self.num_samples}, K), got {tuple(logits.shape)}")
-        norms = []
-        for part, labels in zip(logits.split(_PART), self._labels.split(_PART), strict=True):
-            z = part.detach().to(self.device, torch.float32)
-            if not bool(z.isfinite().all()):
-                raise InputError(
-                    f"the network's logits in evaluation mode were NaN or infinite after epoch {self.epochs}"
-                )
-            norms.append(_el2n(z, labels))
-        self._early_el2n = torch.cat(norms).cpu().numpy()
+        parts = zip(logits.split(_PART), self._labels.split(_PART), strict=True)
+        norms = torch.cat([el2n(part.detach().to(self.device, torch.float32), labels) for part, labels in parts])
+        if self.group is not None:
+            first_ranks(self.group, norms)
+        if not bool(norms.isfinite().all()):
+            raise InputError(f"the network's logits in evaluation mode were NaN or infinite after epoch {self.epochs}")
+        self._early_el2n = norms.cpu().numpy()
 
     def scores(self) -> dict[str, NDArray[np.float32]]:
         """Every score so far, float32 (N,), higher = harder; what each means is in ``ESTIMATORS``.
 
         Raises:
             InputError: a sample was never seen, a logit was NaN or infinite, or ``early_epoch`` was asked for and not
-                reached.
+                reached; in a ``group``, an epoch has begun and not ended.
         """
         self._require_all_seen()
         self._require_finite("in training")
-        sums = self._sums.cpu().numpy()
-        seen = sums[:, _SEEN]
-        margin, probability_margin, el2n, log_p, confidence, square = (
-            sums[:, column] / seen for column in range(_MARGIN, _CORRECT)
-        )
-        forgotten = sums[:, _FORGOTTEN].copy()
-        # Toneva 2019 says infinity; one more than any other sample ranks the same and can be averaged over members.
-        forgotten[sums[:, _CORRECT] == 0] = forgotten.max() + 1
-        scores = {
-            "aum": -margin,
-            "margin": -probability_margin,
-            "el2n_mean": el2n,
-            "forgetting": forgotten,
-            "confidence": -confidence,
-            "variability": np.sqrt(np.maximum(square - confidence**2, 0.0)),
-            "dataiq": confidence - square,
-            "loss": -log_p,
-        }
+        sums = self._of_all().cpu().numpy()
+        scores = scores_of(sums)
         if self.early_epoch is not None:
             if self._early_el2n is None:
                 raise InputError(
@@ -224,6 +239,68 @@ class Dynamics:
                 )
             scores["el2n"] = self._early_el2n
         return {name: score.astype(np.float32) for name, score in scores.items()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that is known so far, as tensors of its own that :meth:`load_state_dict` takes.
+
+        They may be kept by ``torch.save`` (and read with ``weights_only=True``) or as safetensors. Within an epoch,
+        too; but in a ``group`` it is the same on all ranks, and only there between epochs: one rank keeps it, and all
+        load it.
+
+        Raises:
+            InputError: in a ``group``, an epoch has begun and not ended.
+        """
+        self._catch_up()
+        state = {name: value.clone() for name, value in self._state().items()}
+        state["sums"] = self._of_all().clone()
+        state |= {"epochs": torch.tensor(self.epochs), "early_epoch": torch.tensor(self.early_epoch or 0)}
+        if self._early_el2n is not None:
+            state["early_el2n"] = torch.from_numpy(self._early_el2n.copy())
+        return state
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from another's :meth:`state_dict`, which may have been on another device, or of other ranks.
+
+        Raises:
+            InputError: it is none, or of another ``num_samples`` or ``early_epoch``.
+        """
+        mine = self._state()
+        lacking = sorted({*mine, "epochs", "early_epoch"} - state.keys())
+        if lacking:
+            raise InputError(f"that is no state of Dynamics: it lacks {', '.join(lacking)}")
+        for name, has, wants in (
+            ("num_samples", len(state["labels"]), self.num_samples),
+            ("early_epoch", int(state["early_epoch"]) or None, self.early_epoch),
+        ):
+            if has != wants:
+                raise InputError(f"the state is of {name}={has}, and this is of {name}={wants}")
+        for name, value in mine.items():
+            value.copy_(state[name])
+        if self._merged is not None:
+            self._merged.copy_(self._sums)
+            self._sums.zero_()
+        self._waiting = []
+        self.epochs = int(state["epochs"])
+        early = state.get("early_el2n")
+        self._early_el2n = None if early is None else early.to("cpu", torch.float32, copy=True).numpy()
+
+    def _state(self) -> dict[str, Tensor]:
+        """The tensors that are changed in place."""
+        return {
+            "sums": self._sums,
+            "was_correct": self._was_correct,
+            "labels": self._labels,
+            "total": self._total,
+        }
+
+    def _of_all(self) -> Tensor:
+        """The sums of what all ranks saw."""
+        if self._merged is None:
+            return self._sums
+        if bool(self._sums[:, SEEN].any()):
+            raise InputError("the ranks know only of ended epochs what all of them saw: call end_epoch first")
+        return self._merged
 
     def _require_finite(self, when: str) -> None:
         if not bool(self._total.isfinite()):
@@ -247,10 +324,3 @@ def _require_within(values: Tensor, count: int, name: str) -> None:
         low, high = (int(bound) for bound in values.aminmax())
         if low < 0 or high >= count:
             raise InputError(f"{name} must be in 0..{count - 1}, got {low}..{high}")
-
-
-def _el2n(logits: Tensor, labels: Tensor) -> Tensor:
-    p = logits.softmax(1)
-    error = p.scatter_add_(1, labels[:, None], torch.full_like(p[:, :1], -1.0))
-    norm: Tensor = torch.linalg.vector_norm(error, dim=1)
-    return norm

@@ -54,11 +54,12 @@ def test_the_files_that_it_left_are_those_that_are_documented_and_lead_back_to_p
         assert f"`{path.name}" in page, path
     code = "".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
     code = code.replace("hardtune-results", str(shared_script.storage)).replace(', "digits")', ', "digits-smoke")')
-    of_smoke = 'load("digits").subset(classes=10, train=12, test=6, seed=recipe.seed)'
+    (subset,) = re.findall(r"`data(\.subset\(.*?\))`", page)
     names = {}
-    exec(code.replace('load("digits")', of_smoke), names)
-    answers, test, trial = names["answers"], names["split"].test, names["trials"][0]
-    assert not names["trained"]
+    with pytest.raises(AssertionError, match="the sweep had other data"):
+        exec(code, names)
+    exec(code.replace('load("digits")', f'load("digits"){subset}'), names)
+    answers, test, trial = names["first"], names["split"].test, names["trials"][0]
     assert (answers.test.argmax(1) == test.labels).mean() == pytest.approx(trial.members["test/accuracy"][0])
 
 

@@ -1,0 +1,244 @@
+"""Take a trial home: its networks' weights, what they were trained on, and how to load them.
+
+    python -m hardtune export sweeps/digits.py --trial 13
+    python -m hardtune export sweeps/cifar10.py --trial control --members 5 --out models/plain
+    python -m hardtune export sweeps/digits.py --sweep digits-20260501-101500 --trial 3
+
+A sweep keeps what its networks answered and never their weights, so the first of the trial's networks are trained again
+here, by the recipe and the seeds that they had, and held against the stored answers: on the CPU that the sweep had they
+are the same to the bit. That takes as long as it took the sweep, whose recipe nothing here changes (--recipe only says
+what you expect of it). What a trial's treatment is made of, its scores, is read from the store; --score makes what is
+missing.
+
+The folder gets member-0.safetensors, …; model.json, all that is known of them; README.md, the lines that load them; and
+training-set.csv, with a line for each sample of the data set's training split: how often each network was shown it in
+an epoch, how many images were synthesised from it, and its entropy weight.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hardtune.command_line import recipe_changes
+from hardtune.commands.subject import (
+    Subject,
+    add_subject_flags,
+    devices,
+    files_of,
+    missing,
+    progress_bar,
+    scored,
+    subject_of,
+)
+from hardtune.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+    from hardtune.answers import Answers
+    from hardtune.member import Prepared
+    from hardtune.report.records import Record
+    from hardtune.report.sweeps import Kept
+    from hardtune.treatment import Treatment
+
+
+def add_flags(flags: argparse.ArgumentParser) -> None:
+    """The subject's flags, which trial of which sweep, and what of it."""
+    add_subject_flags(flags)
+    what = flags.add_argument_group("what to take")
+    what.add_argument("--trial", metavar="N", help="the trial's number, or control")
+    what.add_argument("--sweep", metavar="ID", help="its sweep (default: the latest of the script's name)")
+    what.add_argument(
+        "--members", type=int, default=1, metavar="N", help="the first N of its networks (default: %(default)s)"
+    )
+    what.add_argument(
+        "--out", type=Path, metavar="DIR", help="the folder that they go to (default: in the storage's folder exports)"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train, compare and write; 0."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from hardtune.report.sweeps import find
+    from hardtune.report.taken_home import make_room, write_about, write_training_set, write_weights
+    from hardtune.training.worker import settle
+
+    subject = subject_of(argparse.Namespace(**{**vars(options), "recipe": []}))
+    kept = find(subject.storage, options.sweep or subject.name)
+    record = _trial(kept, options.trial)
+    treatment = record.treatment
+    subject = _as_it_was(subject, kept, options)
+    _check(subject, kept, treatment, options)
+    trial = "control" if record.is_control else f"trial-{record.number}"
+    folder: Path = options.out or subject.storage / "exports" / f"{kept.id}-{trial}"
+    if options.out is not None:
+        make_room(folder, kept, record)  # what is wrong with it is said before anything is trained
+    theirs, device = _devices(subject, options)
+    prepared = _prepared(subject, treatment, theirs, device, options)
+    make_room(folder, kept, record)
+
+    console = Console(markup=False, emoji=False, highlight=False)  # paths and class names may have brackets
+    console.print(f"{trial.replace('-', ' ')} of {kept.id}: {treatment}", soft_wrap=True)
+    if theirs not in (device, None):
+        console.print(f"the sweep trained on {theirs}, and this is {device}: networks will be like its own, not equal")
+    # As many threads as a trial of the sweep has: with another number, sums are rounded otherwise.
+    settle(subject.sweep.cpus_per_trial if subject.sweep is not None else 1)
+    split, recipe, labels = subject.split, subject.recipe, subject.dataset.train.labels
+    members: list[dict[str, Any]] = []
+    write_about(folder, kept, record, split, recipe, members)
+    for old in folder.glob("member-*.safetensors"):
+        old.unlink()
+    path = folder / "training-set.csv"
+    write_training_set(prepared, recipe, treatment, options.members, labels, files_of(subject), path)
+    with progress_bar() as progress:
+        bar = progress.add_task(f"networks: {options.members}, epochs", total=recipe.epochs * options.members)
+        for member in range(options.members):
+
+            def on_epoch(epoch: int, before: int = member * recipe.epochs) -> None:
+                progress.update(bar, completed=before + epoch)
+
+            network, said = _trained(prepared, subject, treatment, member, theirs, device, on_epoch)
+            file = f"member-{member}.safetensors"
+            write_weights(network, folder / file)
+            members.append({"file": file, "trained_on": device, **said})
+            write_about(folder, kept, record, split, recipe, members)
+    for number, known in enumerate(members):
+        console.print(f"member {number}: {known['compared']}", soft_wrap=True)
+    console.print(Text.assemble(("folder", "bold"), f"  {folder}"), soft_wrap=True)
+    return 0
+
+
+def _trial(kept: Kept, wanted: str | None) -> Record:
+    there = {"control" if record.is_control else str(record.number): record for record in kept.records}
+    if not there:
+        raise InputError(f"sweep {kept.id} has no results yet: not even its control is trained")
+    choices = f"choose from {', '.join(there)}"
+    if wanted is None:
+        raise InputError(f"say which trial of {kept.id} to take home with --trial: {choices}")
+    if wanted not in there:
+        raise InputError(f"{kept.id} has no trial {wanted!r} that has ended: {choices}")
+    return there[wanted]
+
+
+def _as_it_was(subject: Subject, kept: Kept, options: argparse.Namespace) -> Subject:
+    """The subject with the sweep's own recipe, as it was settled; ``InputError`` if its data were others."""
+    if subject.dataset.fingerprint != kept.content.get("data"):
+        raise InputError(
+            f"{kept.id} was of other data than {subject.data} is here: give the --data, --data-dir and --image-size "
+            "that it had (nothing can be taken home of the few samples of --smoke)"
+        )
+    for name, value in recipe_changes(options.recipe).items():
+        had = getattr(kept.recipe, name)
+        if getattr(dataclasses.replace(kept.recipe, **{name: value}), name) != had:
+            raise InputError(
+                f"{kept.id} had {name}={had}, and its networks are trained as they were: leave {name} out, or name "
+                "another sweep with --sweep"
+            )
+    recipe = kept.recipe
+    split = dataclasses.replace(subject.dataset.hold_out(recipe.validation, recipe.seed), pool=subject.split.pool)
+    return dataclasses.replace(subject, split=split, recipe=recipe)
+
+
+def _check(subject: Subject, kept: Kept, treatment: Treatment, options: argparse.Namespace) -> None:
+    """Raise ``InputError`` for what would train other networks than the sweep's, or none."""
+    import torch
+
+    from hardtune.checks import check_names, check_sources
+    from hardtune.member import named_in, needs_pool
+    from hardtune.sweep.ledger import CODE
+    from hardtune.training.models import MODELS
+
+    most = subject.recipe.members
+    if not 1 <= options.members <= most:
+        raise InputError(f"--members must be from 1 to {most}, which the sweep's ensembles had, got {options.members}")
+    check_names(treatment)
+    code = kept.content.get(CODE)
+    for registry, name in ((MODELS, subject.recipe.model), *named_in(treatment.canonical())):
+        for what, now in registry.code(name).items():
+            if code is not None and code.get(what) != now:  # former versions did not look at it
+                raise InputError(f"your {what} is not what it was when {kept.id} ran, so this would be another network")
+    check_sources(subject.split, treatment, every_class=False)
+    pool = subject.split.pool
+    if needs_pool(treatment) and pool is not None and pool.fingerprint != kept.content.get("pool"):
+        raise InputError(f"{kept.id} had another pool of synthetic images: give the --pool that it had")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("torch sees no GPU here: leave --device cuda out, or export where there is one")
+
+
+def _devices(subject: Subject, options: argparse.Namespace) -> tuple[str | None, str]:
+    """What the sweep trained on, None where its control is not in the store any more; and what is trained on here."""
+    from hardtune.member import Prepared, identity
+    from hardtune.treatment import Treatment
+
+    kinds = devices()
+    control = {kind: identity(Prepared(subject.split), subject.recipe, Treatment(), 0, kind) for kind in kinds}
+    wanted = [options.device] if options.device else []  # where sweeps on both were alike, the one that is asked for
+    theirs = next((kind for kind in wanted + kinds if control[kind] in subject.store), None)
+    return theirs, options.device or ("cpu" if theirs == "cpu" else kinds[0])
+
+
+def _prepared(
+    subject: Subject, treatment: Treatment, theirs: str | None, device: str, options: argparse.Namespace
+) -> Prepared:
+    """With the scores that the sweep had, whatever is trained on here; with ``--score``, others if those are gone."""
+    from hardtune.needs import needs_of
+
+    needs = needs_of([treatment])
+    of = theirs or device
+    if options.score and missing(subject, needs, of):
+        of = device
+    prepared, _, _ = scored(subject, needs, argparse.Namespace(device=of, score=options.score))
+    return prepared
+
+
+def _trained(
+    prepared: Prepared,
+    subject: Subject,
+    treatment: Treatment,
+    member: int,
+    theirs: str | None,
+    device: str,
+    on_epoch: Callable[[int], None],
+) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """The network, and what there is to say of it: how it compares with the sweep's own, and its accuracy."""
+    from hardtune import answers
+    from hardtune.member import identity, train_network
+
+    split, recipe = prepared.split, subject.recipe
+    network = train_network(prepared, recipe, treatment, member, device=device, on_epoch=on_epoch)
+    mine = answers.question(network, split, seed=recipe.seed, device=device)
+    key = identity(prepared, recipe, treatment, member, theirs or device)
+    own = answers.find(subject.store, {"member": key})
+    accuracy = {
+        "held_out": float((mine.held_out.argmax(1) == split.held_out.labels).mean()),
+        "test": float((mine.test.argmax(1) == split.test.labels).mean()),
+    }
+    return network, {"compared": _compared(mine, own, theirs, device), "accuracy": accuracy}
+
+
+def _compared(mine: Answers, own: Answers | None, theirs: str | None, device: str) -> str:
+    import numpy as np
+
+    if own is None:
+        return "not compared with the sweep's own network, of which the store has no answers"
+    pairs = ((mine.held_out, own.held_out), (mine.test, own.test))
+    if all(np.array_equal(now, then) for now, then in pairs):
+        return "equal to the sweep's own network: all its answers are the same to the bit"
+    largest = max(float(np.abs(now - then).max()) for now, then in pairs)
+    others = sum(int((now.argmax(1) != then.argmax(1)).sum()) for now, then in pairs)
+    of = sum(len(now) for now, _ in pairs)
+    why = (
+        f"which was trained on {theirs}, and this on {device}"
+        if theirs != device
+        else "as roundings differ on a GPU, another kind of CPU or another number of threads"
+    )
+    return (
+        f"like the sweep's own network, not equal: {others} of its {of} predictions are others, and its logits differ "
+        f"by up to {largest:.2g}, {why}"
+    )

@@ -1,0 +1,68 @@
+"""What the ranks of a distributed job saw of an epoch, brought together, so that each of them knows what all saw.
+
+These are collective calls: every rank of the group makes them, in the same order.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from hardtune.errors import InputError, in_a_line
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+
+def check_ranks(group: ProcessGroup, device: torch.device, **numbers: int) -> None:
+    """Raise ``InputError`` unless all ranks were given the same ``numbers``, and a device that their group serves."""
+    import torch.distributed as dist
+
+    if dist.get_rank(group) < 0:
+        raise InputError("this process is no rank of the group that it was given")
+    own = torch.tensor(list(numbers.values()), device=device)
+    bounds = torch.cat([own, -own])
+    try:
+        dist.all_reduce(bounds, dist.ReduceOp.MAX, group)
+    except RuntimeError as error:  # NCCL knows no CPUs, say
+        raise InputError(f"the group's ranks cannot exchange what is on {device}: {in_a_line(error)}") from error
+    highest, lowest = bounds[: len(own)].tolist(), (-bounds[len(own) :]).tolist()
+    for name, low, high in zip(numbers, lowest, highest, strict=True):
+        if low != high:
+            raise InputError(f"all ranks must be given the same {name}, got {low} to {high}")
+
+
+def merge(group: ProcessGroup, sums: Tensor, was_correct: Tensor, labels: Tensor, total: Tensor) -> None:
+    """Bring together what each rank saw since the last time, in place; afterwards all ranks have the same.
+
+    Args:
+        sums: float64 (N, S), what this rank summed since then; the first column is how often it saw each sample.
+        was_correct: uint8 (N,), whether the sample was correct when it was last seen. Of several ranks that saw it,
+            all must say so, as all views of a batch must; what nobody saw stays as it was.
+        labels: int64 (N,), each from a rank that saw the sample.
+        total: float64 (), added up.
+    """
+    import torch.distributed as dist
+
+    seen = sums[:, 0] > 0
+    now = torch.where(seen, was_correct, 1)
+    given = torch.where(seen, labels, -1)
+    for tensor, how in (
+        (sums, dist.ReduceOp.SUM),
+        (total, dist.ReduceOp.SUM),
+        (now, dist.ReduceOp.MIN),
+        (given, dist.ReduceOp.MAX),
+    ):
+        dist.all_reduce(tensor, how, group)
+    seen = sums[:, 0] > 0
+    was_correct.copy_(torch.where(seen, now, was_correct))
+    labels.copy_(torch.where(seen, given, labels))
+
+
+def first_ranks(group: ProcessGroup, tensor: Tensor) -> None:
+    """Replace the tensor, in place, by that of the group's first rank."""
+    import torch.distributed as dist
+
+    dist.broadcast(tensor, group=group, group_src=0)

@@ -1,0 +1,41 @@
+"""What training dynamics sum per sample, and the scores that the sums make."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+SEEN, MARGIN, PROBABILITY_MARGIN, EL2N, LOG_P, CONFIDENCE, SQUARE, CORRECT, FORGOTTEN = range(9)
+"""The columns of the sums: one (B, 9) matrix and one indexed add serve every score."""
+
+
+def scores_of(sums: NDArray[np.float64]) -> dict[str, NDArray[np.floating]]:
+    """Every score of samples that were seen, (N,) each, higher = harder, from their sums (N, 9)."""
+    seen = sums[:, SEEN]
+    margin, probability_margin, el2n_sum, log_p, confidence, square = (
+        sums[:, column] / seen for column in range(MARGIN, CORRECT)
+    )
+    forgotten = sums[:, FORGOTTEN].copy()
+    # Toneva 2019 says infinity; one more than any other sample ranks the same and can be averaged over members.
+    forgotten[sums[:, CORRECT] == 0] = forgotten.max() + 1
+    return {
+        "aum": -margin,
+        "margin": -probability_margin,
+        "el2n_mean": el2n_sum,
+        "forgetting": forgotten,
+        "confidence": -confidence,
+        "variability": np.sqrt(np.maximum(square - confidence**2, 0.0)),
+        "dataiq": confidence - square,
+        "loss": -log_p,
+    }
+
+
+def el2n(logits: Tensor, labels: Tensor) -> Tensor:
+    """||p - onehot(y)|| (B,); NaN where a logit is not finite, which the softmax of -inf would be."""
+    finite = logits.isfinite().all(1)
+    p = logits.softmax(1)
+    error = p.scatter_add_(1, labels[:, None], torch.full_like(p[:, :1], -1.0))
+    norm: Tensor = torch.linalg.vector_norm(error, dim=1)
+    return norm.masked_fill_(~finite, torch.nan)

@@ -1,0 +1,229 @@
+"""``python -m hardtune export``, as one would type it."""
+
+import csv
+import dataclasses
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hardtune import Store, Treatment, answers, load
+from hardtune.commands.subject import load_sweep
+from hardtune.member import entries, identity, plan_for, weights_for
+from hardtune.needs import Needs, needs_of
+from hardtune.registry import Registry
+from hardtune.report import records
+from hardtune.report.records import CONTROL, Record
+from hardtune.report.taken_home import write_training_set
+from hardtune.scoring import gather
+from hardtune.scoring_member import finding_identities
+from hardtune.sweep.ledger import open_ledger
+from hardtune.sweep.trainable import carried_out
+from hardtune.training.choices import resolved
+from hardtune.training.models import MODELS
+
+TREATED = Treatment(
+    estimator="rmd", alpha=1.0, policy="shift", undersample="random", oversample="smote", entropy_weight=0.2
+)
+STOPPED = Treatment(alpha=0.5, policy="shift")
+FAILED = Treatment(alpha=5.0, policy="shift", prune="class", prune_rate=0.1, oversample="holdout")
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory, script, storage):
+    """A storage with a sweep of two networks a trial: a control, a trial, one that was stopped and one that failed. Its
+    id, what its trials shared, and its recipe."""
+    folder = tmp_path_factory.mktemp("swept")
+    shutil.copytree(storage / "store", folder / "store")
+    store = Store(folder / "store")
+    sweep = load_sweep(script)
+    sweep = dataclasses.replace(sweep, recipe=dataclasses.replace(sweep.recipe, members=2))
+    data = load("digits")
+    few = data.subset(classes=10, train=12, test=6, seed=0).hold_out(0.3, 0)
+    open_ledger(dataclasses.replace(sweep, name="few"), few, folder, resume=False)
+    split = data.hold_out(0.3, 0)
+    ledger = open_ledger(sweep, split, folder, resume=False)
+    recipe = ledger.settled(sweep.recipe, lambda: resolved(sweep.recipe, "cpu"))
+    prepared = gather(split, recipe, needs_of([TREATED, STOPPED]), store, device="cpu")
+    for number, treatment in ((CONTROL, Treatment()), (0, TREATED)):
+        record = carried_out(number, treatment, prepared, recipe, store.root, "cpu", 1, 1, {})
+        records.write(ledger.records, record)
+    records.write(ledger.records, Record(1, STOPPED, "stopped"))
+    records.write(ledger.records, Record(2, FAILED, "failed", reason="it cannot be done"))
+    for path in (folder / "sweeps").glob("few-*"):
+        shutil.copytree(ledger.records, path / "trials")
+    return folder, ledger.id, prepared, recipe
+
+
+@pytest.fixture
+def export(command, script, swept):
+    def run(*arguments, code=0):
+        out, err, got = command("export", script, "--storage", swept[0], *arguments)
+        assert got == code, err
+        assert (err.strip() == "") == (code == 0)
+        return out if code == 0 else err
+
+    return run
+
+
+def table(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize(("trial", "treatment"), [("control", Treatment()), (0, TREATED)])
+def test_a_trials_networks_come_home_as_the_sweep_had_them(export, swept, monkeypatch, trial, treatment):
+    storage, sweep, prepared, recipe = swept
+    out = export("--trial", trial, "--members", 2, "--recipe", "epochs=2")
+    assert f"{treatment}" in out
+    assert len(re.findall(r"member \d: equal to the sweep's own network", out)) == 2
+    folder = storage / "exports" / f"{sweep}-{'control' if trial == 'control' else 'trial-0'}"
+    assert str(folder) in out
+    assert len({path.stat().st_mode for path in folder.iterdir()}) == 1, "who may read one may read all"
+    assert {path.name for path in folder.iterdir()} == {
+        *("README.md", "model.json", "training-set.csv", "member-0.safetensors", "member-1.safetensors")
+    }
+    about = json.loads((folder / "model.json").read_text())
+    assert (about["sweep"], about["trial"], about["state"]) == (sweep, trial, "finished")
+    assert Treatment(**about["treatment"]) == treatment
+    assert about["recipe"]["precision"] in ("float32", "bfloat16"), "as it was settled"
+    assert all(
+        tensor.dtype in (torch.float32, torch.int64) for tensor in load_file(folder / "member-0.safetensors").values()
+    )
+
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(folder)
+    test = prepared.split.test
+    for member in range(2):
+        own = answers.find(Store(storage / "store"), entries(prepared, recipe, treatment, member, "cpu"))
+        names = {"images": torch.from_numpy(test.images).permute(0, 3, 1, 2)}
+        exec(code.replace("member-0", f"member-{member}"), names)
+        np.testing.assert_allclose(names["logits"], own.test, atol=1e-4)
+        accuracy = np.mean(np.array(names["names"]) == np.array(about["classes"])[test.labels])
+        assert about["members"][member]["accuracy"]["test"] == pytest.approx(accuracy)
+    mean = np.mean([member["accuracy"]["held_out"] for member in about["members"]])
+    assert about["figures"]["final/accuracy"] == pytest.approx(mean)
+    assert f"{mean:.4f}" in (folder / "README.md").read_text()
+
+
+def test_the_training_set_is_told_sample_by_sample(export, swept, tmp_path):
+    _, _, prepared, recipe = swept
+    out = tmp_path / "deep" / "home"
+    export("--trial", 0, "--members", 2, "--out", out)
+    rows, data, kept = table(out / "training-set.csv"), load("digits"), prepared.split.kept
+    assert [int(row["row"]) for row in rows] == list(range(len(data.train)))
+    assert [row["class"] for row in rows] == [data.classes[label] for label in data.train.labels]
+    assert [n for n, row in enumerate(rows) if row["part"] == "training"] == kept.tolist()
+    held_out = [row for row in rows if row["part"] == "held-out"]
+    assert len(held_out) == len(data.train) - len(kept)
+    assert {(row["copies_0"], row["synthesised_1"], row["entropy_weight_0"]) for row in held_out} == {("0", "0", "")}
+    for member in range(2):
+        plan = plan_for(prepared, recipe, TREATED, member)
+        training = [rows[n] for n in kept]
+        copies = np.array([int(row[f"copies_{member}"]) for row in training])
+        np.testing.assert_array_equal(copies, np.bincount(plan.indices, minlength=len(kept)))
+        made = np.array([int(row[f"synthesised_{member}"]) for row in training])
+        assert copies.sum() + made.sum() == len(plan)
+        assert made.sum() == len(plan.labels) > 0
+        weights = np.array([float(row[f"entropy_weight_{member}"]) for row in training], np.float32)
+        np.testing.assert_array_equal(weights, weights_for(prepared, recipe, TREATED, member))
+
+
+def test_files_are_named_and_no_entropy_term_has_no_weights(swept, tmp_path):
+    _, _, prepared, recipe = swept
+    labels = load("digits").train.labels
+    files = [f"{n}.png" for n in range(len(labels))]
+    write_training_set(prepared, recipe, Treatment(), 1, labels, files, tmp_path / "it.csv")
+    rows = table(tmp_path / "it.csv")
+    assert [row["file"] for row in rows] == files
+    assert {(row["part"], row["copies_0"]) for row in rows} == {("training", "1"), ("held-out", "0")}
+    assert {row["entropy_weight_0"] for row in rows} == {""}
+
+
+def test_a_network_is_held_against_the_sweeps_own_where_there_are_answers_of_it(export, swept, tmp_path):
+    storage, _, prepared, recipe = swept
+    assert "the store has no answers" in export("--trial", 1, "--out", tmp_path)
+    assert "no figures of it: the trial stopped" in (tmp_path / "README.md").read_text()
+    store, split = Store(storage / "store"), prepared.split
+    shape = len(split.held_out), len(split.test)
+    other = {name: np.full((size, 10), 5, np.float32) for name, size in zip(("held_out", "test"), shape, strict=True)}
+    store.put(identity(prepared, recipe, STOPPED, 0, "cpu"), other)
+    out = export("--trial", 1, "--out", tmp_path)
+    found = re.search(r"not equal: (\d+) of its (\d+) predictions are others, .* differ by up to ([\d.]+), as", out)
+    assert int(found[2]) == sum(shape)
+    assert int(found[1]) > sum(shape) / 2
+    assert float(found[3]) > 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there the sweep's own kind of device is taken")
+def test_a_sweep_on_gpus_comes_home_to_a_cpu_by_the_scores_that_it_had(command, script, swept, tmp_path):
+    storage, _, prepared, recipe = swept
+    shutil.copytree(storage / "sweeps", tmp_path / "sweeps")
+    store, on_gpus, split = Store(storage / "store"), Store(tmp_path / "store"), prepared.split
+
+    def copy(*keys):
+        on_gpus.put(keys[1], store.get(keys[0]))
+
+    for member in range(recipe.scoring_members):
+        copy(*(finding_identities(split, recipe, Needs(), member, on)["dynamics"] for on in ("cpu", "cuda")))
+        copy(*(identity(prepared, recipe, Treatment(), member, on) for on in ("cpu", "cuda")))
+    out, _, code = command("export", script, "--trial", 1, "--storage", tmp_path)
+    assert code == 0
+    assert "the sweep trained on cuda, and this is cpu" in out
+    (folder,) = (tmp_path / "exports").iterdir()
+    rows, plan = table(folder / "training-set.csv"), plan_for(prepared, recipe, STOPPED, 0)
+    assert sum(int(row["copies_0"]) for row in rows) == len(plan.indices)
+    kept = split.kept[plan.indices]
+    assert [int(row["copies_0"]) for row in rows] == np.bincount(kept, minlength=len(rows)).tolist()
+    out, err, code = command("export", script, "--trial", 1, "--storage", tmp_path, "--device", "cuda")
+    assert (out, code) == ("", 2)
+    assert "torch sees no GPU here" in err
+
+
+def test_a_folder_is_of_one_trial_and_of_the_networks_that_were_asked_for_last(export, tmp_path):
+    export("--trial", "control", "--members", 2, "--out", tmp_path)
+    export("--trial", "control", "--out", tmp_path)
+    assert [path.name for path in tmp_path.glob("member-*")] == ["member-0.safetensors"]
+    said = export("--trial", 1, "--out", tmp_path, code=2)
+    assert said == f"error: there are other files in {tmp_path}: name a new folder with --out\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ([], "say which trial of small-.* with --trial: choose from control, 0, 1, 2"),
+        (["--trial", "7"], "small-.* has no trial '7' that has ended: choose from control, 0, 1, 2"),
+        (["--trial", "0", "--sweep", "cats"], "there is no sweep 'cats' in .*: choose from few-"),
+        (["--trial", "0", "--sweep", "few"], "few-.* was of other data than digits is here: give the --data"),
+        (["--trial", "0", "--members", "3"], "--members must be from 1 to 2, which the sweep's ensembles had, got 3"),
+        (["--trial", "0", "--recipe", "epochs=3"], "small-.* had epochs=2, and its networks are trained as they were"),
+        (["--trial", "0", "--out", "/proc/nowhere"], "cannot write to /proc/nowhere"),
+        (["--trial", "2"], "class '.' .* from the holdout"),
+    ],
+)
+def test_what_cannot_be_taken_home_is_said_in_a_sentence(export, flags, says):
+    said = export(*flags, code=2)
+    assert said.count("\n") == 1
+    assert re.match(f"error: {says}", said), said
+
+
+def test_networks_by_code_that_has_changed_are_not_taken_for_the_sweeps(export, monkeypatch):
+    monkeypatch.setattr(Registry, "code", lambda self, name: {"model mine": "now"} if self is MODELS else {})
+    assert "your model mine is not what it was when small-" in export("--trial", "control", code=2)
+
+
+def test_scores_that_are_gone_are_said_with_how_to_make_them_and_nothing_is_written(command, script, swept, tmp_path):
+    shutil.copytree(swept[0] / "sweeps", tmp_path / "sweeps")
+    out, err, code = command("export", script, "--trial", 1, "--storage", tmp_path)
+    assert (out, code) == ("", 2)
+    assert err.count("\n") == 1
+    assert "lacks 4 of the scoring ensemble's 4 members" in err
+    assert "--score" in err
+    assert {path.name for path in tmp_path.iterdir()} == {"sweeps"}
+    out, _, code = command("export", script, "--trial", 1, "--storage", tmp_path, "--score")
+    assert code == 0
+    assert "the store has no answers" in out
