@@ -20,6 +20,7 @@ class Recipe:
     """
 
     model: str = "resnet18"
+    """A name in ``hardtune.training.models.MODELS``, or ``timm:NAME``; with a tag, from its pre-trained weights."""
     epochs: int = 200
     batch_size: int = 128
     learning_rate: float = 0.1

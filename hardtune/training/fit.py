@@ -48,6 +48,8 @@ def check_model(recipe: Recipe, images: DeviceImages, num_classes: int) -> nn.Mo
             network = build_model(settled, shape, num_classes, seed=recipe.seed, device="cpu")
             answer = tuple(predict(network, images, two).shape)
             network.train()(images.batch(two[: recipe.batch_size])).sum().backward()
+    except InputError:
+        raise
     except Exception as error:  # it may be anybody's
         size = " x ".join(map(str, shape))
         batches = f" in batches of {recipe.batch_size}" if recipe.batch_size == 1 else ""

@@ -6,11 +6,28 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from hardtune.errors import unknown
 from hardtune.registry import Registry
+from hardtune.training.timm_model import timm_model
 
-MODELS: Registry[Callable[[int, int, int], nn.Module]] = Registry("model")
+Make = Callable[[int, int, int], nn.Module]
+"""(channels, num_classes, image_size) to a network."""
+
+
+class _Models(Registry[Make]):
+    """Those that are registered, and all of timm's."""
+
+    def __getitem__(self, name: str) -> Make:
+        if name.startswith("timm:"):
+            return timm_model(name.removeprefix("timm:"))
+        if name not in self:
+            raise unknown(self.kind, name, (*self, "timm:NAME"))
+        return super().__getitem__(name)
+
+
+MODELS = _Models("model")
 """``MODELS[name](channels, num_classes, image_size)``: float (B, C, H, W) to logits (B, K), made on the CPU,
-where it is asked about two images before any is trained.
+where it is asked about two images before any is trained. ``timm:NAME`` is a model of timm's (see ``timm_model``).
 
 A network is a function of its seed if its layers draw nothing as they train, or if it trains on a CPU. Dropout and
 stochastic depth on a GPU draw from that GPU's generator, which is not seeded and which networks that train beside each

@@ -16,7 +16,7 @@ from hardtune.data import Dataset, Split
 from hardtune.errors import InputError
 from hardtune.hardness.encoders.encoder import Progress, encoders
 from hardtune.hardness.encoders.networks import on_batches, run_network
-from hardtune.hardness.encoders.weights import downloading, existing_file, fetch, fitting, sha256
+from hardtune.pretrained import downloading, existing_file, fetch, fitting, sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,10 +122,12 @@ class Clip:
         import open_clip
         from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 
+        instead = f"name the file as in {self.name}@/path/to/model.safetensors"
         repository, _, file = config["hf_hub"].rpartition("/")
         if repository:
-            return fetch(self.name, repository, (file,) if file else (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME))
-        with downloading(self.name, config["url"], "~/.cache/clip"):
+            files = (file,) if file else (HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME)
+            return fetch(self.name, repository, files, instead)
+        with downloading(self.name, config["url"], "~/.cache/clip", instead):
             return Path(open_clip.download_pretrained(config))
 
 

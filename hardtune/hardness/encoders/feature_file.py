@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hardtune.data import Dataset, Split
 from hardtune.errors import InputError
 from hardtune.hardness.encoders.encoder import Progress, encoders
-from hardtune.hardness.encoders.weights import existing_file, sha256
+from hardtune.pretrained import existing_file, sha256
 
 _ROWS = 4096
 """Of a file that is mapped into memory, looked at together."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from hardtune.data import Dataset, Split
 from hardtune.errors import InputError
 from hardtune.hardness.encoders.encoder import Progress, encoders
 from hardtune.hardness.encoders.networks import on_batches, run_network
-from hardtune.hardness.encoders.weights import downloading, existing_file, fetch, fitting, read_state_dict, sha256
+from hardtune.pretrained import existing_file, fitting, read_state_dict, sha256, timm_config, timm_pretrained
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,22 +59,8 @@ class Timm:
         )
 
     def _config(self) -> dict[str, Any]:
-        """timm's description of the pretrained weights: where they are, and what images they want."""
-        import timm
-
-        architecture, _, tag = self.model.partition(".")
-        if not timm.is_model(architecture):
-            close = difflib.get_close_matches(architecture, timm.list_models(), n=5, cutoff=0.5)
-            hint = f"did you mean {', '.join(close)}?" if close else "timm.list_models() has the names"
-            raise InputError(f"unknown timm model {architecture!r}: {hint}")
-        known = timm.list_models(f"{architecture}.*", pretrained=True)
-        if (tag or self.path is None) and (self.model not in known if tag else not known):
-            raise InputError(
-                f"timm has no pretrained weights named {self.model!r}: choose from {', '.join(known) or 'none'}, "
-                f"or name a file, as in timm:{architecture}@/path/to/model.safetensors"
-            )
-        config = timm.get_pretrained_cfg(self.model)
-        return config.to_dict() if config is not None else {"architecture": architecture, "tag": ""}
+        file = f"name a file, as in timm:{self.model.partition('.')[0]}@/path/to/model.safetensors"
+        return timm_config(self.model, weights=self.path is None, instead=file)
 
     def _build(self) -> tuple[Any, Callable[[Tensor], Tensor]]:
         import timm
@@ -84,7 +69,8 @@ class Timm:
 
         config = self._config()
         if self.path is None:
-            network = self._pretrained(config)
+            file = f"name the file as in {self.name}@/path/to/model.safetensors"
+            network = timm_pretrained(self.model, config, file, num_classes=0)
         else:
             path = existing_file(self.path, "encoder checkpoint")
             network = timm.create_model(self.model, pretrained=False, num_classes=0)
@@ -96,21 +82,6 @@ class Timm:
                 state = read_state_dict(path)
                 network.load_state_dict({name: value for name, value in state.items() if name not in head})
         return network.eval(), on_batches(create_transform(**_data_config(config), is_training=False), self.name)
-
-    def _pretrained(self, config: dict[str, Any]) -> Any:
-        import timm
-
-        if config.get("hf_hub_id") and not config.get("custom_load"):
-            file = config.get("hf_hub_filename")
-            path = fetch(
-                self.name, config["hf_hub_id"], (file,) if file else ("model.safetensors", "pytorch_model.bin")
-            )
-            with fitting(path, self.name):
-                return timm.create_model(
-                    self.model, pretrained=True, num_classes=0, pretrained_cfg_overlay={"file": str(path)}
-                )
-        with downloading(self.name, str(config.get("url") or config.get("hf_hub_id")), "timm's cache"):
-            return timm.create_model(self.model, pretrained=True, num_classes=0)
 
 
 def _data_config(config: dict[str, Any]) -> dict[str, Any]:

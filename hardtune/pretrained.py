@@ -1,12 +1,13 @@
-"""Weights of frozen encoders: from a file without running what is pickled in it, or from a hub."""
+"""Pre-trained weights: from a file without running what is pickled in it, or from a hub; and what timm knows of its."""
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import pickle
 import socket
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,7 +70,7 @@ def fitting(path: Path, model: str) -> Iterator[None]:
         raise InputError(f"weights in {path} cannot be loaded into {model}: {reason[:300]}") from error
 
 
-def fetch(encoder: str, repository: str, files: tuple[str, ...]) -> Path:
+def fetch(model: str, repository: str, files: tuple[str, ...], instead: str) -> Path:
     """The first of ``files`` that a repository of the Hugging Face hub has, downloaded unless it is in the cache."""
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError
@@ -80,7 +81,7 @@ def fetch(encoder: str, repository: str, files: tuple[str, ...]) -> Path:
         if isinstance(cached, str):
             return Path(cached)
     wanted = f"{' or '.join(files)} of {constants.ENDPOINT}/{repository}"
-    with downloading(encoder, wanted, constants.HF_HUB_CACHE):
+    with downloading(model, wanted, constants.HF_HUB_CACHE, instead):
         if not urllib.request.getproxies():
             hub = urlparse(constants.ENDPOINT)
             port = hub.port or (80 if hub.scheme == "http" else 443)
@@ -94,13 +95,59 @@ def fetch(encoder: str, repository: str, files: tuple[str, ...]) -> Path:
 
 
 @contextmanager
-def downloading(encoder: str, wanted: str, cache: str) -> Iterator[None]:
-    """Turns a failed download into an ``InputError`` that says what is missing where, and what to do instead."""
+def downloading(model: str, wanted: str, cache: str, instead: str) -> Iterator[None]:
+    """Turns a failed download into an ``InputError`` that says what is missing where, and what to do ``instead``."""
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"weights of {encoder} are not in {cache} and cannot be downloaded ({reason}): download {wanted} where "
-            f"there is a network, and name the file as in {encoder}@/path/to/model.safetensors"
+            f"weights of {model} are not in {cache} and cannot be downloaded ({reason}): download {wanted} where "
+            f"there is a network, and {instead}"
         ) from error
+
+
+def timm_config(model: str, *, weights: bool, instead: str) -> dict[str, Any]:
+    """timm's description of ``NAME`` or ``NAME.TAG``: where its weights are, and what images they want.
+
+    Args:
+        model: whose weights must be there where it has a tag.
+        weights: whether they must be there without a tag, too: those of timm's default.
+        instead: what else could be done, for the error.
+
+    Raises:
+        InputError: timm has no such model, with close matches, or no such weights, with those that it has.
+    """
+    import timm
+
+    architecture, _, tag = model.partition(".")
+    if not timm.is_model(architecture):
+        close = difflib.get_close_matches(architecture, timm.list_models(), n=5, cutoff=0.5)
+        hint = f"did you mean {', '.join(close)}?" if close else "timm.list_models() has the names"
+        raise InputError(f"unknown timm model {architecture!r}: {hint}")
+    known = timm.list_models(f"{architecture}.*", pretrained=True)
+    if (tag or weights) and (model not in known if tag else not known):
+        raise InputError(
+            f"timm has no pretrained weights named {model!r}: choose from {', '.join(known) or 'none'}, or {instead}"
+        )
+    config = timm.get_pretrained_cfg(model)
+    return config.to_dict() if config is not None else {"architecture": architecture, "tag": ""}
+
+
+def timm_pretrained(model: str, config: Mapping[str, Any], instead: str, **options: Any) -> Any:
+    """timm's model with the weights that its ``config`` tells of, made with more of ``timm.create_model``'s options.
+
+    Raises:
+        InputError: the weights are not in the cache and cannot be downloaded, or are broken.
+    """
+    import timm
+
+    name = f"timm:{model}"
+    if config.get("hf_hub_id") and not config.get("custom_load"):
+        file = config.get("hf_hub_filename")
+        files = (file,) if file else ("model.safetensors", "pytorch_model.bin")
+        path = fetch(name, config["hf_hub_id"], files, instead)
+        with fitting(path, name):
+            return timm.create_model(model, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, **options)
+    with downloading(name, str(config.get("url") or config.get("hf_hub_id")), "timm's cache", instead):
+        return timm.create_model(model, pretrained=True, **options)

@@ -1,0 +1,38 @@
+"""Networks of timm's, to be trained: from scratch, or from the weights that a tag names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from hardtune.pretrained import timm_config, timm_pretrained
+
+
+def timm_model(name: str) -> Callable[[int, int, int], nn.Module]:
+    """What makes timm's model ``name``: ``resnet18`` with random weights, ``resnet18.a1_in1k`` with those of the tag.
+
+    A tag's weights are downloaded once to the Hugging Face cache of each machine; the classifier is a new one. Images
+    are normalised as for other models, by the data set's own mean and deviation.
+
+    Raises:
+        InputError: timm has no such model, or no weights of that tag; or, as one is made, they cannot be downloaded.
+    """
+    architecture, _, tag = name.partition(".")
+    config = timm_config(name, weights=False, instead=f"{architecture} for random ones")
+
+    def make(channels: int, num_classes: int, image_size: int) -> nn.Module:
+        import timm
+
+        options: dict[str, Any] = {"in_chans": channels, "num_classes": num_classes}
+        if config.get("fixed_input_size"):  # transformers are made for one size of image
+            options["img_size"] = image_size
+        network: nn.Module = (
+            timm_pretrained(name, config, "copy it to that cache", **options)
+            if tag
+            else timm.create_model(name, **options)
+        )
+        return network
+
+    return make
