@@ -34,8 +34,9 @@ class Registry(Mapping[str, T]):
     hardtune.errors.InputError: unknown greeting 'helo': choose from hello
     """
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, *, for_workers: bool = True) -> None:
+        """``for_workers``: whether those who train use them; else they stay here, with all that hangs on them."""
+        self.kind, self.for_workers = kind, for_workers
         self._entries: dict[str, T] = {}
         self._sent: set[str] = set()
         self._digests: dict[str, str] = {}
@@ -83,10 +84,11 @@ class Registry(Mapping[str, T]):
 
 
 def plug_ins() -> PlugIns:
-    """What is registered here and is not hardtune's own, such as a metric that a sweep's script defines."""
+    """What is registered here for workers and is not hardtune's own, such as a metric that a sweep's script defines."""
     found = {
         kind: {name: entry for name, entry in registry.items() if not _is_own(entry)}
         for kind, registry in _REGISTRIES.items()
+        if registry.for_workers
     }
     return {kind: entries for kind, entries in found.items() if entries}
 

@@ -22,7 +22,7 @@ class Loader(Protocol):
     def __call__(self, data_dir: Path, progress: Progress | None) -> Dataset: ...
 
 
-datasets: Registry[Loader] = Registry("data set")
+datasets: Registry[Loader] = Registry("data set", for_workers=False)
 
 
 def load(

@@ -17,7 +17,7 @@ from hardtune.registry import Registry
 Images = NDArray[np.uint8]
 """uint8 (N, H, W, C)."""
 
-VIEWS: Registry[Callable[[Images], Images]] = Registry("out-of-distribution view")
+VIEWS: Registry[Callable[[Images], Images]] = Registry("out-of-distribution view", for_workers=False)
 """Ways to turn a data set's own test images into images of none of its classes; they need no second data set."""
 
 

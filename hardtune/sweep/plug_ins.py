@@ -18,6 +18,9 @@ from hardtune.code import is_installed
 from hardtune.errors import InputError
 from hardtune.registry import add_plug_ins, plug_in_code, plug_ins
 
+MOST_SENT = 64_000_000
+"""Bytes; Ray itself takes 100 MB."""
+
 _FIND = """
 import json, sys
 from importlib.util import find_spec
@@ -34,7 +37,7 @@ def with_plug_ins() -> dict[str, Any]:
     folders in which it is here, as on one machine it can be.
 
     Raises:
-        InputError: one cannot be sent.
+        InputError: one cannot be sent, or they are too large.
     """
     found = plug_ins()
     if not found:
@@ -52,6 +55,12 @@ def with_plug_ins() -> dict[str, Any]:
                     "installed on all nodes, or without that"
                 ) from error
     sent, code = _dumps(found), plug_in_code()
+    if len(sent) > MOST_SENT:
+        names = ", ".join(f"{kind} {name!r}" for kind, entries in found.items() for name in entries)
+        raise InputError(
+            f"what is registered ({names}) is {len(sent) / 1e6:.0f} MB with all that it uses, and at most "
+            f"{MOST_SENT / 1e6:.0f} MB are sent to the workers: read large arrays from files where they are used"
+        )
     folders = [os.path.abspath(folder) for folder in sys.path]
 
     def register() -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 import zipfile
 
+import numpy as np
 import pytest
 
 from hardtune.errors import InputError
@@ -209,6 +210,41 @@ def test_what_cannot_be_sent_is_said_before_anything_is_trained(monkeypatch):
     monkeypatch.setitem(METRICS._entries, "locked", Metric(lambda predictions: float(lock.locked()), "min"))
     with pytest.raises(InputError, match=r"the metric 'locked' cannot be sent to the workers \(.*lock"):
         with_plug_ins()
+
+
+def test_what_is_too_large_to_be_sent_is_said_before_anything_is_trained(monkeypatch):
+    table = np.zeros(9_000_000)
+    monkeypatch.setitem(METRICS._entries, "large", Metric(lambda predictions: table[0], "min"))
+    with pytest.raises(
+        InputError, match=r"\(metric 'large'\) is 72 MB with all that it uses, and at most 64 MB are sent"
+    ):
+        with_plug_ins()
+
+
+@pytest.mark.slow
+def test_a_data_set_of_arrays_in_the_script_is_not_sent_with_what_workers_use(script, tmp_path):
+    (tmp_path / "mine.py").write_text("""
+import numpy as np
+from ray import tune
+from hardtune import Recipe
+from hardtune.data import Dataset, Samples, datasets
+from hardtune.sweep import Sweep, main
+
+labels = np.arange(40_000) % 10
+images = np.random.default_rng(0).integers(0, 255, (40_000, 32, 32, 3), dtype=np.uint8)
+
+@datasets.register("mine")
+def mine(data_dir, progress):
+    train, test = (Samples(images[part], labels[part]) for part in (slice(30_000), slice(30_000, None)))
+    return Dataset("mine", train, test, [str(label) for label in range(10)])
+
+recipe = Recipe(model="small_cnn", encoder="pixels")
+if __name__ == "__main__":
+    main(Sweep("mine", "mine", recipe, {"alpha": tune.uniform(0, 1), "policy": "shift"}))
+""")
+    script.run(str(tmp_path / "mine.py"), "--smoke", "--trials", "1")
+    (path,) = script.records()
+    assert json.loads(path.read_text())["state"] == "finished"
 
 
 def test_hardtunes_own_are_no_plug_ins():
