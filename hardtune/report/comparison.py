@@ -158,10 +158,13 @@ def tables(rows: Sequence[Row], note: str = "") -> list[Table]:
     ``note`` is a sentence that readers of any of them must know.
     """
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
-    return [
+    made = [
         _table([row for row in rows if row["metric"] in metrics[start : start + METRICS_A_TABLE]], note)
         for start in range(0, len(metrics), METRICS_A_TABLE)
     ]
+    if made:
+        made[-1].caption = f"{made[-1].caption} Intervals are over seeds of training, on one split and one test set."
+    return made
 
 
 def _table(rows: Sequence[Row], note: str) -> Table:
@@ -173,10 +176,7 @@ def _table(rows: Sequence[Row], note: str) -> Table:
     lines = len({row["treatment"] for row in rows})
     family = first.get("of", lines)  # which files of former versions do not say
     told = "all lines" if family == lines else f"all {family} treatments that were tried"
-    table.caption = (
-        f"* stands after Holm's correction for {told}; ↓ lower is better, ↑ higher. Intervals are over seeds of "
-        f"training, on one split of the data and one test set.{' ' if note else ''}{note}"
-    )
+    table.caption = f"* stands after Holm's correction for {told}; ↓ lower is better, ↑ higher. {note}".strip()
     table.add_column("treatment", overflow="fold", min_width=15)
     columns = {row["metric"]: row["reference_mean"] for row in rows}
     digits = {metric: _digits([row for row in rows if row["metric"] == metric]) for metric in columns}
