@@ -85,4 +85,3 @@ def test_a_sweep_is_confirmed_by_the_same_command_and_both_are_kept(script):
     assert {row["metric"] for row in rows} == {"test/recall_gap", "test/accuracy", "test/ece"}
     assert {row["of"] for row in rows} == {len(tried)}
     assert (confirmation / "comparison.png").exists()
-    assert "reusing 2 of 2 members" in script.run("digits.py", "--smoke", "--confirm", "--resume")
