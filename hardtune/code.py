@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
+import dis
 import functools
 import hashlib
+import importlib
 import inspect
+import os
 import sys
 import sysconfig
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 
+_DEEPEST = 100
+"""How far things within things are followed."""
 _PLAIN = (bool, int, float, complex, str, bytes, range, np.generic, type(None), type(...))
 _WRAPPERS = (staticmethod, classmethod, property, MethodType, functools.partial, functools.cached_property)
 _WRAPPED = ("__func__", "__self__", "__wrapped__", "fget", "fset", "fdel", "func", "args", "keywords")
@@ -26,8 +30,8 @@ def code_digest(it: Any) -> str:
     """SHA-256 of what a function, a class or an object made of them does; equal in every process.
 
     That is its source and, in turn, all that it uses: the user's own functions, classes and modules by their source,
-    those of hardtune and of libraries by name, and numbers, texts, arrays and what is made of them by their value now.
-    Comments, docstrings and layout do not count; nor does what shows only as it runs, such as the files that it reads.
+    those of hardtune and of libraries by name, and numbers, arrays, tensors and objects by their value now. Comments,
+    docstrings and layout do not count; nor does what shows only as it runs, such as the files that it reads.
     """
     home = str(getattr(it, "__module__", "")).partition(".")[0]
     return hashlib.sha256("\n".join(_words(it, home, {})).encode()).hexdigest()
@@ -40,7 +44,7 @@ def is_installed(file: str) -> bool:
     return Path(file).resolve().is_relative_to(Path(sysconfig.get_path("stdlib")).resolve())
 
 
-def _words(it: Any, home: str, seen: dict[int, Any]) -> Iterator[str]:
+def _words(it: Any, home: str, seen: dict[int, Any], depth: int = 0) -> Iterator[str]:
     """It in words, and what it uses, once: ``seen`` has what was said, by its place in memory, which it keeps taken.
 
     ``home`` is the package or script that all this is about, which is the user's own even where it is installed.
@@ -49,36 +53,44 @@ def _words(it: Any, home: str, seen: dict[int, Any]) -> Iterator[str]:
         yield repr(it)
         return
     yield str(getattr(it, "__qualname__", None) or getattr(it, "__name__", None) or type(it).__qualname__)
-    if id(it) in seen:
+    if id(it) in seen or depth > _DEEPEST:
         return
     seen[id(it)] = it
     if isinstance(it, np.ndarray) and it.dtype != object:
         yield f"{it.dtype}{it.shape}{hashlib.sha256(np.ascontiguousarray(it).data).hexdigest()}"
     elif isinstance(it, (set, frozenset)):
-        yield from sorted("\n".join(_words(part, home, dict(seen))) for part in it)
+        yield from sorted("\n".join(_words(part, home, dict(seen), depth + 1)) for part in it)
     else:
         if isinstance(it, FunctionType) and _is_own(it, home):
             yield _source(it.__code__)
         for part in _parts(it, home):
-            yield from _words(part, home, seen)
+            yield from _words(part, home, seen, depth + 1)
 
 
 def _parts(it: Any, home: str) -> Iterable[Any]:
     """What it consists of or uses, in an order that is the same in every process."""
     if isinstance(it, Mapping):
-        return it.items()
+        return it.items() if it is not os.environ else ()
     if isinstance(it, (list, tuple, np.ndarray)):
         return it
     if isinstance(it, FunctionType):
-        return _used_by(it) if _is_own(it, home) else ()
+        return _used_by(it, home) if _is_own(it, home) else ()
     if isinstance(it, (type, ModuleType)):
         bases = it.__bases__ if isinstance(it, type) else ()
         return [*bases, _written_in(it)] if _is_own(it, home) else ()
     if isinstance(it, _WRAPPERS) or hasattr(it, "__wrapped__"):
         return [getattr(it, name, None) for name in _WRAPPED]
-    if dataclasses.is_dataclass(it) or _is_own(type(it), home):
-        return [type(it), getattr(it, "__dict__", {})]
-    return ()
+    try:
+        torch = sys.modules.get("torch")
+        if torch is not None and isinstance(it, torch.Tensor):  # pickled, it names places in memory
+            content = it.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+            return [type(it), str(it.dtype), tuple(it.shape), content]
+        taken_apart = it.__reduce_ex__(4)  # as pickle does
+    except Exception:  # a lock, an open file
+        return [type(it)]
+    if isinstance(taken_apart, str):
+        return [taken_apart]
+    return [type(it), *(list(part) if isinstance(part, Iterator) else part for part in taken_apart)]
 
 
 def _is_own(it: Any, home: str) -> bool:
@@ -115,16 +127,39 @@ def _instructions(code: CodeType) -> Iterator[str]:
         yield from _instructions(constant) if isinstance(constant, CodeType) else _words(constant, "", {})
 
 
-def _used_by(function: FunctionType) -> Iterator[Any]:
-    """What a function has from around it: its closure, its defaults, and the globals that it names."""
+def _used_by(function: FunctionType, home: str) -> Iterator[Any]:
+    """What a function has from around it: its closure, its defaults, and what it names or imports."""
     yield from (cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell))
     yield function.__defaults__
     yield function.__kwdefaults__
     waiting = [function.__code__]
     while waiting:
         code = waiting.pop()
-        yield from (function.__globals__[name] for name in code.co_names if name in function.__globals__)
+        found = [function.__globals__[name] for name in code.co_names if name in function.__globals__]
+        imports = [step.argval for step in dis.get_instructions(code) if step.opname == "IMPORT_NAME"]
+        found += [_imported(name, function.__globals__.get("__package__")) for name in imports]
+        for one in found:
+            yield from _named_in(one, code.co_names, home)
         waiting += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+
+
+def _named_in(it: Any, names: Sequence[str], home: str) -> Iterator[Any]:
+    """It; of a module of the user's own, only what code of these ``names`` takes out of it, if it takes any."""
+    if isinstance(it, ModuleType) and _is_own(it, home):
+        taken = [name for name in names if name in vars(it)]
+        for name in taken:
+            yield from _named_in(vars(it)[name], names, home)
+        if taken:
+            return
+    yield it
+
+
+def _imported(name: str, package: str | None) -> Any:
+    """The module that a function imports as it is called, if it can be."""
+    try:
+        return importlib.import_module(name if name else ".", package)
+    except Exception:  # whatever a module does as it is imported
+        return name
 
 
 def _is_filled(cell: Any) -> bool:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,7 @@ def digests(folder, monkeypatch, script=SCRIPT, beside=BESIDE):
         patch.delitem(sys.modules, "beside", raising=False)
         found = say()
     for name in ("script", "beside"):
-        del sys.modules[name]
+        sys.modules.pop(name, None)
     return found
 
 
@@ -219,3 +220,89 @@ def test_features_and_corrupted_answers_are_made_anew_when_their_code_is_another
 
     registered(encoders, "of_mine", Another, monkeypatch)
     assert identities()[0] != one[0]
+
+
+VALUES = {
+    "a tensor": ("torch.tensor([1.0, 2.0])", "torch.tensor([1.0, 3.0])"),
+    "a tensor's type": ("torch.ones(2)", "torch.ones(2, dtype=torch.float64)"),
+    "a layer": ("nn.CrossEntropyLoss(label_smoothing=0.1)", "nn.CrossEntropyLoss(label_smoothing=0.2)"),
+    "a namespace": ("types.SimpleNamespace(a=1)", "types.SimpleNamespace(a=2)"),
+    "a library's object": ("collections.deque([1])", "collections.deque([2])"),
+    "an own object with slots": ("Slots(1)", "Slots(2)"),
+    "an own member of an enumeration": ("Kind.ONE", "Kind.TWO"),
+    "a library's function": ("torch.sum", "torch.mean"),
+    "a type of numbers": ("torch.float32", "torch.bfloat16"),
+    "a partial function of a tensor": (
+        "functools.partial(nn.functional.cross_entropy, weight=torch.ones(2))",
+        "functools.partial(nn.functional.cross_entropy, weight=torch.zeros(2))",
+    ),
+}
+USES = """
+import collections, enum, functools, types
+import torch
+from torch import nn
+
+class Slots:
+    __slots__ = ("a",)
+    def __init__(self, a):
+        self.a = a
+
+class Kind(enum.Enum):
+    ONE, TWO = 1, 2
+
+VALUE = {value}
+
+def make(x):
+    return VALUE, x
+
+class Mine:
+    kept = VALUE
+
+def measured(x, value=VALUE):
+    return value
+"""
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_any_object_counts_by_its_value(tmp_path, monkeypatch, kind):
+    first, again, other = (
+        digests(tmp_path / str(number), monkeypatch, USES.replace("{value}", value))
+        for number, value in enumerate((VALUES[kind][0], *VALUES[kind]))
+    )
+    assert first == again
+    assert all(first[name] != other[name] for name in NAMES)
+
+
+IMPORTS = """
+import beside
+
+def make(x):
+    from beside import scaled
+    return scaled(x)
+
+class Mine:
+    def forward(self, x):
+        return beside.scaled(x)
+
+def measured(x):
+    return beside.other(x)
+"""
+
+
+def test_of_a_module_what_is_taken_out_of_it_counts_wherever_it_is_imported(tmp_path, monkeypatch):
+    beside = BESIDE + "\ndef other(x):\n    return x\n"
+    before = digests(tmp_path / "before", monkeypatch, IMPORTS, beside)
+    after = digests(tmp_path / "after", monkeypatch, IMPORTS, beside.replace("FACTOR * x", "FACTOR + x"))
+    assert {name for name in NAMES if before[name] != after[name]} == {"make", "Mine", "partial"}
+
+
+def test_the_environment_and_locks_are_not_looked_into(monkeypatch):
+    held = [os.environ, threading.Lock()]
+
+    def uses():
+        return held
+
+    before = code_digest(uses)
+    monkeypatch.setenv("ANYTHING", "else")
+    held[1] = threading.Lock()
+    assert code_digest(uses) == before
