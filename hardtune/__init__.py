@@ -1,6 +1,6 @@
 """Which treatment of hard classes and hard samples gives the best trade-off on your data?
 
-The library in five names; everything else lives in its room (``hardtune.hardness``, ``hardtune.resampling``, …).
+The library in six names; everything else lives in its room (``hardtune.hardness``, ``hardtune.resampling``, …).
 They are imported on first use, so that ``import hardtune`` costs nothing.
 """
 
@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hardtune.data import load
+    from hardtune.errors import InputError
     from hardtune.recipe import Recipe
     from hardtune.store import Store
     from hardtune.treatment import Treatment
     from hardtune.trial import run
 
-__all__ = ["Recipe", "Store", "Treatment", "load", "run"]
+__all__ = ["InputError", "Recipe", "Store", "Treatment", "load", "run"]
 
 _HOME = {
+    "InputError": "hardtune.errors",
     "Recipe": "hardtune.recipe",
     "Store": "hardtune.store",
     "Treatment": "hardtune.treatment",

@@ -120,13 +120,13 @@ def timm_config(model: str, *, weights: bool, instead: str) -> dict[str, Any]:
     """
     import timm
 
-    architecture, _, tag = model.partition(".")
+    architecture, dot, _ = model.partition(".")
     if not timm.is_model(architecture):
         close = difflib.get_close_matches(architecture, timm.list_models(), n=5, cutoff=0.5)
         hint = f"did you mean {', '.join(close)}?" if close else "timm.list_models() has the names"
         raise InputError(f"unknown timm model {architecture!r}: {hint}")
     known = timm.list_models(f"{architecture}.*", pretrained=True)
-    if (tag or weights) and (model not in known if tag else not known):
+    if (dot or weights) and (model not in known if dot else not known):
         raise InputError(
             f"timm has no pretrained weights named {model!r}: choose from {', '.join(known) or 'none'}, or {instead}"
         )

@@ -36,6 +36,9 @@ from hardtune.commands.subject import (
 )
 from hardtune.errors import InputError
 
+MOST_ROUNDED = 0.2
+"""The share of predictions that other roundings alone may change: half-trained networks differ by that much."""
+
 if TYPE_CHECKING:
     import torch
 
@@ -233,6 +236,11 @@ def _compared(mine: Answers, own: Answers | None, theirs: str | None, device: st
     largest = max(float(np.abs(now - then).max()) for now, then in pairs)
     others = sum(int((now.argmax(1) != then.argmax(1)).sum()) for now, then in pairs)
     of = sum(len(now) for now, _ in pairs)
+    if others > MOST_ROUNDED * of:
+        return (
+            f"NOT the sweep's own network: {others} of its {of} predictions are others, which is more than roundings "
+            "do; something that it is made of has changed since"
+        )
     why = (
         f"which was trained on {theirs}, and this on {device}"
         if theirs != device

@@ -151,9 +151,11 @@ def _front(
 
     best = front(found, objectives)
     title = f"{'Pareto front' if len(objectives) > 1 else 'Best'} of {sweep.id}"
-    console.print(render(rows(best, control, objectives), objectives, title, sweep.chosen_on_test))
+    by_test = any(name.startswith("test") for name in objectives)
+    note = "This front was chosen on the test split." if by_test else sweep.chosen_on_test
+    console.print(render(rows(best, control, objectives), objectives, title, note))
     title = f"{sweep.id}: {len(found) - 1} trials"
-    return lambda path: pareto_figure(found, best, objectives, title, path, sweep.chosen_on_test)
+    return lambda path: pareto_figure(found, best, objectives, title, path, note)
 
 
 def _compare(
@@ -184,7 +186,7 @@ def _compared(
     sweep: Kept, found: Sequence[Record], control: Record, objectives: Mapping[str, str], options: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """The trials that are named against the control, or those of the front, or of the sweep's list."""
-    from hardtune.report.comparison import Comparison, compared, figures_of_members
+    from hardtune.report.comparison import Comparison, compared, figures_of_members, metrics_of
     from hardtune.report.pareto import front
 
     finished = {record.number: record for record in found if record.state == "finished" and not record.is_control}
@@ -196,7 +198,7 @@ def _compared(
         if number not in finished:
             choices = ", ".join(map(str, finished))
             raise InputError(f"trial {number} has not finished, so it cannot be compared: choose from {choices}")
-    metrics = tuple(options.metrics or Comparison.metrics)
+    metrics = tuple(options.metrics or metrics_of(sweep.objectives, control.members))
     for metric in metrics:
         if metric not in control.members:
             raise unknown("figure of a member", metric, control.members)

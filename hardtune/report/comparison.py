@@ -21,7 +21,7 @@ from hardtune.evaluation.comparison import compare
 from hardtune.evaluation.metric import CORRUPTION_METRICS, METRICS, Better
 from hardtune.evaluation.ood import OOD_FIGURES, OOD_SCORES
 from hardtune.report.records import Record
-from hardtune.report.table import label
+from hardtune.report.table import label, on_test
 from hardtune.treatment import Treatment
 
 Row = dict[str, Any]
@@ -81,6 +81,21 @@ def better(metric: str) -> Better:
     if metric not in known:
         raise unknown("figure of a member", metric, known)
     return known[metric]
+
+
+def metrics_of(objectives: Collection[str], measured: Collection[str]) -> tuple[str, ...]:
+    """What to compare after a search: its objectives on the test split, and as many others as a table holds.
+
+    Args:
+        measured: the figures that there are of members.
+
+    >>> metrics_of(["final/recall_gap", "ensemble/nll"], ["test/recall_gap", "test/accuracy", "test/ece"])
+    ('test/recall_gap', 'test/accuracy', 'test/ece')
+    """
+    known = figures_of_members()
+    twins = [on_test(name) for name in objectives if name.startswith("final/") and on_test(name) in known]
+    others = [name for name in Comparison.metrics if name not in twins]
+    return tuple(name for name in (*twins, *others[: max(0, METRICS_A_TABLE - len(twins))]) if name in measured)
 
 
 def compared(records: Sequence[Record], comparison: Comparison) -> list[Row]:
@@ -163,7 +178,10 @@ def tables(rows: Sequence[Row], note: str = "") -> list[Table]:
         for start in range(0, len(metrics), METRICS_A_TABLE)
     ]
     if made:
-        made[-1].caption = f"{made[-1].caption} Intervals are over seeds of training, on one split and one test set."
+        made[-1].caption = (
+            f"{made[-1].caption} Figures are of the test split unless they say otherwise; intervals are over seeds of "
+            "training, on one split and one test set."
+        )
     return made
 
 

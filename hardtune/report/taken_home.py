@@ -180,8 +180,9 @@ def _figures(record: Record, kept: Kept) -> str:
         return f"The sweep has no figures of it: the trial {record.state}{reason}."
     lines = [f"| means over the trial's {kept.recipe.members} networks | {' | '.join(names.values())} |"]
     lines.append("|---" * (len(names) + 1) + "|")
-    chosen_on = "the test split, which treatments were chosen on" if kept.chosen_on_test else "held-out training data"
-    for group, where in (("final", chosen_on), ("test", "the test split")):
+    held_out = ("final", "held-out training data")
+    test = ("test", "the test split" + (", which treatments were chosen on" if kept.chosen_on_test else ""))
+    for group, where in (test,) if kept.chosen_on_test else (held_out, test):
         figures = [f"{record.metrics[f'{group}/{name}']:.4f}" for name in names]
         lines.append(f"| on {where} | {' | '.join(figures)} |")
     return "\n".join(lines)

@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import os
 import shlex
-import signal
 import sys
 import tempfile
 import time
@@ -18,13 +17,14 @@ from hardtune.command_line import add_data_flags, add_recipe_flag, recipe_change
 from hardtune.errors import InputError
 from hardtune.report.comparison import tables
 from hardtune.report.standing import Standing
-from hardtune.report.sweeps import chosen_on_test
+from hardtune.report.sweeps import Kept, chosen_on_test
 from hardtune.report.table import render
 from hardtune.store import local_folder
 from hardtune.sweep.confirm import confirming
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.live import View
 from hardtune.sweep.passwords import has_password, hidden, without_password
+from hardtune.sweep.sigterm import stop_at_sigterm
 from hardtune.warned import pass_on
 
 EXIT_CODES = (
@@ -152,16 +152,17 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
         from hardtune.sweep.job import run_as_job
 
         return run_as_job(options.address, Path(sys.argv[0]), sys.argv[1:], sweep.name)
-    intent = ""
+    confirmation = None
     if options.confirm:
-        sweep, intent = confirming(sweep, local_folder(options.storage), recipe_changes(options.recipe))
-    stop_at_sigterm()
+        confirmation = confirming(sweep, local_folder(options.storage), recipe_changes(options.recipe))
+        sweep = confirmation.sweep
+    stop_at_sigterm(f"stopped, and Ray does not answer; finished networks are kept: {_again(options)}")
     view = View(f"hardtune · {sweep.name}", sweep.objectives)
     pass_on(view.say)
     try:
-        if intent:
-            view.say(intent)
-        return _run_here(sweep, options, view, started)
+        if confirmation is not None:
+            view.say(confirmation.says)
+        return _run_here(sweep, options, view, started, None if confirmation is None else confirmation.search)
     except Exception as error:
         said = disk.trouble(error, f"it writes to {options.storage}, and to {tempfile.gettempdir()} for a while")
         if said is None or view.folder is None:
@@ -175,7 +176,9 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
         return 130
 
 
-def _run_here(sweep: Sweep, options: argparse.Namespace, view: View, started: float) -> int:
+def _run_here(
+    sweep: Sweep, options: argparse.Namespace, view: View, started: float, confirms: Kept | None = None
+) -> int:
     """Run the sweep from this process, show what it found, and return the exit code."""
     console = view.console
     with view:
@@ -190,6 +193,7 @@ def _run_here(sweep: Sweep, options: argparse.Namespace, view: View, started: fl
             data_dir=options.data_dir,
             concurrent=options.concurrent,
             resume=options.resume,
+            data_of=None if options.smoke else confirms,  # the few samples of a smoke sweep hang on its seed
             subset=options.smoke,
         )
         outcome = run_sweep(sweep, place, view)
@@ -243,23 +247,12 @@ def _run_here(sweep: Sweep, options: argparse.Namespace, view: View, started: fl
     return 1 if again or outcome.unwritten or len(failed) == len(outcome.records) - 1 else 0
 
 
-def stop_at_sigterm() -> None:
-    """From now on SIGTERM is Ctrl-C, also in the background of a shell script, where SIGINT itself is ignored."""
-
-    def stop(*_: object) -> None:
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.raise_signal(signal.SIGINT)
-
-    signal.signal(signal.SIGTERM, stop)
-
-
 def configured(sweep: Sweep, options: argparse.Namespace) -> Sweep:
     """The sweep with the command line's changes."""
     if options.trials is not None and sweep.treatments is not None:
         raise InputError(f"--trials is for searches, and this sweep tries a list of {sweep.trials} treatments")
-    if options.trials is not None and options.confirm:
-        raise InputError("--confirm tries every treatment on the front, so it takes no --trials")
+    if options.confirm and (options.trials is not None or options.racing):
+        raise InputError("--confirm trains all of the front, and whole, so it takes no --trials and no --racing")
     if options.data is not None:
         sweep = sweep.on(options.data)
     if options.smoke:

@@ -9,15 +9,24 @@ from typing import Any
 
 from hardtune.errors import InputError
 from hardtune.recipe import Recipe
-from hardtune.report.comparison import Comparison, figures_of_members
+from hardtune.report.comparison import Comparison, figures_of_members, metrics_of
 from hardtune.report.pareto import front
-from hardtune.report.sweeps import kept
-from hardtune.report.table import on_test
+from hardtune.report.sweeps import Kept, kept
 from hardtune.sweep.definition import Sweep
 
 
-def confirming(sweep: Sweep, storage: Path, changes: Mapping[str, Any]) -> tuple[Sweep, str]:
-    """A sweep that tries the front of the latest search of this name again, and a sentence that says so.
+@dataclasses.dataclass(frozen=True)
+class Confirmation:
+    """A search's front, to be tried again."""
+
+    sweep: Sweep
+    search: Kept
+    says: str
+    """What is done, in a sentence."""
+
+
+def confirming(sweep: Sweep, storage: Path, changes: Mapping[str, Any]) -> Confirmation:
+    """A sweep that tries the front of the latest search of this name again, as far as that has come.
 
     A search chooses among many by figures that are luck in part: of the samples that were held out, of the scores, of
     the networks. The seed is another here, so all of these are drawn anew, and the treatments' figures on the test
@@ -25,31 +34,37 @@ def confirming(sweep: Sweep, storage: Path, changes: Mapping[str, Any]) -> tuple
     recipe.
 
     Raises:
-        InputError: there is no such search, it has not finished, or nothing on its front changes anything.
+        InputError: there is no such search, it has found nothing yet, nothing on its front changes anything, or the
+            seed is the search's own.
     """
     if sweep.treatments is not None:
         raise InputError("--confirm is for searches, and this sweep tries a list of treatments, chosen by nobody")
-    former = [one for one in kept(storage, sweep.name) if one.is_search]
+    former = [one for one in kept(storage, sweep.name) if one.is_search and one.records]
     if not former:
-        raise InputError(f"there is no search named {sweep.name} in {storage}: run it first, without --confirm")
+        raise InputError(
+            f"no search named {sweep.name} has found anything in {storage}: run it first, without --confirm"
+        )
     search = former[-1]
+    trials = [record for record in search.records if not record.is_control]
     treatments = [record.treatment for record in front(search.records, search.objectives) if not record.is_control]
     if not treatments:
         raise InputError(f"nothing on the front of {search.id} but its control, so there is nothing to confirm")
-    objectives = [on_test(name) for name in search.objectives if name.startswith("final/")]
-    metrics = tuple(name for name in objectives if name in figures_of_members()) or Comparison.metrics
     asked = Recipe(**search.content["recipe"])
-    seed = asked.seed + 1
+    recipe = dataclasses.replace(asked, **{"seed": asked.seed + 1, **changes})
+    if recipe.seed == asked.seed:
+        raise InputError(f"--confirm takes another seed than the search's, so another than {asked.seed}")
+    scaled = recipe.validation != "test"
+    metrics = metrics_of(search.objectives, figures_of_members(["test"], scaled=scaled))
     confirmation = dataclasses.replace(
         sweep,
         name=f"{sweep.name}-confirmed",
-        recipe=dataclasses.replace(asked, **{**changes, "seed": seed}),
+        recipe=recipe,
         space=treatments,
         objectives=search.objectives,
         comparisons=[Comparison(tuple(treatments), metrics=metrics)],
         racing=0.0,
     )
     many = "the treatment" if len(treatments) == 1 else f"the {len(treatments)} treatments"
-    return confirmation, (
-        f"confirming {many} on the front of {search.id} with seed {seed}: other held-out samples, scores and networks"
-    )
+    anew = "held-out samples, scores and networks" if scaled else "scores and networks, on the test split as before"
+    said = f"confirming {many} on the front of {search.id} ({len(trials)} trials) with seed {recipe.seed}: other {anew}"
+    return Confirmation(confirmation, search, said)

@@ -14,6 +14,7 @@ from hardtune.data import datasets
 from hardtune.errors import InputError
 from hardtune.recipe import Recipe
 from hardtune.report.comparison import Comparison
+from hardtune.report.sweeps import Kept
 from hardtune.treatment import Treatment
 
 Space = Mapping[str, Any] | Callable[[Any], dict[str, Any] | None] | Sequence[Treatment]
@@ -108,6 +109,10 @@ class Sweep:
             raise InputError(f"cpus_per_trial must be above 0, got {self.cpus_per_trial!r}")
         if self.gpus_per_trial is not None and self.gpus_per_trial < 0:
             raise InputError(f"gpus_per_trial must be at least 0, got {self.gpus_per_trial!r}")
+        if not isinstance(self.objectives, Mapping):
+            raise InputError(
+                f"objectives map metrics to min or max, as {{'final/ece': 'min'}}, got {self.objectives!r}"
+            )
         if not self.objectives:
             raise InputError("a sweep needs at least one objective")
         for name, direction in self.objectives.items():
@@ -195,6 +200,8 @@ class Place:
     concurrent: int | None = None
     """Trials at once; None for as many as the cluster holds now (an autoscaled one may hold more later)."""
     resume: bool = False
+    data_of: Kept | None = None
+    """A former sweep whose data these must be."""
     subset: bool = False
     """Use a few samples of a few classes only."""
 

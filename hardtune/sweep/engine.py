@@ -32,7 +32,7 @@ from hardtune.store import Store, local_folder
 from hardtune.sweep import cluster
 from hardtune.sweep.databases import study_database
 from hardtune.sweep.definition import Place, Sweep
-from hardtune.sweep.ledger import Ledger, open_ledger
+from hardtune.sweep.ledger import Ledger, check_same_data, open_ledger
 from hardtune.sweep.live import View
 from hardtune.sweep.nodes import check_shared
 from hardtune.sweep.prepare import control_members, prepare_on_cluster, settled
@@ -87,6 +87,8 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
     if needs.features:
         _check_encoder(sweep.recipe.encoder, dataset, place)
     split = _split(sweep, dataset, pool, place)
+    if place.data_of is not None:
+        check_same_data(place.data_of, split)
     check_trials(split, sweep.recipe, treatments)
     if place.study_storage is not None:  # no study has this name: that of a sweep's is its folder's
         study_database(place.study_storage, sweep.name)

@@ -25,7 +25,7 @@ from hardtune.sweep.definition import Space, Sweep
 from hardtune.sweep.versions import ALL, versions
 from hardtune.training.choices import LEFT_TO_THE_DEVICE
 
-CODE = "your code"
+CODE = "plug-ins"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +93,17 @@ def open_ledger(sweep: Sweep, split: Split, storage: Path, *, resume: bool) -> L
     )
 
 
+def check_same_data(former: Kept, split: Split) -> None:
+    """Raise ``InputError`` unless a former sweep was of these data, and had this pool of synthetic images."""
+    for name, now in _data(split).items():
+        if former.content.get(name) != now:
+            raise InputError(f"{former.id} was of other {name}: give the --data, --image-size and --pool that it had")
+
+
+def _data(split: Split) -> dict[str, str | None]:
+    return {"data": split.dataset_fingerprint, "pool": None if split.pool is None else split.pool.fingerprint}
+
+
 def _differences(former: Kept, content: dict[str, Any]) -> list[str]:
     """What is not as it was; of a recipe, its fields."""
     differ = []
@@ -114,8 +125,7 @@ def describe(sweep: Sweep, split: Split) -> dict[str, Any]:
     """
     described = {
         "version of hardtune": [member.VERSION, answers.OOD_VERSION, answers.CORRUPTION_VERSION],
-        "data": split.dataset_fingerprint,
-        "pool": None if split.pool is None else split.pool.fingerprint,
+        **_data(split),
         "recipe": dataclasses.asdict(sweep.recipe),
         "space": _describe_space(sweep.space),
         "objectives": dict(sweep.objectives),

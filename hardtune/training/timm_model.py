@@ -22,6 +22,8 @@ def timm_model(name: str) -> Callable[[int, int, int], nn.Module]:
     architecture, _, tag = name.partition(".")
     config = timm_config(name, weights=False, instead=f"{architecture} for random ones")
 
+    instead = f"copy that machine's cache, which timm.create_model({name!r}, pretrained=True) fills, to here"
+
     def make(channels: int, num_classes: int, image_size: int) -> nn.Module:
         import timm
 
@@ -29,9 +31,7 @@ def timm_model(name: str) -> Callable[[int, int, int], nn.Module]:
         if config.get("fixed_input_size"):  # transformers are made for one size of image
             options["img_size"] = image_size
         network: nn.Module = (
-            timm_pretrained(name, config, "copy it to that cache", **options)
-            if tag
-            else timm.create_model(name, **options)
+            timm_pretrained(name, config, instead, **options) if tag else timm.create_model(name, **options)
         )
         return network
 

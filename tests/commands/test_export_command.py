@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from hardtune import Store, Treatment, answers, load
 from hardtune.commands.subject import load_sweep
-from hardtune.member import entries, identity, plan_for, weights_for
+from hardtune.member import entries, identity, plan_for, train_member, weights_for
 from hardtune.needs import Needs, needs_of
 from hardtune.registry import Registry
 from hardtune.report import records
@@ -148,15 +148,18 @@ def test_a_network_is_held_against_the_sweeps_own_where_there_are_answers_of_it(
     storage, _, prepared, recipe = swept
     assert "the store has no answers" in export("--trial", 1, "--out", tmp_path)
     assert "no figures of it: the trial stopped" in (tmp_path / "README.md").read_text()
-    store, split = Store(storage / "store"), prepared.split
-    shape = len(split.held_out), len(split.test)
-    other = {name: np.full((size, 10), 5, np.float32) for name, size in zip(("held_out", "test"), shape, strict=True)}
-    store.put(identity(prepared, recipe, STOPPED, 0, "cpu"), other)
+    store, key = Store(storage / "store"), identity(prepared, recipe, STOPPED, 0, "cpu")
+    own = train_member(prepared, recipe, STOPPED, 0, device="cpu")
+    count = len(own.held_out) + len(own.test)
+    rounded = own.test.copy()
+    rounded[0, np.argsort(rounded[0])[0]] = rounded[0].max() + 0.5  # one prediction is another
+    store.put(key, {"held_out": own.held_out, "test": rounded})
     out = export("--trial", 1, "--out", tmp_path)
-    found = re.search(r"not equal: (\d+) of its (\d+) predictions are others, .* differ by up to ([\d.]+), as", out)
-    assert int(found[2]) == sum(shape)
-    assert int(found[1]) > sum(shape) / 2
-    assert float(found[3]) > 1
+    assert f"not equal: 1 of its {count} predictions are others, and its logits differ by up to" in out
+    assert "as roundings differ" in out
+    store.put(key, {"held_out": -own.held_out, "test": -own.test})
+    out = export("--trial", 1, "--out", tmp_path)
+    assert f"NOT the sweep's own network: {count} of its {count} predictions are others, which is more than" in out
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there the sweep's own kind of device is taken")

@@ -153,7 +153,7 @@ def test_tables_fit_a_terminal_of_80_columns_and_show_every_metric():
     starred = next(line for line in text.splitlines() if "label_smoothing" in line)
     assert "*" in starred
     assert "after Holm's correction for all lines; " in text
-    assert " ".join(text.split()).count("Intervals are over seeds of training, on one split") == 1
+    assert " ".join(text.split()).count("intervals are over seeds of training, on one split") == 1
 
 
 def test_tables_say_how_many_were_corrected_for_and_what_their_readers_must_know():

@@ -1,5 +1,6 @@
 """The front of a search is tried again with another seed, against the control."""
 
+import dataclasses
 import json
 
 import pytest
@@ -11,7 +12,7 @@ from hardtune.report import records
 from hardtune.report.records import CONTROL, Record
 from hardtune.sweep import Sweep
 from hardtune.sweep.confirm import confirming
-from hardtune.sweep.ledger import open_ledger
+from hardtune.sweep.ledger import check_same_data, open_ledger
 
 SEARCH = Sweep(
     "pets",
@@ -37,27 +38,45 @@ def kept(storage, *trials, sweep=SEARCH):
 def test_the_front_of_the_latest_search_is_tried_with_the_next_seed_and_the_searchs_recipe(tmp_path):
     kept(tmp_path, (WORSE, 0.1, 0.9))
     latest = kept(tmp_path, (FAIR, 0.1, 0.8), (CALIBRATED, 0.15, 0.9), (WORSE, 0.3, 0.6))
-    sweep, said = confirming(SEARCH, tmp_path, {"members": 5, "seed": 3})
+    confirmation = confirming(SEARCH, tmp_path, {"members": 5})
+    sweep = confirmation.sweep
     assert list(sweep.treatments) == [FAIR, CALIBRATED]
     assert sweep.recipe == Recipe(seed=4, members=5)
     assert (sweep.name, sweep.racing, sweep.trials) == ("pets-confirmed", 0.0, 2)
     (comparison,) = sweep.comparisons
     assert comparison.treatments == (FAIR, CALIBRATED)
-    assert comparison.metrics == ("test/ece", "test/nll"), "what members have of the objectives, where nobody chose"
-    assert f"the 2 treatments on the front of {latest.id} with seed 4" in said
+    assert comparison.metrics[:2] == ("test/ece", "test/nll"), "what members have of the objectives, where nobody chose"
+    assert confirmation.search.id == latest.id
+    assert f"the 2 treatments on the front of {latest.id} (3 trials) with seed 4: other held-out" in confirmation.says
+    assert confirming(SEARCH, tmp_path, {"seed": 9}).sweep.recipe.seed == 9
+    on_test = confirming(SEARCH, tmp_path, {"validation": "test"})
+    assert on_test.says.endswith("other scores and networks, on the test split as before")
+    with pytest.raises(InputError, match="takes another seed than the search's, so another than 3"):
+        confirming(SEARCH, tmp_path, {"seed": 3})
+
+
+def test_other_data_than_the_searchs_are_refused(tmp_path):
+    kept(tmp_path, (FAIR, 0.1, 0.8))
+    search = confirming(SEARCH, tmp_path, {}).search
+    data = load("digits")
+    check_same_data(search, data.hold_out(0.2, 7))
+    with pytest.raises(InputError, match=f"{search.id} was of other data: give the --data"):
+        check_same_data(search, data.subset(classes=10, train=50, test=5, seed=0).hold_out(0.1, 0))
+    with pytest.raises(InputError, match=f"{search.id} was of other pool"):
+        check_same_data(search, dataclasses.replace(data.hold_out(0.1, 0), pool=data.test))
 
 
 def test_a_confirmation_is_not_what_is_confirmed_next(tmp_path):
     kept(tmp_path, (FAIR, 0.1, 0.8))
-    sweep, _ = confirming(SEARCH, tmp_path, {})
+    sweep = confirming(SEARCH, tmp_path, {}).sweep
     kept(tmp_path, (FAIR, 0.4, 0.1), sweep=sweep)
-    assert confirming(SEARCH, tmp_path, {})[0] == sweep
+    assert confirming(SEARCH, tmp_path, {}).sweep == sweep
 
 
 @pytest.mark.parametrize(
     ("trials", "sweep", "sentence"),
     [
-        (None, SEARCH, "there is no search named pets in .*: run it first"),
+        (None, SEARCH, "no search named pets has found anything in .*: run it first"),
         ([(WORSE, 0.3, 0.6)], SEARCH, "nothing on the front of pets-.* but its control"),
         ([(FAIR, 0.1, 0.9)], Sweep("pets", "digits", Recipe(), [FAIR]), "this sweep tries a list of treatments"),
     ],
@@ -72,16 +91,16 @@ def test_what_cannot_be_confirmed_is_refused(tmp_path, trials, sweep, sentence):
 @pytest.mark.slow
 def test_a_sweep_is_confirmed_by_the_same_command_and_both_are_kept(script):
     script.run("digits.py", "--smoke")
-    assert "--confirm tries every treatment" in script.run("digits.py", "--smoke", "--confirm", "--trials", "2", code=2)
+    assert "it takes no --trials" in script.run("digits.py", "--smoke", "--confirm", "--trials", "2", code=2)
     out = script.run("digits.py", "--smoke", "--confirm")
     search, confirmation = sorted(script.sweeps(), key=lambda folder: "confirmed" in folder.name)
     on_front = [row for row in json.loads((search / "pareto.json").read_text()) if row["pareto"]]
     tried = [row["treatment"] for row in on_front if row["trial"] != "control"]
     if not tried:
         pytest.skip("here nothing beat the control in anything, so there is nothing to confirm")
-    assert f"on the front of {search.name} with seed 1" in out
+    assert f"on the front of {search.name} (4 trials) with seed 1" in out
     rows = json.loads((confirmation / "comparison.json").read_text())
     assert list(dict.fromkeys(row["treatment"] for row in rows)) == tried
-    assert {row["metric"] for row in rows} == {"test/recall_gap", "test/accuracy", "test/ece"}
+    assert {row["metric"] for row in rows} == {"test/recall_gap", "test/accuracy", "test/ece", "test/nll"}
     assert {row["of"] for row in rows} == {len(tried)}
     assert (confirmation / "comparison.png").exists()

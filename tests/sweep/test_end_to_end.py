@@ -1,6 +1,7 @@
 """The main job, as a newcomer does it: a real cluster, a real study, a real tracking database."""
 
 import json
+import os
 import re
 import runpy
 import signal
@@ -127,6 +128,16 @@ def test_a_running_sweep_keeps_others_out_and_ctrl_c_or_sigterm_keeps_what_is_fi
 
     assert "reusing 3 of 3" in script.run(*SMALL, "--resume")
     assert_whole(script, 6)
+
+
+@pytest.mark.slow
+def test_sigterm_to_all_of_its_processes_ends_a_sweep_that_rays_own_no_longer_answer(script):
+    process = script.start(*SMALL)
+    script.wait_for_records(1, process)
+    os.killpg(process.pid, signal.SIGTERM)  # as `timeout` does
+    out, err = process.communicate(timeout=45)
+    assert process.returncode == 130, out + err
+    assert "finished networks are kept: go on with python" in out + err
 
 
 def assert_stopped(script, process):

@@ -9,8 +9,8 @@ from ray import tune
 
 from hardtune import Recipe
 from hardtune.sweep import Sweep, cluster, engine, main, parser
-from hardtune.sweep.cli import stop_at_sigterm
 from hardtune.sweep.search import FINISHED, StudySearch
+from hardtune.sweep.sigterm import stop_at_sigterm
 from hardtune.sweep.trials import schedule
 
 OBJECTIVES = {"final/accuracy": "max"}

@@ -80,14 +80,14 @@ def test_code_of_ones_own_that_changed_is_named_and_versions_that_did_not_look_a
         monkeypatch.delitem(METRICS._digests, "mine", raising=False)
 
     ledger = open_ledger(SWEEP, split, tmp_path, resume=False)
-    former = {k: v for k, v in json.loads((ledger.folder / "sweep.json").read_text()).items() if k != "your code"}
+    former = {k: v for k, v in json.loads((ledger.folder / "sweep.json").read_text()).items() if k != "plug-ins"}
     (ledger.folder / "sweep.json").write_text(json.dumps(former))
     assert open_ledger(SWEEP, split, tmp_path, resume=True) == ledger
     measured_by(lambda predictions: 0.0)
     second = open_ledger(SWEEP, split, tmp_path, resume=False)
     assert open_ledger(SWEEP, split, tmp_path, resume=True) == second
     measured_by(lambda predictions: 1.0)
-    with pytest.raises(InputError, match=rf"cannot resume {second.id}, whose your code \(metric mine\) differed"):
+    with pytest.raises(InputError, match=rf"cannot resume {second.id}, whose plug-ins \(metric mine\) differed"):
         open_ledger(SWEEP, split, tmp_path, resume=True)
 
 

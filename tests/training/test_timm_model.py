@@ -71,6 +71,7 @@ def test_without_the_tag_weights_are_random(cached):
     ("name", "sentence"),
     [
         ("resnet81", "unknown timm model 'resnet81': did you mean .*resnet18"),
+        (f"{MODEL}.", rf"no pretrained weights named '{MODEL}\.': choose from"),
         (f"{MODEL}.nope", rf"no pretrained weights named '{MODEL}\.nope': choose from .*, or {MODEL} for random ones"),
     ],
 )
@@ -90,5 +91,5 @@ def test_weights_that_cannot_be_downloaded_are_said_to_be_before_anything_is_tra
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     recipe = Recipe(**{**vars(ON_DIGITS), "model": f"timm:{MODEL}.r160_in1k"})
-    with pytest.raises(InputError, match=rf"^weights of timm:{MODEL}\.r160_in1k are not in .* and copy it to that cac"):
+    with pytest.raises(InputError, match=rf"^weights of timm:{MODEL}\.r160_in1k are not in .* and copy that mach"):
         run(Treatment(), load("digits"), recipe)

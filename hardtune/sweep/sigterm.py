@@ -1,0 +1,36 @@
+"""SIGTERM, which `kill`, `timeout` and batch systems send, ends a sweep as Ctrl-C does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+PATIENCE = 15.0
+"""Seconds that a sweep has to end by itself; Slurm gives 30."""
+
+
+def stop_at_sigterm(else_says: str = "") -> None:
+    """From now on SIGTERM is Ctrl-C, also in the background of a shell script, where SIGINT itself is ignored.
+
+    A process that still runs ``PATIENCE`` seconds later ``else_says`` that sentence, unless it is empty, and exits with
+    130: whoever signals a whole group of processes, as `timeout` does, ends Ray's own as well, and then whatever waits
+    for them waits for a minute, and aborts.
+    """
+
+    def stop(*_: object) -> None:
+        if else_says:
+            timer = threading.Timer(PATIENCE, _give_up, [else_says])
+            timer.daemon = True
+            timer.start()
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.raise_signal(signal.SIGINT)
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+def _give_up(says: str) -> None:
+    print(f"\n{says}", file=sys.stderr, flush=True)
+    os._exit(130)
