@@ -23,7 +23,7 @@ def _too_few_neighbours(request: Request) -> str | None:
         return None
     return (
         f"class {request.name!r} has {len(request.members)} samples, and SMOTE with {NEIGHBOURS} neighbours "
-        f"needs at least {NEIGHBOURS + 1}"
+        f"needs at least {NEIGHBOURS + 1} that are trained on: leave smote out for such classes"
     )
 
 
