@@ -206,7 +206,7 @@ def stratified(labels: NDArray[np.int64], classes: tuple[str, ...], share: float
     for label, name in enumerate(classes):
         members = np.flatnonzero(labels == label)
         if len(members) < 2:
-            raise InputError(f"class {name!r} has {len(members)} left, and setting some aside needs at least 2")
+            raise InputError(f"class {name!r} has {len(members)} samples left, and setting some aside needs at least 2")
         size = min(max(1, round(share * len(members))), len(members) - 1)
         taken.append(rng.permutation(members)[:size])
     return np.sort(np.concatenate(taken))

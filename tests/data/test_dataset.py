@@ -118,7 +118,7 @@ def test_a_subset_keeps_a_few_samples_of_the_first_classes():
 
 
 def test_a_class_of_one_sample_cannot_be_split_and_is_named():
-    with pytest.raises(InputError, match="class 'dog' has 1 samples"):
+    with pytest.raises(InputError, match="class 'dog' has 1 samples left"):
         dataset([0, 0, 1]).hold_out(0.1, seed=0)
 
 
