@@ -6,7 +6,7 @@ import ast
 import dis
 import functools
 import hashlib
-import importlib
+import importlib.util
 import inspect
 import os
 import sys
@@ -143,23 +143,31 @@ def _used_by(function: FunctionType, home: str) -> Iterator[Any]:
         waiting += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
 
 
-def _named_in(it: Any, names: Sequence[str], home: str) -> Iterator[Any]:
-    """It; of a module of the user's own, only what code of these ``names`` takes out of it, if it takes any."""
-    if isinstance(it, ModuleType) and _is_own(it, home):
+def _named_in(it: Any, names: Sequence[str], home: str, around: tuple[Any, ...] = ()) -> Iterator[Any]:
+    """It; of a module of the user's own, only what code of these ``names`` takes out of it, if it takes any.
+
+    ``around``: the modules that it was taken out of, since modules import each other, and themselves.
+    """
+    if not isinstance(it, ModuleType) or not _is_own(it, home):
+        yield it
+    elif it not in around:
         taken = [name for name in names if name in vars(it)]
         for name in taken:
-            yield from _named_in(vars(it)[name], names, home)
-        if taken:
-            return
-    yield it
+            yield from _named_in(vars(it)[name], names, home, (*around, it))
+        if not taken:
+            yield it
 
 
 def _imported(name: str, package: str | None) -> Any:
-    """The module that a function imports as it is called, if it can be."""
-    try:
-        return importlib.import_module(name if name else ".", package)
-    except Exception:  # whatever a module does as it is imported
-        return name
+    """The module that a function imports as it is called; of a library's, or one that is not there, only the name."""
+    for absolute in (name, f"{package}.{name}".rstrip(".")) if package else (name,):
+        try:
+            spec = importlib.util.find_spec(absolute) if absolute else None
+            if spec is not None and spec.origin is not None and Path(spec.origin).is_file():
+                return name if is_installed(spec.origin) else importlib.import_module(absolute)
+        except Exception:  # whatever a module does as it is imported
+            continue
+    return name
 
 
 def _is_filled(cell: Any) -> bool:

@@ -296,6 +296,33 @@ def test_of_a_module_what_is_taken_out_of_it_counts_wherever_it_is_imported(tmp_
     assert {name for name in NAMES if before[name] != after[name]} == {"make", "Mine", "partial"}
 
 
+def test_imports_within_a_package_are_followed_and_libraries_are_not_loaded_for_that(tmp_path, monkeypatch):
+    def digest(folder, factor):
+        (folder / "mine").mkdir(parents=True)
+        (folder / "mine" / "__init__.py").write_text("")
+        (folder / "mine" / "parts.py").write_text(f"def scaled(x):\n    return {factor} * x\n")
+        (folder / "mine" / "loss.py").write_text("""
+import mine.loss  # itself
+
+def make(x):
+    mine.loss
+    import this
+    from . import parts
+    from .parts import scaled
+    return scaled(parts.scaled(x))
+""")
+        with monkeypatch.context() as patch:
+            patch.syspath_prepend(folder)
+            found = code_digest(importlib.import_module("mine.loss").make)
+        for name in ("mine", "mine.parts", "mine.loss"):
+            del sys.modules[name]
+        return found
+
+    first, again, other = (digest(tmp_path / str(n), factor) for n, factor in enumerate((2, 2, 3)))
+    assert first == again != other
+    assert "this" not in sys.modules
+
+
 def test_the_environment_and_locks_are_not_looked_into(monkeypatch):
     held = [os.environ, threading.Lock()]
 
