@@ -18,7 +18,7 @@ class Treatment:
     """
 
     alpha: float = 0.0
-    """How far class counts move from the data's own (0) to the hardness ratio (1) and beyond."""
+    """How far class counts move from the data's own (0) to these times the hardness ratio (1) and beyond."""
     estimator: str = "aum"
     """Whose scores say how hard a class is, and which samples go first."""
     policy: str = "paper"

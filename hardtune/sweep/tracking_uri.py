@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import http.client
 import logging
 import os
@@ -76,8 +75,13 @@ def make_database(uri: str) -> None:
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # MLflow keeps a connection to each that it ever opened
     try:
         MlflowClient(f"sqlite:///{draft}").search_experiments(max_results=1)
-        with contextlib.suppress(FileExistsError):  # another sweep was faster
+        try:
             os.link(draft, path)
+        except FileExistsError:  # another sweep was faster
+            pass
+        except OSError:  # a file system without links
+            if not path.exists():
+                os.rename(draft, path)
     finally:
         for left in path.parent.glob(f"{draft.name}*"):
             disk.removed(left)

@@ -24,6 +24,7 @@ from hardtune.sweep.live import View
 from hardtune.sweep.recorder import Recorder
 from hardtune.sweep.search import FINISHED, StudySearch
 from hardtune.sweep.tracking import Tracker
+from hardtune.sweep.tracking_uri import make_database
 from hardtune.sweep.trials import schedule
 
 OBJECTIVES = {"final/accuracy": "max"}
@@ -116,6 +117,16 @@ def test_an_mlflow_database_that_it_broke_off_while_it_was_made_is_made_anew(dis
     (run,) = client.search_runs([client.get_experiment_by_name("any").experiment_id])
     assert run.data.params == {"model": "small_cnn"}
     assert [path.name for path in disk.results.iterdir()] == ["mlflow.db"], "no draft is left"
+
+
+def test_a_database_is_made_where_files_cannot_be_linked_too(tmp_path, monkeypatch):
+    def link(*_):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", link)
+    make_database(f"sqlite:///{tmp_path}/mlflow.db")
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+    assert MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").get_experiment("0").name == "Default"
 
 
 def test_what_was_found_is_shown_although_it_cannot_be_drawn(disk, monkeypatch, capfd, tmp_path):
