@@ -5,11 +5,11 @@
     python sweeps/cifar10.py --smoke                   every code path in under a minute, on CPUs too
 
 HBR's recipe: ResNet-18 with a CIFAR stem, 200 epochs, a scoring ensemble of 8, alpha in {1, 3, 5}. HBR finds that
-resampling hardly moves the recall gap; the control's row and the test figures show whether that holds for you.
-Cost: 8 scoring networks, then 5 a trial: 248 networks of 200 epochs, at an H200's rate (benchmarks/gpu.py) 9 hours of
-it, less those that racing spares: a trial stops after a member once its others are not expected to raise the front's
-hypervolume by their part of a hundredth.
-Weights of CLIP ViT-B-32 are downloaded once (about 600 MB), or read from a file:
+resampling hardly changes the recall gap; compare the control's row and the test figures to see if that holds for you.
+Cost: 8 scoring networks, then 5 per trial: 248 networks of 200 epochs, about 9 hours on an H200 (benchmarks/gpu.py),
+minus what racing saves: a trial stops after a member once its remaining members are not expected to raise the front's
+hypervolume by their share of a hundredth.
+CLIP ViT-B-32 weights are downloaded once (about 600 MB), or read from a file:
 --recipe encoder=ViT-B-32@/path/weights.safetensors
 """
 

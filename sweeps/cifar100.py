@@ -4,12 +4,12 @@
     ray submit cluster.yaml sweeps/cifar100.py         on a cluster
     python sweeps/cifar100.py --smoke                  every code path in under a minute, on CPUs too
 
-HBR's recipe: ResNet-18 with a CIFAR stem, 200 epochs, a scoring ensemble of 8, alpha in {1, 2}. With 500 images a class
-the hardest ones are few, which is where synthesised images (SMOTE) might earn their place.
-Cost: 8 scoring networks, then 5 a trial: 248 networks of 200 epochs, at an H200's rate (benchmarks/gpu.py) 9 hours of
-it, less those that racing spares: a trial stops after a member once its others are not expected to raise the front's
-hypervolume by their part of a hundredth.
-Weights of CLIP ViT-B-32 are downloaded once (about 600 MB), or read from a file:
+HBR's recipe: ResNet-18 with a CIFAR stem, 200 epochs, a scoring ensemble of 8, alpha in {1, 2}. With 500 images per
+class, few of them are hard: a case where synthesised images (SMOTE) may help.
+Cost: 8 scoring networks, then 5 per trial: 248 networks of 200 epochs, about 9 hours on an H200 (benchmarks/gpu.py),
+minus what racing saves: a trial stops after a member once its remaining members are not expected to raise the front's
+hypervolume by their share of a hundredth.
+CLIP ViT-B-32 weights are downloaded once (about 600 MB), or read from a file:
 --recipe encoder=ViT-B-32@/path/weights.safetensors
 """
 

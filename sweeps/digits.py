@@ -4,9 +4,9 @@
     python sweeps/digits.py --smoke          every code path in under a minute
     python sweeps/digits.py --everything     64 trials over every estimator, undersampling, oversampling and pruning
 
-The data are the 1,797 images of 8x8 pixels that scikit-learn ships. Ensembles of 5 small networks are trained under
-each treatment; Optuna looks for the best trade-off between fairness across classes (recall gap), accuracy and
-calibration (ECE). The encoder is `pixels`: standardised pixels and their principal components, no pre-trained network.
+The data are scikit-learn's 1,797 images of 8x8 pixels. Each treatment trains an ensemble of 5 small networks; Optuna
+searches for the best trade-off between fairness across classes (recall gap), accuracy and calibration (ECE). The
+encoder is `pixels`: standardised pixels and their principal components, no pre-trained network.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ flags = parser(__doc__)
 flags.add_argument(
     "--everything",
     action="store_true",
-    help="search over every estimator, undersampling, oversampling and pruning; from a pool of images only with --pool",
+    help="search over every estimator, undersampling, oversampling and pruning method (image pools need --pool)",
 )
 
 sweep = Sweep(
@@ -44,7 +44,7 @@ sweep = Sweep(
 
 
 def everything(pool: str | None = None) -> Sweep:
-    """The same over everything there is, in a space with conditions: a function of an Optuna trial."""
+    """The same search over all methods, in a conditional space: a function of an Optuna trial."""
     oversamplings = sorted(name for name, how in OVERSAMPLERS.items() if how.needs != "pool" or pool is not None)
 
     def space(trial: Any) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def everything(pool: str | None = None) -> Sweep:
         trial.suggest_categorical("undersample", sorted(UNDERSAMPLERS))
         trial.suggest_float("alpha", 0.0, 1.0)
         if trial.suggest_categorical("oversample", oversamplings) == "holdout":
-            # It gives back what pruning took from a class, so there must be enough of that.
+            # It returns samples that pruning removed from a class, so enough must have been pruned.
             return {"policy": "shift", "prune": "class", "prune_rate": 0.5}
         if trial.suggest_categorical("prune", ["none", "dataset", "class"]) != "none":
             trial.suggest_float("prune_rate", 0.1, 0.3)

@@ -1,14 +1,14 @@
-"""Which entropy weight is best? Optuna searches it alone; everything else stays fixed.
+"""Which entropy weight is best? Optuna searches over it alone; everything else is fixed.
 
     python sweeps/entropy_weight.py                              on digits: about a minute on 2 CPU cores
-    python sweeps/entropy_weight.py --objective ece              ECE, among weights that cost no accuracy
+    python sweeps/entropy_weight.py --objective ece              ECE, among weights that do not lower accuracy
     python sweeps/entropy_weight.py --data cifar100              the paper's recipe, for GPUs
     python sweeps/entropy_weight.py --smoke                      every code path in under a minute
 
-The loss is cross-entropy less the entropy of each prediction, weighted by the entropy weight and by the sample's
+The loss is cross-entropy minus the entropy of each prediction, times the entropy weight and a weight from the sample's
 difficulty (relative Mahalanobis distance; Cui et al., NeurIPS 2023). The objective is the ensemble's negative
-log-likelihood on held-out training data, a proper score of accuracy and calibration together. A weight of 0 is the
-control: if nothing beats it, its row on the front says so.
+log-likelihood on held-out training data, a proper scoring rule that covers accuracy and calibration. A weight of 0 is
+the control: if nothing beats it, its row on the front shows that.
 """
 
 from ray import tune

@@ -1,12 +1,12 @@
-"""Which treatment of hardness helps most on Fashion-MNIST? Real images at a laptop's limit.
+"""Which treatment of hardness helps most on Fashion-MNIST? Real images that a laptop can handle.
 
     python sweeps/fashion_mnist.py --data-dir DIR      24 trials: about an hour on 2 CPU cores (estimated)
     python sweeps/fashion_mnist.py --smoke             every code path in under a minute
 
-The 70,000 images are downloaded where there is a network; `--data-dir` points at the idx files where there is none
-(Debian's package dataset-fashion-mnist puts them in /usr/share/datasets/fashion-mnist). Shirts are confused with
-T-shirts, pullovers and coats, so there is a recall gap to close: classes are far apart in difficulty although they are
-equally large. The encoder is `pixels`: standardised pixels and their principal components, no pre-trained network;
+The 70,000 images are downloaded if there is a network; otherwise `--data-dir` points at the idx files (Debian's package
+dataset-fashion-mnist puts them in /usr/share/datasets/fashion-mnist). Shirts are confused with T-shirts, pullovers and
+coats, so there is a recall gap to close: classes are equally large but differ widely in difficulty. The encoder is
+`pixels`: standardised pixels and their principal components, no pre-trained network;
 `--recipe encoder=ViT-B-32/openai` uses CLIP.
 """
 

@@ -1,14 +1,14 @@
-"""Does removing the easiest samples cost anything, and is it better done class by class?
+"""Does removing the easiest samples cost anything, and is it better to do it per class?
 
     python sweeps/pruning.py                        on digits: about 1.5 minutes on 2 CPU cores
-    python sweeps/pruning.py --then-resample        prune class by class, then give hard classes pruned images back
+    python sweeps/pruning.py --then-resample        prune per class, then return pruned images to hard classes
     python sweeps/pruning.py --data cifar10         the paper's recipe, for GPUs
     python sweeps/pruning.py --smoke                every code path in under a minute
 
 The case study of hardness-based resampling (Pukowski & Osmani, arXiv 2504.07031): the easiest 10 to 70 % of the
-training samples go, either of the whole data set, which leaves easy classes smaller, or of each class, which keeps
-balanced data balanced. Which samples are easy is up to the estimator. The control's row on the front says what pruning
-costs; `python -m hardtune plan sweeps/pruning.py` shows what it would leave of each class.
+training samples are removed, either from the whole data set, which shrinks easy classes, or from each class, which
+keeps balanced data balanced. The estimator decides which samples are easy. The control's row on the front shows what
+pruning costs; `python -m hardtune plan sweeps/pruning.py` shows what would be left of each class.
 """
 
 from collections.abc import Sequence
@@ -23,14 +23,14 @@ ESTIMATORS = ("aum", "el2n", "forgetting", "rmd")
 
 flags = parser(__doc__)
 flags.add_argument(
-    "--then-resample", action="store_true", help="search over alpha, with the pruned images as what hard classes gain"
+    "--then-resample", action="store_true", help="search over alpha, and oversample hard classes with pruned images"
 )
 flags.add_argument(
     "--estimators",
     action="extend",
     nargs="+",
     metavar="NAME",
-    help=f"whose scores say what is easy (default: {' '.join(ESTIMATORS)})",
+    help=f"estimators that rank the samples (default: {' '.join(ESTIMATORS)})",
 )
 
 RATES = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]

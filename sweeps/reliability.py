@@ -1,18 +1,18 @@
-"""Are predictions more reliable for knowing which samples are hard? The paper's method, its rivals and its controls.
+"""Does knowing which samples are hard make predictions more reliable? The paper's method, its rivals and controls.
 
     python sweeps/reliability.py                         on digits: about 2 minutes on 2 CPU cores
-    python sweeps/reliability.py --data fashion_mnist    real images at a laptop's limit: about 1.5 hours (estimated)
+    python sweeps/reliability.py --data fashion_mnist    real images: about 1.5 hours on a laptop (estimated)
     python sweeps/reliability.py --smoke                 every code path in about a minute
 
-No search: each treatment is trained once, as an ensemble whose members are the seeds (member i shares its seed across
-treatments), and compared by paired intervals. The method subtracts the entropy of each prediction, weighted by the
-sample's difficulty (relative Mahalanobis distance; Cui et al., NeurIPS 2023), from the cross-entropy. Two questions:
+No search: each treatment is trained once, as an ensemble with one member per seed (member i has the same seed in all
+treatments), and compared by paired confidence intervals. The method subtracts the entropy of each prediction, weighted
+by the sample's difficulty (relative Mahalanobis distance; Cui et al., NeurIPS 2023), from the cross-entropy. Questions:
 
 1. Is it, or a rival, better than plain cross-entropy (the control)?
 2. Does difficulty matter? `shuffled` gives the same weights to the wrong samples, `mean` the same weight to all.
 
 The encoder is `pixels`: standardised pixels and their principal components, no pre-trained network;
-`--recipe encoder=ViT-B-32/openai` uses CLIP, as the paper does. What came out is in docs/results/reliability.md.
+`--recipe encoder=ViT-B-32/openai` uses CLIP, as the paper does. For results, see docs/results/reliability.md.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from hardtune.sweep import Comparison, Sweep, data_name, main, parser
 
 flags = parser(__doc__)
 flags.add_argument(
-    "--entropy-weight", type=float, default=0.3, metavar="X", help="of the method and its controls (default: 0.3)"
+    "--entropy-weight", type=float, default=0.3, metavar="X", help="for the method and its controls (default: 0.3)"
 )
 
 on_digits = dataclasses.replace(ON_DIGITS, members=10)

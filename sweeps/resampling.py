@@ -1,19 +1,19 @@
-"""Do hard classes gain from more samples, and is it their hardness that decides? HBR's method, its parts, its control.
+"""Do hard classes gain from more samples, and is hardness the reason? HBR's method, its parts and its control.
 
     python sweeps/resampling.py                      on digits: about 2 minutes on 2 CPU cores
-    python sweeps/resampling.py --data cifar10       real images at a laptop's limit: about an hour (estimated)
+    python sweeps/resampling.py --data cifar10       real images: about an hour on a laptop (estimated)
     python sweeps/resampling.py --smoke              every code path in about a minute
 
-No search: each treatment is trained once, as an ensemble whose members are the seeds (member i shares its seed across
-treatments), and compared by paired intervals. The method gives hard classes more samples and easy ones fewer
-(Pukowski & Osmani, arXiv 2504.07031), with the ratio of class sizes by `shift`: at alpha = 1 the hardest class is twice
-as large as the easiest, at alpha = 2 about five times. Two questions:
+No search: each treatment is trained once, as an ensemble with one member per seed (member i has the same seed in all
+treatments), and compared by paired confidence intervals. The method gives hard classes more samples and easy ones fewer
+(Pukowski & Osmani, arXiv 2504.07031). Class sizes follow the policy `shift`: at alpha = 1 the hardest class is twice as
+large as the easiest, at alpha = 2 about five times. Two questions:
 
-1. Is it, or one of its parts, fairer than the data as they are (the control), and what does that cost?
-2. Does hardness matter? `reversed` resamples as much the wrong way round, and `random/random` draws what a class loses
-   by lot rather than taking its easiest samples.
+1. Is it, or one of its parts, fairer than the unmodified data (the control), and what does that cost?
+2. Does hardness matter? `reversed` applies the same amount of resampling in reverse, and `random/random` removes random
+   samples of a class rather than its easiest.
 
-What came out is in docs/results/resampling.md.
+For results, see docs/results/resampling.md.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ on_cifar10 = Recipe(
 
 
 def sweep(data: str = "digits") -> Sweep:
-    """The comparison on one data set; what its questions are about comes first, lest it is stopped."""
+    """The comparison on one data set; the key treatments come first, in case it is stopped."""
     method = Treatment(alpha=1.0, policy="shift")
     by_lot = dataclasses.replace(method, undersample="random")
     wrong_way = dataclasses.replace(method, policy="reversed")

@@ -29,8 +29,7 @@ def parser() -> argparse.ArgumentParser:
     """The flags of every command."""
     flags = argparse.ArgumentParser(
         prog="python -m hardtune",
-        description="Look into a sweep before, and after, it is run. Sweeps themselves are scripts: "
-        "python sweeps/digits.py",
+        description="Inspect a sweep before and after it runs. Sweeps themselves are scripts: python sweeps/digits.py",
         allow_abbrev=False,
     )
     commands = flags.add_subparsers(title="commands", metavar="COMMAND", required=True)

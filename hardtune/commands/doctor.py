@@ -1,12 +1,12 @@
-"""What would go wrong on this cluster, and how to mend it.
+"""What would go wrong on this cluster, and how to fix it.
 
-    python -m hardtune doctor                                                     this machine, alone
+    python -m hardtune doctor                                                     this machine only
     ray exec cluster.yaml "python -m hardtune doctor --data cifar100"             a launched cluster, from its head
-    python -m hardtune doctor --address auto --storage /shared/results            a cluster that runs on this machine
+    python -m hardtune doctor --address auto --storage /shared/results            a cluster running on this machine
 
-Every node is asked: the same versions, storage that all see, write and lock, MLflow within reach and its database
-initialised, GPUs that Ray and torch agree on, data and weights present, memory enough, one time, and a token against
-strangers. Nothing is trained. Exit codes: 0 all is well, 1 something is wrong, 2 wrong input.
+Checks on every node: same versions, storage that all see, write and lock, MLflow reachable and its database
+initialised, GPUs that Ray and torch agree on, data and weights present, enough memory, synchronised clocks, and an
+access token. Nothing is trained. Exit codes: 0 all is well, 1 something is wrong, 2 invalid input.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
         "--address",
         default=address,
         metavar="ADDR",
-        help="the running Ray cluster to look at (auto, host:6379; also: RAY_ADDRESS; default: Ray started here)",
+        help="the running Ray cluster to check (auto, host:6379; also: RAY_ADDRESS; default: Ray started here)",
     )
     flags.add_argument(
         "--storage",
@@ -51,11 +51,11 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="the database of Optuna's study (also: OPTUNA_STORAGE; default: sqlite in the sweep's folder)",
     )
-    flags.add_argument("--data", metavar="NAME", help="look for this data set as well: its name, or a folder's path")
+    flags.add_argument("--data", metavar="NAME", help="also check for this data set: its name, or a folder's path")
     add_image_size_flag(flags)
     flags.add_argument("--data-dir", type=Path, metavar="DIR", help="where its files are (also: HARDTUNE_DATA)")
     flags.add_argument(
-        "--encoder", metavar="NAME", help="with --data: look for this encoder's weights on every node: ViT-B-32/openai"
+        "--encoder", metavar="NAME", help="with --data: check every node for this encoder's weights (ViT-B-32/openai)"
     )
 
 

@@ -1,18 +1,17 @@
-"""Take a trial home: its networks' weights, what they were trained on, and how to load them.
+"""Export a trial: its networks' weights, what they were trained on, and how to load them.
 
     python -m hardtune export sweeps/digits.py --trial 13
     python -m hardtune export sweeps/cifar10.py --trial control --members 5 --out models/plain
     python -m hardtune export sweeps/digits.py --sweep digits-20260501-101500 --trial 3
 
-A sweep keeps what its networks answered and never their weights, so the first of the trial's networks are trained again
-here, by the recipe and the seeds that they had, and held against the stored answers: on the CPU that the sweep had they
-are the same to the bit. That takes as long as it took the sweep, whose recipe nothing here changes (--recipe only says
-what you expect of it). What a trial's treatment is made of, its scores, is read from the store; --score makes what is
-missing.
+A sweep keeps its networks' predictions but never their weights, so the trial's first networks are retrained here, with
+their recipe and seeds, and compared with the stored predictions: on the sweep's CPU they match to the bit. This
+takes as long as in the sweep, whose recipe cannot be changed here (--recipe only states what you expect it to be). The
+scores that the treatment is based on are read from the store; --score computes missing ones.
 
-The folder gets member-0.safetensors, …; model.json, all that is known of them; README.md, the lines that load them; and
-training-set.csv, with a line for each sample of the data set's training split: how often each network was shown it in
-an epoch, how many images were synthesised from it, and its entropy weight.
+The folder gets member-0.safetensors, …; model.json, their metadata; README.md, code that loads them; and
+training-set.csv, with a row for each sample of the data set's training split: how often each network saw it per epoch,
+how many images were synthesised from it, and its entropy weight.
 """
 
 from __future__ import annotations
@@ -52,14 +51,14 @@ if TYPE_CHECKING:
 def add_flags(flags: argparse.ArgumentParser) -> None:
     """The subject's flags, which trial of which sweep, and what of it."""
     add_subject_flags(flags)
-    what = flags.add_argument_group("what to take")
+    what = flags.add_argument_group("what to export")
     what.add_argument("--trial", metavar="N", help="the trial's number, or control")
-    what.add_argument("--sweep", metavar="ID", help="its sweep (default: the latest of the script's name)")
+    what.add_argument("--sweep", metavar="ID", help="the trial's sweep (default: the latest of the script)")
     what.add_argument(
         "--members", type=int, default=1, metavar="N", help="the first N of its networks (default: %(default)s)"
     )
     what.add_argument(
-        "--out", type=Path, metavar="DIR", help="the folder that they go to (default: in the storage's folder exports)"
+        "--out", type=Path, metavar="DIR", help="output folder (default: in the storage's folder exports)"
     )
 
 

@@ -4,12 +4,12 @@
     python -m hardtune hardest sweeps/cifar10.py --estimator rmd --each 12 --figure hardest.pdf
     python -m hardtune hardest --data path/to/images --recipe encoder=pixels --estimator rmd --score
 
-A hard sample is a rare view, an ambiguous one or a wrong label: the picture tells which. The CSV has a line for each
-training sample: its row in the data set's training split, its file where it has one, its class, and its score by every
-estimator that the store has scores of, higher = harder. Samples held out for the search's objectives have no
+A hard sample is an unusual view, ambiguous or mislabelled: the picture shows which. The CSV has a line for each
+training sample: its row in the data set's training split, its file if it has one, its class, and its score by every
+estimator with scores in the store, higher = harder. Samples held out for the search's objectives have no
 line; --recipe validation=test holds none out, and so scores every training sample (with --score: the sweep did not).
 
-Scores are read from the store where a sweep left them; --score makes them here.
+Scores are read from the store if a sweep computed them; --score computes them here.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from hardtune.errors import InputError
 def add_flags(flags: argparse.ArgumentParser) -> None:
     """The subject's flags, whose scores are shown, and of how many samples."""
     add_subject_flags(flags)
-    flags.add_argument("--estimator", default="aum", metavar="NAME", help="whose scores (default: %(default)s)")
+    flags.add_argument("--estimator", default="aum", metavar="NAME", help="estimator to rank by (default: %(default)s)")
     flags.add_argument(
-        "--each", type=int, default=10, metavar="N", help="samples of a class in the picture (default: %(default)s)"
+        "--each", type=int, default=10, metavar="N", help="samples per class in the picture (default: %(default)s)"
     )
     flags.add_argument(
         "--figure",
         type=Path,
         metavar="FILE.png",
-        help="where the picture goes, and beside it the CSV (default: in the storage's folder hardest)",
+        help="where to write the picture, with the CSV next to it (default: in the storage's folder hardest)",
     )
 
 

@@ -5,11 +5,11 @@
     python -m hardtune plan --data digits --alpha 1 --estimator rmd --policy shift --recipe encoder=pixels
 
 One treatment: a row for each class, with its hardness, its size, what pruning and undersampling drop, what
-oversampling adds and from where, and why not, if it cannot be done. A sweep: a row for each different plan at the ends
-of its ranges, and whether it can be carried out. Both leave a figure and a table of all classes (CSV).
+oversampling adds and from where, and the reason if it is infeasible. A sweep: a row for each distinct plan at the ends
+of its ranges, and whether it is feasible. Both write a figure and a table of all classes (CSV).
 
-Class counts follow from scores, which are read from the store where a sweep left them; --score makes them here.
-Exit codes: 0 everything can be carried out, 1 something cannot, 2 wrong input.
+Class counts follow from scores, read from the store if a sweep computed them; --score computes them here.
+Exit codes: 0 everything is feasible, 1 something is not, 2 invalid input.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
         "--figure",
         type=Path,
         metavar="FILE.png",
-        help="where the figure goes, and beside it the CSV (default: in the storage's folder plans)",
+        help="where to write the figure, with the CSV next to it (default: in the storage's folder plans)",
     )
 
 

@@ -1,18 +1,18 @@
-"""What sweeps found: their fronts again, by any figures, compared with intervals, and as tables for a paper.
+"""What sweeps found: fronts by any metrics, comparisons with confidence intervals, and tables for a paper.
 
     python -m hardtune results                                    the sweeps of a storage
-    python -m hardtune results digits                             the latest of that name, as it printed itself
+    python -m hardtune results digits                             the latest of that name, as the sweep printed it
     python -m hardtune results digits --objectives test/nll test/worst_recall --figure front.pdf
     python -m hardtune results digits --compare                   its front against the control, with intervals
     python -m hardtune results digits --compare 3 8 --metrics test/recall_gap test/ece
     python -m hardtune results digits --csv trials.csv            each trial's treatment and all its figures
     python -m hardtune results digits --csv classes.csv --by class
 
-The search chose among many treatments by figures on held-out data, so those flatter what it chose. Figures on the test
-split flatter it less, but they do: a network that is lucky on one is often lucky on the other. Comparisons are of
-these, paired by the members' seeds, with Holm's correction for every treatment that the search tried; what flatters
-nobody is the sweep's script with --confirm, which trains the front again with another seed. Sweeps that still run, were
-stopped or failed can be looked into as well.
+The search selects among many treatments by metrics on held-out data, so those are optimistically biased. Metrics on the
+test split are less biased, but still are: a network that is lucky on one split is often lucky on the other. Comparisons
+use test metrics, paired by the members' seeds, with Holm's correction over every treatment that the search tried. For
+unbiased figures, run the sweep's script with --confirm, which retrains the front with another seed. You can also
+inspect sweeps that are still running, were stopped or failed.
 """
 
 from __future__ import annotations
@@ -43,25 +43,25 @@ Draw = Callable[[Path], None]
 
 def add_flags(flags: argparse.ArgumentParser) -> None:
     """Which sweep, and what of it."""
-    flags.add_argument("sweep", nargs="?", help="its name (the latest of it) or id; without one, all are listed")
+    flags.add_argument("sweep", nargs="?", help="the sweep's name (latest run) or id; without it, lists all")
     add_storage_flag(flags)
     flags.add_argument(
         "--objectives",
         nargs="+",
         metavar="NAME",
-        help="figures whose front is shown instead of the search's own (NAME=min or NAME=max for metrics of yours)",
+        help="show the front of these metrics, not of the search's own (NAME=min or NAME=max for your own metrics)",
     )
     flags.add_argument(
         "--compare",
         nargs="*",
         type=int,
         metavar="TRIAL",
-        help="hold trials against the control, those of the front unless some are named",
+        help="compare trials with the control (default: those on the front)",
     )
-    flags.add_argument("--metrics", nargs="+", metavar="NAME", help="figures of members that --compare compares")
-    flags.add_argument("--figure", type=Path, metavar="FILE.png", help="draw it, too (.png, .pdf or .svg)")
-    flags.add_argument("--csv", type=Path, metavar="FILE.csv", help="write everything that is known of each trial")
-    flags.add_argument("--by", choices=["trial", "member", "class"], help="what a line of it is of (default: trial)")
+    flags.add_argument("--metrics", nargs="+", metavar="NAME", help="member metrics that --compare compares")
+    flags.add_argument("--figure", type=Path, metavar="FILE.png", help="also plot it (.png, .pdf or .svg)")
+    flags.add_argument("--csv", type=Path, metavar="FILE.csv", help="write all data of each trial")
+    flags.add_argument("--by", choices=["trial", "member", "class"], help="what a row of the CSV is (default: trial)")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -5,12 +5,12 @@
     python -m hardtune stability sweeps/digits.py --members 16 --score      with more members than the sweep's
 
 For each estimator and number of members, two views. The paper's (HBR, arXiv 2504.07031): how much class sizes and the
-pruned set change as one more member joins; such ensembles are nested, so this shrinks like 1/members by arithmetic
-alone. The honest one: how far two ensembles that share no member agree, or bootstrap ensembles where members are few.
-Then every two estimators whose scores are in the store are compared: rank correlation, and overlap of the sets that
-they would prune. Leaves two figures and a table (CSV).
+pruned set change when a member is added; such ensembles are nested, so this shrinks like 1/members by arithmetic
+alone. The fairer one: how far two ensembles that share no member agree (bootstrap ensembles if members are few).
+Then all pairs of estimators with scores in the store are compared: rank correlation, and overlap of the sets that
+they would prune. Writes two figures and a table (CSV).
 
-Scores are read from the store where a sweep left them; --score makes them here.
+Scores are read from the store if a sweep computed them; --score computes them here.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
     add_subject_flags(flags)
     how = flags.add_argument_group("what is compared")
     how.add_argument(
-        "--estimator", action="extend", nargs="+", metavar="NAME", help="whose members (default: aum)"
+        "--estimator", action="extend", nargs="+", metavar="NAME", help="estimators to check (default: aum)"
     )  # a default here would be among whatever is given
     how.add_argument("--members", type=int, metavar="J", help="how many members (default: the recipe's)")
-    how.add_argument("--rate", type=float, default=0.3, metavar="X", help="share that is pruned (default: %(default)s)")
+    how.add_argument("--rate", type=float, default=0.3, metavar="X", help="share to prune (default: %(default)s)")
     how.add_argument(
-        "--policy", metavar="NAME", help="of the class sizes at alpha = 1 (default: the script's, or paper)"
+        "--policy", metavar="NAME", help="for the class sizes at alpha = 1 (default: the script's, or paper)"
     )
     how.add_argument(
-        "--draws", type=int, default=20, metavar="N", help="pairs of ensembles of each size (default: %(default)s)"
+        "--draws", type=int, default=20, metavar="N", help="ensemble pairs per size (default: %(default)s)"
     )
     flags.add_argument(
         "--figure",
         type=Path,
         metavar="FILE.png",
-        help="where the figure goes, and beside it the others (default: in the storage's folder stability)",
+        help="where to write the figure, with the others next to it (default: in the storage's folder stability)",
     )
 
 

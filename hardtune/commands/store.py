@@ -1,11 +1,11 @@
-"""Look after stored results: list them, check every file, free space.
+"""Manage stored results: list them, check every file, free space.
 
-    python -m hardtune store ls                       what there is, by kind
+    python -m hardtune store ls                       list results by kind
     python -m hardtune store verify                   compare every checksum; damaged files are set aside
-    python -m hardtune store prune                    remove damaged files and what killed processes left
-    python -m hardtune store prune --older-than 30    remove results that were written over 30 days ago, too
+    python -m hardtune store prune                    remove damaged files and leftovers of killed processes
+    python -m hardtune store prune --older-than 30    also remove results that were written over 30 days ago
 
-Nothing here can lose more than time: what a sweep needs and does not find, it computes again.
+Nothing here costs more than time: a sweep recomputes whatever it needs and does not find.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--storage",
         default=os.environ.get("HARDTUNE_STORAGE") or "hardtune-results",
         metavar="DIR",
-        help="what the sweeps had as --storage, or the folder or fsspec URL of a Store of your own "
+        help="the sweeps' --storage, or the folder or fsspec URL of your own Store "
         "(also: HARDTUNE_STORAGE; default: %(default)s)",
     )
-    parser.add_argument("--older-than", type=float, metavar="DAYS", help="prune: results of this age, too")
-    parser.add_argument("--dry-run", action="store_true", help="prune: only say what would be removed")
+    parser.add_argument("--older-than", type=float, metavar="DAYS", help="prune: also results older than this")
+    parser.add_argument("--dry-run", action="store_true", help="prune: only list what would be removed")
 
 
 def run(options: argparse.Namespace) -> int:

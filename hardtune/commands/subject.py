@@ -55,21 +55,21 @@ def add_subject_flags(flags: argparse.ArgumentParser) -> None:
         "script",
         nargs="?",
         metavar="SCRIPT[:NAME]",
-        help="a sweep script, whose data, recipe and space are used: its Sweep named `sweep`, or NAME, "
-        "or a function that returns one",
+        help="a sweep script whose data, recipe and space to use: its Sweep (or a function that returns one) "
+        "named `sweep`, or NAME",
     )
-    what = flags.add_argument_group("data and recipe (of the script, where there is one)")
+    what = flags.add_argument_group("data and recipe (default: the script's)")
     add_data_flags(what)
     add_recipe_flag(what)
     scores = flags.add_argument_group("scores")
     scores.add_argument(
-        "--score", action="store_true", help="train the scoring ensemble's missing members here, with their progress"
+        "--score", action="store_true", help="train missing members of the scoring ensemble here, showing progress"
     )
     scores.add_argument(
         "--device",
         choices=["cpu", "cuda"],
-        help="what the networks were, or are to be, trained on (default: whichever the scores are there for, else cuda "
-        "where there is one)",
+        help="device that the networks were, or will be, trained on (default: the one the stored scores are for, else "
+        "cuda if available)",
     )
 
 

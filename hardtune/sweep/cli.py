@@ -28,13 +28,13 @@ from hardtune.sweep.sigterm import stop_at_sigterm
 from hardtune.warned import pass_on
 
 EXIT_CODES = (
-    "0 done; 1 trials ended in errors or the disk took no more, which --resume tries again, or all failed; "
-    "2 wrong input; 130 after Ctrl-C or SIGTERM"
+    "0 done; 1 trials ended in errors or the disk is full (--resume tries again), or all trials failed; "
+    "2 invalid input; 130 after Ctrl-C or SIGTERM"
 )
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
-    """The flags of every sweep script, under the script's own docstring. Add flags of a sweep's own to it."""
+    """The flags of every sweep script, with the script's docstring as description. Add a sweep's flags to it."""
     flags = argparse.ArgumentParser(
         description=doc,
         epilog=f"exit codes: {EXIT_CODES}",
@@ -42,44 +42,44 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     what = flags.add_argument_group("what to run")
-    what.add_argument("--trials", type=int, metavar="N", help="treatments to try, beside the control")
+    what.add_argument("--trials", type=int, metavar="N", help="treatments to try, besides the control")
     what.add_argument(
         "--smoke",
         action="store_true",
         help="every code path in under a minute: 4 trials of 2 networks, 1 epoch, a few samples of 10 classes; "
-        "pixels stand in for a pre-trained encoder unless --recipe names one",
+        "pixels replace a pre-trained encoder unless --recipe names one",
     )
     what.add_argument(
         "--resume",
         action="store_true",
-        help="go on with the latest sweep of this name and content, and try again what ended in errors (a full disk, a "
-        "worker that died); with a larger --trials, extend it",
+        help="continue the latest sweep of this name and content, and retry what ended in errors (a full disk, a "
+        "dead worker); with a larger --trials, extend it",
     )
     what.add_argument(
         "--confirm",
         action="store_true",
-        help="train the front of the latest search of this name again, with another seed (and so other held-out "
-        "samples, scores and networks), and compare it with the control: figures that no choice has flattered",
+        help="retrain the front of the latest search of this name with another seed (and so other held-out "
+        "samples, scores and networks), and compare it with the control: figures free of selection bias",
     )
     what.add_argument(
         "--racing",
         type=float,
         metavar="X",
-        help="stop a trial after a member once its others are not expected to raise the front's hypervolume by their "
-        "part of X, the price of a whole ensemble (say 0.01, a hundredth); 0 stops none",
+        help="stop a trial early once its remaining members are not expected to raise the front's hypervolume by their "
+        "share of X, the price of a whole ensemble (say 0.01, a hundredth); 0 stops none",
     )
     add_recipe_flag(what)
     measured = flags.add_argument_group("what else to measure, on the test split")
     measured.add_argument(
         "--ood",
         metavar="NAME",
-        help="images that networks should notice as foreign: inverted, rotated, a data set or a folder of images",
+        help="out-of-distribution images to detect: inverted, rotated, a data set or a folder of images",
     )
     measured.add_argument(
         "--corruptions", action="extend", nargs="+", metavar="KIND", help="fog, jpeg_compression, …; all for all 15"
     )
     measured.add_argument(
-        "--severities", action="extend", nargs="+", type=int, metavar="N", help="of corruptions, 1 to 5"
+        "--severities", action="extend", nargs="+", type=int, metavar="N", help="of the corruptions, 1 to 5"
     )
     where = flags.add_argument_group("where")
     add_data_flags(where)
@@ -94,33 +94,33 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
         "--study-storage",
         default=os.environ.get("OPTUNA_STORAGE"),
         metavar="URL",
-        help="a team's database for Optuna's study (also: OPTUNA_STORAGE; default: sqlite in the sweep's folder)",
+        help="a shared database for Optuna's study (also: OPTUNA_STORAGE; default: sqlite in the sweep's folder)",
     )
     where.add_argument(
         "--address",
         default=os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_API_SERVER_ADDRESS"),
         metavar="ADDR",
-        help="a running Ray cluster to join (auto, host:6379), or its job server (http://host:8265) to hand the sweep "
-        "to, which then outlives this terminal (also: RAY_ADDRESS, RAY_API_SERVER_ADDRESS; default: start Ray here)",
+        help="a running Ray cluster to join (auto, host:6379), or a job server (http://host:8265) to submit the sweep "
+        "to, so that it outlives this terminal (also: RAY_ADDRESS, RAY_API_SERVER_ADDRESS; default: start Ray here)",
     )
     size = flags.add_argument_group("how much of the machine")
     size.add_argument("--cpus-per-trial", type=float, metavar="X", help="default: 1")
     size.add_argument(
-        "--gpus-per-trial", type=float, metavar="X", help="fractions share one; default: 1 where there are any"
+        "--gpus-per-trial", type=float, metavar="X", help="fractions share a GPU; default: 1 if there are any"
     )
     size.add_argument(
         "--members-at-once",
         type=int,
         metavar="N",
-        help="members of a trial that train beside each other, to fill its GPU (default: 4 on a whole one, 8 of "
-        "those that are compiled, 2 where trials race; else 1)",
+        help="members of a trial that train in parallel, to fill its GPU (default: 4 on a whole GPU, 8 if "
+        "compiled, 2 if trials race; else 1)",
     )
     size.add_argument(
         "--concurrent",
         type=int,
         default=os.environ.get("HARDTUNE_CONCURRENT"),
         metavar="N",
-        help="trials at once; an autoscaled cluster grows to hold them (also: HARDTUNE_CONCURRENT; default: as many as "
+        help="trials at once; an autoscaled cluster grows to fit them (also: HARDTUNE_CONCURRENT; default: as many as "
         "fit now)",
     )
     return flags
