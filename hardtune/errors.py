@@ -14,7 +14,7 @@ class InputError(ValueError):
 
 
 class DivergedError(RuntimeError):
-    """Training left the finite numbers; the message says when, and what to try."""
+    """Training diverged: the loss or the logits became NaN or infinite. The message says when, and what to try."""
 
 
 def in_a_line(error: BaseException) -> str:
@@ -24,6 +24,15 @@ def in_a_line(error: BaseException) -> str:
     'ZeroDivisionError: division by zero'
     """
     return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its kind where it says nothing.
+
+    >>> first_line(OSError("no route to host\\nsee the log")), first_line(TimeoutError())
+    ('no route to host', 'TimeoutError')
+    """
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def unknown(kind: str, name: object, valid: Iterable[str]) -> InputError:

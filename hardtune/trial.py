@@ -35,9 +35,6 @@ from hardtune.training.beside import beside_each_other
 from hardtune.training.weights import WeightSummary, summarise
 from hardtune.treatment import Treatment
 
-UNSEEN = ("test", "ood", "corruptions")
-"""How the names of metrics begin that are measured with the test split: the search never sees them."""
-
 
 @dataclass(frozen=True)
 class Progress:

@@ -8,6 +8,7 @@ import pytest
 from hardtune import Recipe, Store, Treatment, load, run
 from hardtune.answers import corruption_pairs
 from hardtune.errors import InputError
+from hardtune.evaluation.metric import UNSEEN
 from hardtune.evaluation.ood import OOD_SCORES, ood_metrics
 from hardtune.hardness.estimators import class_hardness
 from hardtune.member import weights_for
@@ -15,7 +16,7 @@ from hardtune.needs import Needs
 from hardtune.report.comparison import figures_of_members
 from hardtune.scoring import hard_classes, prepare
 from hardtune.scoring_member import score_member
-from hardtune.trial import UNSEEN, metric_names, run_trial
+from hardtune.trial import metric_names, run_trial
 
 RECIPE = Recipe(
     model="small_cnn",

@@ -89,8 +89,9 @@ def run(options: argparse.Namespace) -> int:
     console.print(f"{trial.replace('-', ' ')} of {kept.id}: {treatment}", soft_wrap=True)
     if theirs not in (device, None):
         console.print(f"the sweep trained on {theirs}, and this is {device}: networks will be like its own, not equal")
-    # As many threads as a trial of the sweep has: with another number, sums are rounded otherwise.
-    settle(subject.sweep.cpus_per_trial if subject.sweep is not None else 1)
+    # As many threads as a trial of the sweep had: with another number, sums are rounded otherwise.
+    script = subject.sweep.cpus_per_trial if subject.sweep is not None else 1
+    settle(kept.content.get("about", {}).get("cpus_per_trial", script))  # former versions did not write it down
     split, recipe, labels = subject.split, subject.recipe, subject.dataset.train.labels
     members: list[dict[str, Any]] = []
     write_about(folder, kept, record, split, recipe, members)

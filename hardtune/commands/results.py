@@ -145,13 +145,14 @@ def _directions(names: Sequence[str], sweep: Kept, control: Record) -> dict[str,
 def _front(
     sweep: Kept, found: Sequence[Record], control: Record, objectives: Mapping[str, str], console: Console
 ) -> Draw:
+    from hardtune.evaluation.metric import UNSEEN
     from hardtune.report.figure import pareto_figure
     from hardtune.report.pareto import front
     from hardtune.report.table import render, rows
 
     best = front(found, objectives)
     title = f"{'Pareto front' if len(objectives) > 1 else 'Best'} of {sweep.id}"
-    by_test = any(name.startswith("test") for name in objectives)
+    by_test = any(name.startswith(UNSEEN) for name in objectives)
     note = "This front was chosen on the test split." if by_test else sweep.chosen_on_test
     console.print(render(rows(best, control, objectives), objectives, title, note))
     title = f"{sweep.id}: {len(found) - 1} trials"

@@ -246,6 +246,7 @@ def _score(subject: Subject, needs: Needs, device: str) -> Prepared:
     from hardtune.checks import check_network
     from hardtune.hardness.encoders import check_encoder
     from hardtune.scoring import fulfil
+    from hardtune.training.worker import settle
 
     subject.store.check_writable()
     if device == "cuda" and not torch.cuda.is_available():
@@ -254,7 +255,7 @@ def _score(subject: Subject, needs: Needs, device: str) -> Prepared:
         check_encoder(subject.recipe.encoder, subject.dataset)
     check_network(subject.split, subject.recipe)
     # As many as a trial of the sweep has: with another number, sums are rounded otherwise.
-    torch.set_num_threads(max(1, int(subject.sweep.cpus_per_trial if subject.sweep is not None else 1)))
+    settle(subject.sweep.cpus_per_trial if subject.sweep is not None else 1)
     epochs, members = subject.recipe.epochs, subject.recipe.scoring_members
     with progress_bar() as progress:
         bar = progress.add_task(f"scoring ensemble of {members}, epochs", total=epochs * members)

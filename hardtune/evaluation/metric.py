@@ -26,6 +26,8 @@ class Metric:
 
 METRICS: Registry[Metric] = Registry("metric")
 """Everything that :func:`hardtune.evaluation.evaluate` computes."""
+UNSEEN = ("test", "ood", "corruptions")
+"""How the names of metrics begin that are measured with the test split: the search never sees them."""
 CORRUPTION_METRICS = ("accuracy", "ece")
 """Those that are measured under each corruption."""
 

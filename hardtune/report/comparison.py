@@ -93,7 +93,7 @@ def metrics_of(objectives: Collection[str], measured: Collection[str]) -> tuple[
     ('test/recall_gap', 'test/accuracy', 'test/ece')
     """
     known = figures_of_members()
-    twins = [on_test(name) for name in objectives if name.startswith("final/") and on_test(name) in known]
+    twins = [name for name in map(on_test, objectives) if name in known]
     others = [name for name in Comparison.metrics if name not in twins]
     return tuple(name for name in (*twins, *others[: max(0, METRICS_A_TABLE - len(twins))]) if name in measured)
 

@@ -13,6 +13,9 @@ import numpy as np
 from hardtune.report.records import Record
 from hardtune.report.table import label, on_test
 
+TRIAL = "trial"
+"""What an axis shows where there is nothing else to show: the number of each trial."""
+
 
 def pareto_figure(
     records: Sequence[Record],
@@ -26,14 +29,16 @@ def pareto_figure(
 
     The front and the control carry the standard error over their members, to show what is noise.
     A single objective is drawn over the one number that the treatments vary, an entropy weight say; where they vary
-    more, against its twin on the test split. ``note`` is a sentence that readers must know.
+    more, over its counterpart on the test split or, if it has none, the trials' numbers. ``note`` is a sentence that
+    readers must know.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     finished = [record for record in records if record.state == "finished"]
     names = list(objectives)
-    pairs = list(itertools.combinations(names, 2)) or [(_varied_number(finished) or on_test(names[0]), names[0])]
+    pairs = list(itertools.combinations(names, 2))
+    pairs = pairs or [(_varied_number(finished) or on_test(names[0]) or TRIAL, names[0])]
     figure = Figure(figsize=(4.6 * len(pairs) + 0.6, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle("\n".join(filter(None, [title, note])))
@@ -92,6 +97,8 @@ def _varied_number(records: Sequence[Record]) -> str | None:
 
 
 def _value(record: Record, name: str) -> float:
+    if name == TRIAL:
+        return record.number
     return record.metrics[name] if "/" in name else getattr(record.treatment, name)
 
 

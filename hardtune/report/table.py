@@ -10,15 +10,17 @@ from rich.table import Table
 
 from hardtune.report.records import Record
 
+_ON_TEST = {"final": "test", "final_std": "test_std", "ensemble": "test_ensemble"}
 
-def on_test(metric: str) -> str:
-    """The test-split twin of a held-out metric.
 
-    >>> on_test("final/ece"), on_test("ensemble/nll")
-    ('test/ece', 'test_ensemble/nll')
+def on_test(metric: str) -> str | None:
+    """The test-split counterpart of a held-out metric; None for one that is of the test split itself.
+
+    >>> on_test("final/ece"), on_test("ensemble/nll"), on_test("test/ece")
+    ('test/ece', 'test_ensemble/nll', None)
     """
     group, _, name = metric.partition("/")
-    return f"{'test' if group == 'final' else 'test_' + group}/{name}"
+    return f"{_ON_TEST[group]}/{name}" if group in _ON_TEST else None
 
 
 def rows(front: Sequence[Record], control: Record | None, objectives: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -33,7 +35,7 @@ def rows(front: Sequence[Record], control: Record | None, objectives: Mapping[st
             "treatment": str(record.treatment),
             "pareto": record.number in on_front,
             **{name: record.metrics[name] for name in objectives},
-            **{on_test(name): record.metrics[on_test(name)] for name in objectives if on_test(name) in record.metrics},
+            **{name: record.metrics[name] for name in map(on_test, objectives) if name and name in record.metrics},
         }
         for record in records
     ]
@@ -56,7 +58,7 @@ def render(
         table.add_column(f"{label(name)} {'↓' if direction == 'min' else '↑'}", justify="right", no_wrap=True)
     for row in table_rows:
         figures = [
-            " / ".join(f"{row[which]:.3f}" for which in (name, on_test(name))[: 1 + pairs] if which in row)
+            " / ".join(f"{row[which]:.3f}" for which in (name, on_test(name))[: 1 + pairs] if which and which in row)
             for name in objectives
         ]
         is_control = row["trial"] == "control"

@@ -27,7 +27,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 import ray
 
 import hardtune
-from hardtune.errors import InputError
+from hardtune.errors import InputError, first_line
 from hardtune.sweep.passwords import has_password, hidden
 from hardtune.sweep.plug_ins import with_plug_ins
 
@@ -71,7 +71,7 @@ def connected(address: str | None) -> Iterator[None]:
                 try:
                     ray.init(address="local", include_dashboard=False, runtime_env=with_plug_ins(), **quiet)
                 except OSError as error:  # of a temporary folder that cannot be written, or whose path is too long
-                    raise InputError(f"Ray cannot start here, see RAY_TMPDIR: {str(error).splitlines()[0]}") from error
+                    raise InputError(f"Ray cannot start here, see RAY_TMPDIR: {first_line(error)}") from error
         else:
             _join(address, quiet)
     try:
@@ -148,7 +148,7 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
     try:
         ray.init(address=address, runtime_env={**package, **plugged}, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         if "Failed to connect" in reason:  # although something listens there
             reason += " (one with a token is joined with RAY_AUTH_MODE=token and its ~/.ray/auth_token)"
         raise InputError(f"no Ray cluster answers at {address!r}: {reason}") from error

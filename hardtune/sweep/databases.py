@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import optuna
 
-from hardtune.errors import InputError
+from hardtune.errors import InputError, first_line
 from hardtune.sweep.passwords import scrubbed, without_password
 
 OWNER = "hardtune.owner"
@@ -27,7 +27,7 @@ def study_database(url: str, study: str, *, begun: bool = False, owner: str = ""
         found = optuna.load_study(study_name=study, storage=storage) if there else None
         foreign = found is not None and bool(found.get_trials(deepcopy=False)) and found.user_attrs.get(OWNER) != owner
     except Exception as error:  # SQLAlchemy's, and those of every database driver
-        reason = scrubbed(str(error).strip().splitlines()[0], url)
+        reason = scrubbed(first_line(error), url)
         raise InputError(f"Optuna cannot keep its study in {without_password(url)}: {reason}") from error
     if foreign and owner:
         raise InputError(

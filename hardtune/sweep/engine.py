@@ -17,6 +17,7 @@ from hardtune.answers import corruption_pairs
 from hardtune.checks import check_names, check_trials, preview_plan
 from hardtune.data import Dataset, Samples, Split, load, load_ood, load_pool
 from hardtune.errors import InputError, in_a_line, unknown
+from hardtune.evaluation.metric import UNSEEN
 from hardtune.hardness.encoders import check_encoder
 from hardtune.member import Prepared
 from hardtune.needs import Needs, needs_of
@@ -42,7 +43,7 @@ from hardtune.sweep.tracking_uri import check_experiment, check_tracking, defaul
 from hardtune.sweep.trials import run_trials
 from hardtune.training.models import MODELS
 from hardtune.treatment import Treatment
-from hardtune.trial import UNSEEN, metric_names
+from hardtune.trial import metric_names
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,6 @@ class Outcome:
     interrupted: bool
     tracking_shortfall: str
     """What MLflow did not take, and why; empty if it took everything."""
-
-    @property
-    def control(self) -> Record:
-        return next(record for record in self.records if record.is_control)
 
 
 def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from hardtune.errors import InputError
+from hardtune.errors import InputError, first_line
 from hardtune.sweep.databases import study_database
 from hardtune.sweep.nodes import Answer, ask_every_node, try_to_share
 from hardtune.sweep.passwords import scrubbed, without_password
@@ -92,7 +92,7 @@ def examine_tracking(uri: str) -> Iterator[Finding]:
     try:
         MlflowClient(uri).search_experiments(max_results=1)
     except Exception as error:  # drivers, servers and databases each have their own
-        line = scrubbed(str(error).strip().splitlines()[0], uri)
+        line = scrubbed(first_line(error), uri)
         yield Finding(
             "tracking", f"{without_password(uri)} does not answer queries: {line}", "see the server's log or database"
         )

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import hardtune
-from hardtune.errors import InputError
+from hardtune.errors import InputError, first_line
 from hardtune.sweep.plug_ins import own_modules
 
 
@@ -46,7 +46,7 @@ def run_as_job(address: str, script: Path, flags: Sequence[str], name: str) -> i
                 runtime_env={"working_dir": folder, "py_modules": [str(Path(hardtune.__file__).parent)]},
             )
         except Exception as error:  # ConnectionError, RuntimeError, AuthenticationError, aiohttp's and requests' own
-            raise InputError(f"the cluster at {address} does not take the sweep: {_first_line(error)}") from error
+            raise InputError(f"the cluster at {address} does not take the sweep: {first_line(error)}") from error
     print(f"job {job}: closing this terminal leaves it running", flush=True)
     try:
         asyncio.run(_follow(client, job))
@@ -106,11 +106,7 @@ async def _follow(client: Any, job: str, patience: float = 60.0) -> None:
                 deadline = time.monotonic() + patience
         except (OSError, RuntimeError) as error:
             if time.monotonic() > deadline:
-                raise InputError(f"lost sight of job {job}: {_first_line(error)}; look with: ray job list") from error
+                raise InputError(f"lost sight of job {job}: {first_line(error)}; look with: ray job list") from error
             await asyncio.sleep(2)
         else:
             return
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -161,6 +161,7 @@ def _about(sweep: Sweep) -> dict[str, Any]:
         "image_size": sweep.image_size,
         "pool": sweep.pool,
         "ood": sweep.ood,
+        "cpus_per_trial": sweep.cpus_per_trial,
         "versions": versions(ALL),
     }
 

@@ -50,7 +50,8 @@ def ask_every_node(question: Callable[..., Any], *args: Any, patience: float = 1
             try:
                 value, trouble = ray.get(done), ""
             except Exception as error:  # the question's own, or the node's
-                value, trouble = None, str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
+                cause = getattr(error, "cause", None) or error
+                value, trouble = None, (str(cause).strip().splitlines() or [type(cause).__name__])[-1]
             answers[node["NodeID"]] = Answer(node["NodeManagerAddress"], value, trouble, received)
     for node in waiting.values():
         silence = f"no answer within {patience:.0f} s"

@@ -21,7 +21,7 @@ from ray.tune.search.optuna import OptunaSearch
 from ray.tune.search.sample import Domain
 
 from hardtune import disk
-from hardtune.sweep.space import treatment_of
+from hardtune.sweep.space import point_of, treatment_of
 from hardtune.treatment import Treatment
 
 FINISHED = "finished"
@@ -32,6 +32,9 @@ SHORTFALL = "shortfall"
 """The key of a report that says how far the trial is behind the control where it must not be; at most 0 is feasible."""
 WARNING = "warning"
 """The key of a member's report that says what its trial was warned of so far."""
+
+ORDER = "objectives"
+"""The study's attribute that says which objective each of its values is of."""
 
 MOST_ERRORS = 3
 """How often a trial may end in an error of others before its sweep goes on without it, unless it gets one member on."""
@@ -69,7 +72,6 @@ class StudySearch(OptunaSearch):
         logging.getLogger("ray.tune.search.optuna.optuna_search").setLevel(logging.ERROR)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         names, modes = list(objectives), list(objectives.values())
-        self._objectives = names
         self._fixed: dict[str, Any] = {}
         if not callable(space):
             self._fixed = {name: value for name, value in space.items() if not isinstance(value, Domain)}
@@ -81,6 +83,9 @@ class StudySearch(OptunaSearch):
             study_name=study_name,
             storage=storage,
         )
+        # A study that was begun before keeps the order it was begun in, whatever that of the script is now.
+        self._objectives: list[str] = self.study.user_attrs.get(ORDER) or names
+        self.study.set_user_attr(ORDER, self._objectives)
         begun = len(self.study.get_trials(deepcopy=False))
         self.study.sampler = optuna.samplers.TPESampler(seed=_sampler_seed(seed, begun))
         self._random = optuna.samplers.RandomSampler(seed=_sampler_seed(seed, begun, 1))
@@ -200,12 +205,12 @@ class StudySearch(OptunaSearch):
     def _point(self, trial: Any) -> dict[str, Any]:
         """The point of the space that a trial stands for, which draws what it does not have yet."""
         if callable(self._space):
-            fixed = self._space(trial) or {}
+            fixed = self._space(trial)
         else:
             fixed = self._fixed
             for name, distribution in self._space.items():
                 trial._suggest(name, distribution)
-        return {**fixed, **trial.params}
+        return point_of(trial.params, fixed)
 
     def _orphaned(self) -> list[optuna.trial.FrozenTrial]:
         return [trial for trial in self.study.get_trials(deepcopy=False) if trial._trial_id in self._orphans]

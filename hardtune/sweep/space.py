@@ -62,6 +62,11 @@ def _hand_out(treatments: Sequence[Treatment], trial: Any) -> dict[str, Any]:
     return dataclasses.asdict(treatments[trial.number])
 
 
+def point_of(suggested: Mapping[str, Any], fixed: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A point of the space: what was suggested to a trial, and what the space fixes, which wins."""
+    return {**suggested, **(fixed or {})}
+
+
 def treatment_of(point: Mapping[str, Any]) -> Treatment:
     """The treatment that a point of the space means."""
     fields = [field.name for field in dataclasses.fields(Treatment)]
@@ -119,8 +124,8 @@ def _sampled(space: Any) -> list[dict[str, Any]]:
     points = []
     for _ in range(256):
         trial = study.ask()
-        fixed = space(trial) or {}
-        if not isinstance(fixed, Mapping):
+        fixed = space(trial)
+        if not isinstance(fixed, Mapping | None):
             raise InputError(f"a space function returns fields of a treatment, as a dict, or None, and got {fixed!r}")
-        points.append({**trial.params, **fixed})
+        points.append(point_of(trial.params, fixed))
     return points

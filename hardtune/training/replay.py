@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from hardtune.errors import first_line
+
 EAGER_STEPS = 3
 """Steps before the capture: in them libraries set themselves up and choose their kernels."""
 
@@ -69,7 +71,7 @@ class Replayed:
                 with torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"):
                     step(batch)
             except RuntimeError as error:
-                reason = str(error).splitlines()[0]
+                reason = first_line(error)
                 warnings.warn(f"training goes on without a CUDA graph, and slower: {reason}", stacklevel=2)
                 return
         self._graph = graph

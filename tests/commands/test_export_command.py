@@ -46,7 +46,7 @@ def swept(tmp_path_factory, script, storage):
     few = data.subset(classes=10, train=12, test=6, seed=0).hold_out(0.3, 0)
     open_ledger(dataclasses.replace(sweep, name="few"), few, folder, resume=False)
     split = data.hold_out(0.3, 0)
-    ledger = open_ledger(sweep, split, folder, resume=False)
+    ledger = open_ledger(dataclasses.replace(sweep, cpus_per_trial=2), split, folder, resume=False)
     recipe = ledger.settled(sweep.recipe, lambda: resolved(sweep.recipe, "cpu"))
     prepared = gather(split, recipe, needs_of([TREATED, STOPPED]), store, device="cpu")
     for number, treatment in ((CONTROL, Treatment()), (0, TREATED)):
@@ -78,7 +78,10 @@ def table(path):
 @pytest.mark.parametrize(("trial", "treatment"), [("control", Treatment()), (0, TREATED)])
 def test_a_trials_networks_come_home_as_the_sweep_had_them(export, swept, monkeypatch, trial, treatment):
     storage, sweep, prepared, recipe = swept
+    threads = []
+    monkeypatch.setattr("hardtune.training.worker.settle", threads.append)
     out = export("--trial", trial, "--members", 2, "--recipe", "epochs=2")
+    assert threads == [2], "as many as the sweep's trials had, whatever the script says now"
     assert f"{treatment}" in out
     assert len(re.findall(r"member \d: equal to the sweep's own network", out)) == 2
     folder = storage / "exports" / f"{sweep}-{'control' if trial == 'control' else 'trial-0'}"

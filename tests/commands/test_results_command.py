@@ -104,7 +104,7 @@ def test_a_front_may_be_by_other_figures_and_drawn_for_a_paper(results, tmp_path
     assert trials(out) == ["1", "0", "control"]
     assert "which the search saw" not in out
     assert figure.read_bytes().startswith(b"%PDF")
-    assert trials(results("pets", "--objectives", "test/nll")) == ["1", "control"]
+    assert trials(results("pets", "--objectives", "test/nll", "--figure", tmp_path / "nll.png")) == ["1", "control"]
     assert trials(results("pets", "--objectives", "final/mine=max", "final/nll=max")) == ["2", "control"]
 
 

@@ -120,6 +120,20 @@ def test_the_figure_is_drawn_for_one_objective_and_for_several(tmp_path, objecti
     assert (tmp_path / "deep" / "pareto.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(
+    ("objective", "counterpart"), [("ood/msp_auroc", None), ("final_std/accuracy", "test_std/accuracy")]
+)
+def test_one_objective_is_drawn_over_its_counterpart_on_the_test_split_or_over_the_trials(
+    tmp_path, objective, counterpart
+):
+    assert on_test(objective) == counterpart
+    treatments = [Treatment(), Treatment(alpha=1, oversample="smote"), Treatment(alpha=2)]
+    metrics = {objective: 0.1} if counterpart is None else {objective: 0.1, counterpart: 0.2}
+    found = [Record(number, treatment, "finished", metrics) for number, treatment in enumerate(treatments, CONTROL)]
+    pareto_figure(found, found[:1], {objective: "min"}, "title", tmp_path / "pareto.png")
+    assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_an_axis_has_no_more_figures_than_there_is_room_for(tmp_path, monkeypatch):
     drawn, savefig = [], Figure.savefig
     monkeypatch.setattr(

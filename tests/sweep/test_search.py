@@ -5,16 +5,17 @@ import pickle
 
 import optuna
 import pytest
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 
-from hardtune.evaluation.metric import METRICS
+from hardtune.evaluation.metric import METRICS, UNSEEN
 from hardtune.sweep.search import FAILED, FINISHED, SHORTFALL, StudySearch
-from hardtune.sweep.space import count
+from hardtune.sweep.space import corners, count
 from hardtune.sweep.trials import direction
 from hardtune.treatment import Treatment
-from hardtune.trial import UNSEEN, metric_names
+from hardtune.trial import metric_names
 
 OBJECTIVES = {"final/recall_gap": "min", "final/accuracy": "max"}
 SPACE = {"alpha": tune.uniform(0, 2), "estimator": tune.choice(["aum", "el2n"]), "policy": "shift"}
@@ -42,6 +43,25 @@ def test_a_finished_trial_is_complete_with_its_figures(tmp_path):
     searcher.on_trial_complete("a", GOOD)
     assert state(searcher, 0) == TrialState.COMPLETE
     assert searcher.study.trials[0].values == [0.1, 0.9]
+
+
+def test_a_study_keeps_the_order_of_its_objectives_when_the_script_has_another(tmp_path):
+    search(tmp_path)
+    resumed = search(tmp_path, objectives=dict(reversed(OBJECTIVES.items())))
+    resumed.suggest("a")
+    resumed.on_trial_complete("a", GOOD)
+    assert resumed.study.directions == [StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE]
+    assert resumed.study.trials[0].values == [0.1, 0.9]
+
+
+def test_what_a_function_returns_wins_over_what_it_suggested_before_the_search_and_in_it(tmp_path):
+    def space(trial):
+        trial.suggest_float("alpha", 1.0, 2.0)
+        trial.suggest_categorical("policy", ["paper", "margin"])
+        return {"policy": "shift"}
+
+    assert {treatment.policy for treatment in corners(space)} == {"shift"}
+    assert search(tmp_path, space=space).suggest("a")["policy"] == "shift"
 
 
 def test_a_stopped_trial_is_pruned_where_rays_own_search_calls_it_complete(tmp_path):
