@@ -3,7 +3,8 @@
     python benchmarks/neighbours.py [--data-dir DIR]
 
 The points are CIFAR-10's training images where `--data-dir` (or HARDTUNE_DATA) has them, and synthetic ones of their
-size elsewhere. scikit-learn would need minutes for all of them, so both answer the same 4,096 queries against all
+size elsewhere: ours as pixels (uint8), which is what SMOTE compares, and then in float32, as features are;
+scikit-learn's in float32. It would need minutes for all of them, so both answer the same 4,096 queries against all
 50,000. The ratio is printed only if both find the same neighbours, but for some whose distances are equal in float32.
 With two threads the clock is the wall's.
 """
@@ -43,28 +44,31 @@ def main() -> None:
     flags.add_argument("--data-dir", type=Path)
     describe_machine()
     name, pixels = images(flags.parse_args().data_dir)
-    points = pixels.reshape(len(pixels), -1).astype(np.float32) / 255
+    pixels = pixels.reshape(len(pixels), -1)
+    points = pixels.astype(np.float32) / 255
     queries = np.random.default_rng(0).choice(len(points), QUERIES, replace=False)
     index = NearestNeighbors(n_neighbors=NEIGHBOURS + 1, algorithm="brute").fit(points)
-
-    def ours() -> NDArray[np.int64]:
-        return nearest(points, queries, NEIGHBOURS)
 
     def theirs() -> NDArray[np.int64]:
         return index.kneighbors(points[queries], return_distance=False)
 
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
-        with threadpool_limits(threads):
-            if threads == 1 and not same(points, queries, ours(), theirs()):
-                return
-            compare(
-                f"{QUERIES} queries, {name}, {threads} thread{'s' * (threads > 1)}",
-                ours,
-                theirs,
-                rounds=5,
-                clock=time.process_time if threads == 1 else time.perf_counter,
-            )
+    for kind, given in (("pixels", pixels), ("float32", points)):
+
+        def ours(given: NDArray[np.generic] = given) -> NDArray[np.int64]:
+            return nearest(given, queries, NEIGHBOURS)
+
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            with threadpool_limits(threads):
+                if threads == 1 and not same(points, queries, ours(), theirs()):
+                    return
+                compare(
+                    f"{QUERIES} queries, {name} as {kind}, {threads} thread{'s' * (threads > 1)}",
+                    ours,
+                    theirs,
+                    rounds=5,
+                    clock=time.process_time if threads == 1 else time.perf_counter,
+                )
 
 
 def same(

@@ -1,4 +1,4 @@
-"""One network of an ensemble: a treatment of the training data and a seed in, its answers out."""
+"""One network of an ensemble: from a treatment of the training data and a seed to its answers."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from hardtune.training.step import Objective, Observer
 from hardtune.training.weights import SCALES, TARGETS, entropy_weights
 from hardtune.treatment import Treatment
 
-VERSION = 6
-"""Raise it when a change makes networks come out differently, so that stored ones are not mistaken for new ones."""
+VERSION = 7
+"""Increment it when a change alters trained networks, so that stored ones are not mistaken for new ones."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,16 @@ class Prepared:
 
     split: Split
     scores: Mapping[str, NDArray[np.float32]] = dataclasses.field(default_factory=dict)
-    """Of the training samples (N,), by estimator; higher = harder."""
+    """Scores (N,) of the training samples, by estimator; higher = harder."""
     features: NDArray[np.float32] | None = None
-    """Of the training samples (N, D), from the recipe's frozen encoder."""
+    """Features (N, D) of the training samples, from the recipe's frozen encoder."""
     pool: Pool | None = None
     """The split's pool of synthetic images, with the scoring ensemble's confidence in them."""
     hard_classes: NDArray[np.bool_] | None = None
-    """(K,) the classes that are hard whatever the treatment (see ``scoring.hard_classes``); None if nobody knows."""
+    """(K,) mask of the hard classes, the same for all treatments (see ``scoring.hard_classes``); None if unknown."""
 
     def scores_of(self, estimator: str) -> NDArray[np.float32]:
-        """The scores of an estimator whose name is known to be right."""
+        """An estimator's scores; ``InputError`` for an unknown name."""
         ESTIMATORS[estimator]
         return self.scores[estimator]
 
@@ -63,7 +63,7 @@ def member_seed(recipe: Recipe, member: int, purpose: str) -> int:
 
 
 def identity(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: int, device: str) -> dict[str, Any]:
-    """Everything that decides a member's logits, for the store."""
+    """The store identity: all that determines a member's logits."""
     treatment = treatment.canonical()
     used = {name: digest(prepared.scores_of(name)) for name in sorted(needed_scores(treatment))}
     if needs_features(treatment) and prepared.features is not None:
@@ -88,13 +88,13 @@ def identity(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: i
 
 
 def entries(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: int, device: str) -> answers.Entries:
-    """Where a member's answers are in the store: its network's identity, and one for each kind of thing asked of it."""
+    """The store identities of a member's answers: its network's, and one for each further part that is asked for."""
     network = identity(prepared, recipe, treatment, member, device)
     return answers.entries(network, prepared.split, recipe.seed)
 
 
 def named_in(treatment: Treatment) -> tuple[tuple[Registry[Any], str], ...]:
-    """The names in a treatment, each with the registry that knows it."""
+    """The names in a treatment, each with its registry."""
     return (
         (ESTIMATORS, treatment.estimator),
         (POLICIES, treatment.policy),
@@ -120,7 +120,7 @@ def needed_scores(treatment: Treatment) -> set[str]:
 
 
 def needs_features(treatment: Treatment) -> bool:
-    """Whether resampling itself looks into encoder space (scores made from features are another matter)."""
+    """Whether resampling itself uses encoder features (scores computed from features do not count)."""
     return OVERSAMPLERS[treatment.canonical().oversample].needs == "features"
 
 
@@ -130,7 +130,7 @@ def needs_pool(treatment: Treatment) -> bool:
 
 
 def plan_for(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: int) -> Plan:
-    """What the treatment makes of the training samples for one member."""
+    """One member's training set, as the treatment makes it."""
     treatment = treatment.canonical()
     scored = treatment.alpha > 0 or treatment.prune_rate > 0
     return make_plan(
@@ -148,8 +148,8 @@ def plan_for(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: i
 def weights_for(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: int) -> NDArray[np.float32] | None:
     """The entropy weights s (N,) of the training samples, or None where the entropy term is off.
 
-    They are the same for all members, but for a permutation of its own that each has under ``shuffled``: a comparison
-    with that control then is over permutations as well as over seeds.
+    They are the same for all members, except under ``shuffled``, where each member has its own permutation:
+    comparisons with that control thus cover permutations as well as seeds.
     """
     treatment = treatment.canonical()
     if treatment.entropy_weight == 0:
@@ -174,9 +174,9 @@ def train_member(
     device: str,
     on_epoch: Callable[[int], None] | None = None,
 ) -> Answers:
-    """Train one network and return what it says of the held-out and the test samples, and of what else is asked.
+    """Train one network and return its answers on held-out and test samples, and on whatever else is asked for.
 
-    On a CPU the result is a function of the arguments alone, to the bit (at the same number of threads).
+    On a CPU, equal arguments give bit-identical results (with the same number of threads).
     """
     network = train_network(prepared, recipe, treatment, member, device=device, on_epoch=on_epoch)
     return answers.question(network, prepared.split, seed=recipe.seed, device=device)
@@ -194,7 +194,7 @@ def train_network(
     probe: Probe | None = None,
     until: int | None = None,
 ) -> torch.nn.Module:
-    """The network itself; ``observer``, ``probe`` and ``until`` are those of ``training.fit``."""
+    """Train and return the network; ``observer``, ``probe`` and ``until`` as in ``training.fit``."""
     treatment = treatment.canonical()
     split = prepared.split
     plan = plan_for(prepared, recipe, treatment, member)
@@ -235,7 +235,7 @@ def stored_member(
     device: str,
     on_epoch: Callable[[int], None] | None = None,
 ) -> tuple[Answers, bool]:
-    """The member from the store, or trained now and stored; and whether it had to be trained."""
+    """The member's answers, from the store or trained and stored now; and whether it was trained."""
     if store is None:
         return train_member(prepared, recipe, treatment, member, device=device, on_epoch=on_epoch), True
     parts = entries(prepared, recipe, treatment, member, device)
@@ -243,7 +243,7 @@ def stored_member(
     if found is not None:
         return found, False
     with store.alone(parts["member"]):
-        found = answers.find(store, parts)  # a trial whose treatment means the same may have trained it meanwhile
+        found = answers.find(store, parts)  # a trial with an equivalent treatment may have trained it meanwhile
         if found is not None:
             return found, False
         trained = train_member(prepared, recipe, treatment, member, device=device, on_epoch=on_epoch)

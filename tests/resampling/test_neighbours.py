@@ -1,5 +1,9 @@
 """Nearest neighbours: scikit-learn's, whatever the points are like and however they are looked for."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -17,8 +21,17 @@ def distances(points, rows, found):
     return np.linalg.norm(points[found] - points[rows][:, None], axis=2)
 
 
-@pytest.mark.parametrize("points", [DIGITS.astype(np.uint8), DIGITS + 1000.0], ids=["bytes", "far from zero"])
-def test_they_are_as_near_as_scikit_learns(points):
+EXTREMES = 255 * (DIGITS > 7).astype(np.uint8)
+
+
+@pytest.mark.parametrize("integers", [False, True])
+@pytest.mark.parametrize(
+    "points", [DIGITS.astype(np.uint8), EXTREMES, DIGITS + 1000.0], ids=["bytes", "extremes", "far from zero"]
+)
+def test_they_are_as_near_as_scikit_learns(points, integers, monkeypatch):
+    if integers and not neighbours._multiplies_bytes():
+        pytest.skip("this CPU has no fast products of bytes")
+    monkeypatch.setattr(neighbours, "_multiplies_bytes", lambda: integers)
     rows = np.arange(0, len(points), 3)
     theirs = NearestNeighbors(n_neighbors=6).fit(points).kneighbors(points[rows])[0][:, 1:]
     np.testing.assert_allclose(distances(points, rows, nearest(points, rows, 5)), theirs, rtol=1e-6)
@@ -34,6 +47,24 @@ def test_they_do_not_depend_on_the_blocks_they_are_found_in(monkeypatch):
     whole = nearest(points, np.arange(0, 200, 3), 5)
     monkeypatch.setattr(neighbours, "_ROWS", 7)
     np.testing.assert_array_equal(nearest(points, np.arange(0, 200, 3), 5), whole)
+
+
+@pytest.mark.skipif(not neighbours._multiplies_bytes(), reason="this CPU has no fast products of bytes")
+def test_pixels_are_compared_exactly():
+    points = np.random.default_rng(0).integers(0, 256, (500, 3072), dtype=np.uint8)
+    points[1:4] = points[0]
+    points[1, 0] ^= 1
+    points[2, :2] ^= 1
+    points[3, :3] ^= 1  # at 1, 2 and 3 of distances of some 30 million
+    assert nearest(points, np.array([0]), 3).tolist() == [[1, 2, 3]]
+
+
+def test_sums_that_saturate_are_not_trusted():
+    """Without VNNI, which oneDNN may be told to do without, it adds products of bytes in 16 bits."""
+    asks = "from hardtune.resampling.neighbours import _multiplies_bytes; print(_multiplies_bytes())"
+    without = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+    done = subprocess.run([sys.executable, "-c", asks], env=without, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_a_torch_without_onednn_finds_the_same(monkeypatch):
