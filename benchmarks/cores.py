@@ -25,7 +25,7 @@ from interleaved import describe_machine
 from hardtune.recipe import Recipe
 from hardtune.training.fit import build_model, fit
 from hardtune.training.images import DeviceImages
-from hardtune.training.worker import settle
+from hardtune.training.worker import configure_process
 
 ROUNDS = 7
 NETWORKS = (("small_cnn", (28, 28, 1), 60), ("resnet18", (32, 32, 3), 4))
@@ -37,7 +37,7 @@ Rates = tuple[float, float]
 
 def train(model: str, shape: tuple[int, int, int], steps: int) -> Rates:
     """Train on random images with one thread."""
-    settle(1)
+    configure_process(1)
     recipe = Recipe(model=model, epochs=1, learning_rate=0.01)
     count = steps * recipe.batch_size
     rng = np.random.default_rng(0)

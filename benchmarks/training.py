@@ -39,7 +39,7 @@ from hardtune.hardness.dynamics import Dynamics
 from hardtune.training.fit import build_model, fit, predict
 from hardtune.training.images import DeviceImages
 from hardtune.training.schedule import learning_rate
-from hardtune.training.worker import settle
+from hardtune.training.worker import configure_process
 
 IMAGES = {"small_cnn": 4096, "resnet18": 384}
 """How many images a timed epoch has: a few seconds of work on one core."""
@@ -168,9 +168,9 @@ def speed(model: str, images: int, device: str, rounds: int, choices: dict[str, 
     """Print how much faster ``fit`` is, one epoch each: than the usual loop, or than with other choices."""
     spawn = get_context("spawn")
     theirs, others = (ours, choices | recipe_changes(against)) if against else (usual, {})
-    settled = settle if against else torch.set_num_threads
+    settled = configure_process if against else torch.set_num_threads
     with (
-        ProcessPoolExecutor(1, spawn, initializer=settle, initargs=(1,)) as worker,
+        ProcessPoolExecutor(1, spawn, initializer=configure_process, initargs=(1,)) as worker,
         ProcessPoolExecutor(1, spawn, initializer=settled, initargs=(1,)) as process,
     ):
         compare(

@@ -1,7 +1,7 @@
 """Which treatment of hard classes and hard samples gives the best trade-off on your data?
 
-The library in six names; everything else lives in its room (``hardtune.hardness``, ``hardtune.resampling``, …).
-They are imported on first use, so that ``import hardtune`` costs nothing.
+Six names are exported here; everything else is in a sub-package (``hardtune.hardness``, ``hardtune.resampling``, …).
+They are imported on first use, so ``import hardtune`` costs nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is asked of a network once it is trained, and kept of it: its answers, never its weights."""
+"""Evaluating a trained network: its outputs (the answers) are kept, its weights never are."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from hardtune.training.images import DeviceImages
 
 Floats = NDArray[np.float32]
 Entries = dict[str, dict[str, Any]]
-"""A member's answers by name, each to its identity in the store."""
+"""Each part of a member's answers, by name, with its identity in the store."""
 
 OOD_VERSION = 1
 CORRUPTION_VERSION = 2
@@ -32,10 +32,10 @@ CORRUPTION_VERSION = 2
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """A trained member's answers, which are its whole state; float32. What was not asked for is None.
+    """Everything that is kept of a trained member, in float32. Parts not asked for are None.
 
-    Out-of-distribution features would be the bulk of it (10,000 x 512 of them are 20 MB, and the training samples'
-    five times that), so only the distances worked out from them are kept: a few hundred kB.
+    Out-of-distribution features would take most of the space (10,000 x 512 of them are 20 MB, and the training samples'
+    five times that), so only the distances computed from them are kept: a few hundred kB.
     """
 
     held_out: Floats
@@ -47,13 +47,13 @@ class Answers:
     mahalanobis_test: Floats | None = None
     """(N,) Mahalanobis distance of each test sample to the nearest class of the training samples."""
     mahalanobis_ood: Floats | None = None
-    """(N',) the same of the out-of-distribution images."""
+    """(N',) the same for the out-of-distribution images."""
     corrupted: Floats | None = None
     """(C, 2): accuracy and ECE on the test samples under each of the split's corruptions."""
 
     @property
     def distances(self) -> tuple[Floats, Floats] | None:
-        """Mahalanobis distances of samples inside (N,) and outside (N',)."""
+        """Mahalanobis distances of test samples (N,) and out-of-distribution ones (N',)."""
         if self.mahalanobis_test is None or self.mahalanobis_ood is None:
             return None
         return self.mahalanobis_test, self.mahalanobis_ood
@@ -88,9 +88,9 @@ def corruption_pairs(kinds: Sequence[str], severities: Sequence[int] = SEVERITIE
 
 
 def entries(network: dict[str, Any], split: Split, seed: int) -> Entries:
-    """Everything that decides each part of a member's answers, for the store; only the parts that the split asks for.
+    """The store identity of each part of a member's answers that the split asks for: all that determines that part.
 
-    Parts are stored apart, so that a sweep which measures less, or something else, still finds the logits.
+    Parts are stored separately, so a sweep that measures less, or something else, still finds the logits.
     """
     parts: Entries = {"member": network}
     if split.ood is not None:
@@ -111,7 +111,7 @@ def entries(network: dict[str, Any], split: Split, seed: int) -> Entries:
 
 
 def find(store: Store, parts: Entries) -> Answers | None:
-    """The answers from the store, or None unless all of its parts are there."""
+    """The answers from the store, or None if any part is missing."""
     arrays: dict[str, Floats] = {}
     for identity in parts.values():
         found = store.get(identity)
@@ -122,20 +122,20 @@ def find(store: Store, parts: Entries) -> Answers | None:
 
 
 def keep(store: Store, parts: Entries, answers: Answers) -> None:
-    """Store every part: answers of one network belong together, also where some were there already."""
+    """Store every part, even those already stored: answers of one network belong together."""
     arrays = {field.name: getattr(answers, field.name) for field in dataclasses.fields(answers)}
     for part, identity in parts.items():
         store.put(identity, {name: arrays[name] for name in _PARTS[part]})
 
 
 def question(model: torch.nn.Module, split: Split, *, seed: int, device: str) -> Answers:
-    """Ask a trained network everything that the split asks for.
+    """Evaluate a trained network on all that the split asks for.
 
-    A corruption is made, looked at and dropped, one (kind, severity) at a time; ``seed`` decides its noise.
+    Corrupted images are made, evaluated and dropped one (kind, severity) at a time; ``seed`` sets their noise.
 
     Raises:
-        DivergedError: It answers with NaN or infinity, as after a last step that left the finite numbers: the fit loop
-            sees losses, which come before the steps.
+        DivergedError: The outputs contain NaN or infinity, as when the very last step diverges: the fit loop sees only
+            the losses, which precede the steps.
     """
 
     def ask(images: NDArray[np.uint8]) -> Floats:

@@ -1,4 +1,4 @@
-"""What is wrong with what was asked for, as far as it shows before a network is trained for it."""
+"""Checks for invalid requests, as far as they can be detected before any network is trained."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hardtune.treatment import Treatment
 
 
 def check_names(treatment: Treatment) -> None:
-    """Raise ``InputError``, with the valid choices, for a name in the treatment that nothing is registered under."""
+    """Raise ``InputError``, listing the valid choices, for a name in the treatment that is not registered."""
     for registry, name in named_in(treatment):
         registry[name]
     for name in needed_scores(treatment):
@@ -32,7 +32,7 @@ def check_names(treatment: Treatment) -> None:
 
 
 def check_trials(split: Split, recipe: Recipe, treatments: Sequence[Treatment], *, every_class: bool = True) -> None:
-    """Raise ``InputError`` for whatever of data and recipe would stop the treatments' trials, names and encoder aside.
+    """Raise ``InputError`` for anything in data or recipe that would stop the trials, except names and encoder.
 
     ``every_class``: as in :func:`check_sources`.
     """
@@ -49,7 +49,7 @@ def check_device(device: str) -> None:
     """Raise ``InputError`` for a device that torch does not know, or that this machine does not have."""
     try:
         torch.empty(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # builds of torch differ in how they say it
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # which one depends on the build of torch
         gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
         reason = str(error).partition("\n")[0]
         raise InputError(
@@ -58,8 +58,8 @@ def check_device(device: str) -> None:
 
 
 def check_network(split: Split, recipe: Recipe) -> None:
-    """Raise ``InputError`` unless the recipe's network takes these images, tells these classes apart and can be asked
-    what the split asks."""
+    """Raise ``InputError`` unless the recipe's network accepts these images, distinguishes these classes and supports
+    what the split asks for."""
     two = DeviceImages(split.train.images[:2], mean=split.mean, std=split.std, device="cpu")
     network = check_model(recipe, two, split.num_classes)
     if split.ood is not None:
@@ -67,10 +67,10 @@ def check_network(split: Split, recipe: Recipe) -> None:
 
 
 def check_sources(split: Split, treatment: Treatment, *, every_class: bool = True) -> None:
-    """Raise ``InputError`` if a class could not gain a sample, as far as that shows before anything is scored.
+    """Raise ``InputError`` if a class could not gain a sample, as far as that is known before scoring.
 
-    Which classes gain is known from scores only. Somewhere in a sweep each of them may; a single treatment cannot be
-    carried out for sure only if none could (``every_class=False``).
+    Only scores tell which classes gain. In a sweep any class might, so one that cannot is an error; a single treatment
+    is certain to fail only if no class can gain (``every_class=False``).
     """
     treatment = treatment.canonical()
     if needs_pool(treatment) and split.pool is None:
@@ -115,10 +115,10 @@ def preview_plan(prepared: Prepared, treatment: Treatment) -> tuple[ClassPlan, .
 
 
 def class_plans(prepared: Prepared, treatment: Treatment) -> tuple[ClassPlan, ...]:
-    """The same with what cannot be done among it.
+    """Like :func:`preview_plan`, but keeps infeasible rows.
 
     Raises:
-        InputError: there are no class counts at all.
+        InputError: class counts cannot be computed.
     """
     treatment = treatment.canonical()
     scored = treatment.alpha > 0 or treatment.prune_rate > 0

@@ -1,4 +1,4 @@
-"""What someone's own code does, as a digest: results are stored by it, and a resumed sweep must find it unchanged."""
+"""A digest of what user code does: results are stored under it, and a resumed sweep must find it unchanged."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from typing import Any
 import numpy as np
 
 _DEEPEST = 100
-"""How far things within things are followed."""
+"""Maximum nesting depth that is followed."""
 _PLAIN = (bool, int, float, complex, str, bytes, range, np.generic, type(None), type(...))
 _WRAPPERS = (staticmethod, classmethod, property, MethodType, functools.partial, functools.cached_property)
 _WRAPPED = ("__func__", "__self__", "__wrapped__", "fget", "fset", "fdel", "func", "args", "keywords")
 
 
 def code_digest(it: Any) -> str:
-    """SHA-256 of what a function, a class or an object made of them does; equal in every process.
+    """SHA-256 of what a function, a class or an object made of them does; the same in every process.
 
-    That is its source and, in turn, all that it uses: the user's own functions, classes and modules by their source,
-    those of hardtune and of libraries by name, and numbers, arrays, tensors and objects by their value now. Comments,
-    docstrings and layout do not count; nor does what shows only as it runs, such as the files that it reads.
+    It covers the source and, in turn, all that it uses: the user's own functions, classes and modules by their source,
+    those of hardtune and of libraries by name, and numbers, arrays, tensors and objects by present value. Comments,
+    docstrings and layout do not count; nor does anything known only at run time, such as files that are read.
     """
     home = str(getattr(it, "__module__", "")).partition(".")[0]
     return hashlib.sha256("\n".join(_words(it, home, {})).encode()).hexdigest()
 
 
 def is_installed(file: str) -> bool:
-    """Whether it is Python's own or a library's, some of which put folders of theirs on the path, too."""
+    """Whether a file is Python's own or a library's; some libraries put their own folders on the path."""
     if {"site-packages", "dist-packages"} & set(Path(file).parts):
         return True
     return Path(file).resolve().is_relative_to(Path(sysconfig.get_path("stdlib")).resolve())
 
 
 def _words(it: Any, home: str, seen: dict[int, Any], depth: int = 0) -> Iterator[str]:
-    """It in words, and what it uses, once: ``seen`` has what was said, by its place in memory, which it keeps taken.
+    """Strings describing ``it`` and all it uses, each once: ``seen`` maps ids to what was described, keeping it alive.
 
-    ``home`` is the package or script that all this is about, which is the user's own even where it is installed.
+    ``home`` is the package or script being digested, which counts as the user's own even if it is installed.
     """
     if isinstance(it, _PLAIN):
         yield repr(it)
@@ -61,7 +61,7 @@ def _words(it: Any, home: str, seen: dict[int, Any], depth: int = 0) -> Iterator
     elif isinstance(it, (set, frozenset)):
         yield from sorted("\n".join(_words(part, home, dict(seen), depth + 1)) for part in it)
     else:
-        if isinstance(it, FunctionType) and _is_own(it, home):
+        if isinstance(it, FunctionType) and _is_users(it, home):
             yield _source(it.__code__)
         for part in _parts(it, home):
             yield from _words(part, home, seen, depth + 1)
@@ -74,15 +74,15 @@ def _parts(it: Any, home: str) -> Iterable[Any]:
     if isinstance(it, (list, tuple, np.ndarray)):
         return it
     if isinstance(it, FunctionType):
-        return _used_by(it, home) if _is_own(it, home) else ()
+        return _used_by(it, home) if _is_users(it, home) else ()
     if isinstance(it, (type, ModuleType)):
         bases = it.__bases__ if isinstance(it, type) else ()
-        return [*bases, _written_in(it)] if _is_own(it, home) else ()
+        return [*bases, _written_in(it)] if _is_users(it, home) else ()
     if isinstance(it, _WRAPPERS) or hasattr(it, "__wrapped__"):
         return [getattr(it, name, None) for name in _WRAPPED]
     try:
         torch = sys.modules.get("torch")
-        if torch is not None and isinstance(it, torch.Tensor):  # pickled, it names places in memory
+        if torch is not None and isinstance(it, torch.Tensor):  # its pickle has memory addresses
             content = it.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
             return [type(it), str(it.dtype), tuple(it.shape), content]
         taken_apart = it.__reduce_ex__(4)  # as pickle does
@@ -93,27 +93,27 @@ def _parts(it: Any, home: str) -> Iterable[Any]:
     return [type(it), *(list(part) if isinstance(part, Iterator) else part for part in taken_apart)]
 
 
-def _is_own(it: Any, home: str) -> bool:
-    """Whether it is someone's own: not hardtune's, and a library's only where all of this is about that library."""
+def _is_users(it: Any, home: str) -> bool:
+    """Whether it is user code: not hardtune's, and a library's only if that library is what is being digested."""
     name = it.__name__ if isinstance(it, ModuleType) else str(it.__module__)
     top = name.partition(".")[0]
     if top in ("hardtune", "builtins"):
         return False
     file = getattr(sys.modules.get(name), "__file__", None)
     if file is None:
-        return top == home or name not in sys.modules  # typed, made by a program, or built into Python
+        return top == home or name not in sys.modules  # interactive, generated, or built into Python
     return top == home or not is_installed(file)
 
 
 def _source(code: CodeType) -> str:
-    """A function's source without comments, docstrings and layout; its instructions if it was typed or made."""
+    """A function's source without comments, docstrings and layout; its bytecode if no source is available."""
     try:
         source = textwrap.dedent(inspect.getsource(code))
     except OSError:
         return "\n".join(_instructions(code))
     try:
         tree = ast.parse(source)
-    except SyntaxError:  # of a lambda, the line that it stands in
+    except SyntaxError:  # a lambda's source is its whole line
         return source
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node) is not None:
@@ -128,7 +128,7 @@ def _instructions(code: CodeType) -> Iterator[str]:
 
 
 def _used_by(function: FunctionType, home: str) -> Iterator[Any]:
-    """What a function has from around it: its closure, its defaults, and what it names or imports."""
+    """What a function takes from outside: closure, defaults, and the globals and imports it names."""
     yield from (cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell))
     yield function.__defaults__
     yield function.__kwdefaults__
@@ -144,11 +144,11 @@ def _used_by(function: FunctionType, home: str) -> Iterator[Any]:
 
 
 def _named_in(it: Any, names: Sequence[str], home: str, around: tuple[Any, ...] = ()) -> Iterator[Any]:
-    """It; of a module of the user's own, only what code of these ``names`` takes out of it, if it takes any.
+    """``it`` itself; for a user's module, only its attributes that are among ``names``, if there are any.
 
-    ``around``: the modules that it was taken out of, since modules import each other, and themselves.
+    ``around``: the modules that it was reached through, since modules import each other, and themselves.
     """
-    if not isinstance(it, ModuleType) or not _is_own(it, home):
+    if not isinstance(it, ModuleType) or not _is_users(it, home):
         yield it
     elif it not in around:
         taken = [name for name in names if name in vars(it)]
@@ -159,13 +159,13 @@ def _named_in(it: Any, names: Sequence[str], home: str, around: tuple[Any, ...] 
 
 
 def _imported(name: str, package: str | None) -> Any:
-    """The module that a function imports as it is called; of a library's, or one that is not there, only the name."""
+    """The module that a function imports when called; only its name if it is a library's or cannot be found."""
     for absolute in (name, f"{package}.{name}".rstrip(".")) if package else (name,):
         try:
             spec = importlib.util.find_spec(absolute) if absolute else None
             if spec is not None and spec.origin is not None and Path(spec.origin).is_file():
                 return name if is_installed(spec.origin) else importlib.import_module(absolute)
-        except Exception:  # whatever a module does as it is imported
+        except Exception:  # importing a module can raise anything
             continue
     return name
 
@@ -179,7 +179,7 @@ def _is_filled(cell: Any) -> bool:
 
 
 def _written_in(it: type | ModuleType) -> dict[str, Any]:
-    """What a class or a module defines or imports, by name, and not what Python adds to it."""
+    """What a class or module defines or imports, by name, without what Python adds."""
     return {
         name: value
         for name, value in sorted(vars(it).items())

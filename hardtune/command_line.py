@@ -1,4 +1,4 @@
-"""What hardtune's command lines share: the flags that name data and recipe, and how an error ends them."""
+"""Shared by hardtune's command lines: the flags for data and recipe, and how errors end them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ from typing import Any, NoReturn
 from hardtune import disk
 from hardtune.errors import DivergedError, InputError, unknown
 from hardtune.recipe import Recipe
+
+
+def default_storage() -> Path:
+    """Where results are kept unless ``--storage`` says otherwise."""
+    return Path(os.environ.get("HARDTUNE_STORAGE") or "hardtune-results")
 
 
 def add_recipe_flag(flags: argparse._ActionsContainer) -> None:
@@ -43,11 +48,11 @@ def add_data_flags(flags: argparse._ActionsContainer) -> None:
 
 
 def add_storage_flag(flags: argparse._ActionsContainer) -> None:
-    """``--storage``, of sweeps."""
+    """``--storage``, for sweeps."""
     flags.add_argument(
         "--storage",
         type=folder,
-        default=Path(os.environ.get("HARDTUNE_STORAGE") or "hardtune-results"),
+        default=default_storage(),
         metavar="DIR",
         help="results, cached scores and the tracking database: a folder (no URL) with files that lock, as on NFS 4; "
         "on a cluster one that all nodes see "
@@ -56,12 +61,12 @@ def add_storage_flag(flags: argparse._ActionsContainer) -> None:
 
 
 def folder(text: str) -> Path | str:
-    """A flag's folder; what is empty stays so, to be refused: a ``Path`` would have it for the current folder."""
+    """A flag's folder; empty text stays empty, to be rejected later: ``Path`` would make it the current folder."""
     return Path(text) if text else text
 
 
 def add_image_size_flag(flags: argparse._ActionsContainer) -> None:
-    """``--image-size``, of a folder whose images are not of one."""
+    """``--image-size``, for folders whose images differ in size."""
     flags.add_argument(
         "--image-size",
         type=int,
@@ -71,7 +76,7 @@ def add_image_size_flag(flags: argparse._ActionsContainer) -> None:
 
 
 def recipe_changes(pairs: Sequence[str]) -> dict[str, Any]:
-    """Fields of the recipe from ``name=value`` pairs, each as the type that the field has.
+    """Recipe fields from ``name=value`` pairs, each converted to the field's type.
 
     >>> recipe_changes(["epochs=3", "milestones=0.5,0.75"])
     {'epochs': 3, 'milestones': (0.5, 0.75)}
@@ -89,12 +94,12 @@ def recipe_changes(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def run_and_exit(run: Callable[[], int], when_stopped: Callable[[], str] = lambda: "stopped") -> NoReturn:
-    """Exit with what ``run`` returns; with 2 and one sentence on stderr for wrong input, with 1 and one where a disk
-    is full, broken or closed to writing, and with 130 after Ctrl-C."""
+    """Exit with what ``run`` returns; with 2 and a sentence on stderr for wrong input or diverged training, with 1 and
+    a sentence if a disk is full, broken or read-only, and with 130 after Ctrl-C."""
     try:
         code = run()
     except Exception as error:
-        # Ray wraps what its workers raise; the cause is what a person can mend.
+        # Ray wraps what its workers raise; the cause is what the user can fix.
         cause = getattr(error, "cause", None) or error
         refused = isinstance(cause, (InputError, DivergedError))
         sentence = str(cause) if refused else disk.trouble(error)
@@ -118,7 +123,7 @@ _READ: dict[str, Callable[[str], Any]] = {
 
 
 def _parse(text: str, kind: str) -> Any:
-    """The text as that kind of value; as it is where it is none, which the recipe then says."""
+    """The text converted to that type; unchanged if it cannot be, which the recipe then reports."""
     try:
         return _READ[kind.removesuffix(" | str")](text)
     except (ValueError, KeyError):

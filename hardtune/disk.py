@@ -1,4 +1,4 @@
-"""What a disk raises that is full, broken or closed to writing, told from all other errors, and where that was."""
+"""Recognising the errors of a disk that is full, broken or read-only, and saying where they occurred."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _OF_SQLITE = ("database or disk is full", "disk I/O error", "attempt to write a 
 
 
 def trouble(error: BaseException, elsewhere: str = "") -> str | None:
-    """What the disk said that an error comes of, whoever wrapped it, in a clause; None for any other error.
+    """The disk error behind an exception, however it was wrapped, as a clause; None for any other error.
 
-    ``elsewhere`` is added where the disk's own error does not name the file.
+    ``elsewhere`` is added if the disk's own error does not name the file.
 
     >>> trouble(RuntimeError("no"))
     >>> trouble(OSError(errno.EROFS, "Read-only file system"), "in /results")
@@ -32,14 +32,14 @@ def trouble(error: BaseException, elsewhere: str = "") -> str | None:
         if _is_of_a_disk(one):
             named = getattr(one, "filename", None) is not None or not elsewhere
             return str(one) if named else f"{one} ({elsewhere})"
-        # Ray has what its worker raised as the `cause` of an error of its own.
+        # Ray keeps what its worker raised as the `cause` of its own error.
         waiting += [getattr(one, "cause", None), one.__cause__, None if one.__suppress_context__ else one.__context__]
     return None
 
 
 @contextlib.contextmanager
 def named(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Give the errors of a file that is being written its name, which only those of opening it have by themselves."""
+    """Add the file's name to errors raised while writing it; by themselves only errors of opening it have one."""
     try:
         yield
     except OSError as error:
@@ -49,7 +49,7 @@ def named(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def removed(path: Path) -> None:
-    """Take away a file that could not be written whole, as far as the disk lets one."""
+    """Remove a partly written file, if the disk allows it."""
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
 

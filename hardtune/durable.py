@@ -1,4 +1,4 @@
-"""Small files that outlive a power cut: each is as it was before, or as it is now, and never half of it."""
+"""Small files that survive a power cut: each has its old content or its new content, never half of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The errors that a user sees: a sentence each."""
+"""The errors that users see, one sentence each."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 
 class InputError(ValueError):
-    """What was asked for cannot be done.
+    """The request cannot be carried out.
 
-    The message is one sentence for the person who asked: what is wrong, and what would be right.
+    The message is one sentence for the user: what is wrong, and how to fix it.
     Command lines print it on stderr without a traceback and exit with 2.
     """
 
@@ -17,8 +17,12 @@ class DivergedError(RuntimeError):
     """Training diverged: the loss or the logits became NaN or infinite. The message says when, and what to try."""
 
 
+class HardtuneWarning(UserWarning):
+    """Something a sweep's user should know although work goes on: a damaged file, slower training."""
+
+
 def in_a_line(error: BaseException) -> str:
-    """What was raised: its kind, and the first line of what it says.
+    """The error's type and the first line of its message.
 
     >>> in_a_line(ZeroDivisionError("division by zero"))
     'ZeroDivisionError: division by zero'
@@ -27,7 +31,7 @@ def in_a_line(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its kind where it says nothing.
+    """The first line of an error's message, or its type if it has none.
 
     >>> first_line(OSError("no route to host\\nsee the log")), first_line(TimeoutError())
     ('no route to host', 'TimeoutError')
@@ -36,5 +40,5 @@ def first_line(error: BaseException) -> str:
 
 
 def unknown(kind: str, name: object, valid: Iterable[str]) -> InputError:
-    """The error for a name that nobody registered; it lists the names that somebody did."""
+    """The error for a name that is not registered; it lists the names that are."""
     return InputError(f"unknown {kind} {name!r}: choose from {', '.join(sorted(valid))}")

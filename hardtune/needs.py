@@ -1,4 +1,4 @@
-"""What a set of treatments needs to have made before the first trial."""
+"""What a set of treatments needs before the first trial."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from hardtune.treatment import Treatment
 
 @dataclass(frozen=True)
 class Needs:
-    """What must be made before the first trial."""
+    """What must be computed before the first trial."""
 
     estimators: frozenset[str] = frozenset()
     features: bool = False
     """Whether the training images must be encoded."""
     pool: bool = False
-    """Whether the scoring ensemble must judge the pool of synthetic images."""
+    """Whether the scoring ensemble's confidence in the pool is needed."""
 
     @property
     def ensemble(self) -> bool:
-        """Whether there must be a scoring ensemble."""
+        """Whether a scoring ensemble is needed."""
         return self.pool or any(ESTIMATORS[name].source != "features" for name in self.estimators)
 
 

@@ -1,4 +1,4 @@
-"""Pre-trained weights: from a file without running what is pickled in it, or from a hub; and what timm knows of its."""
+"""Pre-trained weights from a file, without running pickled code, or from a hub; and timm's metadata of its models."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def read_state_dict(path: Path) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def fitting(path: Path, model: str) -> Iterator[None]:
-    """Turns whatever goes wrong while weights are read from ``path`` into ``model`` into an ``InputError``."""
+    """Raise an ``InputError`` for whatever goes wrong while ``model`` loads weights from ``path``."""
     try:
         yield
     except InputError:
@@ -75,7 +75,7 @@ def fetch(model: str, repository: str, files: tuple[str, ...], instead: str) -> 
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError
 
-    # The cache first, by hand: without a network the hub's client would try for most of a minute.
+    # Look in the cache first: without a network the hub's client would retry for most of a minute.
     for file in files:
         cached = try_to_load_from_cache(repository, file)
         if isinstance(cached, str):
@@ -96,7 +96,7 @@ def fetch(model: str, repository: str, files: tuple[str, ...], instead: str) -> 
 
 @contextmanager
 def downloading(model: str, wanted: str, cache: str, instead: str) -> Iterator[None]:
-    """Turns a failed download into an ``InputError`` that says what is missing where, and what to do ``instead``."""
+    """Turn a failed download into an ``InputError`` that says what is missing where, and what to do ``instead``."""
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
@@ -108,15 +108,15 @@ def downloading(model: str, wanted: str, cache: str, instead: str) -> Iterator[N
 
 
 def timm_config(model: str, *, weights: bool, instead: str) -> dict[str, Any]:
-    """timm's description of ``NAME`` or ``NAME.TAG``: where its weights are, and what images they want.
+    """timm's description of ``NAME`` or ``NAME.TAG``: where its weights are, and what images they expect.
 
     Args:
-        model: whose weights must be there where it has a tag.
-        weights: whether they must be there without a tag, too: those of timm's default.
-        instead: what else could be done, for the error.
+        model: if it has a tag, those weights must exist.
+        weights: whether a model without a tag must have weights, too: timm's default ones.
+        instead: an alternative that errors suggest.
 
     Raises:
-        InputError: timm has no such model, with close matches, or no such weights, with those that it has.
+        InputError: timm has no such model (lists close matches) or no such weights (lists those it has).
     """
     import timm
 
@@ -135,7 +135,7 @@ def timm_config(model: str, *, weights: bool, instead: str) -> dict[str, Any]:
 
 
 def timm_pretrained(model: str, config: Mapping[str, Any], instead: str, **options: Any) -> Any:
-    """timm's model with the weights that its ``config`` tells of, made with more of ``timm.create_model``'s options.
+    """timm's model with the weights that ``config`` describes; ``options`` are passed to ``timm.create_model``.
 
     Raises:
         InputError: the weights are not in the cache and cannot be downloaded, or are broken.

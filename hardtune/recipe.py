@@ -28,7 +28,7 @@ class Recipe:
     """Nesterov momentum of SGD."""
     weight_decay: float = 5e-4
     schedule: str = "steps"
-    """``steps``: times ``decay`` at each milestone; ``linear``: to zero at the end; ``cosine``: likewise."""
+    """``steps`` multiplies the learning rate by ``decay`` at each milestone; ``linear`` and ``cosine`` end at zero."""
     milestones: tuple[float, ...] = (0.3, 0.6, 0.8)
     """Where ``steps`` decays, as fractions of the run (60, 120 and 160 of 200 epochs)."""
     decay: float = 0.2
@@ -39,19 +39,19 @@ class Recipe:
     crop_padding: int = 4
     """Pixels of zero padding before a random crop back to size; 0 for no crop."""
     precision: str = "auto"
-    """Of matrix products in training: ``float32``, ``bfloat16``, or ``auto`` for the one that is faster on the device
+    """For matrix products in training: ``float32``, ``bfloat16``, or ``auto`` for the faster one on the device
     (see ``hardtune.training.choices``)."""
 
     layout: str = "auto"
-    """Of images and weights in memory: ``channels_last``, ``channels_first``, or ``auto`` for what suits the device."""
+    """Memory format of images and weights: ``channels_last``, ``channels_first``, or ``auto`` for the device's best."""
 
     cuda_graphs: bool = True
-    """On GPUs, record a step once and replay it as one launch: the same numbers, sooner. Where a step cannot be
-    recorded, training goes on without."""
+    """On GPUs, capture a step once and replay it as one launch: same results, faster. If a step cannot be captured,
+    training continues without."""
 
     compile: bool | str = "auto"
-    """Train through ``torch.compile``: fewer passes over memory (1.4 times as fast on an H200) and other roundings, for
-    half a minute before the first step. ``auto`` does so for long runs on GPUs; on CPUs it does not pay."""
+    """Train with ``torch.compile``: fewer passes over memory (1.4 times as fast on an H200) and different rounding, at
+    the cost of half a minute before the first step. ``auto`` uses it for long runs on GPUs; on CPUs it does not pay."""
 
     members: int = 5
     """Networks in each treatment's ensemble; member i shares its seed with the control's member i."""
@@ -60,13 +60,13 @@ class Recipe:
     encoder: str = "ViT-B-32/openai"
     """The frozen encoder behind RMD and encoder-space neighbours."""
     validation: float | str = 0.1
-    """Share of the training data, stratified, that objectives are measured on; ``"test"`` reproduces the
-    papers' protocol, which chooses on the test split."""
+    """Stratified share of the training data that objectives are measured on; ``"test"`` reproduces the
+    papers' protocol, which selects on the test split."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            # As its type: 1 and 1.0 are one learning rate, and networks are stored by how it is written.
+            # Convert to the field's type: 1 and 1.0 are the same learning rate but would be stored separately.
             object.__setattr__(self, field.name, _as(str(field.type), field.name, getattr(self, field.name)))
         for name in ("epochs", "batch_size", "members", "scoring_members", "seed", "crop_padding"):
             least = 0 if name in ("seed", "crop_padding") else 1
@@ -94,10 +94,10 @@ class Recipe:
             raise InputError(f"validation must be between 0 and 1, or 'test', got {self.validation!r}")
 
     def training_identity(self) -> dict[str, object]:
-        """The part that decides one trained network, given its data and seed: the rest may change freely."""
+        """The fields that determine a trained network, given data and seed; the rest may change freely."""
         ignored = {"members", "scoring_members", "encoder", "validation", "seed", "cuda_graphs"}
         used = self
-        if self.schedule != "steps":  # only these have milestones
+        if self.schedule != "steps":  # only ``steps`` uses these
             used = dataclasses.replace(self, milestones=Recipe.milestones, decay=Recipe.decay)
         return {k: v for k, v in dataclasses.asdict(used).items() if k not in ignored}
 
@@ -114,7 +114,7 @@ _KINDS = {
 
 
 def _as(kind: str, name: str, value: Any) -> Any:
-    """The value as the type of its field, numpy's numbers among them; ``InputError`` where it is none of that."""
+    """The value, possibly a numpy number, converted to its field's type; ``InputError`` if it cannot be."""
     if "str" in kind and isinstance(value, str):
         return value
     if kind.startswith("bool") and value in (True, False):
@@ -135,9 +135,9 @@ ON_DIGITS = Recipe(
     batch_size=64,
     schedule="linear",
     warmup=0.2,
-    flip=False,  # a mirrored 2 is no 2
+    flip=False,  # a mirrored 2 is not a 2
     crop_padding=1,
     encoder="pixels",
     validation=0.3,  # 375 images: with fewer, one of them would move the recall gap more than a treatment does
 )
-"""For scikit-learn's digits: a network is trained in a second or so of a CPU core, and no pre-trained one is needed."""
+"""For scikit-learn's digits: a network trains in about a second on a CPU core, and no pre-trained one is needed."""

@@ -1,4 +1,4 @@
-"""Plug-ins by name: one decorator adds one, and a wrong name's error lists the right ones."""
+"""Plug-ins by name: a decorator adds one, and the error for a wrong name lists the valid ones."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ PlugIns = Mapping[str, Mapping[str, Any]]
 """Entries by kind and name."""
 
 Digests = dict[str, str]
-"""What plug-ins do, as :func:`code_digest` says it, by kind and name: ``{"loss mine": "3f…"}``."""
+"""The :func:`code_digest` of plug-ins, by kind and name: ``{"loss mine": "3f…"}``."""
 
 _REGISTRIES: dict[str, Registry[Any]] = {}
-"""Those that are imported, by kind."""
+"""All imported registries, by kind."""
 
 
 class Registry(Mapping[str, T]):
@@ -35,7 +35,7 @@ class Registry(Mapping[str, T]):
     """
 
     def __init__(self, kind: str, *, for_workers: bool = True) -> None:
-        """``for_workers``: whether those who train use them; else they stay here, with all that hangs on them."""
+        """``for_workers``: whether training workers use these plug-ins; if not, they are not sent to them."""
         self.kind, self.for_workers = kind, for_workers
         self._entries: dict[str, T] = {}
         self._sent: set[str] = set()
@@ -46,7 +46,7 @@ class Registry(Mapping[str, T]):
         """Add the decorated plug-in under ``name``, which must be new."""
 
         def add(entry: T) -> T:
-            if name in self._sent:  # without its module, which something imports only now
+            if name in self._sent:  # it came without its module, imported only now
                 self._sent.remove(name)
                 return entry
             if name in self._entries:
@@ -57,11 +57,11 @@ class Registry(Mapping[str, T]):
         return add
 
     def code(self, name: str) -> Digests:
-        """What the plug-in does, to store results by; nothing for hardtune's own, whose versions say when they change.
+        """The plug-in's digest, for store identities; empty for hardtune's own, which have version numbers instead.
 
-        It is looked at once, so that a file which is edited meanwhile is not taken for what runs.
+        It is computed once, so that a file edited meanwhile is not mistaken for the running code.
         """
-        if _is_own(self[name]):
+        if _is_builtin(self[name]):
             return {}
         if name not in self._digests:
             self._digests[name] = code_digest(self[name])
@@ -86,7 +86,7 @@ class Registry(Mapping[str, T]):
 def plug_ins() -> PlugIns:
     """What is registered here for workers and is not hardtune's own, such as a metric that a sweep's script defines."""
     found = {
-        kind: {name: entry for name, entry in registry.items() if not _is_own(entry)}
+        kind: {name: entry for name, entry in registry.items() if not _is_builtin(entry)}
         for kind, registry in _REGISTRIES.items()
         if registry.for_workers
     }
@@ -94,7 +94,7 @@ def plug_ins() -> PlugIns:
 
 
 def plug_in_code() -> Digests:
-    """What each of :func:`plug_ins` does."""
+    """The digest of each of :func:`plug_ins`."""
     found: Digests = {}
     for kind, entries in plug_ins().items():
         for name in entries:
@@ -105,7 +105,7 @@ def plug_in_code() -> Digests:
 def add_plug_ins(found: PlugIns, code: Digests) -> None:
     """Register another process's :func:`plug_ins` in this one, whose registries must be imported.
 
-    ``code`` is its :func:`plug_in_code`: here, the files that they were read from may be others, or none.
+    ``code`` is that process's :func:`plug_in_code`: here, their source files may differ or be missing.
     """
     for kind, entries in found.items():
         for name, entry in entries.items():
@@ -115,8 +115,8 @@ def add_plug_ins(found: PlugIns, code: Digests) -> None:
             _REGISTRIES[kind]._digests[name] = code[f"{kind} {name}"]
 
 
-def _is_own(entry: Any) -> bool:
-    """Whether it, and what it consists of, was defined in hardtune."""
+def _is_builtin(entry: Any) -> bool:
+    """Whether it, and all its callable parts, are defined in hardtune."""
     parts = [entry, *getattr(entry, "__dict__", {}).values()]
     homes = [getattr(part, "__module__", "") for part in parts if callable(part)]
     return all(str(home).partition(".")[0] == "hardtune" for home in homes)

@@ -32,7 +32,7 @@ def encoded(
     device: str,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
-    """The training samples' features (N, D) from the recipe's encoder, from the store where they are there."""
+    """The training samples' features (N, D) from the recipe's encoder, read from the store if possible."""
     key = _features_identity(split, recipe)
     found = store.get(key)
     if found is None:
@@ -62,12 +62,12 @@ def _features_identity(split: Split, recipe: Recipe) -> dict[str, Any]:
 
 
 def gather(split: Split, recipe: Recipe, needs: Needs, store: Store, *, device: str) -> Prepared:
-    """Everything that trials share, read from the store and never made: see :func:`prepare` for that.
+    """Everything that trials share, read from the store; :func:`prepare` also computes what is missing.
 
-    ``device``: the kind that the scoring ensemble was trained on, ``cpu`` or ``cuda``, since each gives other scores.
+    ``device``: the kind that the scoring ensemble was trained on, ``cpu`` or ``cuda``, since their scores differ.
 
     Raises:
-        InputError: a member that is needed is not there, or the features are not.
+        InputError: a needed member or the features are missing.
     """
     scores: Scores = {}
     pool = None
@@ -91,7 +91,7 @@ def gather(split: Split, recipe: Recipe, needs: Needs, store: Store, *, device: 
 def _hard_classes_of(
     split: Split, recipe: Recipe, ensemble: int, store: Store, device: str
 ) -> NDArray[np.bool_] | None:
-    """By an ensemble's AUM where all of it is there, else None."""
+    """By an ensemble's AUM if all its members are stored, else None."""
     keys = [finding_identities(split, recipe, Needs(), member, device)["dynamics"] for member in range(ensemble)]
     members = [store.get(key) for key in keys]
     found = [member["aum"] for member in members if member is not None]
@@ -102,7 +102,7 @@ def hard_classes(aum: NDArray[np.float32], split: Split) -> NDArray[np.bool_]:
     """(K,) which classes HBR calls hard: those that alpha = 1 would give more than N/K samples, S_c > N/K.
 
     Always by AUM, whatever estimator a treatment uses, so that Δhe compares the same classes in every trial of a sweep;
-    by the paper's ratio, or the policy ``shift`` where a class's mean AUM is not above 0 and that ratio has no meaning.
+    by the paper's ratio, or by policy ``shift`` if a class's mean AUM is not above 0, where that ratio is meaningless.
     """
     hardness = class_hardness(aum, split.train.labels, split.num_classes)
     ratio = POLICIES["paper" if (hardness < 0).all() else "shift"](hardness, True, split.classes)
@@ -119,7 +119,7 @@ def prepare(
     device: str = "cpu",
     on_member: Callable[[int, int], None] | None = None,
 ) -> Prepared:
-    """Make what the treatments ask for, one network after another; a sweep does the same with a task a member.
+    """Compute what the treatments need, one network after another; a sweep does so with one task per member.
 
     ``on_member(done, of)`` is called after each member of the scoring ensemble.
     """
@@ -136,7 +136,7 @@ def fulfil(
     on_member: Callable[[int, int], None] | None = None,
     on_epoch: Callable[[int], None] | None = None,
 ) -> Prepared:
-    """Make what is needed and not yet in the store, and gather it.
+    """Compute what is needed and not yet stored, then gather it.
 
     ``on_member(done, of)`` is called after each member of the scoring ensemble, ``on_epoch(finished)`` as one trains.
     """

@@ -1,4 +1,4 @@
-"""One member of the scoring ensemble: a control network that is watched as it trains, and asked once it is trained."""
+"""One member of the scoring ensemble: a control network that is observed in training and evaluated afterwards."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def early_epoch(recipe: Recipe) -> int:
 
 
 def gradient_epochs(recipe: Recipe) -> dict[str, int]:
-    """After how many epochs each estimator made of gradients is read."""
+    """After how many epochs each gradient-based estimator is read."""
     return {"grand": early_epoch(recipe), "grand_init": 0}
 
 
 def finding_identities(
     split: Split, recipe: Recipe, needs: Needs, member: int, device: str
 ) -> dict[str, dict[str, Any]]:
-    """Everything that decides each thing that a member of the scoring ensemble finds out, for the store.
+    """The store identity of each finding of a scoring-ensemble member: everything that determines it.
 
-    ``dynamics`` are always among them, since they cost nothing; gradient norms by their estimator's name and ``pool``
-    only where they are needed.
+    ``dynamics`` are always included, since they cost nothing; gradient norms, by their estimator's name, and ``pool``
+    only if needed.
     """
     network = identity(Prepared(split), recipe, Treatment(), member, device)
     versions = {name: e.version for name, e in sorted(ESTIMATORS.items()) if e.source == "dynamics"}
@@ -76,10 +76,10 @@ def score_member(
     device: str,
     on_epoch: Callable[[int], None] | None = None,
 ) -> bool:
-    """Train one member of the scoring ensemble into the store, unless it is there; returns whether it was trained.
+    """Train and store one member of the scoring ensemble unless it is stored; returns whether it was trained.
 
-    The scoring ensemble is the control's: the same training gives the scores and the control's logits. Where only
-    gradient norms are missing, which are read early, the training ends there.
+    The scoring ensemble is the control's: one training run gives both scores and the control's logits. If only
+    gradient norms are missing, which are read early, training ends there.
     """
     if is_scored(split, recipe, needs, member, store, device=device):
         return False
@@ -89,7 +89,7 @@ def score_member(
 
 
 def is_scored(split: Split, recipe: Recipe, needs: Needs, member: int, store: Store, *, device: str) -> bool:
-    """Whether a member of the scoring ensemble is in the store with all that will be read of it."""
+    """Whether a member of the scoring ensemble is in the store with everything that is needed."""
     parts = entries(Prepared(_asked(split, recipe, member)), recipe, Treatment(), member, device)
     findings = finding_identities(split, recipe, needs, member, device)
     return all(key in store for key in (*parts.values(), *findings.values()))
@@ -134,7 +134,7 @@ def _train_what_lacks(
     if early:
         return True
     answers.keep(store, parts, answers.question(network, prepared.split, seed=recipe.seed, device=device))
-    # A network may be trained again because more is asked of it; scores that others rest on must not move by a hair.
+    # A network may be retrained because more is asked of it; scores that others depend on must not change at all.
     if "dynamics" in lacking:
         store.put(findings["dynamics"], dynamics.scores())
     if "pool" in lacking and split.pool is not None:
@@ -148,17 +148,17 @@ def _train_what_lacks(
 
 
 def _asked(split: Split, recipe: Recipe, member: int) -> Split:
-    """Beyond the control's members the scoring ensemble only scores, and need not be shown any shifted images."""
+    """Scoring members beyond the control's only score: they need no out-of-distribution or corrupted images."""
     return split if member < recipe.members else dataclasses.replace(split, ood=None, corruptions=())
 
 
 def findings_of(
     split: Split, recipe: Recipe, needs: Needs, member: int, store: Store, *, device: str
 ) -> dict[str, NDArray[Any]]:
-    """All that one member of the scoring ensemble found out, by name: scores (N,), and its confidence in the pool.
+    """All findings of one scoring-ensemble member, by name: scores (N,), and its confidence in the pool.
 
     Raises:
-        InputError: something of it is not in the store, or is damaged there.
+        InputError: a finding is missing from the store, or damaged.
     """
     arrays: dict[str, NDArray[Any]] = {}
     for kind, key in finding_identities(split, recipe, needs, member, device).items():
@@ -173,7 +173,7 @@ def findings_of(
 
 
 def _confidence(network: torch.nn.Module, split: Split, samples: Samples, device: str) -> NDArray[np.float32]:
-    """The softmax probability (N,) of each sample's own class, of the image as it is."""
+    """The softmax probability (N,) of each sample's own class, without augmentation."""
     parts = []
     for start in range(0, len(samples), _ON_DEVICE):  # a pool may be larger than a device's memory
         rows = slice(start, start + _ON_DEVICE)

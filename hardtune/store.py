@@ -1,8 +1,8 @@
-"""Results by content: what was computed once, from the same inputs, is never computed again.
+"""A content-addressed store: what was computed once from the same inputs is never computed again.
 
-An entry is a few named arrays under an *identity*, the JSON-able description of everything that decides them. Its file
+An entry is a few named arrays under an *identity*, a JSON description of everything that determines them. Its file
 name is the hash of that identity, so entries never need invalidating: different inputs have different names.
-Files are safetensors (no pickle can hide in them), appear whole (written aside, then renamed) and carry a checksum.
+Files are safetensors (no pickled code), are written atomically (aside, then renamed) and carry a checksum.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from fsspec.spec import AbstractFileSystem
 from numpy.typing import NDArray
 
 from hardtune.disk import named
-from hardtune.errors import InputError
+from hardtune.errors import HardtuneWarning, InputError
 
 Arrays = Mapping[str, NDArray[Any]]
 
 
 def digest(*arrays: NDArray[Any]) -> str:
-    """SHA-256 over dtype, shape and content of arrays, to stand for them in an identity."""
+    """SHA-256 over dtype, shape and content of arrays, to represent them in an identity."""
     sha = hashlib.sha256()
     for array in arrays:
         sha.update(f"{array.dtype.str}{array.shape}".encode())
@@ -49,7 +49,7 @@ class Entry:
     size: int
     """In bytes."""
     age: float
-    """In seconds since it was written."""
+    """Seconds since it was written."""
 
     @property
     def kind(self) -> str:
@@ -58,15 +58,15 @@ class Entry:
 
     @property
     def is_result(self) -> bool:
-        """False for a damaged file that was set aside, and for what a killed writer left."""
+        """False for damaged files that were set aside and for leftovers of killed writers."""
         return self.path.endswith(".safetensors")
 
 
 def local_folder(path: str | Path) -> Path:
-    """The absolute path of a folder, there or not, that can be locked and that databases can lie in.
+    """The absolute path of a folder, existing or not, that can hold locks and databases.
 
     Raises:
-        InputError: it is a URL, a file, or empty, as a shell's variable is that nobody set.
+        InputError: it is a URL, a file, or empty, like an unset shell variable.
 
     >>> local_folder(Path("s3://bucket/results"))
     Traceback (most recent call last):
@@ -89,8 +89,8 @@ s3://bucket/results: mount that and give its path
 
 
 def _url_in(path: Path) -> str | None:
-    """The URL that somebody made a path of, or None."""
-    scheme, colon, rest = str(path).partition(":/")  # which is all that a Path leaves of ://
+    """The URL that the path was made from, or None."""
+    scheme, colon, rest = str(path).partition(":/")  # Path reduces :// to :/
     return f"{scheme}://{rest.lstrip('/')}" if colon and scheme.replace("+", "").isalnum() else None
 
 
@@ -107,14 +107,14 @@ class Store:
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        """``InputError`` for a URL that fsspec does not know, or knows only with another package."""
+        """``InputError`` for a URL that fsspec does not support, or only with another package."""
         if "://" not in str(root):
             url = _url_in(Path(root))
             if url is not None:
                 raise InputError(f"a Path does not hold a URL such as {url}: give the store's as a string")
             folder = Path(root).expanduser().resolve()
             self.root = str(folder)
-            # Not by its name, in which fsspec would look for ::, a chain of file systems.
+            # Not by name: fsspec would take :: in it for a chain of file systems.
             self._files, self._path = LocalFileSystem(), folder.as_posix()
             return
         self.root = str(root)
@@ -136,8 +136,8 @@ class Store:
     def get(self, identity: Mapping[str, Any]) -> dict[str, NDArray[Any]] | None:
         """The arrays stored under ``identity``, or None.
 
-        A file that is truncated, altered or belongs to another identity is set aside (``….corrupt``), said in a
-        warning, and counts as absent: what it held is computed again.
+        A file that is truncated, altered or belongs to another identity is set aside (``….corrupt``) with a
+        warning and counts as absent: its content is computed again.
         """
         from safetensors import SafetensorError
 
@@ -149,22 +149,23 @@ class Store:
         try:
             return _decode(data, identity)
         except (SafetensorError, ValueError, KeyError) as error:
-            warnings.warn(f"set aside {path}, which is damaged ({error}); it will be computed again", stacklevel=2)
+            message = f"set aside {path}, which is damaged ({error}); it will be computed again"
+            warnings.warn(message, HardtuneWarning, stacklevel=2)
             self._set_aside(path, data)
             return None
 
     def put(self, identity: Mapping[str, Any], arrays: Arrays) -> None:
-        """Store ``arrays`` under ``identity``. Concurrent writers are safe: the last whole file stays."""
+        """Store ``arrays`` under ``identity``. Concurrent writers are safe: the last complete file wins."""
         path = self._file(identity)
         self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
         self._write(path, _encode(identity, arrays))
 
     @contextlib.contextmanager
     def alone(self, identity: Mapping[str, Any]) -> Iterator[None]:
-        """Compute what ``identity`` names while nobody else does: the others wait here, and then find it stored.
+        """Lock ``identity`` while computing it: other processes wait here, and then find it stored.
 
-        The system frees the lock of a process that dies. Where there are no locks (at URLs, on some file systems) two
-        may compute the same at once, which costs time and harms nothing.
+        The system frees the lock of a process that dies. Without locks (at URLs, on some file systems) two processes
+        may compute the same at once, which costs time but does no harm.
         """
         with contextlib.ExitStack() as held:
             if isinstance(self._files, LocalFileSystem):
@@ -175,9 +176,9 @@ class Store:
         return bool(self._files.exists(self._file(identity)))
 
     def entries(self, *, among_others: bool = False) -> list[Entry]:
-        """Every file of the store, results and leftovers alike, by path; a lock is neither.
+        """Every file of the store, sorted by path: results and leftovers, but no locks.
 
-        ``among_others``: it may be no store of its own, so only what has an entry's name in an entry's place is one.
+        ``among_others``: the folder may hold other files, so only those named and placed like entries count.
         """
         if not self._files.exists(self._path):
             return []
@@ -189,7 +190,7 @@ class Store:
         return sorted((Entry(item["name"], item["size"], _age(item)) for item in found), key=lambda entry: entry.path)
 
     def verify(self, entry: Entry) -> str | None:
-        """What is wrong with an entry's file, which is then set aside, or None; it is read whole."""
+        """What is wrong with an entry's file, which is then set aside, or None; reads the whole file."""
         from safetensors import SafetensorError
 
         data = self._files.cat_file(entry.path)
@@ -208,25 +209,25 @@ class Store:
         self._files.rm_file(entry.path)
 
     def _set_aside(self, path: str, damaged: bytes) -> None:
-        """Rename a damaged file, unless somebody did or has mended it meanwhile, or nothing can be written here."""
+        """Rename a damaged file, unless it was renamed or repaired meanwhile, or the store is read-only."""
         with contextlib.suppress(OSError):
             if self._files.cat_file(path) == damaged:
                 self._rename(path, f"{path}.corrupt")
 
     def _write(self, path: str, data: bytes) -> None:
-        """A file that appears whole or not at all."""
+        """Write a file atomically: whole or not at all."""
         aside = f"{path}.{uuid.uuid4().hex}.tmp"
         try:
             with named(path):
                 self._files.pipe_file(aside, data)
                 self._rename(aside, path)
         except BaseException:
-            with contextlib.suppress(Exception):  # of each file system's own
+            with contextlib.suppress(Exception):  # each file system has its own
                 self._files.rm_file(aside)
             raise
 
     def _rename(self, path: str, target: str) -> None:
-        if type(self._files).mv is AbstractFileSystem.mv:  # a copy, too, but of all that match: brackets are a pattern
+        if type(self._files).mv is AbstractFileSystem.mv:  # it copies, too, but takes brackets for a glob pattern
             self._files.cp_file(path, target)
             self._files.rm_file(path)
         else:
@@ -239,7 +240,7 @@ class Store:
 
 @contextlib.contextmanager
 def _locked(path: str) -> Iterator[None]:
-    """Hold the lock of a file that is there only meanwhile; filelock would put up with one that outlives its holder."""
+    """Lock a file that exists only while it is locked; filelock would tolerate one that outlives its holder."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     while True:
         with open(path, "ab") as file:
@@ -294,6 +295,6 @@ def _header(data: bytes) -> dict[str, str]:
 
 
 def _age(item: Mapping[str, Any]) -> float:
-    """Since a file was written; file systems name that differently, and some do not tell."""
+    """Seconds since a file was written; file systems differ in the field's name, and some lack it."""
     written = item.get("mtime") or item.get("LastModified") or item.get("created") or time.time()
     return max(0.0, time.time() - (written.timestamp() if hasattr(written, "timestamp") else float(written)))

@@ -14,13 +14,13 @@ from hardtune.errors import InputError
 class Treatment:
     """One way to treat hardness. ``Treatment()`` is the control: it changes nothing.
 
-    Names are looked up in the registries of the rooms that own them; ranges are checked here.
+    Names are checked elsewhere, against their registries; numeric ranges are checked here.
     """
 
     alpha: float = 0.0
-    """How far class counts move from the data's own (0) to these times the hardness ratio (1) and beyond."""
+    """How far class counts move: 0 keeps the data's own, 1 multiplies them by the hardness ratio, more goes beyond."""
     estimator: str = "aum"
-    """Whose scores say how hard a class is, and which samples go first."""
+    """Whose scores define how hard a class is and which samples go first."""
     policy: str = "paper"
     """How class hardness becomes a ratio of class sizes."""
     undersample: str = "easiest"
@@ -38,11 +38,11 @@ class Treatment:
     entropy_weight: float = 0.0
     """λ, the strength of the entropy term; 0 leaves the plain loss."""
     entropy_estimator: str = "rmd"
-    """Whose scores weight the entropy of each sample."""
+    """The estimator that weights each sample's entropy."""
     entropy_target: str = "difficulty"
-    """Which weights s the samples get: by ``difficulty``, or one of the controls without it."""
+    """How samples get their weights s: by ``difficulty``, or by one of the controls without it."""
     entropy_scale: str = "clipped"
-    """How scores are brought to a usable scale before the exponential."""
+    """How scores are rescaled before the exponential."""
     temperature: float = 0.7
     """T in s = exp((r - max r) / T)."""
 
@@ -64,9 +64,9 @@ class Treatment:
             raise InputError("temperature must be above 0")
 
     def canonical(self) -> Treatment:
-        """The same treatment with every field that cannot matter set to its default.
+        """The same treatment with every field that has no effect set to its default.
 
-        Treatments with equal canonical forms are one treatment, and are trained once.
+        Treatments with equal canonical forms are the same and are trained once.
 
         >>> Treatment(alpha=0, estimator="forgetting", oversample="smote").canonical() == Treatment()
         True
@@ -87,7 +87,7 @@ class Treatment:
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
     def __str__(self) -> str:
-        """In a few words, only what matters.
+        """A short description of what has an effect.
 
         >>> print(Treatment(alpha=1.5, oversample="smote", entropy_weight=0.3))
         aum α=1.5 easiest/smote, λ=0.3 rmd

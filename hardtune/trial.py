@@ -14,6 +14,7 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,14 +32,14 @@ from hardtune.needs import needs_of
 from hardtune.recipe import Recipe
 from hardtune.scoring import is_encoded, prepare
 from hardtune.store import Store
-from hardtune.training.beside import beside_each_other
+from hardtune.training.parallel import in_parallel
 from hardtune.training.weights import WeightSummary, summarise
 from hardtune.treatment import Treatment
 
 
 @dataclass(frozen=True)
 class Progress:
-    """A trial after one more member."""
+    """A trial's state after each member."""
 
     done: int
     of: int
@@ -56,14 +57,18 @@ class Result:
     held_out: MemberSummary
     test: MemberSummary
     class_counts: NDArray[np.int64]
-    """How many samples of each class (K,) an epoch of the first member's training had."""
+    """(K,) samples of each class in one epoch of the first member's training."""
     weights: WeightSummary | None
-    """Of the first member's entropy weights s; None where the entropy term is off."""
+    """Summary of the first member's entropy weights s; None if the entropy term is off."""
     diagnostics: Diagnostics
     """Curves and per-class calibration on the test samples."""
+    held_out_logits: NDArray[np.float32]
+    """(members, N, K) for the split's held-out samples."""
+    test_logits: NDArray[np.float32]
+    """(members, N, K) for its test samples."""
     ood: tuple[dict[str, float], ...] = ()
-    """By member: how well each score tells the test samples from the out-of-distribution images, ``msp_auroc``, ….
-    Empty where the split has none."""
+    """By member: how well each score separates test samples from out-of-distribution images, ``msp_auroc``, ….
+    Empty if the split has none."""
     corruptions: tuple[tuple[str, int], ...] = ()
     """(kind, severity) of each corruption that was measured."""
     corrupted: NDArray[np.float32] | None = None
@@ -71,7 +76,7 @@ class Result:
 
     @property
     def warning(self) -> str:
-        """One sentence if the weights cannot do what the treatment says, else empty."""
+        """One sentence if the weights cannot have the intended effect, else empty."""
         meant_to_differ = self.treatment.entropy_target not in ("constant", "mean")
         return (self.weights.warning or "") if self.weights is not None and meant_to_differ else ""
 
@@ -107,7 +112,7 @@ class Result:
 
         ``final/`` (mean over members), ``final_std/`` and ``ensemble/`` are measured on held-out samples; ``test/``,
         ``test_std/`` and ``test_ensemble/`` on test samples. ``ood/`` and ``corruptions/`` (over all kinds and
-        severities) with their ``_std/`` are there where they were asked for. ``weights/`` are the mean, the standard
+        severities) with their ``_std/`` are included if they were asked for. ``weights/`` are the mean, the standard
         deviation and the quantiles of the entropy weights.
         """
         figures: dict[str, float] = {}
@@ -134,13 +139,13 @@ def run_trial(
 ) -> Result:
     """Train the treatment's ensemble (or find its members in the store) and measure it.
 
-    ``at_once`` members train beside each other, each in a thread and on a stream of its own, to fill a GPU that one
-    network cannot fill; the networks are the same (but for what layers draw on a GPU, see ``MODELS``). On a CPU only
-    one trains at a time. What the GPU's memory does not hold trains after the others.
+    ``at_once`` members train concurrently, each in its own thread and CUDA stream, to fill a GPU that one network
+    cannot fill; the networks are the same (except for random draws by layers on a GPU, see ``MODELS``). On a CPU only
+    one trains at a time. Members that do not fit in the GPU's memory train after the others.
 
     Raises:
         InputError: the treatment cannot be carried out on these data.
-        DivergedError: a member's training left the finite numbers.
+        DivergedError: a member's training gave NaN or infinity.
     """
     split, hard = prepared.split, prepared.hard_classes
     members: list[Answers] = []
@@ -148,7 +153,7 @@ def run_trial(
     def one(member: int) -> tuple[Answers, bool]:
         return stored_member(prepared, recipe, treatment, member, store, device=device, on_epoch=on_epoch)
 
-    for member, (answers, trained) in enumerate(beside_each_other(one, range(recipe.members), at_once)):
+    for member, (answers, trained) in enumerate(in_parallel(one, range(recipe.members), at_once)):
         members.append(answers)
         if on_member is not None:
             newest = evaluate_members(answers.held_out[None], split.held_out.labels, hard_classes=hard)
@@ -159,32 +164,34 @@ def run_trial(
     held_out = np.stack([answers.held_out for answers in members])
     test = np.stack([answers.test for answers in members])
     return Result(
-        treatment,
-        evaluate_members(held_out, split.held_out.labels, hard_classes=hard),
-        # Temperatures are fitted on held-out samples; under the papers' protocol there are none apart from the test.
-        evaluate_members(
+        treatment=treatment,
+        held_out=evaluate_members(held_out, split.held_out.labels, hard_classes=hard),
+        # Temperatures are fitted on held-out samples; under the papers' protocol there are none besides the test.
+        test=evaluate_members(
             test,
             split.test.labels,
             hard_classes=hard,
             held_out=None if split.chooses_on_test else (held_out, split.held_out.labels),
         ),
-        np.bincount(trained_on, minlength=split.num_classes),
-        None if weights is None else summarise(weights),
-        diagnose(test, split.test.labels),
-        tuple(
+        class_counts=np.bincount(trained_on, minlength=split.num_classes),
+        weights=None if weights is None else summarise(weights),
+        diagnostics=diagnose(test, split.test.labels),
+        held_out_logits=held_out,
+        test_logits=test,
+        ood=tuple(
             member_ood_metrics(answers.test, answers.ood, answers.distances)
             for answers in members
             if answers.ood is not None and answers.distances is not None
         ),
-        split.corruptions,
-        np.stack([answers.corrupted for answers in members if answers.corrupted is not None])
+        corruptions=split.corruptions,
+        corrupted=np.stack([answers.corrupted for answers in members if answers.corrupted is not None])
         if split.corruptions
         else None,
     )
 
 
 def metric_names() -> set[str]:
-    """Every name that ``Result.metrics`` of a sweep's trial always has, which is what an objective may be called."""
+    """Every name that ``Result.metrics`` of a sweep's trial always has; objectives are those not of the test split."""
     groups = ("final", "final_std", "ensemble", "test", "test_std", "test_ensemble")
     return {f"{group}/{name}" for group in groups for name in (*METRICS, "recall_hard_easy")}
 
@@ -196,23 +203,32 @@ def run(
     store: Store | str | os.PathLike[str] | None = None,
     *,
     pool: Samples | None = None,
-    ood: str | None = None,
+    ood: str | NDArray[np.uint8] | None = None,
     corruptions: Sequence[str] = (),
     severities: Sequence[int] = SEVERITIES,
+    data_dir: str | Path | None = None,
     device: str | torch.device = "cpu",
+    on_scored: Callable[[int, int], None] | None = None,
     on_member: Callable[[Progress], None] | None = None,
 ) -> Result:
     """Score, treat, train and measure in one call: the whole of hardtune without a cluster.
 
-    Without a ``store`` nothing is kept; a path or URL will do for one. ``pool``: synthetic images, as
-    ``hardtune.data.load_pool`` reads them. ``ood``, ``corruptions`` and ``severities`` as in a sweep. Which classes are
-    hard is known from a scoring ensemble's AUM: ``recall_hard_easy`` is among the figures where this treatment, or an
-    earlier one with the same store, needed one.
+    A scoring ensemble's AUM tells which classes are hard: ``recall_hard_easy`` is among the metrics only if this
+    treatment, or an earlier one with the same store, needed one.
+
+    Args:
+        store: a ``Store``, or its path or URL; without one nothing is kept.
+        pool: synthetic images, as ``hardtune.data.load_pool`` reads them.
+        ood: as in a sweep, or images: uint8 (N, H, W, C).
+        corruptions, severities: as in a sweep.
+        data_dir: where the data set that ``ood`` names is; as in ``hardtune.load``.
+        on_scored: called with (done, of) after each member of the scoring ensemble.
+        on_member: called after each member of the treated ensemble.
 
     Raises:
-        InputError: anything that is wrong with what is given, before a network is trained; or, once the scoring
-            ensemble has told which classes gain, what cannot be done for one of them.
-        DivergedError: a network's training left the finite numbers.
+        InputError: anything wrong with the arguments, before a network is trained; or, once the scoring ensemble
+            has shown which classes gain, a class for which this is not possible.
+        DivergedError: a network's training gave NaN or infinity.
     """
     device = str(device)
     check_names(treatment)
@@ -220,7 +236,7 @@ def run(
     split = dataclasses.replace(
         dataset.hold_out(recipe.validation, recipe.seed),
         pool=pool,
-        ood=None if ood is None else load_ood(ood, dataset),
+        ood=None if ood is None else load_ood(ood, dataset, data_dir),
         corruptions=corruption_pairs(corruptions, severities),
     )
     check_trials(split, recipe, [treatment], every_class=False)
@@ -229,11 +245,11 @@ def run(
         kept.check_writable()
         if needs_of([treatment]).features and not is_encoded(split, recipe, kept):
             check_encoder(recipe.encoder, dataset)
-        prepared = prepare(split, recipe, [treatment], kept, device=device)
+        prepared = prepare(split, recipe, [treatment], kept, device=device, on_member=on_scored)
         return run_trial(treatment, prepared, recipe, kept, device=device, on_member=on_member)
 
 
 def _mean_and_std(values: ArrayLike) -> tuple[float, float]:
-    """Over members, ddof = 1; one member has no spread."""
+    """Over members (ddof = 1); the std of one member is 0."""
     figures = np.asarray(values, np.float64)
     return float(figures.mean()), float(figures.std(ddof=1)) if len(figures) > 1 else 0.0

@@ -1,4 +1,4 @@
-"""What hardtune itself warns of, told apart from what libraries say; workers' stderr is read by nobody."""
+"""Passing on hardtune's own warnings, and none of libraries'; nobody reads the stderr of workers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator
 
-OWN = r"training goes on without|set aside |the training data include "
-"""How warnings begin that a user should see. Their module does not tell: torch's name whoever called it."""
+from hardtune.errors import HardtuneWarning
 
 
 def pass_on(say: Callable[[str], None]) -> None:
@@ -20,13 +19,13 @@ def pass_on(say: Callable[[str], None]) -> None:
             say(str(message))
 
     warnings.simplefilter("ignore")
-    warnings.filterwarnings("always", OWN, UserWarning)
+    warnings.simplefilter("always", HardtuneWarning)
     warnings.showwarning = show
 
 
 @contextlib.contextmanager
 def collected() -> Iterator[list[str]]:
-    """Hardtune's own warnings of what is done meanwhile, each once."""
+    """Collects hardtune's own warnings within the block, each once."""
     said: list[str] = []
     with warnings.catch_warnings():
         pass_on(said.append)

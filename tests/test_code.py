@@ -19,7 +19,7 @@ from hardtune import Recipe, Store, Treatment, answers, load
 from hardtune.code import code_digest
 from hardtune.evaluation.corruptions import CORRUPTIONS
 from hardtune.hardness.encoders import encoder_identity
-from hardtune.hardness.encoders.encoder import encoders
+from hardtune.hardness.encoders.encoder import ENCODERS
 from hardtune.member import Prepared, stored_member
 from hardtune.training.losses import LOSSES
 from hardtune.training.models import MODELS
@@ -206,7 +206,7 @@ def test_features_and_corrupted_answers_are_made_anew_when_their_code_is_another
         def identity(self):
             return {"kind": "mine", "rest": self.rest}
 
-    registered(encoders, "of_mine", Mine, monkeypatch)
+    registered(ENCODERS, "of_mine", Mine, monkeypatch)
     registered(CORRUPTIONS, "of mine", lambda images, severity, generator: 1 - images, monkeypatch)
     one, again = identities(), identities()
     assert one == again
@@ -218,7 +218,7 @@ def test_features_and_corrupted_answers_are_made_anew_when_their_code_is_another
         def encode(self, split, **_):
             return np.zeros((len(split.train), 8), np.float32)
 
-    registered(encoders, "of_mine", Another, monkeypatch)
+    registered(ENCODERS, "of_mine", Another, monkeypatch)
     assert identities()[0] != one[0]
 
 

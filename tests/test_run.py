@@ -93,6 +93,28 @@ def test_a_pool_of_the_classes_that_gain_will_do(digits, tmp_path):
         run(POOLED, digits, RECIPE, store, pool=other)
 
 
+def test_its_result_has_the_logits_that_its_metrics_are_of_and_every_network_is_told(digits):
+    scored, trained = [], []
+    recipe = dataclasses.replace(RECIPE, members=2, scoring_members=3)
+    result = run(
+        dataclasses.replace(SCORED, oversample="random"),
+        digits,
+        recipe,
+        ood=255 - digits.test.images,
+        on_scored=lambda done, of: scored.append((done, of)),
+        on_member=trained.append,
+    )
+    assert scored == [(1, 3), (2, 3), (3, 3)]
+    assert [(progress.done, progress.of) for progress in trained] == [(1, 2), (2, 2)]
+    for logits, summary, labels in (
+        (result.test_logits, result.test, digits.test.labels),
+        (result.held_out_logits, result.held_out, digits.hold_out(0.3, 0).held_out.labels),
+    ):
+        assert logits.shape == (2, len(labels), 4)
+        assert (logits.argmax(2) == labels).mean() == pytest.approx(summary.member_mean["accuracy"])
+    assert len(result.ood) == 2
+
+
 def test_a_path_will_do_for_a_store_and_a_device_of_torchs_for_its_name(digits, tmp_path):
     done = []
     for store in (str(tmp_path), tmp_path, Store(tmp_path)):

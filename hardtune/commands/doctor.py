@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hardtune.command_line import add_image_size_flag, folder
+from hardtune.command_line import add_image_size_flag, default_storage, folder
 
 if TYPE_CHECKING:
     from hardtune.sweep.health import Finding
@@ -35,7 +35,7 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
     flags.add_argument(
         "--storage",
         type=folder,
-        default=Path(os.environ.get("HARDTUNE_STORAGE") or "hardtune-results"),
+        default=default_storage(),
         metavar="DIR",
         help="where results would be kept (also: HARDTUNE_STORAGE; default: %(default)s)",
     )
@@ -79,8 +79,8 @@ def run(options: argparse.Namespace) -> int:
         console.print(f"{mark} {finding.what:<9} ", end="")
         console.print(finding.says, markup=False)
         if not finding.ok:
-            console.print(f"    {'mend':<9} {finding.mend}", markup=False)
-    console.print("all is well" if not bad else f"{bad} to mend")
+            console.print(f"    {'fix':<9} {finding.fix}", markup=False)
+    console.print("all is well" if not bad else f"{bad} to fix")
     return int(bad > 0)
 
 

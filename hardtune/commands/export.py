@@ -35,7 +35,7 @@ from hardtune.commands.subject import (
 )
 from hardtune.errors import InputError
 
-MOST_ROUNDED = 0.2
+MAX_CHANGED = 0.2
 """The share of predictions that other roundings alone may change: half-trained networks differ by that much."""
 
 if TYPE_CHECKING:
@@ -67,9 +67,9 @@ def run(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.text import Text
 
+    from hardtune.report.export import make_room, write_about, write_training_set, write_weights
     from hardtune.report.sweeps import find
-    from hardtune.report.taken_home import make_room, write_about, write_training_set, write_weights
-    from hardtune.training.worker import settle
+    from hardtune.training.worker import configure_process
 
     subject = subject_of(argparse.Namespace(**{**vars(options), "recipe": []}))
     kept = find(subject.storage, options.sweep or subject.name)
@@ -91,7 +91,8 @@ def run(options: argparse.Namespace) -> int:
         console.print(f"the sweep trained on {theirs}, and this is {device}: networks will be like its own, not equal")
     # As many threads as a trial of the sweep had: with another number, sums are rounded otherwise.
     script = subject.sweep.cpus_per_trial if subject.sweep is not None else 1
-    settle(kept.content.get("about", {}).get("cpus_per_trial", script))  # former versions did not write it down
+    about = kept.content.get("about", {})
+    configure_process(about.get("cpus_per_trial", script))  # former versions did not record it
     split, recipe, labels = subject.split, subject.recipe, subject.dataset.train.labels
     members: list[dict[str, Any]] = []
     write_about(folder, kept, record, split, recipe, members)
@@ -236,7 +237,7 @@ def _compared(mine: Answers, own: Answers | None, theirs: str | None, device: st
     largest = max(float(np.abs(now - then).max()) for now, then in pairs)
     others = sum(int((now.argmax(1) != then.argmax(1)).sum()) for now, then in pairs)
     of = sum(len(now) for now, _ in pairs)
-    if others > MOST_ROUNDED * of:
+    if others > MAX_CHANGED * of:
         return (
             f"NOT the sweep's own network: {others} of its {of} predictions are others, which is more than roundings "
             "do; something that it is made of has changed since"

@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     """Print, draw and write what was asked for; 0."""
     from rich.console import Console
 
-    from hardtune.report.export import TABLES, write_csv
+    from hardtune.report.csv_tables import TABLES, write_csv
     from hardtune.report.sweeps import find, kept
 
     console = Console(markup=False, emoji=False, highlight=False)  # paths and class names may have brackets

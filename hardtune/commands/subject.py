@@ -203,10 +203,10 @@ def make_room_for(path: Path, what: str = "figure") -> None:
 
 def files_of(subject: Subject) -> list[str] | None:
     """Of the data set's whole training split, where it is a folder of images."""
-    from hardtune.data import datasets
+    from hardtune.data import DATASETS
     from hardtune.data.image_folder import training_files
 
-    return None if subject.data in datasets else training_files(Path(subject.data).expanduser())
+    return None if subject.data in DATASETS else training_files(Path(subject.data).expanduser())
 
 
 def devices() -> list[str]:
@@ -246,7 +246,7 @@ def _score(subject: Subject, needs: Needs, device: str) -> Prepared:
     from hardtune.checks import check_network
     from hardtune.hardness.encoders import check_encoder
     from hardtune.scoring import fulfil
-    from hardtune.training.worker import settle
+    from hardtune.training.worker import configure_process
 
     subject.store.check_writable()
     if device == "cuda" and not torch.cuda.is_available():
@@ -255,7 +255,7 @@ def _score(subject: Subject, needs: Needs, device: str) -> Prepared:
         check_encoder(subject.recipe.encoder, subject.dataset)
     check_network(subject.split, subject.recipe)
     # As many as a trial of the sweep has: with another number, sums are rounded otherwise.
-    settle(subject.sweep.cpus_per_trial if subject.sweep is not None else 1)
+    configure_process(subject.sweep.cpus_per_trial if subject.sweep is not None else 1)
     epochs, members = subject.recipe.epochs, subject.recipe.scoring_members
     with progress_bar() as progress:
         bar = progress.add_task(f"scoring ensemble of {members}, epochs", total=epochs * members)

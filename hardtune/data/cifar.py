@@ -15,13 +15,13 @@ import numpy as np
 from hardtune.data.dataset import Dataset, Samples
 from hardtune.data.downloading import download, find_image_folder
 from hardtune.data.image_folder import read_image_folder
-from hardtune.data.loading import Progress, datasets
+from hardtune.data.loading import DATASETS, Progress
 from hardtune.errors import InputError
 
 
 @dataclass(frozen=True)
 class Cifar:
-    """Where the files of one of the two are, and what its papers normalise with."""
+    """The files and format of one of the two, and its papers' normalisation."""
 
     name: str
     num_classes: int
@@ -64,7 +64,7 @@ CIFAR100 = Cifar(
 )
 
 
-@datasets.register("cifar10")
+@DATASETS.register("cifar10")
 def load_cifar10(data_dir: Path, progress: Progress | None) -> Dataset:
     """50,000 + 10,000 RGB images, 32×32, 10 classes (Krizhevsky 2009), normalised as in HBR (arXiv 2504.07031).
 
@@ -74,7 +74,7 @@ def load_cifar10(data_dir: Path, progress: Progress | None) -> Dataset:
     return _load(CIFAR10, data_dir, progress)
 
 
-@datasets.register("cifar100")
+@DATASETS.register("cifar100")
 def load_cifar100(data_dir: Path, progress: Progress | None) -> Dataset:
     """50,000 + 10,000 RGB images, 32×32, 100 fine classes (Krizhevsky 2009), normalised as in HBR.
 
@@ -133,7 +133,7 @@ def _contents(cifar: Cifar, files: Path) -> dict[str, bytes]:
         if files.is_dir():
             return {name: (files / name).read_bytes() for name in names}
         content = {}
-        # Read from the archive where it lies: nothing is unpacked onto the disk.
+        # Read directly from the archive: nothing is unpacked to disk.
         with tarfile.open(files) as archive:
             for member in archive:
                 folder, _, name = member.name.rpartition("/")

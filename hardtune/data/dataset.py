@@ -17,8 +17,8 @@ from hardtune.errors import InputError
 class Samples:
     """Labelled images: ``images`` uint8 (N, H, W, C), ``labels`` int64 (N,) in 0..K-1.
 
-    They are kept where they lie, but for views that step through an array (mirrored images, say): torch does not take
-    those, and gets a copy.
+    Contiguous arrays are not copied; strided views (mirrored images, say) are, since torch does not accept negative
+    strides.
     """
 
     images: NDArray[np.uint8]
@@ -54,11 +54,11 @@ class Samples:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A training and a test split, and what a network must know of them.
+    """A training and a test split, with class names and normalisation.
 
-    Images of your own that are arrays already become one, for :func:`hardtune.run` or, by name, for sweeps::
+    To use your own image arrays with :func:`hardtune.run` or, by name, in sweeps::
 
-        @datasets.register("mine")
+        @DATASETS.register("mine")
         def mine(data_dir: Path, progress: Progress | None) -> Dataset:
             return Dataset("mine", Samples(images, labels), Samples(test_images, test_labels), ("cat", "dog"))
     """
@@ -68,11 +68,11 @@ class Dataset:
     test: Samples
     classes: tuple[str, ...]
     mean: tuple[float, ...] = ()
-    """Per channel, of images in [0, 1]; used with ``std`` to normalise. Those of the training images if not given."""
+    """Per channel, for images in [0, 1]; used with ``std`` to normalise. By default from the training images."""
     std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        # A list, or numbers of numpy's, are the same data and have the same fingerprint.
+        # Lists and numpy numbers are the same data, so they must give the same fingerprint.
         object.__setattr__(self, "classes", tuple(map(str, self.classes)))
         object.__setattr__(self, "mean", tuple(map(float, self.mean)))
         object.__setattr__(self, "std", tuple(map(float, self.std)))
@@ -158,21 +158,21 @@ class Split:
     """Training data set aside; the test split itself under ``validation="test"``."""
     test: Samples
     kept: NDArray[np.int64]
-    """Where each of ``train`` stands in the data set's whole training split."""
+    """Index of each sample of ``train`` in the data set's whole training split."""
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
-    """Of the data set's content and of which samples are trained on."""
+    """Hash of the data set's content and of which samples are trained on."""
     dataset_size: int
     """Samples in the data set's whole training split, before any were held out."""
     dataset_fingerprint: str
     ood: NDArray[np.uint8] | None = None
-    """Images of none of the classes (N', H, W, C), which trained networks should notice; None to go without."""
+    """(N', H, W, C) images of none of the classes, which trained networks should detect; None if not measured."""
     pool: Samples | None = None
-    """Synthetic images of the classes, which a treatment may add to the training samples; None to go without."""
+    """Synthetic images of the classes, which a treatment may add to the training samples; None for no pool."""
     corruptions: tuple[tuple[str, int], ...] = ()
-    """(kind, severity) of each corruption that trained networks see the test images under."""
+    """(kind, severity) of each corruption of the test images to evaluate networks under."""
 
     def __post_init__(self) -> None:
         if self.pool is None:
@@ -219,7 +219,7 @@ def channel_statistics(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tu
     """
     channels = images.shape[-1]
     total, squares = np.zeros(channels), np.zeros(channels)
-    # Chunks of whole numbers: exact, and without a float copy of the data.
+    # Integer sums, chunk by chunk: exact, and without a float copy of the data.
     for start in range(0, len(images), 4096):
         chunk = images[start : start + 4096].reshape(-1, channels)
         total += chunk.sum(0, dtype=np.uint64)

@@ -16,8 +16,8 @@ from hardtune.errors import InputError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MOST_NAMED = 5
-"""Of the images that cannot be read."""
+MAX_NAMED = 5
+"""Unreadable images that an error names."""
 
 
 def decode(
@@ -25,11 +25,11 @@ def decode(
 ) -> NDArray[np.uint8]:
     """Images as uint8 (N, H, W, C), C = 1 where all are grayscale and 3 otherwise.
 
-    ``image_size`` in pixels, or as (height, width), is what each is brought to. ``progress`` is called with (images
-    read, images) now and then.
+    Each is resized to ``image_size``, in pixels or as (height, width). ``progress`` is called with (images read,
+    images) now and then.
 
-    Raises ``InputError`` at once where one differs in size without ``image_size``, and where some cannot be read, after
-    all were tried: it says how many and names the first.
+    Raises ``InputError`` at once if sizes differ without ``image_size``, and for unreadable images after all were
+    tried: it says how many and names the first few.
     """
     if isinstance(image_size, int):
         image_size = (image_size, image_size)
@@ -44,7 +44,7 @@ def decode(
             try:
                 image, has_colour = _read(files[i], image_size)
             except InputError as error:
-                unread.append((files[i], str(error)))  # the error itself would keep the pixels so far
+                unread.append((files[i], str(error)))  # the error would keep the partial pixels alive
                 continue
             if image.shape[:2] != size:
                 raise InputError(
@@ -81,12 +81,12 @@ def _first_size(files: Sequence[str]) -> tuple[str, tuple[int, int]]:
 
 
 def _unread(files: Sequence[tuple[str, str]], of: int) -> str:
-    """A sentence on the files that could not be read, given with what is wrong with each."""
+    """A sentence on the unreadable files, given as (file, reason)."""
     why = files[0][1]
     if len(files) == 1:
         return why
-    named = ", ".join(file for file, _ in files[:MOST_NAMED])
-    more = f" and {len(files) - MOST_NAMED} more" if len(files) > MOST_NAMED else ""
+    named = ", ".join(file for file, _ in files[:MAX_NAMED])
+    more = f" and {len(files) - MAX_NAMED} more" if len(files) > MAX_NAMED else ""
     return f"{len(files)} of {of} images cannot be read: {named}{more} ({why})"
 
 
@@ -117,10 +117,10 @@ def _eight_bit(image: Image, file: str) -> Image:
     from PIL import ImageOps
 
     if image.mode.startswith(("I", "F")):
-        # Pillow would clip these to 255 without a word.
+        # Pillow would silently clip these to 255.
         raise InputError(f"the image {file} has pixels of mode {image.mode}, and only 8-bit images can be read")
-    image.info.pop("transparency", None)  # of which Pillow would warn
+    image.info.pop("transparency", None)  # Pillow would warn of it
     decoded = image.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB")
-    with contextlib.suppress(Exception):  # what is no EXIF turns nothing
+    with contextlib.suppress(Exception):  # invalid EXIF rotates nothing
         ImageOps.exif_transpose(decoded, in_place=True)
     return decoded

@@ -1,4 +1,4 @@
-"""The digits that scikit-learn ships: real, tiny, always there."""
+"""The digits that scikit-learn ships: real, tiny, always available."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from hardtune.data.dataset import Dataset, Samples, stratified
-from hardtune.data.loading import Progress, datasets
+from hardtune.data.loading import DATASETS, Progress
 
 
-@datasets.register("digits")
+@DATASETS.register("digits")
 def load_digits(data_dir: Path, progress: Progress | None) -> Dataset:
     """1,797 handwritten digits of 8×8 pixels (Alpaydin & Kaynak 1998, UCI), 30 % of every class for testing.
 
-    The values 0..16 are spread over 0..255. The split is ours, fixed by a seed.
+    Pixel values 0..16 are scaled to 0..255. The split is ours, fixed by a seed.
     """
     from sklearn import datasets as shipped
 

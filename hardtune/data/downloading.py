@@ -1,4 +1,4 @@
-"""Looking for a data set's files, and downloading them where there is a network."""
+"""Finding a data set's files, and downloading them if there is a network."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def download(
     addresses = {mirrors[0] for mirrors, _ in files.values()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Aside first: an interrupted download must not look like data next time.
+        # To a temporary folder first: a partial download must not look like data later.
         with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as aside:
             for file, (mirrors, md5) in files.items():
                 for mirror in mirrors:

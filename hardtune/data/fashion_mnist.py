@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hardtune.data.dataset import Dataset, Samples
 from hardtune.data.downloading import download, find_image_folder
 from hardtune.data.image_folder import read_image_folder
-from hardtune.data.loading import Progress, datasets
+from hardtune.data.loading import DATASETS, Progress
 from hardtune.errors import InputError
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -21,7 +21,7 @@ DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist installs the files."""
 
 
-@datasets.register("fashion_mnist")
+@DATASETS.register("fashion_mnist")
 def load_fashion_mnist(data_dir: Path, progress: Progress | None) -> Dataset:
     """60,000 + 10,000 grayscale images of clothing, 28×28, 10 classes (Xiao et al. 2017, arXiv 1708.07747).
 

@@ -1,4 +1,4 @@
-"""Folders of images, one sub-folder a class: which files are of which split and class."""
+"""Folders of images, one sub-folder per class: which split and class each file belongs to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hardtune.data.dataset import Samples, stratified
 from hardtune.data.decoding import decode
-from hardtune.errors import InputError
+from hardtune.errors import HardtuneWarning, InputError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 TEST_NAMES = ("test", "val")
@@ -38,15 +38,15 @@ def read_image_folder(
     """The training split, the test split and the class names of a folder of images.
 
     ``folder`` holds ``train/`` and ``test/`` (or ``val/``, where there is no ``test/``), each with one sub-folder of
-    images a class; or the class folders themselves, and then a stratified 20 % of every class, drawn with a fixed
-    seed, is the test split. Where ``val/`` (or ``valid/``, ``validation/``) lies beside ``train/`` and ``test/``, its
-    images follow those of ``train/`` in the training split, with a warning: sweeps hold out their own share.
+    images per class; or it holds the class folders themselves, and a stratified 20 % of every class, drawn with a
+    fixed seed, becomes the test split. If ``val/`` (or ``valid/``, ``validation/``) exists next to ``train/`` and
+    ``test/``, its images are appended to the training split, with a warning: sweeps hold out their own share.
 
-    A class folder's images may lie in folders below it; they are taken in the order of their paths, and what is hidden
-    or no image by its suffix is passed over.
+    A class folder's images may be in nested folders; they are sorted by path, and hidden files and folders and files
+    without an image suffix are skipped.
 
-    Images are 8-bit, and upright by what their EXIF says; they become grayscale (C = 1) where every one of them is, and
-    RGB otherwise. ``image_size`` scales each to cover (height, width) with bicubic interpolation and crops the centre.
+    Images are 8-bit, and rotated upright by their EXIF; they are read as grayscale (C = 1) if all of them are, else as
+    RGB. ``image_size`` scales each to cover (height, width) with bicubic interpolation and crops the centre.
 
     Raises ``InputError`` naming the class or file for an empty class, fewer than 2 classes, a class that ``train/``
     lacks, classes in ``train/`` without a test split beside it, splits of other names, unreadable images (after all
@@ -57,6 +57,7 @@ def read_image_folder(
         warnings.warn(
             f"the training data include {' and '.join(map(str, files.added))}: sweeps hold out a share of them "
             "themselves (--recipe validation=0.1)",
+            HardtuneWarning,
             stacklevel=3,
         )
     images = decode(files.train + files.test, image_size, progress)
@@ -94,7 +95,7 @@ def _listed(folder: Path) -> _Listed:
         train = [file for files, _ in parts for file in files]
         labels = np.concatenate([labels for _, labels in parts])
         return _Listed(train, labels, *_files(folder / test_name, classes), classes, added)
-    if (folder / "train").is_dir() and class_folders(folder / "train"):  # else it may be a class of that name
+    if (folder / "train").is_dir() and class_folders(folder / "train"):  # else train may be a class
         raise InputError(
             f"{folder} has train/, but no test split beside it: name that test/ or val/, or give {folder / 'train'} "
             "alone, of which a fifth becomes one"
@@ -108,7 +109,7 @@ def _listed(folder: Path) -> _Listed:
 
 
 def _validation(folder: Path, test_name: str) -> list[Path]:
-    """Splits beside ``train/`` and the test split, each once, and none that is a link to one of these."""
+    """Splits besides ``train/`` and the test split, each once; links to either of these are skipped."""
     seen = {(folder / name).resolve() for name in ("train", test_name)}
     found = []
     for path in (folder / name for name in VALIDATION_NAMES):
@@ -119,7 +120,7 @@ def _validation(folder: Path, test_name: str) -> list[Path]:
 
 
 def _check_no_splits(folder: Path, classes: Sequence[str]) -> None:
-    """Raise ``InputError`` for ``Training/`` and ``Testing/``, say, with class folders: nobody means two classes."""
+    """Raise ``InputError`` for classes that look like splits: ``Training/`` and ``Testing/`` with folders, say."""
     named = [name for name in classes if SPLIT_WORDS & set(re.split(r"[\W_]+", name.lower()))]
     splits = [name for name in named if class_folders(folder / name)]
     if len(splits) > 1:
@@ -149,9 +150,9 @@ def read_unlabelled(
 
 
 def _files_below(folder: Path) -> list[str]:
-    """Paths of all images, sorted, through links as well, but each folder once; none where there is no such folder.
+    """Sorted paths of all images, following links but visiting each folder once; none if the folder is missing.
 
-    Hidden files and folders are passed over.
+    Hidden files and folders are skipped.
     """
     files: list[str] = []
     seen: set[str] = set()
@@ -168,7 +169,7 @@ def _files_below(folder: Path) -> list[str]:
 
 
 def _refuse(error: OSError) -> None:
-    """Raise ``InputError`` for a folder that cannot be read: its images must not be left out without a word."""
+    """Raise ``InputError`` for a folder that cannot be read: its images must not be left out silently."""
     if not isinstance(error, FileNotFoundError):
         raise InputError(f"cannot look into {error.filename}: {error.strerror}") from error
 
@@ -195,7 +196,7 @@ def _classes(folder: Path) -> tuple[str, ...]:
 
 
 def _files(folder: Path, classes: Sequence[str], *, lacking: bool = False) -> tuple[list[str], NDArray[np.int64]]:
-    """The images of each class in turn, and their labels; none of a class only where it may be ``lacking``."""
+    """The images of each class in turn, and their labels; a class may have none only if ``lacking``."""
     files: list[str] = []
     counts = []
     for name in classes:

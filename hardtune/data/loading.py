@@ -1,4 +1,4 @@
-"""A data set by name, or any folder of images; and where its files are looked for."""
+"""Loading a data set by name, or any folder of images; and finding its files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Loader(Protocol):
     def __call__(self, data_dir: Path, progress: Progress | None) -> Dataset: ...
 
 
-datasets: Registry[Loader] = Registry("data set", for_workers=False)
+DATASETS: Registry[Loader] = Registry("data set", for_workers=False)
 
 
 def load(
@@ -32,17 +32,17 @@ def load(
     image_size: int | tuple[int, int] | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
-    """A data set by name, or the folder of images that ``name`` is the path of.
+    """Load a data set by name, or a folder of images by path.
 
     Args:
         name: ``digits``, ``fashion_mnist``, ``cifar10``, ``cifar100``, or a path of a folder with one sub-folder of
-            images a class: ``train/CLASS/*.png`` with ``test/`` or ``val/`` beside ``train/``, or ``CLASS/*.png``
+            images per class: ``train/CLASS/*.png`` with ``test/`` or ``val/`` beside ``train/``, or ``CLASS/*.png``
             alone, of which a stratified 20 % (always the same ones) become the test split. ``val/`` beside both is
-            trained on. Images may lie deeper, in folders below their class.
-        data_dir: where a named data set's files are, or are downloaded to where there is a network. By default
+            trained on. Images may be in nested folders below their class.
+        data_dir: where a named data set's files are, or will be downloaded to. By default
             the environment variable ``HARDTUNE_DATA``, or else ``~/.cache/hardtune/data``.
-        image_size: pixels, or (height, width), that a folder's images are brought to; without it all must be of
-            one size.
+        image_size: pixels, or (height, width), that a folder's images are resized to; without it all must have
+            the same size.
         progress: called with (images read, images) while a folder is read.
 
     Raises:
@@ -53,13 +53,13 @@ def load(
     >>> digits.train.images.shape, digits.test.images.shape, digits.num_classes
     ((1258, 8, 8, 1), (539, 8, 8, 1), 10)
     """
-    if name in datasets:
+    if name in DATASETS:
         if image_size is not None:
             raise InputError(f"an image size is for folders of images; {name} has a size of its own")
-        return datasets[name](_data_dir(data_dir), progress)
+        return DATASETS[name](_data_dir(data_dir), progress)
     folder = Path(name).expanduser()
-    if not name or not folder.is_dir():  # an empty path would be where one stands
-        names = ", ".join(sorted(datasets))
+    if not name or not folder.is_dir():  # an empty path would be the current folder
+        names = ", ".join(sorted(DATASETS))
         raise InputError(f"unknown data set {name!r}: choose from {names}, or give the path of a folder of images")
     train, test, classes = read_image_folder(folder, image_size=image_size, progress=progress)
     return Dataset(folder.resolve().name, train, test, classes)

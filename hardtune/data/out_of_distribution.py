@@ -1,4 +1,4 @@
-"""Images of none of a data set's classes, brought to its size and colours."""
+"""Images of none of a data set's classes, converted to its size and channels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hardtune.data.dataset import Dataset
 from hardtune.data.image_folder import read_unlabelled
-from hardtune.data.loading import Progress, datasets, load
+from hardtune.data.loading import DATASETS, Progress, load
 from hardtune.errors import InputError
 from hardtune.registry import Registry
 
@@ -23,7 +23,7 @@ VIEWS: Registry[Callable[[Images], Images]] = Registry("out-of-distribution view
 
 @VIEWS.register("inverted")
 def inverted(images: Images) -> Images:
-    """As on a photographic negative."""
+    """Like a photographic negative."""
     return 255 - images
 
 
@@ -34,21 +34,21 @@ def rotated(images: Images) -> Images:
 
 
 def load_ood(
-    name: str, dataset: Dataset, data_dir: str | Path | None = None, progress: Progress | None = None
+    source: str | Images, dataset: Dataset, data_dir: str | Path | None = None, progress: Progress | None = None
 ) -> Images:
     """Out-of-distribution images for a data set: uint8 (N', H, W, C), sized and coloured like its own.
 
-    At most as many as there are test samples, drawn with a fixed seed where there are more: that bounds the cost, and a
-    precision-recall curve starts from a base rate that does not hang on how large a folder happens to be (our choice).
+    At most as many as there are test samples, drawn with a fixed seed if there are more: that bounds the cost, and
+    the base rate of a precision-recall curve does not depend on how large a folder happens to be (our choice).
     Other sizes are scaled to H x W by bilinear interpolation with antialiasing, without keeping proportions; a folder's
     images cover H x W and are cropped to it. Grey images are repeated over the channels, RGB images become luma
     (ITU-R 601) where the data are grey.
 
     Args:
-        name: ``inverted`` or ``rotated`` (the data's own test images, turned into something else), a registered data
-            set, whose test split is taken, or the path of a folder with images anywhere below it (or below its
-            ``test/`` or ``val/``); sub-folders need not be classes.
-        dataset: Whose networks will look at them.
+        source: ``inverted`` or ``rotated`` (the data's own test images, turned into something else), a registered data
+            set, whose test split is taken, the path of a folder with images anywhere below it (or below its ``test/``
+            or ``val/``; sub-folders need not be classes), or images: uint8 (N', H', W', C').
+        dataset: What the networks are trained on.
         data_dir: As in :func:`hardtune.data.load`.
 
     Raises:
@@ -60,21 +60,27 @@ def load_ood(
     """
     height, width, channels = dataset.test.images.shape[1:]
     most = len(dataset.test)
+    if not isinstance(source, str):
+        images = np.asarray(source)
+        if images.dtype != np.uint8 or images.ndim != 4 or not images.size:
+            raise InputError(f"images must be uint8 (N, H, W, C), got {images.dtype} of shape {images.shape}")
+        return fitted(_few(images, most), height, width, channels)
+    name = source
     if name in VIEWS:
         return fitted(VIEWS[name](dataset.test.images), height, width, channels)
-    if name in datasets:
+    if name in DATASETS:
         if name == dataset.name:
             raise InputError(f"{name!r} cannot be out of distribution for itself: choose another data set")
         return fitted(_few(load(name, data_dir, progress=progress).test.images, most), height, width, channels)
     folder = Path(name).expanduser()
     if not folder.is_dir():
-        names = ", ".join(sorted({*VIEWS, *datasets} - {dataset.name}))
+        names = ", ".join(sorted({*VIEWS, *DATASETS} - {dataset.name}))
         raise InputError(f"unknown out-of-distribution set {name!r}: choose from {names}, or give a folder of images")
     return fitted(read_unlabelled(folder, (height, width), most, progress=progress), height, width, channels)
 
 
 def fitted(images: Images, height: int, width: int, channels: int) -> Images:
-    """The images at another size and number of channels, as :func:`load_ood` says.
+    """The images converted to a size and number of channels, as in :func:`load_ood`.
 
     >>> fitted(np.full((1, 2, 2, 3), 100, np.uint8), 4, 4, 1)[0, 0, 0]
     array([100], dtype=uint8)
@@ -87,7 +93,7 @@ def fitted(images: Images, height: int, width: int, channels: int) -> Images:
         images = np.repeat(images, channels, axis=3)
     elif has != channels:
         raise InputError(f"images of {has} channels cannot be shown to networks for {channels}")
-    # A rotated view has negative strides, which torch does not take.
+    # A rotated view has negative strides, which torch does not accept.
     return np.ascontiguousarray(images) if images.shape[1:3] == (height, width) else _scaled(images, height, width)
 
 

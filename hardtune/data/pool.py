@@ -14,18 +14,18 @@ from hardtune.errors import InputError
 
 
 def load_pool(path: str | Path, dataset: Dataset, *, progress: Callable[[int, int], None] | None = None) -> Samples:
-    """The pool's images, labelled as the data set's classes are; checked to fit it.
+    """The pool's images with the data set's labels; checked to fit the data set.
 
     Args:
-        path: a folder with one sub-folder of images a class, named as the data set's classes; or an ``.npz`` file
-            with ``images`` uint8 (P, H, W, C) and ``labels``, class numbers or names (``image`` and ``label`` will do:
-            the 1 M images from EDM that Wang et al. 2023 publish, and HBR v2 draws on, are such a file). A class may
+        path: a folder with one sub-folder of images per class, named like the data set's; or an ``.npz`` file
+            with ``images`` uint8 (P, H, W, C) and ``labels``, class numbers or names (or ``image`` and ``label``,
+            as in the 1 M images from EDM that Wang et al. 2023 publish and HBR v2 draws on). A class may
             be missing: a treatment that needs its images says so.
         dataset: whose classes the images were made for. A generator should have seen its training split only.
         progress: called with (images read, images) while a folder is read.
 
     Raises:
-        InputError: nothing there or nothing readable, a class that the data set has not, images of another size.
+        InputError: nothing there or nothing readable, a class that the data set lacks, images of another size.
     """
     path = Path(path).expanduser()
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""What predictions are worth: recall gaps, calibration, selective prediction, out-of-distribution detection."""
+"""Evaluating predictions: recall gaps, calibration, selective prediction, out-of-distribution detection."""
 
 from hardtune.evaluation.calibration import fit_temperature, reliability
 from hardtune.evaluation.diagnostics import Curves, Diagnostics, diagnose

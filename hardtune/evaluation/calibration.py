@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say.
+"""Calibration: whether probabilities match frequencies.
 
 torchmetrics has an ECE too, but importing it takes seconds in every worker, and it puts confidence exactly 1.0 into a
 sixteenth bin of its own; these are numpy, in float64, with bins (lower, upper] as Guo et al. 2017 define them.
@@ -16,7 +16,7 @@ from hardtune.evaluation.predictions import Floats, Predictions, checked_labels,
 
 BINS = 15
 TEMPERATURES = (0.01, 100.0)
-"""Where :func:`fit_temperature` looks."""
+"""Search range of :func:`fit_temperature`."""
 
 CALIBRATION = ("nll", "brier", "ece", "ece_adaptive", "ece_classwise")
 """The metrics that temperature scaling is meant to improve."""
@@ -49,7 +49,7 @@ def ece(predictions: Predictions) -> float:
 def ece_adaptive(predictions: Predictions) -> float:
     """ECE over 15 bins of equal mass instead of equal width (Nguyen & O'Connor 2015), ties broken in expectation."""
     confidence, share_correct = predictions.ranked
-    gap = (share_correct - confidence)[::-1]  # rising, as torch-uncertainty: it decides which bins get one more sample
+    gap = (share_correct - confidence)[::-1]  # ascending, as in torch-uncertainty: decides which bins get one more
     return float(sum(abs(part.sum()) for part in np.array_split(gap, BINS)) / len(gap))
 
 
@@ -93,7 +93,7 @@ class Reliability:
 
     @classmethod
     def of(cls, confidence: Floats, correct: NDArray[np.bool_], bins: int = BINS) -> Reliability:
-        """Of predictions' confidence (N,) and whether they are correct (N,), be they one network's or several's."""
+        """From predictions' confidence (N,) and correctness (N,), whether of one network or several."""
         index = _bin(confidence, bins)
         counts = np.bincount(index, minlength=bins)
 
@@ -121,8 +121,8 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
 
     T > 1 says that the network was overconfident. Fit it on held-out samples: ``evaluate(test_logits, test_labels,
     temperature=T)`` then reports every calibration figure before and after. The NLL is convex in 1/T, so the optimum
-    is the one root of its derivative; where it lies outside [0.01, 100] (no errors, or nothing learned) T is the bound,
-    and where each sample's logits are all equal, so that no T changes anything, 1.
+    is the one root of its derivative; if it lies outside [0.01, 100] (no errors, or nothing learned) T is the bound,
+    and if each sample's logits are all equal, so that T has no effect, 1.
 
     Raises:
         InputError: As :meth:`Predictions.of`.
@@ -145,12 +145,12 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
         return TEMPERATURES[1]
     from scipy.optimize import brentq
 
-    # As arguments, since what brentq calls lives until garbage is next collected, and with it all that it closes over.
+    # Via args, since brentq keeps its function, and all it closes over, alive until the next garbage collection.
     return float(np.exp(-brentq(_slope, low, high, args=(z, z_y), xtol=1e-6)))
 
 
 def _slope(log_inverse: float, z: Floats, z_y: float) -> float:
-    """Of the NLL of softmax(z / T) by 1/T, at log(1/T); ``z_y`` is the mean of the labels' z."""
+    """Derivative of the NLL of softmax(z / T) in 1/T, at log(1/T); ``z_y`` is the labels' mean z."""
     p = np.exp(log_softmax(z * np.exp(log_inverse)))
     return float(np.einsum("nk,nk->n", p, z).mean() - z_y)
 

@@ -22,22 +22,22 @@ class Difference:
     high: float
     """Bounds of the confidence interval of ``mean``, for this comparison alone."""
     p_value: float
-    """Two-sided, of the paired t-test; of the sign test where all members differ by the same."""
+    """Two-sided, of the paired t-test; of the sign test if all members differ by the same amount."""
     p_adjusted: float
-    """After Holm's correction for all treatments compared; the p-value itself where one was."""
+    """After Holm's correction for all treatments compared; the p-value itself if only one was."""
     members: int
     confidence: float
 
     @property
     def significant(self) -> bool:
-        """Whether the difference stands after correction."""
+        """Whether it is significant after correction."""
         return self.p_adjusted < 1 - self.confidence
 
 
 def paired_difference(treatment: ArrayLike, control: ArrayLike, *, confidence: float = 0.95) -> Difference:
     """Mean difference over members with Student's t interval.
 
-    Member i of both shares its seed, so differences are taken member by member and what a seed adds to both drops out.
+    Member i of both shares its seed, so differences are taken per member and the seed's common effect cancels.
     One member has no spread: its interval is unbounded and its p-value 1.
 
     Args:
@@ -66,8 +66,8 @@ def paired_difference(treatment: ArrayLike, control: ArrayLike, *, confidence: f
     from scipy.special import stdtr, stdtrit
 
     error = float(differences.std(ddof=1)) / math.sqrt(m)
-    # No spread but rounding: t would be infinite and claim certainty from as little as two members. The sign test does
-    # not: if either sign were as likely, M equal signs would come up once in 2^(M-1).
+    # No spread beyond rounding: t would be infinite and claim certainty from only two members. The sign test does not:
+    # if both signs were equally likely, M equal signs would occur once in 2^(M-1).
     if error <= 1e-12 * float(np.abs([ours, theirs]).max(initial=1e-300)):
         p_value = 1.0 if abs(mean) <= error else 0.5 ** (m - 1)
         return Difference(mean, mean, mean, p_value, p_value, m, confidence)
@@ -79,7 +79,7 @@ def paired_difference(treatment: ArrayLike, control: ArrayLike, *, confidence: f
 def compare(
     treatments: Mapping[str, ArrayLike], control: ArrayLike, *, confidence: float = 0.95
 ) -> dict[str, Difference]:
-    """Each treatment against the control, with p-values corrected for comparing so many (Holm 1979).
+    """Each treatment against the control, with p-values corrected for multiple comparisons (Holm 1979).
 
     Holm bounds the probability of even one false discovery, whatever the dependence between comparisons; all of these
     share one control, so they are dependent.

@@ -13,31 +13,31 @@ from hardtune.evaluation.selective import risk_coverage
 from hardtune.evaluation.summary import averaged_softmax
 
 COVERAGES = np.arange(1, 101) / 100
-"""Where risk-coverage curves are read."""
+"""Where risk-coverage curves are sampled."""
 
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """What one predictor's calibration and abstention look like."""
+    """One predictor's reliability and risk-coverage curves."""
 
     confidence: Floats
-    """(B,) mean confidence of each filled bin of the reliability diagram, rising."""
+    """(B,) mean confidence in each non-empty bin of the reliability diagram, ascending."""
     accuracy: Floats
-    """(B,) of the same bins."""
+    """(B,) accuracy in the same bins."""
     share: Floats
-    """(B,) of the samples that are in each bin; sums to 1."""
+    """(B,) share of the samples in each bin; sums to 1."""
     risk: Floats
     """(100,) error rate among the most confident 1 %, 2 %, … 100 % of the samples."""
 
 
 @dataclass(frozen=True, eq=False)
 class Diagnostics:
-    """Of an ensemble's predictions on labelled samples."""
+    """Diagnostics of an ensemble's predictions."""
 
     members: Curves
     """All members' predictions pooled; risk averaged over members."""
     ensemble: Curves
-    """Of the averaged softmax."""
+    """Curves of the averaged softmax."""
     class_ece: Floats
     """(K,) calibration error of p_k as the probability of class k, mean over members."""
     class_overconfidence: Floats
@@ -52,7 +52,7 @@ def diagnose(logits: ArrayLike, labels: ArrayLike) -> Diagnostics:
     """
     confidence, correct, risk, *_ = _said(averaged_softmax(logits), labels)
     ensemble = _curves(confidence, correct, risk)
-    # Only this is kept of each member: all their predictions at once would be many times their logits.
+    # Keep only this of each member: all their predictions take many times the memory of their logits.
     members = zip(*(_said(one, labels) for one in np.asarray(logits)), strict=True)
     confidence, correct, risk, ece, overconfidence = (np.stack(part) for part in members)
     return Diagnostics(
@@ -64,7 +64,7 @@ def diagnose(logits: ArrayLike, labels: ArrayLike) -> Diagnostics:
 
 
 def _said(logits: ArrayLike, labels: ArrayLike) -> tuple[Floats, NDArray[np.bool_], Floats, Floats, Floats]:
-    """Of one predictor: confidence (N,), correct (N,), risk (100,), and by class (K,) its error and overconfidence."""
+    """One predictor's confidence (N,), correct (N,), risk (100,), and class-wise (K,) ECE and overconfidence."""
     one = Predictions.of(logits, labels)
     return one.confidence, one.correct, _risk(one), class_ece(one), class_overconfidence(one)
 

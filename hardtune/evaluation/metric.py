@@ -1,4 +1,4 @@
-"""The figures that predictions are judged by, by name, and which way is better."""
+"""The metrics that judge predictions, by name, and which direction is better."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Function = TypeVar("Function", bound=Callable[[Predictions], float])
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure that is finite for any predictions, so that a search may have it as an objective."""
+    """A figure that is finite for any predictions, so that it can be a search objective."""
 
     compute: Callable[[Predictions], float]
     better: Better
@@ -27,9 +27,9 @@ class Metric:
 METRICS: Registry[Metric] = Registry("metric")
 """Everything that :func:`hardtune.evaluation.evaluate` computes."""
 UNSEEN = ("test", "ood", "corruptions")
-"""How the names of metrics begin that are measured with the test split: the search never sees them."""
+"""Name prefixes of metrics that are measured with the test split: the search never sees them."""
 CORRUPTION_METRICS = ("accuracy", "ece")
-"""Those that are measured under each corruption."""
+"""Those measured under each corruption."""
 
 
 def metric(name: str, better: Better) -> Callable[[Function], Function]:
@@ -39,12 +39,12 @@ def metric(name: str, better: Better) -> Callable[[Function], Function]:
         def mean_confidence(predictions: Predictions) -> float:
             return float(predictions.confidence.mean())
 
-    In a sweep's script, or a module that it imports, this is all: the sweep tells its workers. To race by it, or to see
-    the front's hypervolume, its values must be at most 1 (``max``) or at least 0 (``min``): what a trial costs is 1 -
-    value, or the value, in units of what the control costs.
+    In a sweep's script, or a module that it imports, this is enough: workers get it, too. For racing, or for
+    the front's hypervolume, its values must be at most 1 (``max``) or at least 0 (``min``): a trial's cost is 1 -
+    value, or the value, in units of the control's cost.
 
     Raises:
-        InputError: The name has characters that MLflow takes no figures under, or a slash, which parts a metric's name
+        InputError: The name has characters that MLflow does not allow, or a slash, which separates a metric's name
             from what it is measured on; or ``better`` is neither ``min`` nor ``max``.
         ValueError: The name is taken.
 

@@ -1,4 +1,4 @@
-"""Whether a network notices inputs from another distribution.
+"""Whether a network detects inputs from another distribution.
 
 Every score is higher for a sample that looks more out of distribution.
 """
@@ -16,13 +16,13 @@ from hardtune.evaluation.predictions import Floats, checked_labels, checked_logi
 from hardtune.registry import Registry
 
 _ROWS = 4096
-"""Features in float64 at a time: a million of them would not fit."""
+"""Float64 features held at a time: a million would not fit."""
 
 OOD_SCORES: Registry[Callable[[Floats], Floats]] = Registry("OOD score")
 """Logits (N, K) to scores (N,), higher = more out of distribution."""
 
 OOD_FIGURES: Mapping[str, Better] = {"auroc": "max", "aupr_out": "max", "aupr_in": "max", "fpr95": "min"}
-"""What :func:`ood_metrics` says of each score, and which way that is better."""
+"""What :func:`ood_metrics` reports of each score, and which direction is better."""
 
 
 @OOD_SCORES.register("msp")
@@ -51,8 +51,8 @@ def mahalanobis(
     """Squared Mahalanobis distance to the nearest class mean, one covariance for all classes (Lee et al. 2018).
 
     Args:
-        features: (N, D), of the layer before the logits say.
-        train_features, train_labels: (N', D) and (N',) in 0..K-1; a class without samples is no candidate.
+        features: (N, D), of the layer before the logits, say.
+        train_features, train_labels: (N', D) and (N',) in 0..K-1; classes without samples are ignored.
 
     Returns:
         (N,). The covariance gets a ridge of 1e-6 times its mean variance, so that N' < D is no error (our choice).
@@ -67,7 +67,7 @@ def mahalanobis(
         raise InputError("features must be finite, and some are not")
     y = checked_labels(train_labels, len(known), int(np.max(train_labels, initial=0)) + 1)
     _, y, counts = np.unique(y, return_inverse=True, return_counts=True)
-    # From here on about the origin of the training features: ‖a‖² - 2ab + ‖b‖² cancels badly far from it.
+    # Centre on the mean of the training features: ‖a‖² - 2ab + ‖b‖² is inaccurate far from the origin.
     origin = known.mean(axis=0, dtype=np.float64)
     means = np.zeros((len(counts), known.shape[1]))
     for rows in _chunks(len(known)):
@@ -92,7 +92,7 @@ def mahalanobis(
 
 
 def ood_metrics(in_scores: ArrayLike, out_scores: ArrayLike) -> dict[str, float]:
-    """How well scores tell in-distribution samples from others.
+    """How well scores separate in-distribution samples from others.
 
     Args:
         in_scores, out_scores: (N,) and (N',) of samples inside and outside; higher = more out of distribution.
@@ -134,7 +134,7 @@ def member_ood_metrics(
 
     Args:
         test_logits, ood_logits: (N, K) and (N', K) of samples inside and outside.
-        distances: What :func:`mahalanobis` says of them, (N,) and (N',).
+        distances: Their :func:`mahalanobis` distances, (N,) and (N',).
     """
     inside, outside = np.asarray(test_logits, np.float64), np.asarray(ood_logits, np.float64)
     pairs: dict[str, tuple[ArrayLike, ArrayLike]] = {

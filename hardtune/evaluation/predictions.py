@@ -1,4 +1,4 @@
-"""What a network said of labelled samples: the one value that every metric is a function of."""
+"""A network's predictions on labelled samples: the sole input of every metric."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from hardtune.errors import InputError
 Floats = NDArray[np.float64]
 
 LARGEST_LOGIT = 1e300
-"""Far above anything that a float32 network can say, and float64 sums of such logits still are finite."""
+"""Far above anything a float32 network can output, yet float64 sums of such logits are still finite."""
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Labels and the log of the predicted probabilities; everything derived is worked out once, in float64."""
+    """Labels and the log of the predicted probabilities; derived values are computed once, in float64."""
 
     log_probabilities: Floats
     """(N, K)."""
@@ -27,7 +27,7 @@ class Predictions:
 
     @classmethod
     def of(cls, logits: ArrayLike, labels: ArrayLike) -> Predictions:
-        """The softmax of logits (N, K) beside the labels (N,).
+        """From logits (N, K) and the labels (N,).
 
         Raises:
             InputError: Shapes that do not fit, fewer than 2 classes, no samples, labels that are not whole numbers
@@ -46,7 +46,7 @@ class Predictions:
 
     @cached_property
     def predicted(self) -> NDArray[np.int64]:
-        """(N,) the most probable class; the first of equals."""
+        """(N,) the most probable class; the first if tied."""
         return np.asarray(self.log_probabilities.argmax(axis=1))
 
     @cached_property
@@ -67,10 +67,10 @@ class Predictions:
 
     @cached_property
     def ranked(self) -> tuple[Floats, Floats]:
-        """Confidence (N,), falling, and how often samples of that very confidence are correct (N,).
+        """Confidence (N,), descending, and the accuracy (N,) of samples with exactly that confidence.
 
-        Giving tied samples their common share of correct answers is breaking ties at random, in expectation: no
-        metric then depends on the order of the samples.
+        Giving tied samples their common accuracy equals breaking ties at random, in expectation: no metric then
+        depends on the order of the samples.
         """
         confidence, inverse, counts = np.unique(self.confidence, return_inverse=True, return_counts=True)
         share = np.bincount(inverse, weights=self.correct) / counts

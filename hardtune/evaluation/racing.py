@@ -1,24 +1,24 @@
-"""When to train no further member: once the rest of an ensemble is not expected to be worth its price.
+"""When to stop training members: once the rest of an ensemble is not expected to be worth its price.
 
 A trial is judged by its means over M members, and trials together by the hypervolume that their front dominates. After
-k members a trial's means are predicted, and from them what it is expected to add to the hypervolume in the end. It goes
-on if that is worth the M - k networks to come: a whole ensemble's price is a stated share of the front's hypervolume,
-and fewer networks cost as much less. So what is surely dominated stops at once, and so does what would land on the
-front but hardly raise it; what may turn out excellent goes on. All figures are costs here: lower = better, see
+k members a trial's means are predicted, and from them what it is expected to add to the hypervolume. It continues if
+that is worth the M - k remaining networks: a whole ensemble's price is a given share of the front's hypervolume, and
+fewer networks cost proportionally less. So a surely dominated trial stops at once, and so does one that would land on
+the front but hardly raise it; one that may be excellent goes on. All figures are costs here: lower = better, see
 ``hardtune.report.hypervolume``.
 
-The model: cost = trial + seed + noise. Member i has the same seed in every trial, so what a seed adds is learned, by
-least squares, from all the trials that trained it, those stopped early included (whether a trial was stopped depends on
-its observed members alone, so leaving them out would bias what is learned and keeping them does not; Rubin 1976). Noise
+The model: cost = trial + seed + noise. Member i has the same seed in every trial, so a seed's effect is estimated, by
+least squares, from all trials that trained it, including those stopped early (whether a trial was stopped depends on
+its observed members alone, so leaving them out would bias the estimate and keeping them does not; Rubin 1976). Noise
 is normal, correlated between objectives (the fewer classes a network neglects, the more accurate it is), and its
 variance may differ between trials and is moderated: a trial's own k - 1 degrees of freedom are added to those that the
-other trials' variances are worth (Smyth 2004). Nothing is assumed of how good treatments are: a trial is judged by its
-own members, never by the average of others, which would give up the exceptional one first. So a lucky first member is
-taken at its word, and what is expected errs on the side of training (tests/evaluation/test_racing.py).
+other trials' variances are worth (Smyth 2004). Nothing is assumed about how good treatments are: a trial is judged by
+its own members, never by the average of others, which would give up the exceptional one first. So a lucky first member
+is taken at face value, and expected gains err on the side of training (tests/evaluation/test_racing.py).
 
 The gain is the expected hypervolume improvement, known from Bayesian optimisation (Emmerich et al. 2006), of whole
-ensembles rather than points. What stopping costs is known as well: a trial that is stopped at a gain g of the
-hypervolume takes g of it away in expectation, and less if another trial comes to dominate the same.
+ensembles rather than points. The cost of stopping is known as well: a trial stopped at a gain g of the
+hypervolume loses g of it in expectation, and less if another trial comes to dominate the same.
 
 References:
     Emmerich, Giannakoglou & Naujoks 2006, Single- and multiobjective evolutionary optimization assisted by Gaussian
@@ -39,29 +39,29 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _DRAWS = 256
-"""Outcomes that a gain is averaged over, always the same ones, so that a sweep decides the same twice."""
+"""Outcomes that a gain is averaged over, always the same ones, so that decisions are reproducible."""
 
 
 @dataclass(frozen=True)
 class Noise:
-    """What other trials say of seeds and noise."""
+    """What other trials tell about seeds and noise."""
 
     seeds: Floats
     """(M, O) What each seed adds to a trial's costs, up to a constant."""
     seeds_covariance: Floats
-    """(M, M) Of these estimates, for noise of variance 1."""
+    """(M, M) Their covariance, for noise of variance 1."""
     variance: Floats
-    """(O,) Of a member's noise, in a typical trial."""
+    """(O,) Variance of a member's noise in a typical trial."""
     variance_df: Floats
-    """(O,) How many degrees of freedom of a trial's own that variance is worth; infinite where trials do not differ."""
+    """(O,) How many of a trial's own degrees of freedom that variance is worth; infinite if trials do not differ."""
     correlation: Floats
-    """(O, O) Of a member's noise in one objective with that in another."""
+    """(O, O) Correlation of a member's noise between objectives."""
     df: int
     """Degrees of freedom of everything learned."""
 
 
 def learn_noise(trials: Floats) -> Noise | None:
-    """Least squares for the seeds, moments for the variances; None where too little is known (one trial, say).
+    """Least squares for the seeds, moments for the variances; None if there is too little data (one trial, say).
 
     Args:
         trials: Costs (T, M, O) of T different trials, NaN for members that were not trained. Identical treatments
@@ -74,13 +74,13 @@ def learn_noise(trials: Floats) -> Noise | None:
     if df < 1 or not seen.all(axis=1).any():
         return None
     deviations = _centred(trials, seen)
-    # The normal equations once every trial's own level is eliminated.
+    # The normal equations, with every trial's own level eliminated.
     equations = np.diag(seen.sum(axis=0).astype(float)) - (seen / trained[:, None]).T @ seen
     covariance = np.linalg.pinv(equations, hermitian=True)
     seeds = covariance @ deviations.sum(axis=0)
     residuals = deviations - _centred(np.broadcast_to(seeds, trials.shape), seen)
     squares = (residuals**2).sum(axis=1)
-    # What estimating the seeds took from the degrees of freedom is shared by the trials.
+    # The trials share the degrees of freedom that estimating the seeds used up.
     own_df = (trained - 1) * (df / (trained - 1).sum())
     variance, variance_df = np.array([_moderation(column, own_df) for column in squares.T]).T
     return Noise(seeds, covariance, variance, variance_df, _correlation(residuals, df), df)
@@ -95,7 +95,7 @@ class Prediction:
     df: Floats
 
     def outcomes(self, correlation: Floats) -> Floats:
-        """(draws, O) equally likely ones, always the same; ``correlation`` (O, O) ties the objectives together."""
+        """(draws, O) equally likely ones, always the same; ``correlation`` (O, O) couples the objectives."""
         from scipy.special import ndtr, stdtrit
 
         normal = _normal_points(len(self.mean)) @ np.linalg.cholesky(correlation).T
@@ -105,7 +105,7 @@ class Prediction:
 def predict(members: Floats, noise: Noise) -> Prediction:
     """Where a trial will end, from the costs (k, O) of its first k members, k < M."""
     (k, _), m = members.shape, len(noise.seeds)
-    # The members to come have other seeds: what those add, less what the first k seeds added.
+    # Members to come have other seeds: the mean effect of all M seeds minus that of the first k.
     ahead = np.full(m, 1 / m) - np.repeat([1 / k, 0.0], [k, m - k])
     deviations = members - noise.seeds[:k]
     squares = ((deviations - deviations.mean(axis=0)) ** 2).sum(axis=0)
@@ -134,7 +134,7 @@ def judge(members: Floats, noise: Noise, front: Floats, reference: Floats, price
 
     Args:
         members: Costs (k, O) of its first k members, 0 < k < M.
-        front: Means (F, O) over all M members of the finished trials that are on the front; others change nothing.
+        front: Means (F, O) over all M members of the finished trials that are on the front; others have no effect.
         reference: (O,) The worst costs that still count.
         price: Of a whole ensemble, as a share of the front's hypervolume.
 
@@ -151,16 +151,16 @@ def judge(members: Floats, noise: Noise, front: Floats, reference: Floats, price
 
 
 def expected_gain(prediction: Prediction, correlation: Floats, front: Floats, reference: Floats) -> float:
-    """What is to be expected of a trial: by which share it will raise the hypervolume of the front.
+    """The expected share by which a trial will raise the hypervolume of the front.
 
-    Infinite for a front without any volume. The arguments are those of :func:`judge`.
+    Infinite if the front's hypervolume is 0. The arguments are those of :func:`judge`.
     """
     import moocore
 
     volume = moocore.hypervolume(front, ref=reference)
     if not volume:
         return np.inf
-    outcomes = np.maximum(prediction.outcomes(correlation), 0)  # no cost is negative, whatever a tail says
+    outcomes = np.maximum(prediction.outcomes(correlation), 0)  # costs are never negative, unlike t's tail
     dominated = (front[:, None] <= outcomes).all(axis=2).any(axis=0)
     adding = outcomes[(outcomes < reference).all(axis=1) & ~dominated]
     raised = sum(moocore.hypervolume(np.vstack([front, outcome]), ref=reference) - volume for outcome in adding)
@@ -169,7 +169,7 @@ def expected_gain(prediction: Prediction, correlation: Floats, front: Floats, re
 
 @functools.lru_cache
 def _normal_points(dimensions: int) -> Floats:
-    """(draws, dimensions) standard normal, spread evenly (Sobol): a tenth of the error of as many random ones."""
+    """(draws, dimensions) standard normal, evenly spread (Sobol): a tenth of the error of as many random ones."""
     from scipy.special import ndtri
     from scipy.stats import qmc
 
@@ -186,7 +186,7 @@ def _correlation(residuals: Floats, df: int) -> Floats:
 
 
 def _centred(values: Floats, seen: NDArray[np.bool_]) -> Floats:
-    """Values (T, M, O) less their trial's mean over the members seen; 0 for the others."""
+    """Values (T, M, O) minus their trial's mean over the members seen; 0 for the others."""
     level = np.where(seen[..., None], values, 0.0).sum(axis=1) / seen.sum(axis=1)[:, None]
     return np.where(seen[..., None], values - level[:, None], 0.0)
 
@@ -194,7 +194,7 @@ def _centred(values: Floats, seen: NDArray[np.bool_]) -> Floats:
 def _moderation(squares: Floats, df: Floats) -> tuple[float, float]:
     """A typical trial's variance, and the degrees of freedom that it is worth (Smyth 2004, section 6.2).
 
-    Log variances scatter by trigamma(df / 2) if all trials' noise is alike; what they scatter more is how much trials
+    If all trials have the same noise, log variances have variance trigamma(df / 2); any excess is how much trials
     differ.
 
     Args:
@@ -205,7 +205,7 @@ def _moderation(squares: Floats, df: Floats) -> tuple[float, float]:
 
     pooled = float(squares.sum() / df.sum())
     variances = squares / df
-    # A tie of all members by chance would count as infinitely quiet.
+    # If all members tie by chance, log(0) would mean no noise at all.
     logs = np.log(np.maximum(variances, max(1e-5 * float(np.median(variances)), 1e-300)))
     logs -= digamma(df / 2) - np.log(df / 2)
     excess = float(logs.var(ddof=1) - polygamma(1, df / 2).mean()) if len(logs) > 2 else 0.0

@@ -85,7 +85,7 @@ def recall_hard_easy(predictions: Predictions, hard_classes: Sequence[int] | Arr
     """Δhe: mean recall of the easy classes minus that of the hard ones (HBR); 0 if either group is empty.
 
     Args:
-        hard_classes: The hard ones' labels, or a boolean mask (K,). HBR's are those that α = 1 gives more than N/K
+        hard_classes: Labels of the hard ones, or a boolean mask (K,). In HBR, those that α = 1 gives more than N/K
             samples.
 
     Raises:

@@ -1,6 +1,6 @@
 """What is gained by abstaining where confidence is low.
 
-Confidence is the largest softmax probability; samples of equal confidence are ordered at random, in expectation.
+Confidence is the largest softmax probability; ties are broken at random, in expectation.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def eaurc(predictions: Predictions) -> float:
     """AURC in excess of the best possible at this error rate r, r + (1-r) ln(1-r) (Geifman et al. 2019, eq. 6); ≥ 0."""
     r = 1 - float(predictions.correct.mean())
     best = r + (1 - r) * math.log1p(-r) if r < 1 else 1.0
-    return max(0.0, aurc(predictions) - best)  # never below it but for rounding
+    return max(0.0, aurc(predictions) - best)  # below it only by rounding
 
 
 def accuracy_at(predictions: Predictions, coverage: float) -> float:
@@ -64,12 +64,12 @@ def accuracy_at_95(predictions: Predictions) -> float:
 def misclassification_auroc(predictions: Predictions) -> float:
     """Probability that a correct prediction is more confident than a wrong one (Hendrycks & Gimpel 2017).
 
-    Where all are right or all are wrong there is nothing to tell apart, and it is 0.5, what guessing gets.
+    If all are right or all are wrong, there is nothing to separate, and it is 0.5, as by guessing.
     """
     if predictions.correct.all() or not predictions.correct.any():
         return 0.5
     _, share_correct = predictions.ranked
-    # Of each rank, how many correct ones lie above it; those of equal confidence count half (Mann and Whitney 1947).
+    # For each rank, how many correct ones lie above it; those of equal confidence count half (Mann and Whitney 1947).
     above = np.cumsum(share_correct) - share_correct / 2
     share_wrong = 1 - share_correct
     return float(share_wrong @ above / (share_correct.sum() * share_wrong.sum()))

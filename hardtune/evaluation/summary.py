@@ -1,4 +1,4 @@
-"""Logits and labels to every figure that a trial reports."""
+"""From logits and labels to every figure that a trial reports."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def evaluate(
 
     Args:
         logits: (N, K), finite.
-        labels: (N,) in 0..K-1; a class without samples is left out of what sums up recall or F1 over classes, but not
-            of ``ece_classwise``, as its probability is predicted all the same.
+        labels: (N,) in 0..K-1; a class without samples is left out of summaries of recall or F1, but not of
+            ``ece_classwise``, since its probability is still predicted.
         hard_classes: Labels or mask (K,) of the hard classes; adds ``recall_hard_easy``.
         temperature: From :func:`fit_temperature` on held-out samples; adds ``temperature`` and, for every calibration
             metric, its value after scaling as ``<name>_scaled``.
@@ -54,7 +54,7 @@ class MemberSummary:
     member_std: dict[str, float]
     """Sample standard deviation over members (ddof = 1); 0 for a single member."""
     ensemble: dict[str, float]
-    """Of the members' averaged softmax."""
+    """From the members' averaged softmax."""
     recall: Floats
     """(M, K) per member and class; NaN for a class without samples."""
 
@@ -89,7 +89,7 @@ def evaluate_members(
         predictions = Predictions.of(one, labels)
         return _figures(predictions, hard_classes, temperature), class_recall(predictions)
 
-    # One predictor at a time: in float64 and with what is derived of them, predictions are many times their logits.
+    # One predictor at a time: float64 predictions and what is derived from them take many times the logits' memory.
     members, recall = zip(*map(judged, stack, temperatures[:-1]), strict=True)
     ensemble, _ = judged(averaged_softmax(stack), temperatures[-1])
     values = {name: np.array([figures[name] for figures in members]) for name in members[0]}
@@ -103,7 +103,7 @@ def evaluate_members(
 
 
 def check_metrics(labels: NDArray[np.int64], num_classes: int) -> None:
-    """Compute every metric of made-up predictions for ``labels`` (N,), right more often than not.
+    """Compute every metric on made-up predictions for ``labels`` (N,) that favour the right class.
 
     Raises:
         InputError: A metric raises, or is not finite.
@@ -114,7 +114,7 @@ def check_metrics(labels: NDArray[np.int64], num_classes: int) -> None:
 
 
 def averaged_softmax(logits: ArrayLike) -> Floats:
-    """The log of the members' mean softmax (N, K), from logits (M, N, K); itself logits of the ensemble."""
+    """The log of the members' mean softmax (N, K), from logits (M, N, K); they serve as the ensemble's logits."""
     stack = _members(logits)
     total = log_softmax(checked_logits(stack[0]))
     for member in stack[1:]:
@@ -141,7 +141,7 @@ def _figures(
 def _figure(metric: str, predictions: Predictions) -> float:
     try:
         value = float(METRICS[metric].compute(predictions))
-    except Exception as error:  # it may be anybody's
+    except Exception as error:  # it may be user code
         raise InputError(f"metric {metric!r} raised {in_a_line(error)}") from error
     if not math.isfinite(value):
         raise InputError(f"metric {metric!r} is {value}, and must be a finite number for any predictions")

@@ -1,6 +1,6 @@
-"""Every training-dynamics score out of one training run, read from its own forward passes.
+"""Every training-dynamics score from one training run, read from its own forward passes.
 
-Three lines put it into any training loop: make one, show it each batch, end each epoch.
+Three lines add it to any training loop: create one, pass it each batch, end each epoch.
 
 >>> import torch
 >>> from hardtune.hardness.dynamics import Dynamics
@@ -24,9 +24,9 @@ Three lines put it into any training loop: make one, show it each batch, end eac
 >>> int(scores["aum"].argmax())  # the hardest sample is the one with the wrong label
 0
 
-A job that may be interrupted keeps ``dynamics.state_dict()`` with its checkpoints. In a distributed job, whose ranks
-see a part of the samples each, every rank makes one with the same ``group`` and ends its epochs with the others:
-``end_epoch`` brings together what they saw, and then each rank has the scores, and the state, of all samples.
+A job that may be interrupted saves ``dynamics.state_dict()`` in its checkpoints. In a distributed job, whose ranks
+each see part of the samples, every rank creates one with the same ``group`` and ends its epochs with the others:
+``end_epoch`` merges what they saw, and then each rank has the scores, and the state, of all samples.
 """
 
 from __future__ import annotations
@@ -47,35 +47,34 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 _ROWS = 2048
-"""Views that a CPU takes in at once: between steps of a small network every operation finds its code out of the cache,
-and batches of 128 one by one would cost four times as much."""
+"""Views that a CPU processes at once: between a small network's steps each operation's code drops out of the cache,
+so that batches of 128 one by one would cost four times as much."""
 
 _PART = 16_384
-"""Of predict's logits that EL2N is made of at once."""
+"""Rows of predict's logits that EL2N is computed from at once."""
 
 
 class Dynamics:
     """Accumulates the training dynamics of ``num_samples`` samples; :meth:`scores` reads them.
 
-    Everything stays on ``device`` in O(N) memory (81 bytes a sample), but for predict's (N, K) logits once, and no call
-    waits for the device but :meth:`end_epoch`, once an epoch. On a GPU :meth:`update` changes tensors in place and
-    nothing else, so it may be captured in a CUDA graph; on a CPU it copies the batch, and takes some of them in at
+    Everything stays on ``device`` in O(N) memory (81 bytes per sample), except predict's (N, K) logits once, and only
+    :meth:`end_epoch` waits for the device while training. On a GPU :meth:`update` changes tensors in place and
+    nothing else, so it may be captured in a CUDA graph; on a CPU it copies batches, and processes several at
     once. Averages are over the number of times each sample was seen, which may differ between samples.
 
     Args:
         num_samples: N; sample ids are 0..N-1.
-        device: where the network trains. Ids and labels should lie there too: each update waits for what comes from
+        device: where the network trains. Ids and labels should be there too: each update waits for transfers from
             elsewhere.
-        early_epoch: after how many epochs ``el2n`` is read by ``predict`` (HBR: 20 of 200); None goes without it.
-        group: the ranks that see a part of the samples each, ``torch.distributed.group.WORLD`` for one (which is None
-            before ``init_process_group``); ids are those of the whole data set. Whether a sample was forgotten rests on
-            what the rank that had it an epoch ago saw, so it is ``end_epoch`` that brings them together, not the end
-            of training. A sample that several ranks see in an epoch, as ``DistributedSampler`` pads its parts, is
-            taken in as if their views were one batch's. It takes 153 bytes a sample, and each epoch sends 81 of them.
+        early_epoch: after how many epochs ``el2n`` is read by ``predict`` (HBR: 20 of 200); None skips it.
+        group: the ranks that each see part of the samples, such as ``torch.distributed.group.WORLD`` (which is None
+            before ``init_process_group``); ids are those of the whole data set. Whether a sample was forgotten depends
+            on what the rank that had it an epoch ago saw, so ranks are merged in ``end_epoch``, not at the end of
+            training. If several ranks see a sample in an epoch, as with ``DistributedSampler``'s padding, it counts
+            as if their views were in one batch. This takes 153 bytes per sample; each epoch sends 81 of them.
 
     Raises:
-        InputError: numbers below 1, or ranks that were given different ones, or a device that their group does not
-            serve.
+        InputError: numbers below 1 or that differ between ranks, or a device that their group does not support.
     """
 
     def __init__(
@@ -104,24 +103,24 @@ class Dynamics:
         self._labels = torch.full((num_samples,), -1, dtype=torch.int64, device=self.device)
         self._total = torch.zeros((), dtype=torch.float64, device=self.device)
         self._merged = torch.zeros_like(self._sums) if group is not None else None
-        """What all ranks saw up to the last epoch's end; the sums are then what this one saw since."""
+        """Sums of all ranks up to the last epoch's end; ``_sums`` then has what this rank saw since."""
         self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
         self._early_el2n: NDArray[np.float32] | None = None
 
     @torch.no_grad()
     def update(self, ids: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Take in one training batch: the logits of the step's own forward pass.
+        """Record one training batch: the logits of the step's own forward pass.
 
         Args:
-            ids: int (B,), in 0..N-1. An id that stands twice in a batch is two views: for ``forgetting`` each wrong one
-                counts, if in the last batch that had the sample all of its views were correct.
+            ids: int (B,), in 0..N-1. An id that occurs twice in a batch is two views: for ``forgetting`` each wrong
+                one counts if all views in the sample's previous batch were correct.
             logits: (B, K), any float type, K of at least 2; NaN and infinity are reported by :meth:`end_epoch` and
                 :meth:`scores`.
             labels: int (B,), the given labels, in 0..K-1.
 
         Raises:
-            InputError: shapes that do not fit; on a CPU also an id or a label out of range. On a GPU that is not looked
-                at, since it would mean to wait.
+            InputError: shapes that do not fit; on a CPU also an id or a label out of range. On a GPU that is not
+                checked, since it would have to wait.
         """
         if logits.ndim != 2 or logits.shape[1] < 2 or ids.shape != logits.shape[:1] or labels.shape != ids.shape:
             raise InputError(
@@ -141,32 +140,32 @@ class Dynamics:
             self._catch_up()
 
     def _catch_up(self) -> None:
-        """Take in the batches that wait."""
+        """Process the waiting batches."""
         if self._waiting:
             ids, logits, labels = zip(*self._waiting, strict=True)
             self._waiting = []
             self._take_in(torch.cat(ids), torch.cat(logits), torch.cat(labels), [len(batch) for batch in ids])
 
     def _take_in(self, ids: Tensor, logits: Tensor, labels: Tensor, sizes: list[int]) -> None:
-        """Add the views of some batches, one after the other, to the sums."""
+        """Add the views of several batches, in order, to the sums."""
         self._total += logits.sum(dtype=torch.float64)  # finite as long as every logit is
 
         y = labels[:, None]
         margin = logits.gather(1, y).squeeze(1) - logits.scatter(1, y, -torch.inf).amax(1)
-        # A tie with another class is not correct: an untrained network that says the same for all has learned nothing.
+        # A tie with another class is not correct: an untrained network with equal outputs has learned nothing.
         correct = margin > 0
         forgotten = torch.empty_like(correct)
         views = correct.view(torch.uint8)
         for batch, now, lost in zip(ids.split(sizes), views.split(sizes), forgotten.split(sizes), strict=True):
             torch.gt(self._was_correct[batch], now, out=lost)
-            # The least of its views, where an id stands twice: a copy would keep any of them.
+            # The minimum of its views if an id occurs twice: a copy would keep any of them.
             self._was_correct.scatter_reduce_(0, batch, now, "amin", include_self=False)
         log_p = logits.log_softmax(1)
         p = log_p.exp()
         p_y = p.gather(1, y)
         error = p.scatter_(1, y, p_y - 1)  # p - onehot(y), whose largest entry is the strongest rival's p
         p_y = p_y.squeeze(1)
-        # In the order of their columns, and of one type until they are stacked, which makes it one operation on a GPU.
+        # In column order, and of one dtype until they are stacked, so that stacking is one operation on a GPU.
         columns = torch.stack(
             (
                 torch.ones_like(margin),
@@ -187,12 +186,12 @@ class Dynamics:
 
     @torch.no_grad()
     def end_epoch(self, predict: Callable[[], Tensor] | None = None) -> None:
-        """Close an epoch; in a ``group`` a collective call, of all ranks.
+        """End an epoch; in a ``group``, a collective call by all ranks.
 
         Args:
             predict: called at the early epoch only; returns the logits (N, K) of all samples in the order of their ids,
-                in evaluation mode and without augmentation. Each rank of a ``group`` calls it, since a network that is
-                wrapped for such a job may wait for the others, and the first rank's answer counts.
+                in evaluation mode and without augmentation. Each rank of a ``group`` calls it, since a wrapped
+                network may wait for the other ranks; the first rank's logits are used.
 
         Raises:
             InputError: a logit of this epoch was NaN or infinite, or the early epoch came without ``predict``.
@@ -241,11 +240,10 @@ class Dynamics:
         return {name: score.astype(np.float32) for name, score in scores.items()}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that is known so far, as tensors of its own that :meth:`load_state_dict` takes.
+        """The whole state so far, copied into tensors that :meth:`load_state_dict` accepts.
 
-        They may be kept by ``torch.save`` (and read with ``weights_only=True``) or as safetensors. Within an epoch,
-        too; but in a ``group`` it is the same on all ranks, and only there between epochs: one rank keeps it, and all
-        load it.
+        Save them with ``torch.save`` (and read with ``weights_only=True``) or as safetensors, at any time; in a
+        ``group`` only between epochs, when the state is the same on all ranks: one rank saves it, and all load it.
 
         Raises:
             InputError: in a ``group``, an epoch has begun and not ended.
@@ -260,10 +258,10 @@ class Dynamics:
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from another's :meth:`state_dict`, which may have been on another device, or of other ranks.
+        """Resume from a :meth:`state_dict`, which may come from another device or from other ranks.
 
         Raises:
-            InputError: it is none, or of another ``num_samples`` or ``early_epoch``.
+            InputError: it is no such state, or has another ``num_samples`` or ``early_epoch``.
         """
         mine = self._state()
         lacking = sorted({*mine, "epochs", "early_epoch"} - state.keys())

@@ -1,7 +1,7 @@
-"""What is hard: every estimator by name, where its scores come from, and what is done with them.
+"""Hardness estimators by name, where their scores come from, and how they are aggregated.
 
 A score is a float32 per training sample and **higher is harder, always**. Estimators whose textbook form runs the other
-way are negated where they are computed; ``low_is_hard`` only says so, for formulas that need the textbook value back.
+way are negated where they are computed; ``low_is_hard`` only records this, for formulas that need the textbook value.
 
 To add one that reads features, give ``ESTIMATORS.register(name)`` an :class:`Estimator` with a ``from_features``.
 """
@@ -30,8 +30,8 @@ class Estimator:
 
     name: str
     source: Literal["dynamics", "features", "gradients"]
-    """``dynamics``: out of :class:`~hardtune.hardness.dynamics.Dynamics`; ``features``: out of a frozen encoder's
-    features; ``gradients``: out of per-sample gradient norms. All but ``features`` are averaged over the ensemble."""
+    """``dynamics``: from :class:`~hardtune.hardness.dynamics.Dynamics`; ``features``: from a frozen encoder's
+    features; ``gradients``: from per-sample gradient norms. All but ``features`` are averaged over the ensemble."""
     doc: str
     """The textbook form and the paper it comes from."""
     low_is_hard: bool = False
@@ -39,8 +39,8 @@ class Estimator:
     centred: bool = False
     """Whether the mean over all samples is 0, so that some classes are below 0 whatever the data."""
     version: int = 1
-    """Raised whenever the numbers change: it is part of the key that scores are stored by. Scores made of features are
-    not stored, and networks are stored by a digest of the very scores that they were trained with."""
+    """Incremented whenever the scores change: it is part of their store key. Scores computed from features are not
+    stored, and networks are stored under a digest of the very scores that they were trained with."""
     from_features: FeatureScores | None = None
     """How a ``features`` estimator is computed."""
 
@@ -69,7 +69,19 @@ _add("grand", "gradients", "norm of the loss's gradient by all weights at one ea
 _add("grand_init", "gradients", "the same at initialisation (Paul 2021): to compare with, not to rely on")
 
 
-def _from_features(name: str, doc: str, *, centred: bool = False) -> Callable[[FeatureScores], FeatureScores]:
+def estimator(name: str, doc: str = "", *, centred: bool = False) -> Callable[[FeatureScores], FeatureScores]:
+    """Register a function of an encoder's features as an estimator of hardness::
+
+        @estimator("norm")
+        def norm(features, labels, num_classes, seed):  # (N, D), (N,) to (N,), higher = harder
+            return np.linalg.norm(features, axis=1)
+
+    In a sweep's script, or a module that it imports, this is enough: workers get it, too.
+
+    Args:
+        centred: whether the mean over all samples is 0, so that the policies ``paper`` and ``margin`` have no ratio.
+    """
+
     def add(compute: FeatureScores) -> FeatureScores:
         ESTIMATORS.register(name)(Estimator(name, "features", doc, centred=centred, from_features=compute))
         return compute
@@ -77,19 +89,19 @@ def _from_features(name: str, doc: str, *, centred: bool = False) -> Callable[[F
     return add
 
 
-@_from_features("rmd", "distance to the given class minus distance to all data (RMD, section 3)", centred=True)
+@estimator("rmd", "distance to the given class minus distance to all data (RMD, section 3)", centred=True)
 def _rmd(
     features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int, seed: int
 ) -> NDArray[np.floating]:
     return relative_mahalanobis(features, labels, num_classes)
 
 
-@_from_features("md", "squared Mahalanobis distance to the given class's mean (RMD's ablation)")
+@estimator("md", "squared Mahalanobis distance to the given class's mean (RMD's ablation)")
 def _md(features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int, seed: int) -> NDArray[np.floating]:
     return mahalanobis(features, labels, num_classes)
 
 
-@_from_features("kmeans", "distance to the nearest of K k-means centres (Sorscher 2022; RMD's ablation)")
+@estimator("kmeans", "distance to the nearest of K k-means centres (Sorscher 2022; RMD's ablation)")
 def _kmeans(
     features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int, seed: int
 ) -> NDArray[np.floating]:
@@ -97,15 +109,15 @@ def _kmeans(
 
 
 MEASURED = frozenset(name for name, estimator in ESTIMATORS.items() if estimator.source != "features")
-"""Those that are measured as the scoring ensemble trains; none can be added to them."""
+"""Those measured while the scoring ensemble trains; users cannot add any."""
 
 
 def check_estimator(name: str) -> None:
-    """Raise ``InputError`` for an estimator that there is not, or that nothing computes."""
+    """Raise ``InputError`` for an estimator that does not exist, or that nothing computes."""
     if ESTIMATORS[name].from_features is None and name not in MEASURED:
         raise InputError(
-            f"nothing computes the scores of estimator {name!r}: give it source='features' and a from_features, since "
-            "those of training dynamics and gradients cannot be added to"
+            f"nothing computes the scores of estimator {name!r}: register a function of features by @estimator; those "
+            "of training dynamics and gradients cannot be added to"
         )
 
 
@@ -117,14 +129,14 @@ def feature_scores(
     Args:
         name: an estimator whose source is ``features``.
         labels: int64 (N,), the given labels in 0..num_classes-1.
-        seed: of the estimators that draw (``kmeans``).
+        seed: for estimators that draw (``kmeans``).
 
     Raises:
-        InputError: not such an estimator, or it raises or gives no score for each; features that are not finite or do
-            not fit the labels.
+        InputError: not such an estimator, or it raises or does not give one score per sample; features that are not
+            finite or do not match the labels.
     """
-    estimator = ESTIMATORS[name]
-    if estimator.from_features is None:
+    compute = ESTIMATORS[name].from_features
+    if compute is None:
         valid = ", ".join(sorted(e.name for e in ESTIMATORS.values() if e.from_features))
         raise InputError(f"estimator {name!r} is not computed from features: choose from {valid}")
     if features.ndim != 2 or len(features) != len(labels) or features.shape[1] == 0:
@@ -133,10 +145,10 @@ def feature_scores(
         raise InputError("the features contain NaN or infinity")
     _require_labels(labels, num_classes)
     try:
-        scores = np.asarray(estimator.from_features(features, labels, num_classes, seed), dtype=np.float32)
+        scores = np.asarray(compute(features, labels, num_classes, seed), dtype=np.float32)
     except InputError:
         raise
-    except Exception as error:  # it may be anybody's
+    except Exception as error:  # it may be user code
         raise InputError(f"estimator {name!r} fails on features {features.shape}: {in_a_line(error)}") from error
     if scores.shape != labels.shape:
         raise InputError(

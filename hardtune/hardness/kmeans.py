@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-_EXACT = 100_000  # more samples than these are clustered from mini-batches
+_EXACT = 100_000  # above this many samples, mini-batches are used
 
 
 def centre_distance(features: NDArray[np.floating], num_centres: int, seed: int) -> NDArray[np.float64]:
     """Euclidean distance (N,) of features (N, D) to the nearest of ``num_centres`` k-means centres; higher = harder.
 
-    No label is used. As many centres as classes and Euclidean distance are our choices.
+    Labels are not used. One centre per class and Euclidean distance are our choices.
     """
     from sklearn.cluster import KMeans, MiniBatchKMeans
     from threadpoolctl import threadpool_limits
@@ -22,7 +22,7 @@ def centre_distance(features: NDArray[np.floating], num_centres: int, seed: int)
         clusters = MiniBatchKMeans(num_centres, random_state=state, batch_size=16_384, n_init=3)
     else:
         clusters = KMeans(num_centres, random_state=state, n_init=3)
-    # Threads add up the centres in any order, and one seed should give one result to the bit.
+    # Threads add in arbitrary order, but a seed should give bit-identical results.
     with threadpool_limits(1):
         clusters.fit(features)
         parts = np.array_split(features, max(1, len(features) // 10_000))

@@ -5,8 +5,8 @@ With z the features, y the given label, mu_k the class means, mu the overall mea
 
     MD_i = (z_i - mu_y)ᵀ Sigma⁻¹ (z_i - mu_y)          RM_i = MD_i - (z_i - mu)ᵀ Sig_a⁻¹ (z_i - mu)
 
-Libraries for out-of-distribution detection take the nearest class's mean instead of the given one's, which hides
-exactly the mislabelled and hard samples, so this is our own.
+Libraries for out-of-distribution detection use the nearest class's mean instead of the given one's, which hides
+exactly the mislabelled and hard samples; hence our own implementation.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from numpy.typing import NDArray
 from hardtune.errors import InputError
 
 ENOUGH_SAMPLES = 4
-"""How many samples a feature there must be, beside one a class, to do without a ridge (our choice).
+"""How many samples per feature, besides one per class, make a ridge unnecessary (our choice).
 
-From N - K = D on Sigma has full rank, but near that single samples still decide what it is in some directions, and RM
+Sigma has full rank from N - K = D on, but near that, single samples still dominate some directions, and RM
 is little better than noise. The AUROC of finding flipped labels, without a ridge and with it: digits' pixels, D = 55,
 .68 and .93 at N = 70, .94 and .98 at N = 120, .98 and .98 at N = 300; Gaussian classes, D = 128, .56 and .98 at
-N - K = 1.02 D, .986 and .997 at 2 D, .999 and 1 at 4 D. From there on a ridge gains little, and it costs where classes
+N - K = 1.02 D, .986 and .997 at 2 D, .999 and 1 at 4 D. Beyond that a ridge gains little, and it hurts where classes
 differ only in directions of little variance, which it hides (.999 and .95 at 4 D, among variances that fall like 1/i²).
 """
 FEW_SAMPLES_RIDGE = 0.1
-"""ε where there are fewer (our choice: with a smaller one Sigma fits single samples, and planted label errors are found
-worse)."""
+"""ε if there are fewer (our choice: with a smaller one Sigma overfits single samples, and planted label errors are
+harder to find)."""
 DEPENDENT_RIDGE = 1e-9
-"""ε where there are enough samples, but some features follow from others: only just enough to invert Sigma."""
+"""ε if there are enough samples but some features are linearly dependent: just enough to invert Sigma."""
 
 _ROWS = 4096  # at a time: float64 copies of a million features would not fit
 
 
 @dataclass(frozen=True)
 class ClassGaussians:
-    """One Gaussian a class with a tied covariance, and one for all data, as :func:`fit` finds them.
+    """One Gaussian per class with a tied covariance, and one for all data, as fitted by :func:`fit`.
 
-    Since Sig_a = Sigma + the covariance between class means, both Gaussians agree but for at most K-1 directions, those
-    of linear discriminant analysis. RM is computed there: the others would only add and subtract the same numbers.
+    Since Sig_a = Sigma + the covariance between class means, both agree except in at most K-1 directions, those of
+    linear discriminant analysis. RM is computed there: in all others its two terms cancel.
     """
 
     mean: NDArray[np.float64]
@@ -52,11 +52,11 @@ class ClassGaussians:
     cholesky: NDArray[np.float64]
     """L (D, D), lower triangular, with L Lᵀ = Sigma + ridge."""
     directions: NDArray[np.float64]
-    """(D, J), J < K: what maps z - mu to coordinates u in which Sigma is the identity and Sig_a is diag(1 + spread)."""
+    """(D, J), J < K: maps z - mu to coordinates u in which Sigma is the identity and Sig_a is diag(1 + spread)."""
     spread: NDArray[np.float64]
     """(J,): the variance between class means along each direction."""
     ridge: float
-    """What was added to the diagonal of both covariances; 0 where samples are many and features independent."""
+    """Added to the diagonal of both covariances; 0 with enough samples and independent features."""
 
     def distance(self, features: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.float64]:
         """MD (N,): squared Mahalanobis distance to the mean of the given label's class; higher = harder."""
@@ -70,9 +70,9 @@ class ClassGaussians:
         return result
 
     def relative_distance(self, features: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-        """RM (N,): MD less the distance to all data; higher = harder.
+        """RM (N,): MD minus the distance to all data; higher = harder.
 
-        Its mean over the fitted data is 0, or below with a ridge.
+        Its mean over the fitted data is 0, or negative with a ridge.
         """
         class_means = self.class_means @ self.directions
         result = np.empty(len(features))
@@ -89,8 +89,8 @@ def fit(
     """Fit the Gaussians to features (N, D) and labels int64 (N,), in float64.
 
     Args:
-        ridge: ε; ε · tr(Sigma)/D is added to the diagonal of both covariances. None is ``FEW_SAMPLES_RIDGE`` where
-            N - K < ``ENOUGH_SAMPLES`` · D, K counting classes with samples; else nothing if Sigma has full rank, and
+        ridge: ε; ε · tr(Sigma)/D is added to the diagonal of both covariances. None means ``FEW_SAMPLES_RIDGE`` if
+            N - K < ``ENOUGH_SAMPLES`` · D, K counting classes with samples; else 0 if Sigma has full rank, and
             ``DEPENDENT_RIDGE`` if not.
 
     Raises:
@@ -148,7 +148,7 @@ def _discriminants(
 
 
 def _has_full_rank(covariance: NDArray[np.float64]) -> bool:
-    """Whether the correlation matrix is positive definite beyond rounding: features may differ in scale at will."""
+    """Whether the correlation matrix is numerically positive definite, whatever the features' scales."""
     scale = np.sqrt(np.diag(covariance))
     if not (scale > 0).all():
         return False

@@ -1,6 +1,6 @@
-"""What the ranks of a distributed job saw of an epoch, brought together, so that each of them knows what all saw.
+"""Merging what the ranks of a distributed job saw in an epoch, so that each of them knows what all saw.
 
-These are collective calls: every rank of the group makes them, in the same order.
+These are collective calls: every rank of the group must make them, in the same order.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def check_ranks(group: ProcessGroup, device: torch.device, **numbers: int) -> None:
-    """Raise ``InputError`` unless all ranks were given the same ``numbers``, and a device that their group serves."""
+    """Raise ``InputError`` unless all ranks were given the same ``numbers``, and a device that their group supports."""
     import torch.distributed as dist
 
     if dist.get_rank(group) < 0:
@@ -26,7 +26,7 @@ def check_ranks(group: ProcessGroup, device: torch.device, **numbers: int) -> No
     bounds = torch.cat([own, -own])
     try:
         dist.all_reduce(bounds, dist.ReduceOp.MAX, group)
-    except RuntimeError as error:  # NCCL knows no CPUs, say
+    except RuntimeError as error:  # NCCL does not support CPUs, say
         raise InputError(f"the group's ranks cannot exchange what is on {device}: {in_a_line(error)}") from error
     highest, lowest = bounds[: len(own)].tolist(), (-bounds[len(own) :]).tolist()
     for name, low, high in zip(numbers, lowest, highest, strict=True):
@@ -35,14 +35,14 @@ def check_ranks(group: ProcessGroup, device: torch.device, **numbers: int) -> No
 
 
 def merge(group: ProcessGroup, sums: Tensor, was_correct: Tensor, labels: Tensor, total: Tensor) -> None:
-    """Bring together what each rank saw since the last time, in place; afterwards all ranks have the same.
+    """Merge, in place, what each rank saw since the last merge; afterwards all ranks have the same.
 
     Args:
         sums: float64 (N, S), what this rank summed since then; the first column is how often it saw each sample.
-        was_correct: uint8 (N,), whether the sample was correct when it was last seen. Of several ranks that saw it,
-            all must say so, as all views of a batch must; what nobody saw stays as it was.
+        was_correct: uint8 (N,), whether the sample was correct when last seen. If several ranks saw it, all must agree
+            that it was, as for the views in a batch; what no rank saw is unchanged.
         labels: int64 (N,), each from a rank that saw the sample.
-        total: float64 (), added up.
+        total: float64 (), summed.
     """
     import torch.distributed as dist
 

@@ -1,10 +1,10 @@
 """How many members a score needs: how much it still changes, and how far two ensembles agree.
 
-HBR plots how much class sizes and the pruned set change as one member after another joins. These ensembles are nested:
-of j + 1 members j are the same, so the change shrinks like 1/(j + 1) by arithmetic alone, whether or not the score has
-settled. The honest figure beside it compares ensembles that share no member (or bootstrap ones, where members are few).
+HBR plots how much class sizes and the pruned set change as members are added one by one. These ensembles are nested:
+they share j of j + 1 members, so the change shrinks like 1/(j + 1) by arithmetic alone, whether or not the score has
+settled. A fair measure compares ensembles that share no member (or bootstrap ones, if members are few).
 
-``members`` is everywhere (J, N): one score a member and sample, higher = harder.
+``members`` is always (J, N): one score per member and sample, higher = harder.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ def nested_pruned_change(members: NDArray[np.floating], rate: float) -> NDArray[
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far pairs of ensembles of one size agree; each value of a pair of them, 1 = fully."""
+    """How far pairs of equally large ensembles agree; one value per pair, 1 = fully."""
 
     size: int
     """Members in each ensemble."""
     rank_correlation: NDArray[np.float64]
-    """Spearman's, over samples: (draws,)."""
+    """(draws,) Spearman's, over samples."""
     pruned_overlap: NDArray[np.float64]
-    """The share that the two easiest parts have in common: (draws,)."""
+    """(draws,) Share of the easiest samples that both have in common."""
 
 
 def agreement(
@@ -96,29 +96,29 @@ def agreement(
 
 @dataclass(frozen=True)
 class Stability:
-    """How settled the score of an ensemble of J members is: every figure for growing ensembles."""
+    """How stable the score of an ensemble of J members is: all measures for growing ensembles."""
 
     change: NDArray[np.float64]
     """(J-1, K): :func:`nested_change`."""
     pruned_change: NDArray[np.float64]
     """(J-1,): :func:`nested_pruned_change`."""
     disjoint: tuple[Agreement, ...]
-    """Of ensembles of 1..J/2 members that share none."""
+    """For ensembles of 1..J/2 members that share none."""
     bootstrap: tuple[Agreement, ...]
-    """Of ensembles of 1..J members drawn with replacement."""
+    """For ensembles of 1..J members drawn with replacement."""
 
     def expected_correlation(self, size: int) -> float:
-        """What two ensembles of ``size`` members would correlate at, by the Spearman-Brown formula.
+        """Expected correlation of two ensembles of ``size`` members, by the Spearman-Brown formula.
 
-        From the largest disjoint ensembles, as if the errors of members were independent.
+        Based on the largest disjoint ensembles, assuming that members' errors are independent.
         """
         one = self._single()
         return size * one / (1 + (size - 1) * one)
 
     def members_for(self, correlation: float) -> int | None:
-        """How many members each of two ensembles must have to correlate so well; None where no number would do."""
+        """How many members two ensembles each need to reach this correlation; None if no number suffices."""
         one = self._single()
-        # Rounded, here and below, since 0.95 is not exactly what ten members are measured to reach.
+        # Rounded, here and below: what ten members reach may differ from 0.95 by rounding error.
         if round(one, 6) >= correlation:
             return 1
         if one <= 0 or correlation >= 1:
@@ -140,7 +140,7 @@ def assess(
     draws: int = 20,
     seed: int = 0,
 ) -> Stability:
-    """Every figure of this module for scores (J, N) of at least 2 members; arguments as of its functions."""
+    """Every figure of this module for scores (J, N) of at least 2 members; arguments as in its functions."""
     _require(members, 2)
     count = len(members)
     return Stability(
@@ -170,7 +170,7 @@ def rank_correlations(scores: Mapping[str, NDArray[np.floating]]) -> NDArray[np.
 def pruned_overlap(a: NDArray[np.floating], b: NDArray[np.floating], rate: float) -> float:
     """The share of samples that the easiest ``rate`` by a and by b have in common, in [0, 1].
 
-    Ties go by index in both, so scores with many ties (``forgetting``) overlap more than they tell apart.
+    Ties are broken by index in both, which inflates the overlap of scores with many ties (``forgetting``).
 
     >>> pruned_overlap(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0]), 0.5)
     0.5
@@ -182,7 +182,7 @@ def pruned_overlap(a: NDArray[np.floating], b: NDArray[np.floating], rate: float
 
 
 def pruned_count(samples: int, rate: float) -> int:
-    """How many of so many samples the easiest ``rate`` are; ``InputError`` if none or all of them."""
+    """How many of the samples the easiest ``rate`` are; ``InputError`` if none or all of them."""
     count = round(rate * samples)
     if not 0 < count < samples:
         raise InputError(f"a rate of {rate:g} of {samples} samples prunes none or all of them")

@@ -1,4 +1,4 @@
-"""What training dynamics sum per sample, and the scores that the sums make."""
+"""Per-sample sums over training, and the scores computed from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SEEN, MARGIN, PROBABILITY_MARGIN, EL2N, LOG_P, CONFIDENCE, SQUARE, CORRECT, FORG
 
 
 def scores_of(sums: NDArray[np.float64]) -> dict[str, NDArray[np.floating]]:
-    """Every score of samples that were seen, (N,) each, higher = harder, from their sums (N, 9)."""
+    """Every score, (N,) each, higher = harder, from the sums (N, 9); all samples must have been seen."""
     seen = sums[:, SEEN]
     margin, probability_margin, el2n_sum, log_p, confidence, square = (
         sums[:, column] / seen for column in range(MARGIN, CORRECT)
@@ -33,7 +33,7 @@ def scores_of(sums: NDArray[np.float64]) -> dict[str, NDArray[np.floating]]:
 
 
 def el2n(logits: Tensor, labels: Tensor) -> Tensor:
-    """||p - onehot(y)|| (B,); NaN where a logit is not finite, which the softmax of -inf would be."""
+    """||p - onehot(y)|| (B,); NaN if a logit is not finite, since softmax would hide -inf."""
     finite = logits.isfinite().all(1)
     p = logits.softmax(1)
     error = p.scatter_add_(1, labels[:, None], torch.full_like(p[:, :1], -1.0))

@@ -1,65 +1,188 @@
-"""Everything that records say, as flat tables for other programs."""
+"""What is taken home of a trial: weights, all that is known of them, and the training set sample by sample."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import json
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hardtune import disk, durable
+from hardtune.data import Split
+from hardtune.errors import InputError
+from hardtune.member import Prepared, plan_for, weights_for
+from hardtune.recipe import Recipe
 from hardtune.report.records import Record
+from hardtune.report.sweeps import Kept
+from hardtune.treatment import Treatment
 
-Row = dict[str, Any]
+SHOWN = {"accuracy": "accuracy ↑", "recall_gap": "recall gap ↓", "ece": "ECE ↓"}
 
+README = """\
+# {title}
 
-def by_trial(records: Sequence[Record]) -> list[Row]:
-    """A row a trial: what it tried, field by field, and every figure."""
-    return [
-        {
-            **_named(record),
-            **dataclasses.asdict(record.treatment),
-            **record.metrics,
-            "reason": record.reason,
-            "warning": record.warning,
-        }
-        for record in records
-    ]
+{treatment} on {data}.
 
+[model.json](model.json) says everything that is known of it; [training-set.csv](training-set.csv) has a line for each
+sample of the data set's training split.
 
-def by_member(records: Sequence[Record]) -> list[Row]:
-    """A row a member of each trial: equal numbers of members share their seed."""
-    return [
-        {**_named(record), "member": member, **{name: values[member] for name, values in record.members.items()}}
-        for record in records
-        for member in range(len(next(iter(record.members.values()), ())))
-    ]
+{figures}
 
+{members}
 
-def by_class(records: Sequence[Record]) -> list[Row]:
-    """A row a class of each trial."""
-    return [
-        {**_named(record), "class": name, **figures} for record in records for name, figures in record.per_class.items()
-    ]
+```python
+import json
+from pathlib import Path
 
+import torch
+from safetensors.torch import load_file
 
-TABLES: Mapping[str, Callable[[Sequence[Record]], list[Row]]] = {
-    "trial": by_trial,
-    "member": by_member,
-    "class": by_class,
-}
-"""By what a row is."""
+from hardtune.training.models import MODELS  # a model of your own: import the module that registers it, too
+
+folder = Path(".")  # this one
+about = json.loads((folder / "model.json").read_text())
+network = MODELS[about["model"]](about["channels"], len(about["classes"]), about["image_size"])
+network.load_state_dict(load_file(folder / "member-0.safetensors"))
+network.eval()
+
+mean, std = (torch.tensor(about[name]).view(-1, 1, 1) for name in ("mean", "std"))
+with torch.inference_mode():
+    logits = network((images / 255 - mean) / std)  # of images of 0 to 255: (B, channels, height, width)
+names = [about["classes"][k] for k in logits.argmax(1)]
+```
+"""
 
 
-def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """Write the rows with a column for everything that any of them has."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+def make_room(folder: Path, kept: Kept, record: Record) -> None:
+    """Make the folder; ``InputError`` where that cannot be, or where it holds anything but this trial's files."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        there = {path.name for path in folder.iterdir()}
+        about = json.loads((folder / "model.json").read_text()) if "model.json" in there else {}
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot write to {folder}: {error}") from error
+    if there and (about.get("sweep"), about.get("trial")) != (kept.id, _trial(record)):
+        raise InputError(f"there are other files in {folder}: name a new folder with --out")
+
+
+def write_training_set(
+    prepared: Prepared,
+    recipe: Recipe,
+    treatment: Treatment,
+    members: int,
+    labels: NDArray[np.int64],
+    files: Sequence[str] | None,
+    path: Path,
+) -> None:
+    """A line for each sample of the data set's training split, with three columns a member.
+
+    ``copies``: how often an epoch shows it. ``synthesised``: how many images are made of it, or, of a pool's, take its
+    weight. ``entropy_weight``: s, empty where the entropy term is off.
+
+    Args:
+        members: the first this many.
+        labels: of all samples of that split, held-out ones too.
+        files: of the same, if they are files.
+    """
+    split = prepared.split
+    place = np.full(len(labels), -1)  # of each among the training samples; those held out have none
+    place[split.kept] = np.arange(len(split.kept))
+    columns: dict[str, Any] = {}
+    for member in range(members):
+        plan = plan_for(prepared, recipe, treatment, member)
+        weights = weights_for(prepared, recipe, treatment, member)
+        columns[f"copies_{member}"] = np.bincount(plan.indices, minlength=len(split.kept))
+        columns[f"synthesised_{member}"] = np.bincount(plan.parents, minlength=len(split.kept))
+        columns[f"entropy_weight_{member}"] = [""] * len(split.kept) if weights is None else weights
     with path.open("w", newline="") as file:
-        lines = csv.DictWriter(file, columns)
-        lines.writeheader()
-        lines.writerows(rows)
+        lines = csv.writer(file)
+        lines.writerow(["row", *(["file"] if files else []), "class", "part", *columns])
+        for row, (label, n) in enumerate(zip(labels.tolist(), place.tolist(), strict=True)):
+            named = [row, *([files[row]] if files else []), split.classes[label]]
+            held_out = ["held-out", *(0, 0, "") * members]
+            lines.writerow(named + (held_out if n < 0 else ["training", *(column[n] for column in columns.values())]))
 
 
-def _named(record: Record) -> Row:
-    trial = "control" if record.is_control else record.number
-    return {"trial": trial, "treatment": str(record.treatment), "state": record.state}
+def write_weights(network: torch.nn.Module, path: Path) -> None:
+    """The network's state, whole or not at all: contiguous CPU tensors, floats as float32."""
+    from safetensors.torch import save
+
+    state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
+    floats = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+    aside = path.with_name(f".{path.name}")
+    # Copies, since two names may be of one tensor.
+    data = save({name: value.clone(memory_format=torch.contiguous_format) for name, value in floats.items()})
+    try:
+        with disk.named(path):
+            aside.write_bytes(data)  # save_file would let nobody else read it
+        os.replace(aside, path)
+    except BaseException:
+        disk.removed(aside)
+        raise
+
+
+def write_about(
+    folder: Path, kept: Kept, record: Record, split: Split, recipe: Recipe, members: Sequence[Mapping[str, Any]]
+) -> None:
+    """``model.json``, and a ``README.md`` that says the same to a person, and how to load the networks.
+
+    Args:
+        recipe: as the sweep settled it.
+        members: of each network that is there by now, its ``file``, and what is known of it.
+    """
+    height, width, channels = split.train.images.shape[1:]
+    about = {
+        "sweep": kept.id,
+        "trial": _trial(record),
+        "state": record.state,
+        "treatment": dataclasses.asdict(record.treatment),
+        "recipe": dataclasses.asdict(recipe),
+        "data": split.name,
+        "data_fingerprint": split.dataset_fingerprint,
+        "model": recipe.model,
+        "channels": channels,
+        "image_size": min(height, width),
+        "image_shape": [height, width, channels],
+        "classes": split.classes,
+        "mean": split.mean,
+        "std": split.std,
+        "members": members,
+        "figures": record.metrics,
+    }
+    durable.write(folder / "model.json", json.dumps(about, indent=1))
+    trial = "The control" if record.is_control else f"Trial {record.number}"
+    text = README.format(
+        title=f"{trial} of {kept.id}",
+        treatment=f"`{record.treatment}`",
+        data=split.name,
+        figures=_figures(record, kept),
+        members="\n".join(f"- `{member['file']}`: {member['compared']}." for member in members),
+    )
+    durable.write(folder / "README.md", text)
+
+
+def _trial(record: Record) -> str | int:
+    return "control" if record.is_control else record.number
+
+
+def _figures(record: Record, kept: Kept) -> str:
+    """A table of what the sweep measured, or why it did not."""
+    names = {name: title for name, title in SHOWN.items() if f"final/{name}" in record.metrics}
+    if not names:
+        reason = f" ({record.reason})" if record.reason else ""
+        return f"The sweep has no figures of it: the trial {record.state}{reason}."
+    lines = [f"| means over the trial's {kept.recipe.members} networks | {' | '.join(names.values())} |"]
+    lines.append("|---" * (len(names) + 1) + "|")
+    held_out = ("final", "held-out training data")
+    test = ("test", "the test split" + (", which treatments were chosen on" if kept.chosen_on_test else ""))
+    for group, where in (test,) if kept.chosen_on_test else (held_out, test):
+        figures = [f"{record.metrics[f'{group}/{name}']:.4f}" for name in names]
+        lines.append(f"| on {where} | {' | '.join(figures)} |")
+    return "\n".join(lines)

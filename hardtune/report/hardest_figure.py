@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hardtune.data import Samples
 from hardtune.report.hardest import by_hardness
 
-MOST_CLASSES = 20
+MAX_CLASSES = 20
 """More than these are not drawn: the hardest are."""
 
 
@@ -33,7 +33,7 @@ def hardest_figure(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shown = by_hardness(scores, samples.labels, len(classes))[:MOST_CLASSES]
+    shown = by_hardness(scores, samples.labels, len(classes))[:MAX_CLASSES]
     easy = max(1, each // 2)
     figure = Figure(figsize=(1.6 + 0.72 * (each + easy), 0.9 + 0.88 * len(shown)), layout="constrained")
     FigureCanvasAgg(figure)

@@ -13,8 +13,8 @@ from rich.table import Table
 from hardtune.resampling.plan import ClassPlan
 from hardtune.treatment import Treatment
 
-MOST_ROWS = 60
-MOST_REASONS = 8
+MAX_ROWS = 60
+MAX_REASONS = 8
 
 
 @dataclass(frozen=True)
@@ -97,17 +97,17 @@ def sweep_table(plans: Sequence[Planned], title: str) -> Table:
     table.add_column("feasible", no_wrap=True)
     merged = merge(plans)
     merged.sort(key=lambda labelled: labelled[1].feasible)
-    reasons = list(dict.fromkeys(plan.why_not for _, plan in merged[:MOST_ROWS] if not plan.feasible))
-    for label, plan in merged[:MOST_ROWS]:
+    reasons = list(dict.fromkeys(plan.why_not for _, plan in merged[:MAX_ROWS] if not plan.feasible))
+    for label, plan in merged[:MAX_ROWS]:
         samples = str(sum(row.count for row in plan.classes)) if plan.classes else ""
         shrinks, grows = _extremes(plan)
         verdict = "yes" if plan.feasible else f"no ({1 + reasons.index(plan.why_not)})"
         table.add_row(label, samples, shrinks, grows, verdict, style="" if plan.feasible else "red")
-    captions = [f"({number}) {reason}." for number, reason in enumerate(reasons[:MOST_REASONS], start=1)]
-    if len(reasons) > MOST_REASONS:
-        captions.append(f"… and {len(reasons) - MOST_REASONS} reasons more, which are in the CSV.")
-    if len(merged) > MOST_ROWS:
-        captions.append(f"… and {len(merged) - MOST_ROWS} plans more, which are in the CSV.")
+    captions = [f"({number}) {reason}." for number, reason in enumerate(reasons[:MAX_REASONS], start=1)]
+    if len(reasons) > MAX_REASONS:
+        captions.append(f"… and {len(reasons) - MAX_REASONS} reasons more, which are in the CSV.")
+    if len(merged) > MAX_ROWS:
+        captions.append(f"… and {len(merged) - MAX_ROWS} plans more, which are in the CSV.")
     table.caption = "\n".join(captions)
     return table
 

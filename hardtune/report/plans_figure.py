@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.report.plans import MOST_ROWS, Planned, merge
+from hardtune.report.plans import MAX_ROWS, Planned, merge
 
 KEPT, ADDED, DROPPED, PRUNED = "#b9c0c8", "#d9480f", "#ffffff", "#f1f3f5"
 NAMED = 30
@@ -72,7 +72,7 @@ def sweep_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    drawn = [(label, plan) for label, plan in merge(plans) if plan.classes][:MOST_ROWS]
+    drawn = [(label, plan) for label, plan in merge(plans) if plan.classes][:MAX_ROWS]
     if not drawn:
         drawn = [("nothing can be planned", Planned(plans[0].treatment, ()))]
     ratios = np.array([[row.count / row.size for row in plan.classes] for _, plan in drawn])

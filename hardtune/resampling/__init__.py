@@ -1,1 +1,1 @@
-"""What to do about it: class hardness to class counts, and class counts to a training set."""
+"""Resampling: from class hardness to class counts, and from those to a training set."""

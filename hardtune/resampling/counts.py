@@ -12,11 +12,11 @@ from hardtune.errors import InputError
 from hardtune.resampling.policies import POLICIES
 
 FLOOR = 0.1
-"""The share of its samples that every class keeps, whatever is asked for: one that is gone can get no fairer. Ours."""
+"""The share of its samples that every class keeps, whatever is asked for: a class without any cannot improve. Ours."""
 
 
 def floor_of(size: int) -> int:
-    """How many of a class's ``size`` samples undersampling leaves at least."""
+    """The fewest of a class's ``size`` samples that undersampling leaves."""
     return math.ceil(FLOOR * size)
 
 
@@ -31,20 +31,19 @@ def class_counts(
 ) -> NDArray[np.int64]:
     """How many samples each class should have: int64 (K,), summing to exactly N = sum of ``sizes``.
 
-    With the policy's ratio R, n_c the class's size and N/ΣnR what makes the sum right, the target is::
+    With the policy's ratio R, the class's size n_c and N/ΣnR, which normalises the sum, the target is::
 
         n_c + alpha · (n_c R_c N/ΣnR - n_c)     alpha = 0: the data itself     alpha = 1: sizes times ratio     and on
 
-    which for equal sizes is the paper's N/K + alpha · (S_c - N/K) with S_c = N R_c/ΣR. For unequal ones, of which the
-    paper has none, a class gains or loses a share of *its own* size, which depends on hardness alone; were it a share
-    of N/K, a small class that is a little easier than others would vanish. Targets are rounded by largest remainder,
+    which for equal sizes is the paper's N/K + alpha · (S_c - N/K) with S_c = N R_c/ΣR. For unequal ones, which the
+    paper does not have, a class gains or loses a share of *its own* size, which depends on hardness alone; if it were
+    a share of N/K, a small class slightly easier than others would vanish. Targets are rounded by largest remainder,
     ties to the lower class number.
 
     No class shrinks below ``FLOOR`` of its size or one sample: it stops there, and the classes that gain share, in
-    proportion, what the others still give. So, up to one sample of rounding, a class that gains never gains less for a
-    larger alpha, and one that loses never loses less; and of two equally large classes the harder never gets fewer
-    (policy ``reversed``, the control, aside). Whether a class's source can supply its count is for its oversampler to
-    say.
+    proportion, what the others still give up. So, up to one sample of rounding, a class that gains never gains less for
+    a larger alpha, and one that loses never loses less; and of two equally large classes the harder never gets fewer
+    (except with the control policy ``reversed``). The oversampler says whether a class's source can supply its count.
 
     Args:
         hardness: (K,), mean score of each class; higher = harder.
@@ -52,7 +51,7 @@ def class_counts(
         alpha: at least 0.
         policy: a name in ``POLICIES``.
         low_is_hard: whether the estimator's textbook form is low for hard samples, ``hardness`` being its negative.
-        classes: the names that errors use; their numbers if None.
+        classes: names for error messages; numbers if None.
 
     Raises:
         InputError: a hardness that is not finite or that the policy has no ratio for, an empty class, a negative alpha.
@@ -84,7 +83,7 @@ def class_counts(
     most = sizes - np.array([floor_of(int(size)) for size in sizes])
     lost: NDArray[np.float64] = np.minimum(alpha * np.maximum(-change, 0.0), most)
     if gained.any():
-        gained *= lost.sum() / gained.sum()  # alpha itself, where no class stops at its floor
+        gained *= lost.sum() / gained.sum()  # times alpha itself, if no class stops at its floor
     return _round_to_sum(sizes + (gained - lost), total)
 
 

@@ -1,4 +1,4 @@
-"""A treatment's training set, as indices and synthesised images; and the same per class, before anything is made."""
+"""A treatment's training set, as indices and synthesised images; and a preview by class, before any are made."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ClassPlan:
     added: int
     """How many oversampling adds."""
     target: int
-    """What class hardness asks for; ``count`` differs from it where under- or oversampling is ``none``."""
+    """The count class hardness asks for; ``count`` differs from it if under- or oversampling is ``none``."""
     source: str
     """The oversampler, or an empty string if nothing is added."""
     infeasible: str | None
@@ -48,7 +48,7 @@ class ClassPlan:
 
     @property
     def at_floor(self) -> bool:
-        """Whether it loses all that a class can: alpha may have asked for more."""
+        """Whether it loses as many as allowed: alpha may have asked for more."""
         return self.dropped > 0 and self.size - self.pruned - self.dropped == floor_of(self.size - self.pruned)
 
 
@@ -57,7 +57,7 @@ class Plan:
     """A training set: training samples by index, and synthesised images."""
 
     indices: NDArray[np.int64]
-    """(M,) into the training samples: those that stay, ascending, then those that are added once more."""
+    """(M,) indices of training samples: those that stay, ascending, then those that are added."""
     images: NDArray[np.uint8]
     """(S, H, W, C), synthesised."""
     labels: NDArray[np.int64]
@@ -65,7 +65,7 @@ class Plan:
     parents: NDArray[np.int64]
     """(S,): the training sample that each synthesised image comes from, whose entropy weight it gets."""
     classes: tuple[ClassPlan, ...]
-    """What became of each class."""
+    """What happens to each class."""
 
     def __len__(self) -> int:
         return len(self.indices) + len(self.labels)
@@ -82,16 +82,16 @@ def make_plan(
     features: NDArray[np.floating] | None = None,
     pool: Pool | None = None,
 ) -> Plan:
-    """The training set that a treatment makes of ``train``: prune, then move class counts.
+    """The training set that a treatment makes from ``train``: prune, then move class counts.
 
     A class's hardness is the mean over all its training samples, pruned ones included. The total stays what pruning
-    left, unless under- or oversampling is ``none``: then one side of the exchange is missing, and the set grows or
-    shrinks. The control gives every sample once.
+    left, unless under- or oversampling is ``none``: then one half of the exchange is missing, and the set grows or
+    shrinks. The control uses every sample once.
 
     Args:
         scores: (N,) of the treatment's estimator, higher = harder; None if the treatment neither prunes nor resamples.
         low_is_hard: whether that estimator's textbook form is low for hard samples.
-        seed: of everything that is drawn; each class draws on its own, so that one does not disturb another.
+        seed: for all random draws; each class has its own generator, so that they do not affect each other.
         features: (N, D) for ``smote_encoder``.
         pool: for the ``pool_*`` oversamplers.
 
@@ -146,7 +146,7 @@ def preview(
     """What :func:`make_plan` would do to each class, without looking at an image or drawing anything.
 
     Raises:
-        InputError: an unknown name, or no counts exist at all; what one class cannot do is in its ``infeasible``.
+        InputError: an unknown name, or no counts exist at all; a single class's problem is in its ``infeasible``.
     """
     return _draft(treatment, train, classes, scores, low_is_hard, features, pool).rows
 
@@ -215,14 +215,14 @@ def _draft(
 
 
 def _by_class(indices: NDArray[np.int64], labels: NDArray[np.int64], num_classes: int) -> list[NDArray[np.int64]]:
-    """The ascending ``indices`` of each class, by one sort rather than a pass a class."""
+    """The ascending ``indices`` of each class, by one sort rather than one pass per class."""
     own = labels[indices]
     members = _read_only(indices[np.argsort(own, kind="stable")])
     return np.split(members, np.cumsum(np.bincount(own, minlength=num_classes))[:-1])
 
 
 def _read_only(value: Any) -> Any:
-    """The same arrays, which whoever is shown them cannot change for all others."""
+    """Read-only views of the arrays, so that no plug-in can change them for others."""
     if isinstance(value, np.ndarray):
         value = value.view()
         value.flags.writeable = False

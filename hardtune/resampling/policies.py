@@ -1,4 +1,4 @@
-"""Class hardness to the ratio of class sizes: one function a policy."""
+"""From class hardness to the ratio of class sizes: one function per policy."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def paper(hardness: NDArray[np.float64], low_is_hard: bool, classes: Sequence[st
 def shift(hardness: NDArray[np.float64], low_is_hard: bool, classes: Sequence[str]) -> NDArray[np.float64]:
     """R = 1 + (H - min H) / (max H - min H): the hardest class gets twice the easiest (ours).
 
-    Hardness is shifted and scaled to [1, 2], so any estimator will do, whatever its sign and unit; at alpha = 1 the
+    Hardness is shifted and scaled to [1, 2], so any estimator works, whatever its sign and unit; at alpha = 1 the
     hardest class is twice as large as the easiest, and equally hard classes stay equal.
     """
     span = float(np.ptp(hardness)) or 1.0
@@ -48,7 +48,7 @@ def shift(hardness: NDArray[np.float64], low_is_hard: bool, classes: Sequence[st
 def reversed_shift(hardness: NDArray[np.float64], low_is_hard: bool, classes: Sequence[str]) -> NDArray[np.float64]:
     """R = 1 + (max H - H) / (max H - min H): the *easiest* class gets twice the hardest (ours).
 
-    The control of ``shift``: as much resampling, the wrong way round. If it is hardness that helps, this must hurt.
+    The control for ``shift``: as much resampling, in the wrong direction. If hardness is what helps, this must hurt.
     """
     return shift(-hardness, low_is_hard, classes)
 
@@ -57,8 +57,8 @@ def reversed_shift(hardness: NDArray[np.float64], low_is_hard: bool, classes: Se
 def margin(hardness: NDArray[np.float64], low_is_hard: bool, classes: Sequence[str]) -> NDArray[np.float64]:
     """R = 1 - h for an h in probabilities, such as the estimators ``margin`` and ``confidence``; else R = H (ours).
 
-    With the probability margin, p of the given class less p of its strongest rival, R is between 0 (certain and right)
-    and 2 (certain and wrong), so a class that is mostly got wrong, where AUM's mean is below 0, has a finite ratio.
+    With the probability margin, p of the given class minus p of its strongest rival, R is between 0 (certain and right)
+    and 2 (certain and wrong), so a mostly misclassified class, whose mean AUM is below 0, has a finite ratio.
 
     Raises:
         InputError: h is not in [-1, 1], as AUM on logits is not.

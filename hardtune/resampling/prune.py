@@ -25,8 +25,8 @@ def none(scores: NDArray[np.floating], labels: NDArray[np.int64], rate: float) -
 def dataset(scores: NDArray[np.floating], labels: NDArray[np.int64], rate: float) -> NDArray[np.int64]:
     """Remove the easiest round(rate · N) of all samples (HBR's DLP), which leaves easy classes smaller.
 
-    Of equally easy samples chance decides, always the same: by index, data that are stored class by class would lose
-    their first classes wherever many scores tie (most forgetting counts are 0).
+    Ties are broken at random with a fixed seed: by index, data stored class by class would lose their first classes
+    whenever many scores tie (most forgetting counts are 0).
 
     >>> dataset(np.array([0.1, 0.9, 0.2, 0.8]), np.array([0, 0, 1, 1]), 0.5)
     array([1, 3])
@@ -39,7 +39,7 @@ def dataset(scores: NDArray[np.floating], labels: NDArray[np.int64], rate: float
 def per_class(scores: NDArray[np.floating], labels: NDArray[np.int64], rate: float) -> NDArray[np.int64]:
     """Remove the easiest round(rate · n_c) of each class (HBR's CLP), which keeps balanced data balanced.
 
-    Every class keeps at least one sample; of equally easy samples chance decides, as in :func:`dataset`.
+    Every class keeps at least one sample; ties are broken at random, as in :func:`dataset`.
 
     >>> per_class(np.array([0.1, 0.9, 0.2, 0.3]), np.array([0, 0, 1, 1]), 0.5)
     array([1, 3])
@@ -52,5 +52,5 @@ def per_class(scores: NDArray[np.floating], labels: NDArray[np.int64], rate: flo
 
 
 def _lots(count: int) -> NDArray[np.int64]:
-    """A permutation (count,) by which ties are drawn: the same for every member, and for a plan and its preview."""
+    """A permutation (count,) that breaks ties: the same for every member, and for a plan and its preview."""
     return np.random.default_rng(0).permutation(count)

@@ -17,7 +17,7 @@ UNDERSAMPLERS: Registry[Undersampler] = Registry("undersampling")
 
 @UNDERSAMPLERS.register("easiest")
 def easiest(scores: NDArray[np.floating], drop: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Drop the easiest (HBR); of equally easy samples any, since the first of a class may be of one kind.
+    """Drop the easiest (HBR); ties break at random, since the first of a class may be of one kind.
 
     >>> easiest(np.array([0.9, 0.1, 0.5]), 1, np.random.default_rng(0))
     array([0, 2])
@@ -27,7 +27,7 @@ def easiest(scores: NDArray[np.floating], drop: int, rng: np.random.Generator) -
 
 @UNDERSAMPLERS.register("random")
 def random(scores: NDArray[np.floating], drop: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Drop any, all equally likely; with the same seed, dropping more drops the same ones and others."""
+    """Drop uniformly at random; with the same seed, dropping more drops the same ones and others."""
     return np.sort(rng.permutation(len(scores))[drop:])
 
 

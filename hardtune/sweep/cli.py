@@ -10,10 +10,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hardtune import disk
-from hardtune.command_line import add_data_flags, add_recipe_flag, recipe_changes, run_and_exit
+from hardtune.command_line import add_data_flags, add_recipe_flag, default_storage, recipe_changes, run_and_exit
 from hardtune.errors import InputError
 from hardtune.report.comparison import tables
 from hardtune.report.standing import Standing
@@ -26,6 +26,9 @@ from hardtune.sweep.live import View
 from hardtune.sweep.passwords import has_password, hidden, without_password
 from hardtune.sweep.sigterm import stop_at_sigterm
 from hardtune.warned import pass_on
+
+if TYPE_CHECKING:
+    from hardtune.sweep.engine import Outcome
 
 EXIT_CODES = (
     "0 done; 1 trials ended in errors or the disk is full (--resume tries again), or all trials failed; "
@@ -197,6 +200,14 @@ def _run_here(
             subset=options.smoke,
         )
         outcome = run_sweep(sweep, place, view)
+    _show(outcome, sweep, view, options)
+    console.print(f"took {time.monotonic() - started:.0f} s", highlight=False)
+    return _exit_code(outcome, view, options)
+
+
+def _show(outcome: Outcome, sweep: Sweep, view: View, options: argparse.Namespace) -> None:
+    """Print what the sweep found, what went wrong in it, and where to look further."""
+    console = view.console
     note = chosen_on_test(sweep.recipe.validation)
     title = f"{'Pareto front' if len(sweep.objectives) > 1 else 'Best'} of {sweep.name}"
     if outcome.interrupted:
@@ -234,16 +245,20 @@ def _run_here(
     for name, text in say:
         console.print(f"{name}  ", style="bold", end="")
         view.say(text)
-    console.print(f"took {time.monotonic() - started:.0f} s", highlight=False)
+
+
+def _exit_code(outcome: Outcome, view: View, options: argparse.Namespace) -> int:
+    """One of ``EXIT_CODES``; says how to go on if there is a reason to."""
     if outcome.interrupted:
         view.say(f"finished networks are kept: {_again(options)}")
         return 130
+    failed = [record for record in outcome.records if record.state == "failed"]
     again = sum(record.again for record in failed)
     if again:
         trials = "a trial" if again == 1 else f"{again} trials"
-        console.print(f"{trials} ended in errors: {_again(options)}", highlight=False, soft_wrap=True)
+        view.console.print(f"{trials} ended in errors: {_again(options)}", highlight=False, soft_wrap=True)
     elif outcome.unwritten:
-        console.print(f"to have them written, {_again(options)}", highlight=False, soft_wrap=True)
+        view.console.print(f"to have them written, {_again(options)}", highlight=False, soft_wrap=True)
     return 1 if again or outcome.unwritten or len(failed) == len(outcome.records) - 1 else 0
 
 
@@ -302,8 +317,7 @@ def _check_passwords(given: list[str]) -> None:
 
 def _storage(options: argparse.Namespace) -> list[str]:
     """The flag that names the storage, where it is another than the default."""
-    default = parser("").get_default("storage")
-    return [] if options.storage == default else ["--storage", str(options.storage)]
+    return [] if options.storage == default_storage() else ["--storage", str(options.storage)]
 
 
 def _again(options: argparse.Namespace) -> str:

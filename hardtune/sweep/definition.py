@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hardtune.data import datasets
+from hardtune.data import DATASETS
 from hardtune.errors import InputError
 from hardtune.recipe import Recipe
 from hardtune.report.comparison import Comparison
@@ -149,7 +149,7 @@ class Sweep:
         if data == self.data:
             return self
         # A named data set has a size of its own.
-        size = None if data in datasets else self.image_size
+        size = None if data in DATASETS else self.image_size
         return dataclasses.replace(self, name=f"{self.name}-{data_name(data)}", data=data, image_size=size)
 
     def smoke(self) -> Sweep:
@@ -182,7 +182,7 @@ def data_name(data: str) -> str:
     >>> data_name("cifar10"), data_name("/images/bob's birds/")
     ('cifar10', 'bob-s-birds')
     """
-    return data if data in datasets else re.sub(r"[^\w.-]+", "-", Path(data).expanduser().resolve().name)
+    return data if data in DATASETS else re.sub(r"[^\w.-]+", "-", Path(data).expanduser().resolve().name)
 
 
 @dataclass(frozen=True)

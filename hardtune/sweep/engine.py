@@ -36,7 +36,7 @@ from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.ledger import Ledger, check_same_data, open_ledger
 from hardtune.sweep.live import View
 from hardtune.sweep.nodes import check_shared
-from hardtune.sweep.prepare import control_members, prepare_on_cluster, settled
+from hardtune.sweep.prepare import control_members, prepare_on_cluster, resolved_on_cluster
 from hardtune.sweep.space import corners, count
 from hardtune.sweep.tracking import Tracker
 from hardtune.sweep.tracking_uri import check_experiment, check_tracking, default_uri
@@ -102,7 +102,7 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
             ledger = open_ledger(sweep, split, storage, resume=False)
             running.enter_context(ledger.held())
         view.begin(ledger.folder)
-        recipe = ledger.settled(sweep.recipe, lambda: settled(sweep.recipe, share))
+        recipe = ledger.resolved(sweep.recipe, lambda: resolved_on_cluster(sweep.recipe, share))
         sweep = dataclasses.replace(sweep, recipe=recipe)
         share = _filled(share, sweep)
         begun = any(ledger.records.glob("0*.json"))
@@ -159,7 +159,17 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
     shown = "comparison.png" if differences else "pareto.png"
     links = tracker.links(shown, *next(iter(sweep.objectives.items())))
     return Outcome(
-        ledger, found, best, table, comparisons, figures, unwritten, uri, links, interrupted, tracker.shortfall
+        ledger=ledger,
+        records=found,
+        front=best,
+        rows=table,
+        comparisons=comparisons,
+        figures=figures,
+        unwritten=unwritten,
+        tracking_uri=uri,
+        links=links,
+        interrupted=interrupted,
+        tracking_shortfall=tracker.shortfall,
     )
 
 

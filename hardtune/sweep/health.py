@@ -25,7 +25,7 @@ from hardtune.sweep.versions import COMPUTING, versions
 if TYPE_CHECKING:
     from hardtune.data import Dataset
 
-MOST_SKEW = 2.0
+MAX_SKEW = 2.0
 """Seconds that clocks may differ: more, and MLflow's curves and logs of several nodes cannot be read together."""
 
 
@@ -35,12 +35,12 @@ class Finding:
 
     what: str
     says: str
-    mend: str = ""
-    """How to mend it; empty where nothing is wrong."""
+    fix: str = ""
+    """How to fix it; empty if nothing is wrong."""
 
     @property
     def ok(self) -> bool:
-        return not self.mend
+        return not self.fix
 
 
 def examine_nodes(answers: Sequence[Answer]) -> Iterator[Finding]:
@@ -58,20 +58,20 @@ def examine_nodes(answers: Sequence[Answer]) -> Iterator[Finding]:
 
 def examine_storage(storage: Path) -> Iterator[Finding]:
     """Does every node see and write the storage, can it be locked, and is there room?"""
-    mend = "give --storage (or HARDTUNE_STORAGE) an absolute path on a file system that all nodes have mounted"
+    fix = "give --storage (or HARDTUNE_STORAGE) an absolute path on a file system that all nodes have mounted"
     if not storage.is_absolute() and len(_alive()) > 1:
-        yield Finding("storage", f"{storage} is relative, and means another folder on every node", mend)
+        yield Finding("storage", f"{storage} is relative, and means another folder on every node", fix)
         return
     storage = storage.resolve()
     try:
         storage.mkdir(parents=True, exist_ok=True)
         answers = try_to_share(storage)
     except OSError as error:
-        yield Finding("storage", f"cannot write to {storage}: {error}", mend)
+        yield Finding("storage", f"cannot write to {storage}: {error}", fix)
         return
     bad = [answer for answer in answers if answer.trouble]
     for answer in bad:
-        yield Finding("storage", f"{answer.node} does not share {storage}: {answer.trouble}", mend)
+        yield Finding("storage", f"{answer.node} does not share {storage}: {answer.trouble}", fix)
     if not bad:
         yield Finding("storage", f"{storage} is seen and written by {_count(answers)}")
     yield _lock(storage)
@@ -144,20 +144,20 @@ def _examine_encoder(encoder: str, dataset: Dataset) -> Iterator[Finding]:
     """Networks are built on every node, for a few images; a file of features must fit all images, and be everywhere."""
     from hardtune.hardness.encoders import check_encoder, encoder_identity
 
-    mend = "--recipe encoder=MODEL@/shared/path/weights.safetensors, or put them in each node's hub cache"
+    fix = "--recipe encoder=MODEL@/shared/path/weights.safetensors, or put them in each node's hub cache"
     if encoder.startswith("file:"):
-        mend = "make them of the whole training split, in its order, and put them where all nodes see them"
+        fix = "make them of the whole training split, in its order, and put them where all nodes see them"
         try:
             check_encoder(encoder, dataset)
         except InputError as error:
-            yield Finding("weights", str(error), mend)
+            yield Finding("weights", str(error), fix)
             return
         answers = ask_every_node(encoder_identity, encoder)
     else:
         answers = ask_every_node(check_encoder, encoder, dataset.subset(classes=2, train=2, test=2, seed=0))
     bad = [answer for answer in answers if answer.trouble]
     for answer in bad:
-        yield Finding("weights", f"{answer.node}: {answer.trouble}", mend)
+        yield Finding("weights", f"{answer.node}: {answer.trouble}", fix)
     if not bad:
         yield Finding("weights", f"{encoder} loads on {_count(answers)}")
 
@@ -169,8 +169,8 @@ def examine_token() -> Iterator[Finding]:
     if get_authentication_mode() == AuthenticationMode.TOKEN:
         yield Finding("token", "the cluster obeys those who have its token")
     else:
-        mend = "`ray get-auth-token --generate`, copy ~/.ray/auth_token to all nodes, set RAY_AUTH_MODE=token on them"
-        yield Finding("token", "whoever reaches Ray's ports can run code on the cluster", mend)
+        fix = "`ray get-auth-token --generate`, copy ~/.ray/auth_token to all nodes, set RAY_AUTH_MODE=token on them"
+        yield Finding("token", "whoever reaches Ray's ports can run code on the cluster", fix)
 
 
 def describe_node() -> dict[str, Any]:
@@ -215,16 +215,16 @@ def _gpus(answers: Sequence[Answer]) -> Iterator[Finding]:
         says = (
             f"{answer.node} has {gpus['devices']} GPU devices; Ray counts {gpus['ray']} and torch sees {gpus['torch']}"
         )
-        mend = "update the driver to the CUDA version of torch (nvidia-smi, torch.version.cuda), restart Ray there"
-        yield Finding("GPUs", says, mend)
+        fix = "update the driver to the CUDA version of torch (nvidia-smi, torch.version.cuda), restart Ray there"
+        yield Finding("GPUs", says, fix)
     yield Finding("GPUs", f"{good} that Ray counts and torch sees" if good else "none: trials run on CPUs")
 
 
 def _clocks(answers: Sequence[Answer]) -> Iterator[Finding]:
     skews = {answer.node: answer.value["time"] - answer.received for answer in answers}
     worst = max(skews, key=lambda node: abs(skews[node]))
-    mend = "keep time there: timedatectl set-ntp true" if abs(skews[worst]) > MOST_SKEW else ""
-    yield Finding("clock", f"clocks are within {abs(skews[worst]):.1f} s of the driver's ({worst})", mend)
+    fix = "keep time there: timedatectl set-ntp true" if abs(skews[worst]) > MAX_SKEW else ""
+    yield Finding("clock", f"clocks are within {abs(skews[worst]):.1f} s of the driver's ({worst})", fix)
 
 
 def _lock(storage: Path) -> Finding:

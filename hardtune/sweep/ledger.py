@@ -52,11 +52,11 @@ class Ledger:
         owner: str = json.loads((self.folder / "sweep.json").read_text())["owner"]
         return owner
 
-    def settled(self, recipe: Recipe, settle: Callable[[], Recipe]) -> Recipe:
+    def resolved(self, recipe: Recipe, resolve: Callable[[], Recipe]) -> Recipe:
         """The recipe with what it leaves to the device as it was decided when the sweep began, and then for good."""
         path = self.folder / "settled.json"
         if not path.exists():
-            decided = settle()
+            decided = resolve()
             durable.write(path, json.dumps({name: getattr(decided, name) for name in LEFT_TO_THE_DEVICE}, indent=1))
         return dataclasses.replace(recipe, **json.loads(path.read_text()))
 

@@ -18,7 +18,7 @@ from hardtune.code import is_installed
 from hardtune.errors import InputError
 from hardtune.registry import add_plug_ins, plug_in_code, plug_ins
 
-MOST_SENT = 64_000_000
+MAX_SENT = 64_000_000
 """Bytes; Ray itself takes 100 MB."""
 
 _FIND = """
@@ -55,11 +55,11 @@ def with_plug_ins() -> dict[str, Any]:
                     "installed on all nodes, or without that"
                 ) from error
     sent, code = _dumps(found), plug_in_code()
-    if len(sent) > MOST_SENT:
+    if len(sent) > MAX_SENT:
         names = ", ".join(f"{kind} {name!r}" for kind, entries in found.items() for name in entries)
         raise InputError(
             f"what is registered ({names}) is {len(sent) / 1e6:.0f} MB with all that it uses, and at most "
-            f"{MOST_SENT / 1e6:.0f} MB are sent to the workers: read large arrays from files where they are used"
+            f"{MAX_SENT / 1e6:.0f} MB are sent to the workers: read large arrays from files where they are used"
         )
     folders = [os.path.abspath(folder) for folder in sys.path]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import ray
 
 from hardtune.data import Split
-from hardtune.errors import InputError
+from hardtune.errors import HardtuneWarning, InputError
 from hardtune.member import Prepared
 from hardtune.needs import Needs
 from hardtune.recipe import Recipe
@@ -18,12 +18,12 @@ from hardtune.scoring_member import is_scored, score_member
 from hardtune.store import Store
 from hardtune.sweep.cluster import Share
 from hardtune.sweep.counter import Counter, counter_in
-from hardtune.training.beside import beside_each_other
-from hardtune.training.choices import is_settled, resolved
-from hardtune.training.worker import settle
+from hardtune.training.choices import is_resolved, resolved
+from hardtune.training.parallel import in_parallel
+from hardtune.training.worker import configure_process
 from hardtune.warned import collected
 
-MOST_LOSSES = 10
+MAX_RETRIES = 10
 """How often a task is begun again after its worker or node died; on preemptible nodes that is no sign of a mistake."""
 
 
@@ -32,11 +32,11 @@ def control_members(recipe: Recipe, needs: Needs) -> int:
     return max(recipe.members, recipe.scoring_members if needs.ensemble else 0)
 
 
-def settled(recipe: Recipe, share: Share) -> Recipe:
+def resolved_on_cluster(recipe: Recipe, share: Share) -> Recipe:
     """The recipe with what it leaves to the device decided once, where a trial would run, and the same for all."""
-    if is_settled(recipe):
+    if is_resolved(recipe):
         return recipe
-    task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=MOST_LOSSES)(resolved)
+    task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=MAX_RETRIES)(resolved)
     decided: Recipe = ray.get(task.remote(recipe, share.device))
     return decided
 
@@ -68,7 +68,7 @@ def prepare_on_cluster(
     on_member(cached, total, cached)
     slots = share.slots(ray.cluster_resources())
     shared = ray.put(split)
-    options = {"num_cpus": share.cpus, "num_gpus": share.gpus, "max_retries": MOST_LOSSES}
+    options = {"num_cpus": share.cpus, "num_gpus": share.gpus, "max_retries": MAX_RETRIES}
     done = cached
     with counter_in(Path(store.root)) as encoded_so_far:
         waiting = []
@@ -84,10 +84,10 @@ def prepare_on_cluster(
             ready, waiting = ray.wait(waiting, timeout=1 if encoding else None)
             try:
                 for warning in (text for told in ray.get(ready) for text in told or ()):
-                    warnings.warn(warning, stacklevel=2)
+                    warnings.warn(warning, HardtuneWarning, stacklevel=2)
             except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
                 raise InputError(
-                    f"a worker died {MOST_LOSSES + 1} times while it prepared the same thing, so it may need more "
+                    f"a worker died {MAX_RETRIES + 1} times while it prepared the same thing, so it may need more "
                     "memory than its node has; the same command goes on from what is done"
                 ) from error
             finished = encoding.intersection(ready)
@@ -111,13 +111,13 @@ def _groups(members: list[int], share: Share, slots: int) -> list[list[int]]:
 @ray.remote
 def _score(split: Split, recipe: Recipe, needs: Needs, members: list[int], root: str, share: Share) -> list[str]:
     """Train members; returns what it was warned of."""
-    settle(share.cpus)
+    configure_process(share.cpus)
 
     def one(member: int) -> bool:
         return score_member(split, recipe, needs, member, Store(root), device=share.device)
 
     with collected() as said:
-        list(beside_each_other(one, members, len(members)))
+        list(in_parallel(one, members, len(members)))
     return said
 
 

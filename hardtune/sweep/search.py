@@ -36,9 +36,9 @@ WARNING = "warning"
 ORDER = "objectives"
 """The study's attribute that says which objective each of its values is of."""
 
-MOST_ERRORS = 3
+MAX_ERRORS = 3
 """How often a trial may end in an error of others before its sweep goes on without it, unless it gets one member on."""
-MOST_STEPS = 1000
+MAX_REDRAWS = 1000
 """How many of a proposal's values change, one after another, before the space's treatments count as all tried."""
 
 
@@ -136,7 +136,7 @@ class StudySearch(OptunaSearch):
         """Add a trial to the study, with its parameters and a treatment of its own; returns its id there."""
         number = len(self.study.get_trials(deepcopy=False))
         draft, treatment = self._draft(number, {}, self.study.sampler)
-        for _ in range(MOST_STEPS):
+        for _ in range(MAX_REDRAWS):
             if not draft.params or treatment not in self._tried:
                 break
             kept = dict(draft.params)
@@ -174,7 +174,7 @@ class StudySearch(OptunaSearch):
         values = [float(report.get(name, math.nan)) for name in self._objectives]
         if error:
             self._errors[trial.number] += 1
-            if self._errors[trial.number] < MOST_ERRORS:
+            if self._errors[trial.number] < MAX_ERRORS:
                 self._orphans.append(trial._trial_id)
             else:
                 self._later.add(trial.number)

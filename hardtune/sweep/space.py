@@ -16,7 +16,7 @@ from hardtune.errors import InputError, unknown
 from hardtune.sweep.definition import Space
 from hardtune.treatment import Treatment
 
-MOST_CORNERS = 4096
+MAX_CORNERS = 4096
 """A larger space is checked at this many of its corners, drawn from a fixed seed, and not counted."""
 
 
@@ -45,7 +45,7 @@ def count(space: Space) -> int | None:
     if callable(space) or isinstance(space, Sequence):
         return None
     values = {name: _values(value) for name, value in space.items()}
-    if math.prod(len(each) if each else math.inf for each in values.values()) > MOST_CORNERS:
+    if math.prod(len(each) if each else math.inf for each in values.values()) > MAX_CORNERS:
         return None
     points = (dict(zip(values, point, strict=True)) for point in itertools.product(*values.values()))
     return len({treatment_of(point).canonical() for point in points} - {Treatment()})
@@ -81,10 +81,10 @@ def _grid(space: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
     if not any(isinstance(value, Domain) for value in space.values()):
         raise InputError("the space has nothing to search: give at least one field a tune.choice or a range")
     count = math.prod(len(values) for values in ends.values())
-    if count <= MOST_CORNERS:
+    if count <= MAX_CORNERS:
         return (dict(zip(ends, values, strict=True)) for values in itertools.product(*ends.values()))
     draw = random.Random(0)
-    return [{name: draw.choice(values) for name, values in ends.items()} for _ in range(MOST_CORNERS)]
+    return [{name: draw.choice(values) for name, values in ends.items()} for _ in range(MAX_CORNERS)]
 
 
 def _ends(name: str, value: Any) -> Sequence[Any]:
@@ -113,7 +113,7 @@ def _values(value: Any) -> Sequence[Any]:
     step = sampler.q if stepped else 1
     last = value.upper if stepped else value.upper - 1
     steps = math.floor((last - value.lower) / step + 1e-9)
-    return [value.lower + number * step for number in range(steps + 1)] if steps < MOST_CORNERS else []
+    return [value.lower + number * step for number in range(steps + 1)] if steps < MAX_CORNERS else []
 
 
 def _sampled(space: Any) -> list[dict[str, Any]]:

@@ -6,7 +6,8 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +21,28 @@ from hardtune.report.records import Record
 from hardtune.store import Store
 from hardtune.sweep.search import FAILED, FINISHED, SHORTFALL, WARNING
 from hardtune.sweep.space import treatment_of
-from hardtune.training.worker import settle
+from hardtune.training.worker import configure_process
 from hardtune.treatment import Treatment
 from hardtune.trial import Progress, Result, run_trial
 from hardtune.warned import collected
 
 
-def trainable(
-    config: dict[str, Any],
-    prepared: Prepared,
-    recipe: Recipe,
-    root: str,
-    folder: Path,
-    device: str,
-    cpus: float,
-    at_once: int,
-    objectives: Sequence[str],
-    bounds: dict[str, tuple[str, float]],
-) -> None:
+@dataclass(frozen=True)
+class TrialContext:
+    """What all trials of a sweep share; Ray keeps one copy on each node."""
+
+    prepared: Prepared
+    recipe: Recipe
+    store_root: str
+    device: str
+    cpus: float
+    at_once: int
+    """Members that train in parallel."""
+    bounds: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+    """Metrics to the (direction, value) of the control that a trial must not miss."""
+
+
+def trainable(config: dict[str, Any], context: TrialContext, folder: Path, objectives: Sequence[str]) -> None:
     """Run one treatment and leave its record in ``folder``.
 
     A finished member's logits are its whole state and lie in the store, where every node finds them; so a trial that
@@ -46,20 +51,15 @@ def trainable(
 
     Args:
         config: a point of the space, and the trial's ``number``.
-        root: of the store.
-        at_once: members that train beside each other.
         objectives: metrics that the search and the scheduler look at. All others are in the record; Tune would keep
             statistics of each, and write them all down whenever a trial ends.
-        bounds: metrics to the (direction, figure) of the control that the trial must not miss.
     """
     # Where a trial is stopped whose next members are being trained already, the worker is reused when those are done;
     # by default Tune would give it, and the trial that was to follow, up after two seconds.
     os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = str(24 * 3600)
     point = dict(config)
     number = point.pop("number")
-    record = carried_out(
-        number, treatment_of(point), prepared, recipe, root, device, cpus, at_once, bounds, on_member=report_member
-    )
+    record = carry_out(number, treatment_of(point), context, on_member=report_member)
     records.write(folder, record)
     if record.state == "failed":
         tune.report({FAILED: True, FINISHED: False})
@@ -67,42 +67,36 @@ def trainable(
     tune.report({FINISHED: True, SHORTFALL: record.shortfall, **{name: record.metrics[name] for name in objectives}})
 
 
-def carried_out(
+def carry_out(
     number: int,
     treatment: Treatment,
-    prepared: Prepared,
-    recipe: Recipe,
-    root: str,
-    device: str,
-    cpus: float,
-    at_once: int,
-    bounds: dict[str, tuple[str, float]],
+    context: TrialContext,
     on_member: Callable[[Progress, str], None] = lambda progress, warnings: None,
 ) -> Record:
-    """The record of a treatment, whose members are found in the store or trained; the arguments as above.
+    """The record of a treatment, whose members are found in the store or trained.
 
     ``on_member(progress, warnings so far)`` is called after each.
     """
-    settle(cpus)
+    configure_process(context.cpus)
     try:
         with collected() as said:
             result = run_trial(
                 treatment,
-                prepared,
-                recipe,
-                Store(root),
-                device=device,
-                at_once=at_once,
+                context.prepared,
+                context.recipe,
+                Store(context.store_root),
+                device=context.device,
+                at_once=context.at_once,
                 on_member=lambda progress: on_member(progress, "; ".join(said)),
             )
     except (InputError, DivergedError) as error:
         # It would fail the same way again: no retry, a reason instead.
         return Record(number, treatment, "failed", reason=str(error), warning="; ".join(said))
-    record = record_of(number, result, prepared.split.classes, bounds)
+    record = record_of(number, result, context.prepared.split.classes, context.bounds)
     return dataclasses.replace(record, warning="; ".join(filter(None, [record.warning, *said])))
 
 
-def record_of(number: int, result: Result, classes: tuple[str, ...], bounds: dict[str, tuple[str, float]]) -> Record:
+def record_of(number: int, result: Result, classes: tuple[str, ...], bounds: Mapping[str, tuple[str, float]]) -> Record:
     """A finished trial for the books."""
     metrics = result.metrics()
     columns = {

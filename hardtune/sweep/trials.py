@@ -27,13 +27,13 @@ from hardtune.sweep.databases import OWNER, study_database
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.ledger import Ledger
 from hardtune.sweep.live import View
-from hardtune.sweep.prepare import MOST_LOSSES
+from hardtune.sweep.prepare import MAX_RETRIES
 from hardtune.sweep.racing import Racing
 from hardtune.sweep.recorder import Recorder
 from hardtune.sweep.search import StudySearch
 from hardtune.sweep.space import proposer, treatment_of
 from hardtune.sweep.tracking import Tracker
-from hardtune.sweep.trainable import carried_out, record_of, trainable
+from hardtune.sweep.trainable import TrialContext, carry_out, record_of, trainable
 from hardtune.treatment import Treatment
 from hardtune.trial import run_trial
 
@@ -60,9 +60,8 @@ def run_trials(
     search.study.set_user_attr(OWNER, ledger.owner)
     control = _control(sweep, prepared, store, share, ledger)
     bounds = {name: (direction(name, sweep.objectives), control.metrics[name]) for name in sweep.no_worse_than_control}
-    common = {"prepared": prepared, "recipe": sweep.recipe, "root": store.root, "bounds": bounds}
-    common |= {"device": share.device, "cpus": share.cpus, "at_once": share.at_once}
-    _complete(ledger.records, search, share, common, view)
+    context = TrialContext(prepared, sweep.recipe, store.root, share.device, share.cpus, share.at_once, bounds)
+    _complete(ledger.records, search, share, context, view)
     former = [record for record in records.read_all(ledger.records) if not record.again]
     for record in former:
         tracker.trial_ended(record)  # of an earlier part of the sweep; what MLflow has already is left alone
@@ -76,7 +75,7 @@ def run_trials(
     if left <= 0:
         return False
     slots = place.concurrent or share.slots(ray.cluster_resources())
-    run = tune.with_parameters(trainable, folder=ledger.records, objectives=list(sweep.objectives), **common)
+    run = tune.with_parameters(trainable, context=context, folder=ledger.records, objectives=list(sweep.objectives))
     interrupted = False
     while left > 0 and not interrupted:
         # Once, unless trials ended in errors and are handed out again.
@@ -168,7 +167,7 @@ def _keys_kept_back() -> Iterator[None]:
         class_cache.ENV_VARS_TO_PROPAGATE = handed_on
 
 
-def _complete(folder: Path, search: StudySearch, share: Share, common: dict[str, Any], view: View) -> None:
+def _complete(folder: Path, search: StudySearch, share: Share, context: TrialContext, view: View) -> None:
     """Write the records that a former driver did not come to write, or a disk lost, of trials that have ended.
 
     Those that finished are carried out again, where trials are: their members are in the store.
@@ -183,9 +182,9 @@ def _complete(folder: Path, search: StudySearch, share: Share, common: dict[str,
     if not finished:
         return
     view.say(f"making lost records again, of trials {', '.join(map(str, finished))}")
-    again = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=MOST_LOSSES)(carried_out)
-    shared = {**common, "prepared": ray.put(common["prepared"])}
-    for record in ray.get([again.remote(number, treatment, **shared) for number, treatment in finished.items()]):
+    again = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=MAX_RETRIES)(carry_out)
+    shared = ray.put(context)
+    for record in ray.get([again.remote(number, treatment, shared) for number, treatment in finished.items()]):
         records.write(folder, record)
 
 

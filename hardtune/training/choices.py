@@ -20,7 +20,7 @@ LONG = 50
 minute in the first process of a machine."""
 
 
-def is_settled(recipe: Recipe) -> bool:
+def is_resolved(recipe: Recipe) -> bool:
     """Whether it leaves nothing to the device."""
     return all(getattr(recipe, name) != "auto" for name in LEFT_TO_THE_DEVICE)
 
@@ -30,7 +30,7 @@ def resolved(recipe: Recipe, device: str) -> Recipe:
 
     What is decided is a property of the kind of device, not of the network, so that a sweep's trials agree on it.
     """
-    if is_settled(recipe):
+    if is_resolved(recipe):
         return recipe
     kind = device.partition(":")[0]
     precision, layout, compiled = recipe.precision, recipe.layout, recipe.compile

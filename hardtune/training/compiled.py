@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hardtune.errors import HardtuneWarning
+
 
 class Compiled:
     """Calls ``network`` compiled for full batches of ``size``, and as it is for others: each shape has its price.
@@ -36,6 +38,7 @@ class Compiled:
             return self._fast(images)
         except torch._dynamo.exc.TorchDynamoException as error:
             reason = " ".join(str(error).partition("\n\n")[0].split())
-            warnings.warn(f"training goes on without torch.compile, and slower: {reason}", stacklevel=2)
+            message = f"training goes on without torch.compile, and slower: {reason}"
+            warnings.warn(message, HardtuneWarning, stacklevel=2)
             self._fast = self._network
             return self._network(images)  # type: ignore[no-any-return]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hardtune.errors import first_line
+from hardtune.errors import HardtuneWarning, first_line
 
 EAGER_STEPS = 3
 """Steps before the capture: in them libraries set themselves up and choose their kernels."""
@@ -72,6 +72,7 @@ class Replayed:
                     step(batch)
             except RuntimeError as error:
                 reason = first_line(error)
-                warnings.warn(f"training goes on without a CUDA graph, and slower: {reason}", stacklevel=2)
+                message = f"training goes on without a CUDA graph, and slower: {reason}"
+                warnings.warn(message, HardtuneWarning, stacklevel=2)
                 return
         self._graph = graph

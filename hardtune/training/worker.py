@@ -11,7 +11,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 _KEEP = 2_000_000_000
 
 
-def settle(cpus: float) -> None:
+def configure_process(cpus: float) -> None:
     """One torch thread for each whole CPU that Ray granted, and one heap that keeps its memory between steps.
 
     glibc gives large tensors back to the system as they are freed, and each training step then waits for the same pages

@@ -1,4 +1,4 @@
-"""The doctor sees what is wrong, says how to mend it, and finds a healthy machine well."""
+"""The doctor sees what is wrong, says how to fix it, and finds a healthy machine well."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ def answer(node="10.0.0.1", *, torch="2.12.1", gpus=(0, 0, 0), late=0.0, trouble
 
 def wrong(*answers) -> list[Finding]:
     findings = list(examine_nodes(answers))
-    assert all(finding.mend for finding in findings if not finding.ok)
+    assert all(finding.fix for finding in findings if not finding.ok)
     return [finding for finding in findings if not finding.ok]
 
 
@@ -84,8 +84,8 @@ def test_one_machine_is_examined_and_what_is_wrong_with_it_told(tmp_path):
     assert code == 1
     bad = [line.split()[1] for line in out.splitlines() if line.startswith("BAD")]
     assert bad == ["storage", "tracking", "study", "weights"]
-    assert out.count("    mend ") == 4
-    assert out.rstrip().endswith("4 to mend")
+    assert out.count("    fix ") == 4
+    assert out.rstrip().endswith("4 to fix")
     assert "digits: 1,258 training images" in out
 
 
@@ -101,7 +101,7 @@ def test_a_file_of_features_must_fit_all_of_the_data(tmp_path):
     np.save(tmp_path / "features.npy", np.ones((4, 3), np.float32))
     (finding,) = _examine_encoder(f"file:{tmp_path / 'features.npy'}", load("digits"))
     assert "has features of 4 samples, but the whole training split of digits has 1258" in finding.says
-    assert "of the whole training split, in its order" in finding.mend
+    assert "of the whole training split, in its order" in finding.fix
 
 
 @pytest.mark.parametrize(

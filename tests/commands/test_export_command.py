@@ -17,12 +17,12 @@ from hardtune.member import entries, identity, plan_for, train_member, weights_f
 from hardtune.needs import Needs, needs_of
 from hardtune.registry import Registry
 from hardtune.report import records
+from hardtune.report.export import write_training_set
 from hardtune.report.records import CONTROL, Record
-from hardtune.report.taken_home import write_training_set
 from hardtune.scoring import gather
 from hardtune.scoring_member import finding_identities
 from hardtune.sweep.ledger import open_ledger
-from hardtune.sweep.trainable import carried_out
+from hardtune.sweep.trainable import TrialContext, carry_out
 from hardtune.training.choices import resolved
 from hardtune.training.models import MODELS
 
@@ -47,10 +47,10 @@ def swept(tmp_path_factory, script, storage):
     open_ledger(dataclasses.replace(sweep, name="few"), few, folder, resume=False)
     split = data.hold_out(0.3, 0)
     ledger = open_ledger(dataclasses.replace(sweep, cpus_per_trial=2), split, folder, resume=False)
-    recipe = ledger.settled(sweep.recipe, lambda: resolved(sweep.recipe, "cpu"))
+    recipe = ledger.resolved(sweep.recipe, lambda: resolved(sweep.recipe, "cpu"))
     prepared = gather(split, recipe, needs_of([TREATED, STOPPED]), store, device="cpu")
     for number, treatment in ((CONTROL, Treatment()), (0, TREATED)):
-        record = carried_out(number, treatment, prepared, recipe, store.root, "cpu", 1, 1, {})
+        record = carry_out(number, treatment, TrialContext(prepared, recipe, store.root, "cpu", cpus=1, at_once=1))
         records.write(ledger.records, record)
     records.write(ledger.records, Record(1, STOPPED, "stopped"))
     records.write(ledger.records, Record(2, FAILED, "failed", reason="it cannot be done"))
@@ -79,7 +79,7 @@ def table(path):
 def test_a_trials_networks_come_home_as_the_sweep_had_them(export, swept, monkeypatch, trial, treatment):
     storage, sweep, prepared, recipe = swept
     threads = []
-    monkeypatch.setattr("hardtune.training.worker.settle", threads.append)
+    monkeypatch.setattr("hardtune.training.worker.configure_process", threads.append)
     out = export("--trial", trial, "--members", 2, "--recipe", "epochs=2")
     assert threads == [2], "as many as the sweep's trials had, whatever the script says now"
     assert f"{treatment}" in out

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hardtune.data import datasets, load
+from hardtune.data import DATASETS, load
 from hardtune.data.dataset import channel_statistics
 from hardtune.errors import InputError
 
@@ -55,5 +55,5 @@ def test_a_channel_that_never_varies_gets_a_deviation_of_one():
 
 
 def test_every_registered_data_set_says_what_it_is():
-    for name, loader in datasets.items():
+    for name, loader in DATASETS.items():
         assert loader.__doc__, name

@@ -49,6 +49,15 @@ def test_another_data_set_comes_in_the_size_of_the_data(digits, fashion):
     assert load_ood("digits", fashion).shape == (len(digits.test), 28, 28, 1)
 
 
+def test_images_of_ones_own_are_fitted_like_any(digits):
+    own = np.repeat(255 - digits.test.images, 3, axis=3)
+    np.testing.assert_array_equal(load_ood(own, digits), load_ood("inverted", digits))
+    assert len(load_ood(np.concatenate([own, own]), digits)) == len(digits.test)
+    for wrong in (own / 255, own[0], own[:0]):
+        with pytest.raises(InputError, match=r"images must be uint8 \(N, H, W, C\), got "):
+            load_ood(wrong, digits)
+
+
 def test_scaling_is_bilinear_and_antialiased():
     halves = np.zeros((1, 4, 4, 1), np.uint8)
     halves[:, :, 2:] = 200

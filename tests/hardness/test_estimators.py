@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from hardtune.errors import InputError
 from hardtune.hardness.dynamics import Dynamics
-from hardtune.hardness.estimators import ESTIMATORS, Estimator, class_hardness, ensemble_scores, feature_scores
+from hardtune.hardness.estimators import ESTIMATORS, class_hardness, ensemble_scores, estimator, feature_scores
 from hardtune.training.gradients import gradient_norms
 
 N, CLASSES, DIMENSIONS, EPOCHS = 900, 3, 16, 100
@@ -186,8 +186,8 @@ def test_an_estimator_that_needs_training_is_not_computed_from_features():
     ],
 )
 def test_an_estimator_of_ones_own_that_does_not_work_is_named(monkeypatch, compute, message):
-    mine = Estimator("mine", "features", "a mistake", from_features=compute)
-    monkeypatch.setattr(ESTIMATORS, "_entries", {**ESTIMATORS._entries, "mine": mine})
+    monkeypatch.setattr(ESTIMATORS, "_entries", dict(ESTIMATORS._entries))
+    estimator("mine")(compute)
     with pytest.raises(InputError, match=f"estimator 'mine' {message}"):
         feature_scores("mine", np.zeros((4, 2), np.float32), np.zeros(4, np.int64), 1, 0)
 

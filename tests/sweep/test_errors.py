@@ -34,7 +34,7 @@ def test_the_error_is_told_from_the_death_of_a_worker(tmp_path, monkeypatch):
         except OSError as error:
             raise RuntimeError("CUDA error: an illegal memory access\nFor debugging, do this.\n\nOr that.") from error
 
-    monkeypatch.setattr(searching, "MOST_ERRORS", 1)
+    monkeypatch.setattr(searching, "MAX_ERRORS", 1)
     storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/study.db")
     search = StudySearch({"alpha": tune.uniform(0, 2)}, OBJECTIVES, study_name="any", storage=storage, seed=0)
     tracker = Tracker(f"sqlite:///{tmp_path}/mlflow.db", "any", "any-1", tmp_path)

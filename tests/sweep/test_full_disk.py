@@ -159,7 +159,7 @@ def test_files_of_rays_own_that_it_cut_off_are_nobodys_trouble(tmp_path, monkeyp
     def cut_off(trial):
         raise EOFError("Ran out of input")
 
-    monkeypatch.setattr(searching, "MOST_ERRORS", 1)
+    monkeypatch.setattr(searching, "MAX_ERRORS", 1)
     monkeypatch.setattr(Trial, "get_pickled_error", cut_off)
     interrupted, search = scheduled(trial, tmp_path, lambda search: tune.Callback())
     assert not interrupted
@@ -195,7 +195,7 @@ def test_a_study_that_it_keeps_from_being_told_leaves_the_trial_to_the_resumed_s
         standing = Standing([control], OBJECTIVES, 1)
         return Recorder(tmp_path / "trials", tracker, view, standing, 0, waits_again=search.waits_again)
 
-    monkeypatch.setattr(searching, "MOST_ERRORS", 1)
+    monkeypatch.setattr(searching, "MAX_ERRORS", 1)
     interrupted, search = scheduled(trial, tmp_path, recorder)
     assert not interrupted, "nobody pressed Ctrl-C"
     assert (search.count_done(), search.count_open()) == (2, 0)

@@ -211,8 +211,8 @@ def test_what_the_recipe_leaves_to_the_device_is_decided_once_a_sweep(split, tmp
     """A busy machine may find another precision faster the next time; a resumed sweep trains on as it began."""
     auto, decided = Recipe(), Recipe(precision="bfloat16", layout="channels_first")
     ledger = open_ledger(SWEEP, split, tmp_path, resume=False)
-    began = ledger.settled(auto, lambda: decided)
-    resumed = open_ledger(SWEEP, split, tmp_path, resume=True).settled(auto, lambda: pytest.fail("decided again"))
+    began = ledger.resolved(auto, lambda: decided)
+    resumed = open_ledger(SWEEP, split, tmp_path, resume=True).resolved(auto, lambda: pytest.fail("decided again"))
     assert began == resumed == decided
 
 

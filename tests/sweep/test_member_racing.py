@@ -175,12 +175,13 @@ RACED = '''
 import warnings
 
 from hardtune import Recipe
+from hardtune.errors import HardtuneWarning
 from hardtune.sweep import Sweep, main
 from hardtune.training.models import MODELS
 
 @MODELS.register("wary")
 def wary(channels, num_classes, image_size):
-    warnings.warn("training goes on without any doubt")
+    warnings.warn("training goes on without any doubt", HardtuneWarning)
     return MODELS["small_cnn"](channels, num_classes, image_size)
 
 def space(trial):

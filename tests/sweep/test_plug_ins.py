@@ -27,12 +27,13 @@ from ray import tune
 from torch.nn import functional as F
 
 from hardtune import Recipe
+from hardtune.errors import HardtuneWarning
 from hardtune.sweep import Sweep, main
 from hardtune.training.losses import LOSSES, Loss
 from hardtune.training.models import MODELS
 
 def warn(network, inputs):
-    warnings.warn("training goes on without any doubt", stacklevel=2)
+    warnings.warn("training goes on without any doubt", HardtuneWarning, stacklevel=2)
     warnings.warn("a library's, which nobody needs to read", stacklevel=2)
 
 @MODELS.register("wary")
@@ -227,13 +228,13 @@ def test_a_data_set_of_arrays_in_the_script_is_not_sent_with_what_workers_use(sc
 import numpy as np
 from ray import tune
 from hardtune import Recipe
-from hardtune.data import Dataset, Samples, datasets
+from hardtune.data import Dataset, Samples, DATASETS
 from hardtune.sweep import Sweep, main
 
 labels = np.arange(40_000) % 10
 images = np.random.default_rng(0).integers(0, 255, (40_000, 32, 32, 3), dtype=np.uint8)
 
-@datasets.register("mine")
+@DATASETS.register("mine")
 def mine(data_dir, progress):
     train, test = (Samples(images[part], labels[part]) for part in (slice(30_000), slice(30_000, None)))
     return Dataset("mine", train, test, [str(label) for label in range(10)])

@@ -83,7 +83,7 @@ def test_auto_is_decided_once_for_a_device_and_never_changes_a_choice():
     assert choices.resolved(chosen, "cpu") is chosen
     half = choices.resolved(dataclasses.replace(RECIPE, precision="bfloat16"), "cpu")
     assert half.precision == "bfloat16"
-    assert choices.is_settled(half)
+    assert choices.is_resolved(half)
 
 
 @pytest.mark.parametrize(

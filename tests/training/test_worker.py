@@ -9,10 +9,10 @@ import pytest
 STEPS = """
 import resource, sys
 import torch
-from hardtune.training.worker import settle
+from hardtune.training.worker import configure_process
 
 if sys.argv[1] == "settled":
-    settle(1)
+    configure_process(1)
 
 def step():
     return torch.ones(16, 2**20).sum()  # 64 MB, freed at once

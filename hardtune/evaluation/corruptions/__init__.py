@@ -1,11 +1,11 @@
 """The 15 corruptions of CIFAR-10-C at 5 severities (Hendrycks & Dietterich 2019), for images of any size.
 
 Made on the fly with the parameters that CIFAR-10-C was made with; nothing is downloaded. Lengths in pixels are CIFAR's
-up to 32 × 32 and grow with larger images. Three kinds are not the original's to the letter: ``frost`` draws its ice
+up to 32 × 32 and grow with larger images. Three kinds differ from the original: ``frost`` generates its ice
 instead of pasting photographs, ``glass_blur`` shuffles all pixels at once instead of one after the other, and
 ``elastic_transform`` interpolates once instead of twice (images are about 13 % sharper at severities 3 to 5). Results
-are rounded to whole numbers, where the original cuts their fractions off. So compare figures with each other, rather
-than with published CIFAR-10-C tables.
+are rounded, where the original truncates. So compare figures with each other rather than with published CIFAR-10-C
+tables.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["CORRUPTIONS", "SEVERITIES", "corrupt"]
 
 SEVERITIES = (1, 2, 3, 4, 5)
 CHUNK_VALUES = 2**21
-"""How many numbers are corrupted at once: it bounds memory, and the random stream starts anew with every chunk."""
+"""How many values are corrupted at once: it bounds memory, and each chunk has its own random stream."""
 
 
 def corrupt(

@@ -1,4 +1,4 @@
-"""Corruptions by blur."""
+"""Blur corruptions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def defocus_blur(images: Images, severity: int, rng: np.random.Generator) -> Ima
 
 @CORRUPTIONS.register("glass_blur")
 def glass_blur(images: Images, severity: int, rng: np.random.Generator) -> Images:
-    """Through frosted glass: pixels trade places with near ones, between two light blurs."""
+    """Through frosted glass: pixels are replaced by near ones, between two light blurs."""
     scale = pixels(images)
     sigma, reach, rounds = ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2))[severity - 1]
     reach = round(reach * scale)
@@ -51,7 +51,7 @@ def motion_blur(images: Images, severity: int, rng: np.random.Generator) -> Imag
 @CORRUPTIONS.register("zoom_blur")
 def zoom_blur(images: Images, severity: int, rng: np.random.Generator) -> Images:
     """The camera came nearer: the mean of the image and its magnifications in steps of 1 %."""
-    # Rounding takes the first two to their very end, 1.06 and 1.11; so it does in the original.
+    # By rounding, the first two include their end points, 1.06 and 1.11, as in the original.
     factors = np.arange(1, (1.06, 1.11, 1.16, 1.21, 1.26)[severity - 1], 0.01)
     total = images + sum(zoomed(images, factor) for factor in factors)
     return np.asarray(total / (len(factors) + 1), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Corruptions by processing."""
+"""Digital corruptions."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def pixelate(images: Images, severity: int, rng: np.random.Generator) -> Images:
 
 @CORRUPTIONS.register("jpeg_compression")
 def jpeg_compression(images: Images, severity: int, rng: np.random.Generator) -> Images:
-    """Through a JPEG encoder and back; one image at a time, for there is no other way to ask one."""
+    """Encoded as JPEG and decoded; one image at a time, since encoders take no batches."""
     from PIL import Image
 
     quality = (80, 65, 58, 50, 40)[severity - 1]
@@ -81,7 +81,7 @@ def jpeg_compression(images: Images, severity: int, rng: np.random.Generator) ->
 
 
 def _coarse(size: int, small: int) -> NDArray[np.float32]:
-    """(size, size): what Pillow's box filter, to ``small`` and back, makes of each unit vector."""
+    """(size, size): the result of Pillow's box filter, to ``small`` and back, on each unit vector."""
     from PIL import Image
 
     down = Image.fromarray(np.eye(size, dtype=np.float32)).resize((size, small), Image.Resampling.BOX)

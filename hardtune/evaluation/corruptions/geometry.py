@@ -1,4 +1,4 @@
-"""Resampling and smearing of whole batches, as several corruptions need them."""
+"""Resampling and smearing of whole batches, for several corruptions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hardtune.evaluation.corruptions.kinds import Images
 
 
 def zoomed(images: Images, factor: float) -> Images:
-    """Magnified about the centre and cut back to size, bilinearly; by whole pixels, as the original crops and trims."""
+    """Magnified bilinearly about the centre, then cropped to size; in whole pixels, like the original."""
     rows, columns = (_zoom_matrix(size, factor) for size in images.shape[1:3])
     return separable(images, rows, columns)
 
@@ -28,7 +28,7 @@ def smeared(images: Images, radius: float, sigma: float, angles: NDArray[np.floa
     ImageMagick's kernel, which the original calls: weights exp(-i²/2σ²) at whole pixels i along the line.
     """
     n, height, width, _ = images.shape
-    length = min(2 * round(radius) + 1, 1 + int(4 * sigma))  # the tail beyond 4σ weighs nothing
+    length = min(2 * round(radius) + 1, 1 + int(4 * sigma))  # the tail beyond 4σ is negligible
     weights = np.exp(-(np.arange(length) ** 2) / (2 * sigma**2))
     weights /= weights.sum()
     across, down = np.cos(np.deg2rad(angles)), np.sin(np.deg2rad(angles))
@@ -42,12 +42,12 @@ def smeared(images: Images, radius: float, sigma: float, angles: NDArray[np.floa
 
 
 def _zoom_matrix(size: int, factor: float) -> NDArray[np.float32]:
-    """(size, size): what cropping and zooming makes of each unit vector."""
+    """(size, size): the result of cropping and zooming each unit vector."""
     from scipy.ndimage import zoom
 
     kept = math.ceil(size / factor)
     top = (size - kept) // 2
-    # The original's mode, a constant, makes the last row black at some sizes other than its 32.
+    # The original's mode, "constant", makes the last row black at some sizes other than its 32.
     larger = zoom(np.eye(size, dtype=np.float32)[top : top + kept], (factor, 1), order=1, mode="nearest")
     trimmed = (len(larger) - size) // 2
     return np.asarray(larger[trimmed : trimmed + size])

@@ -13,7 +13,7 @@ Images = NDArray[np.float32]
 """(N, H, W, C) in [0, 1]."""
 
 CORRUPTIONS: Registry[Callable[[Images, int, np.random.Generator], Images]] = Registry("corruption")
-"""``(images, severity 1..5, generator)`` to images, which :func:`corrupt` clips to [0, 1]; the input is left alone."""
+"""``(images, severity 1..5, generator)`` to images, which :func:`corrupt` clips to [0, 1]; the input is unchanged."""
 
 
 def pixels(images: Images) -> float:

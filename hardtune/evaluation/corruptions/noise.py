@@ -1,4 +1,4 @@
-"""Corruptions by noise."""
+"""Noise corruptions."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from hardtune.evaluation.corruptions.kinds import CORRUPTIONS, Images
 
 @CORRUPTIONS.register("gaussian_noise")
 def gaussian_noise(images: Images, severity: int, rng: np.random.Generator) -> Images:
-    """As from low light."""
+    """As in low light."""
     scale = (0.04, 0.06, 0.08, 0.09, 0.10)[severity - 1]
     return images + np.float32(scale) * rng.standard_normal(images.shape, dtype=np.float32)
 
 
 @CORRUPTIONS.register("shot_noise")
 def shot_noise(images: Images, severity: int, rng: np.random.Generator) -> Images:
-    """Photons are counted, a Poisson number of them."""
+    """Poisson noise, as from counting photons."""
     photons = (500, 250, 100, 75, 50)[severity - 1]
     return (rng.poisson(images * photons) / photons).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""Corruptions by weather."""
+"""Weather corruptions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hardtune.evaluation.corruptions.kinds import CORRUPTIONS, Images, pixels
 
 @CORRUPTIONS.register("snow")
 def snow(images: Images, severity: int, rng: np.random.Generator) -> Images:
-    """Flakes that fall, in front of a whitened scene."""
+    """Falling flakes in front of a whitened scene."""
     mean, spread, size, threshold, radius, sigma, keep = (
         (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
         (0.1, 0.2, 1, 0.5, 10, 4, 0.9),

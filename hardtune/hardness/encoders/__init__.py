@@ -2,12 +2,12 @@
 
 from hardtune.hardness.encoders import clip, feature_file, pixels, timm_models  # noqa: F401  importing registers them
 from hardtune.hardness.encoders.encoder import (
+    ENCODERS,
     Encoder,
     check_encoder,
     encode,
     encoder_identity,
-    encoders,
     parse_encoder,
 )
 
-__all__ = ["Encoder", "check_encoder", "encode", "encoder_identity", "encoders", "parse_encoder"]
+__all__ = ["ENCODERS", "Encoder", "check_encoder", "encode", "encoder_identity", "parse_encoder"]

@@ -1,4 +1,4 @@
-"""CLIP and its kin, from open_clip."""
+"""CLIP and similar models, from open_clip."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hardtune.data import Dataset, Split
 from hardtune.errors import InputError
-from hardtune.hardness.encoders.encoder import Progress, encoders
+from hardtune.hardness.encoders.encoder import ENCODERS, Progress
 from hardtune.hardness.encoders.networks import on_batches, run_network
 from hardtune.pretrained import downloading, existing_file, fetch, fitting, sha256
 
@@ -28,9 +28,9 @@ class Clip:
 
     RMD's best encoder is CLIP-ViT-B (arXiv 2304.10127); its patch size, layer and normalisation are our choice.
 
-    With a ``tag`` and no ``path`` the tag's weights are used, and downloaded where they are not on the machine.
+    With a ``tag`` and no ``path`` the tag's weights are used, and downloaded if they are not on the machine.
     With a ``path`` the weights are the file's, for both towers: open_clip's own layout or one that it converts.
-    A tag beside a path tells how these weights were trained: without it OpenAI's weights in ``ViT-B-32`` would run
+    A tag with a path tells how these weights were trained: without it OpenAI's weights in ``ViT-B-32`` would run
     with the wrong activation, and SigLIP's with the wrong mean.
     """
 
@@ -79,7 +79,7 @@ class Clip:
 
         models = open_clip.list_models()
         if self.model not in models:
-            close = difflib.get_close_matches(self.model, [*models, *encoders], n=5, cutoff=0.5)
+            close = difflib.get_close_matches(self.model, [*models, *ENCODERS], n=5, cutoff=0.5)
             hint = f"did you mean {', '.join(close)}?" if close else "open_clip.list_models() has the names"
             raise InputError(f"unknown encoder {self.model!r}: {hint}")
         tags = open_clip.list_pretrained_tags_by_model(self.model)
@@ -131,7 +131,7 @@ class Clip:
             return Path(open_clip.download_pretrained(config))
 
 
-@encoders.register("open_clip")
+@ENCODERS.register("open_clip")
 def _clip(rest: str) -> Clip:
     name, at, path = rest.partition("@")
     model, slash, tag = name.partition("/")

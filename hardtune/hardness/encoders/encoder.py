@@ -20,17 +20,17 @@ class Encoder(Protocol):
     """A frozen map from images to features."""
 
     def check(self, dataset: Dataset) -> None:
-        """Raise ``InputError`` where ``encode`` could not work: before anything is trained."""
+        """Raise ``InputError``, before anything is trained, if ``encode`` would fail."""
 
     def identity(self) -> dict[str, str]:
-        """All that decides the features of given images, for the key of a cache."""
+        """All that determines the features of given images, as a cache key."""
 
     def encode(self, split: Split, *, device: str, batch_size: int, progress: Progress | None) -> NDArray[np.float32]:
-        """Features (N, D), a row for each of ``split.train``."""
+        """Features (N, D), one row per sample of ``split.train``."""
 
 
-encoders: Registry[Callable[[str], Encoder]] = Registry("encoder")
-"""By the kind in ``kind:rest``; each is called with the rest, which is empty in a plain ``kind``."""
+ENCODERS: Registry[Callable[[str], Encoder]] = Registry("encoder")
+"""By the kind in ``kind:rest``; each is called with the rest, which is empty for a plain ``kind``."""
 
 
 def parse_encoder(spec: str) -> Encoder:
@@ -45,25 +45,25 @@ def parse_encoder(spec: str) -> Encoder:
     ``file:/path/features.npy``         a user's own features, also ``.npz`` and ``.safetensors``
     ==================================  ===================================================================
 
-    Raises ``InputError`` for a name that is malformed; whether the model or file exists is ``check_encoder``'s.
+    Raises ``InputError`` for a malformed name; ``check_encoder`` checks whether the model or file exists.
 
     >>> parse_encoder("ViT-B-32/openai")
     Clip(model='ViT-B-32', tag='openai', path=None)
     """
     kind, colon, rest = spec.partition(":")
-    if kind in encoders:
-        return encoders[kind](rest)
-    # A path may hold a colon, and on its left side is an open_clip model.
+    if kind in ENCODERS:
+        return ENCODERS[kind](rest)
+    # A colon may be part of the path after an open_clip model's @.
     if colon and "@" not in kind:
-        raise InputError(f"unknown kind of encoder {kind!r} in {spec!r}: choose from {', '.join(sorted(encoders))}")
-    return encoders["open_clip"](spec)
+        raise InputError(f"unknown kind of encoder {kind!r} in {spec!r}: choose from {', '.join(sorted(ENCODERS))}")
+    return ENCODERS["open_clip"](spec)
 
 
 def check_encoder(encoder: str, dataset: Dataset) -> None:
-    """Everything that can go wrong with an encoder on this data, before anything is trained.
+    """Check all that can go wrong with an encoder on this data, before anything is trained.
 
     Names and lengths are compared first; then networks are built with their weights, which takes seconds and
-    downloads the weights where they are not on the machine.
+    downloads the weights if they are not on the machine.
 
     Raises ``InputError`` for an unknown model or tag (with close matches), weights or features that are missing
     (with where they were looked for), that hold pickled code, or that do not fit the model or the data.
@@ -72,13 +72,13 @@ def check_encoder(encoder: str, dataset: Dataset) -> None:
 
 
 def encoder_identity(encoder: str) -> dict[str, str]:
-    """All that decides an encoder's features of given images: kind, model, weights and preprocessing.
+    """All that determines an encoder's features of given images: kind, model, weights and preprocessing.
 
-    Weights from a file are told by their SHA-256, weights from a hub by their tag. The device is left out, so
+    Weights from a file are identified by their SHA-256, from a hub by their tag. The device is left out, so
     features made in bfloat16 on a GPU serve a CPU as well.
     """
     kind = encoder.partition(":")[0]
-    return parse_encoder(encoder).identity() | (encoders.code(kind) if kind in encoders else {})
+    return parse_encoder(encoder).identity() | (ENCODERS.code(kind) if kind in ENCODERS else {})
 
 
 def encode(
@@ -95,7 +95,7 @@ def encode(
 
     Args:
         encoder: as ``parse_encoder`` reads it.
-        split: whose ``train`` images are encoded, and, by ``pixels``, fitted to.
+        split: its ``train`` images are encoded; ``pixels`` also fits to them.
         device: ``cpu``, ``cuda``, ``cuda:1``, …
         batch_size: images on the device at once.
         progress: called with (images encoded, images) after each batch.

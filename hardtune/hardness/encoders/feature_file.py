@@ -10,21 +10,20 @@ from numpy.typing import NDArray
 
 from hardtune.data import Dataset, Split
 from hardtune.errors import InputError
-from hardtune.hardness.encoders.encoder import Progress, encoders
+from hardtune.hardness.encoders.encoder import ENCODERS, Progress
 from hardtune.pretrained import existing_file, sha256
 
 _ROWS = 4096
-"""Of a file that is mapped into memory, looked at together."""
+"""Rows of a memory-mapped file that are checked at once."""
 
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """Features of a data set's whole training split, a row for each sample in its order.
+    """Features of a data set's whole training split, one row per sample, in its order.
 
     ``.npy`` is one array of numbers (N, D) that are finite in float32. ``.npz`` and ``.safetensors`` hold it as
-    ``features`` or as their only other entry than ``fingerprint``: the ``Dataset.fingerprint`` of the data that it was
-    made from, an array in ``.npz`` and metadata in ``.safetensors``. Where there is one, it must be the fingerprint of
-    the data in use::
+    ``features`` or as their only entry besides ``fingerprint``, the ``Dataset.fingerprint`` of the data that it was
+    made from: an array in ``.npz`` and metadata in ``.safetensors``. If present, it must match the data in use::
 
         np.savez("features.npz", features=features, fingerprint=dataset.fingerprint)
     """
@@ -67,7 +66,7 @@ class FeatureFile:
 
 
 def read_features(path: Path) -> tuple[NDArray[np.floating], str | None]:
-    """The array in a file of features, and the fingerprint beside it if there is one."""
+    """The array in a file of features, and its fingerprint, or None if it has none."""
     readers = {".npy": _read_npy, ".npz": _read_npz, ".safetensors": _read_safetensors}
     if path.suffix not in readers:
         raise InputError(f"features are read from .npy, .npz or .safetensors files, not from {path}")
@@ -94,7 +93,7 @@ def _read_npz(path: Path) -> tuple[NDArray[np.floating], str | None]:
 def _read_safetensors(path: Path) -> tuple[NDArray[np.floating], str | None]:
     from safetensors import safe_open
 
-    # Through torch, which knows bfloat16; numpy doesn't.
+    # Through torch, which supports bfloat16; numpy doesn't.
     with safe_open(path, framework="pt") as tensors:
         features = tensors.get_tensor(_key(path, list(tensors.keys())))
         return features.float().numpy(), (tensors.metadata() or {}).get("fingerprint")
@@ -109,7 +108,7 @@ def _key(path: Path, keys: list[str]) -> str:
     return candidates[0]
 
 
-@encoders.register("file")
+@ENCODERS.register("file")
 def _file(rest: str) -> FeatureFile:
     if not rest:
         raise InputError("the encoder 'file' needs a path: file:/path/features.npy")

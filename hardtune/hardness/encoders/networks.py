@@ -1,4 +1,4 @@
-"""Running a frozen network over many images, preprocessed in batches as its library does one by one."""
+"""Running a frozen network on many images, with its library's preprocessing applied to whole batches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def on_batches(transform: Any, encoder: str) -> Callable[[Tensor], Tensor]:
     """A library's transform of one PIL image as a function of uint8 (B, C, H, W), C = 1 or 3, on any device.
 
-    The steps and their settings are the library's; only what they do to a PIL image is done to tensors. The results
+    The steps and their settings are the library's, but applied to tensors instead of a PIL image. The results
     agree within 2 of 255, and for most models within 1.
     """
     from torchvision import transforms
@@ -28,7 +28,7 @@ def on_batches(transform: Any, encoder: str) -> Callable[[Tensor], Tensor]:
         if isinstance(step, transforms.ToTensor):
             steps.append(_unit_rgb)
         elif type(step).__name__ == "MaybeConvertMode":
-            continue  # to RGB, which _unit_rgb sees to
+            continue  # to RGB, which _unit_rgb does
         elif isinstance(step, transforms.Resize):
             steps.append(_resize(step))
         elif isinstance(step, (transforms.CenterCrop, transforms.Normalize)):
@@ -53,7 +53,7 @@ def _resize(step: Any) -> Callable[[Tensor], Tensor]:
     def in_two_passes(images: Tensor) -> Tensor:
         height, width = step(images[:1]).shape[-2:]
         # Rows, then columns, clipped and rounded to 8 bits in between, as Pillow does it: clipping only at the end
-        # would differ by up to 10 of 255 beside sharp edges.
+        # would differ by up to 10 of 255 near sharp edges.
         rows = resize(images, [images.shape[-2], width], step.interpolation, antialias=True)
         return resize(rows, [height, width], step.interpolation, antialias=True)  # type: ignore[no-any-return]
 

@@ -1,4 +1,4 @@
-"""Principal components of the pixels: the encoder for machines without any pre-trained one."""
+"""Principal components of the pixels: an encoder for machines without a pre-trained one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hardtune.data import Dataset, Split
 from hardtune.errors import InputError
-from hardtune.hardness.encoders.encoder import Progress, encoders
+from hardtune.hardness.encoders.encoder import ENCODERS, Progress
 
 if TYPE_CHECKING:
     import torch
@@ -25,10 +25,10 @@ SIDE = 32
 class Pixels:
     """Standardised pixels projected on their principal components; not a pre-trained encoder.
 
-    Each pixel of each channel is brought to mean 0 and variance 1 over the training images, then projected on the
+    Each pixel of each channel is scaled to mean 0 and variance 1 over the training images, then projected on the
     eigenvectors of their covariance (exact, in float64): at most 256, and none with less than 1e-6 of the largest
     one's variance. Images of more than 32 pixels a side are first reduced to 32 by averaging, since the covariance
-    is quadratic in the pixels. All of this is our choice; no paper's.
+    is quadratic in the pixels. All of this is our choice, not a paper's.
     """
 
     def check(self, dataset: Dataset) -> None:
@@ -51,7 +51,7 @@ class Pixels:
 
 
 def _components(images: NDArray[np.uint8], device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """The mean image (P,) and the matrix (P, D) that standardises and projects what is left."""
+    """The mean image (P,) and the matrix (P, D) that standardises and projects centred images."""
     import torch
 
     height, width, channels = images.shape[1:]
@@ -72,7 +72,7 @@ def _components(images: NDArray[np.uint8], device: str) -> tuple[torch.Tensor, t
     variances, vectors = torch.linalg.eigh(covariance / torch.outer(deviation, deviation))
     kept = torch.nonzero(variances > NEGLIGIBLE * variances[-1])[-COMPONENTS:, 0].flip(0)
     basis = vectors[:, kept]
-    # An eigenvector's sign is the library's whim: make its largest entry positive.
+    # An eigenvector's sign is arbitrary: make its largest entry positive.
     largest = basis.abs().argmax(0, keepdim=True)
     return mean, basis * basis.gather(0, largest).sign() / deviation[:, None]
 
@@ -90,7 +90,7 @@ def _rows(images: NDArray[np.uint8], device: str) -> Iterator[torch.Tensor]:
         yield batch.flatten(1)
 
 
-@encoders.register("pixels")
+@ENCODERS.register("pixels")
 def _pixels(rest: str) -> Pixels:
     if rest:
         raise InputError(f"the encoder 'pixels' takes nothing after its name, got {rest!r}")

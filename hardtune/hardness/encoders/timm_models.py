@@ -1,4 +1,4 @@
-"""Image classifiers without their classifier, from timm."""
+"""timm's image classifiers, without the classifier layer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hardtune.data import Dataset, Split
 from hardtune.errors import InputError
-from hardtune.hardness.encoders.encoder import Progress, encoders
+from hardtune.hardness.encoders.encoder import ENCODERS, Progress
 from hardtune.hardness.encoders.networks import on_batches, run_network
 from hardtune.pretrained import existing_file, fitting, read_state_dict, sha256, timm_config, timm_pretrained
 
@@ -25,8 +25,8 @@ class Timm:
     """A timm model's pooled features before the classifier, with the model's own preprocessing.
 
     ``model`` is ``NAME`` or ``NAME.TAG``. Its weights are timm's pretrained ones, or those of the file at ``path``
-    in timm's own layout, with a classifier of any size or without one: what timm leaves out of a model without classes
-    is passed over, which in some families is more than the last layer.
+    in timm's own layout, with a classifier of any size or none: weights that timm omits from a model without classes
+    are ignored, which in some families is more than the last layer.
     """
 
     model: str
@@ -74,11 +74,11 @@ class Timm:
         else:
             path = existing_file(self.path, "encoder checkpoint")
             network = timm.create_model(self.model, pretrained=False, num_classes=0)
-            with torch.device("meta"):  # for its names alone
+            with torch.device("meta"):  # only its names matter
                 whole = timm.create_model(self.model, pretrained=False)
             head = whole.state_dict().keys() - network.state_dict().keys()
             with fitting(path, self.name):
-                # By hand: timm's loader accepts files that lack most of the weights.
+                # Not with timm's loader, which accepts files lacking most weights.
                 state = read_state_dict(path)
                 network.load_state_dict({name: value for name, value in state.items() if name not in head})
         return network.eval(), on_batches(create_transform(**_data_config(config), is_training=False), self.name)
@@ -90,7 +90,7 @@ def _data_config(config: dict[str, Any]) -> dict[str, Any]:
     return resolve_data_config(pretrained_cfg=config)  # type: ignore[no-any-return]
 
 
-@encoders.register("timm")
+@ENCODERS.register("timm")
 def _timm(rest: str) -> Timm:
     model, at, path = rest.partition("@")
     if not model or (at and not path):

@@ -1,4 +1,4 @@
-"""What a hard class gains: one function an oversampler, registered by name."""
+"""What a hard class gains: one function per oversampler, registered by name."""
 
 from hardtune.resampling.oversamplers import pool, repeat, smote
 from hardtune.resampling.oversamplers.request import (

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from hardtune.resampling.oversamplers.request import Added, Request, oversampler
 
 CANDIDATES = 2
-"""The hardest m are chosen among this many times m (HBR v2)."""
+"""The m that are added are chosen from this many times m (HBR v2)."""
 
 
 def _of_class(request: Request) -> NDArray[np.int64]:
-    assert request.pool is not None  # the check before any draw
+    assert request.pool is not None  # checked before any draw
     return np.flatnonzero(request.pool.labels == request.label)
 
 
@@ -51,13 +51,13 @@ def _short_for_mean(request: Request) -> str | None:
 
 @oversampler("pool_random", needs="pool", infeasible=_short_for_random)
 def pool_random(request: Request, rng: np.random.Generator) -> Added:
-    """Any of the pool's images of the class, without replacement (HBR v2's rEDM)."""
+    """Random pool images of the class, without replacement (HBR v2's rEDM)."""
     return _take(request, rng.choice(_of_class(request), request.add, replace=False), rng)
 
 
 @oversampler("pool_hard", needs="pool", infeasible=_short_for_hard)
 def pool_hard(request: Request, rng: np.random.Generator) -> Added:
-    """Of twice as many random images of the pool, those with the least confidence (HBR v2's hEDM)."""
+    """The least confident among twice as many random pool images (HBR v2's hEDM)."""
     assert request.pool is not None
     assert request.pool.confidence is not None
     return _lowest(request, request.pool.confidence, rng)
@@ -65,10 +65,10 @@ def pool_hard(request: Request, rng: np.random.Generator) -> Added:
 
 @oversampler("pool_mean", needs="pool", infeasible=_short_for_mean)
 def pool_mean(request: Request, rng: np.random.Generator) -> Added:
-    """Of twice as many random images of the pool, those closest to the class's mean real confidence.
+    """Among twice as many random pool images, those closest to the mean confidence in the class's real images.
 
-    HBR v2's aEDM by its description; its published code does something else, and choosing among twice as many, as
-    ``pool_hard`` does, is our choice.
+    HBR v2's aEDM as described; its published code differs, and choosing from twice as many, as ``pool_hard``
+    does, is our choice.
     """
     assert request.pool is not None
     assert request.pool.confidence is not None

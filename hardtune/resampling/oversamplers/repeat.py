@@ -34,7 +34,7 @@ def hard(request: Request, rng: np.random.Generator) -> Added:
 
 @oversampler("weighted", needs="scores")
 def weighted(request: Request, rng: np.random.Generator) -> Added:
-    """The class's own samples with replacement, in proportion to their score above the class's easiest (ours)."""
+    """The class's own samples with replacement, in proportion to their score minus the class's lowest (ours)."""
     above = _scores(request) - _scores(request).min()
     return _weighted(request, rng, above if above.any() else np.ones_like(above))
 
@@ -58,7 +58,7 @@ def rank_weights(favour: NDArray[np.floating]) -> NDArray[np.float64]:
     """HBR's weights from 1 for the most favoured sample to 0.5 for the least: float64 (n,).
 
     With the rank r from 0 (highest ``favour``) to 1: 0.5 + 0.5 (1 - exp(-5 (1 - r))) / (1 - exp(-5)). Ties share their
-    mean rank (ours), since the order in which samples are stored says nothing of them.
+    mean rank (ours), since the storage order of samples carries no information.
 
     >>> rank_weights(np.array([3.0, 1.0, 2.0])).round(3)
     array([1.   , 0.5  , 0.962])
@@ -71,7 +71,7 @@ def rank_weights(favour: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def _scores(request: Request) -> NDArray[np.float64]:
-    assert request.scores is not None  # the check before any draw
+    assert request.scores is not None  # checked before any draw
     return request.scores[request.members].astype(np.float64)
 
 

@@ -27,7 +27,7 @@ class Pool:
     class_confidence: NDArray[np.floating] | None = None
     """(K,): the same, averaged over the real training images of each class; ``pool_mean`` needs it."""
     fingerprint: str = ""
-    """Of all of these, for whoever keeps what is made of the pool."""
+    """Hash of all of these, for storing what is made from the pool."""
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.labels.shape != self.images.shape[:1]:
@@ -41,7 +41,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Request:
-    """One class that should gain ``add`` samples. Arrays are the shared ones, and read-only."""
+    """One class that should gain ``add`` samples. Arrays are shared and read-only."""
 
     name: str
     label: int
@@ -60,7 +60,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Added:
-    """What a class gains: training samples once more, or images made for it."""
+    """What a class gains: training samples by index, or images made for it."""
 
     indices: NDArray[np.int64] | None = None
     """Training samples (m,), each as often as it is added."""
@@ -80,7 +80,7 @@ class Oversampler:
 
     draw: Draw
     infeasible: Check
-    """Why the request cannot be met, in a clause that names the class; None if it can. Looks at no image."""
+    """Why the request cannot be met, as a clause that names the class; None if it can. Reads no images."""
     needs: Literal["scores", "features", "pool"] | None = None
     """What must be prepared for it, beyond the training samples."""
 
@@ -102,8 +102,8 @@ def oversampler(
 ) -> Callable[[Draw], Draw]:
     """Register the decorated function as the oversampler ``name``.
 
-    It must give exactly ``request.add`` samples of the class and draw from the generator only; the request's arrays
-    are read-only. Whether it can is ``infeasible``'s to say, before any training and without looking at an image.
+    It must return exactly ``request.add`` samples of the class and use no randomness but the generator; the request's
+    arrays are read-only. ``infeasible`` says whether it can, before any training and without reading images.
     """
 
     def add(draw: Draw) -> Draw:
@@ -119,7 +119,7 @@ def oversampler(
 
 
 def check_added(added: Added, request: Request, name: str) -> None:
-    """Raise ``InputError`` unless the oversampler ``name`` gave what it was asked for: it may be anybody's."""
+    """Raise ``InputError`` unless the oversampler ``name`` returned what was requested: it may be user code."""
     if not isinstance(added, Added):
         raise InputError(f"oversampling {name!r} must give an Added, got {type(added).__name__}")
     taken = [np.empty(0, np.int64) if added.indices is None else np.asarray(added.indices)]

@@ -1,7 +1,7 @@
 """SMOTE (Chawla 2002): new images on the lines between neighbours of one class.
 
-imbalanced-learn's SMOTE takes the same neighbours; this one looks for those of the drawn samples only, and can look in
-an encoder's space.
+imbalanced-learn's SMOTE uses the same neighbours; this one finds only those of the drawn samples, and can search an
+encoder's feature space.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hardtune.resampling.oversamplers.request import Added, Request, oversampler
 NEIGHBOURS = 5
 """k in HBR and in Chawla 2002."""
 
-_ROWS = 512  # images in float32 that are held at a time
+_ROWS = 512  # float32 images held at a time
 
 
 def _too_few_neighbours(request: Request) -> str | None:
@@ -37,7 +37,7 @@ def smote(request: Request, rng: np.random.Generator) -> Added:
 @oversampler("smote_encoder", needs="features", infeasible=_too_few_neighbours)
 def smote_encoder(request: Request, rng: np.random.Generator) -> Added:
     """SMOTE whose neighbours are the nearest in a frozen encoder's space; images are still mixed in pixels (ours)."""
-    assert request.features is not None  # the check before any draw
+    assert request.features is not None  # checked before any draw
     return _interpolate(request, request.features[request.members], rng)
 
 

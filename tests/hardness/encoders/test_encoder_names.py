@@ -3,7 +3,7 @@ import pytest
 
 from hardtune.data import Dataset, Samples, load
 from hardtune.errors import InputError
-from hardtune.hardness.encoders import check_encoder, encode, encoder_identity, encoders, parse_encoder
+from hardtune.hardness.encoders import ENCODERS, check_encoder, encode, encoder_identity, parse_encoder
 from hardtune.hardness.encoders.clip import Clip
 from hardtune.hardness.encoders.feature_file import FeatureFile
 from hardtune.hardness.encoders.timm_models import Timm
@@ -62,7 +62,7 @@ def test_a_wrong_name_is_told_the_right_ones_before_anything_is_trained(spec, me
 
 
 def test_anyone_can_add_a_kind_of_encoder(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(encoders, "_entries", dict(encoders._entries))
+    monkeypatch.setattr(ENCODERS, "_entries", dict(ENCODERS._entries))
 
     class Mean:
         def check(self, dataset):
@@ -74,7 +74,7 @@ def test_anyone_can_add_a_kind_of_encoder(monkeypatch: pytest.MonkeyPatch):
         def encode(self, split, *, device, batch_size, progress):
             return split.train.images.mean((1, 2), dtype=np.float32)
 
-    encoders.register("mean")(lambda rest: Mean())
+    ENCODERS.register("mean")(lambda rest: Mean())
     split = load("digits").hold_out(0.1, seed=0)
     assert encode("mean", split).shape == (len(split.train), 1)
     assert encoder_identity("mean")["kind"] == "mean"

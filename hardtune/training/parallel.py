@@ -12,7 +12,7 @@ import torch
 T = TypeVar("T")
 
 
-def beside_each_other(train: Callable[[int], T], numbers: Sequence[int], at_once: int) -> Iterator[T]:
+def in_parallel(train: Callable[[int], T], numbers: Sequence[int], at_once: int) -> Iterator[T]:
     """``train(number)`` of each, in their order: as they are asked for, or ``at_once`` of them in threads.
 
     Where the GPU's memory does not hold so many, those that found no room train again one by one, after the others.

@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from hardtune.training.beside import beside_each_other
+from hardtune.training.parallel import in_parallel
 
 
 @pytest.mark.parametrize("at_once", [1, 3])
@@ -22,7 +22,7 @@ def test_they_come_in_order_and_so_many_at_a_time(at_once):
             training.remove(number)
         return number
 
-    assert list(beside_each_other(train, range(6), at_once)) == list(range(6))
+    assert list(in_parallel(train, range(6), at_once)) == list(range(6))
     assert most[0] == at_once
 
 
@@ -49,7 +49,7 @@ def test_what_found_no_room_trains_again_after_the_others_and_its_memory_is_give
         return number
 
     found = []
-    for number in beside_each_other(train, [5, 6, 7], at_once=3):
+    for number in in_parallel(train, [5, 6, 7], at_once=3):
         found.append(number)
         assert kept == [], "what the failed attempts held is gone by now"
     assert found == [5, 6, 7]
@@ -82,7 +82,7 @@ def test_whatever_fits_alone_is_trained_however_many_find_no_room_beside_each_ot
         del images, activations
         return number
 
-    assert list(beside_each_other(train, range(8), at_once)) == list(range(8))
+    assert list(in_parallel(train, range(8), at_once)) == list(range(8))
 
 
 def test_one_that_does_not_fit_alone_says_so():
@@ -90,4 +90,4 @@ def test_one_that_does_not_fit_alone_says_so():
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.OutOfMemoryError):
-        list(beside_each_other(train, range(2), at_once=2))
+        list(in_parallel(train, range(2), at_once=2))

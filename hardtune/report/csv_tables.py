@@ -1,0 +1,65 @@
+"""Everything that records say, as flat tables for other programs."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hardtune.report.records import Record
+
+Row = dict[str, Any]
+
+
+def by_trial(records: Sequence[Record]) -> list[Row]:
+    """A row a trial: what it tried, field by field, and every figure."""
+    return [
+        {
+            **_named(record),
+            **dataclasses.asdict(record.treatment),
+            **record.metrics,
+            "reason": record.reason,
+            "warning": record.warning,
+        }
+        for record in records
+    ]
+
+
+def by_member(records: Sequence[Record]) -> list[Row]:
+    """A row a member of each trial: equal numbers of members share their seed."""
+    return [
+        {**_named(record), "member": member, **{name: values[member] for name, values in record.members.items()}}
+        for record in records
+        for member in range(len(next(iter(record.members.values()), ())))
+    ]
+
+
+def by_class(records: Sequence[Record]) -> list[Row]:
+    """A row a class of each trial."""
+    return [
+        {**_named(record), "class": name, **figures} for record in records for name, figures in record.per_class.items()
+    ]
+
+
+TABLES: Mapping[str, Callable[[Sequence[Record]], list[Row]]] = {
+    "trial": by_trial,
+    "member": by_member,
+    "class": by_class,
+}
+"""By what a row is."""
+
+
+def write_csv(rows: Sequence[Row], path: Path) -> None:
+    """Write the rows with a column for everything that any of them has."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="") as file:
+        lines = csv.DictWriter(file, columns)
+        lines.writeheader()
+        lines.writerows(rows)
+
+
+def _named(record: Record) -> Row:
+    trial = "control" if record.is_control else record.number
+    return {"trial": trial, "treatment": str(record.treatment), "state": record.state}
