@@ -19,12 +19,10 @@ def pareto_mask(values: NDArray[np.float64], directions: Sequence[str]) -> NDArr
     >>> pareto_mask(np.array([[0.1, 0.9], [0.2, 0.95], [0.2, 0.9]]), ["min", "max"]).tolist()
     [True, True, False]
     """
-    signs = np.array([1.0 if direction == "min" else -1.0 for direction in directions])
-    costs = values * signs
-    mask = np.ones(len(costs), dtype=bool)
-    for row, cost in enumerate(costs):
-        mask[row] = not ((costs <= cost).all(axis=1) & (costs < cost).any(axis=1)).any()
-    return mask
+    import moocore
+
+    maximise = [direction == "max" for direction in directions]
+    return np.asarray(moocore.is_nondominated(values, maximise=maximise, keep_weakly=True))
 
 
 def check_objective(name: str) -> None:
