@@ -20,12 +20,6 @@ def class_recall(predictions: Predictions) -> Floats:
     return _ratio(predictions.confusion.diagonal(), predictions.confusion.sum(axis=1))
 
 
-def class_precision(predictions: Predictions) -> Floats:
-    """(K,) share of each class's predictions that are right; 0 if never predicted, NaN for a class without samples."""
-    precision = np.nan_to_num(_ratio(predictions.confusion.diagonal(), predictions.confusion.sum(axis=0)))
-    return np.where(predictions.confusion.sum(axis=1) > 0, precision, np.nan)
-
-
 def class_f1(predictions: Predictions) -> Floats:
     """(K,) 2 TP / (2 TP + FP + FN), the harmonic mean of precision and recall; NaN for a class without samples."""
     confusion = predictions.confusion

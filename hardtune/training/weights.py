@@ -52,9 +52,9 @@ def rank(scores: Floats) -> Floats:
     >>> rank(np.array([10.0, -3.0, 10.0]))
     array([0.75, 0.  , 0.75])
     """
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    mean_rank = np.cumsum(counts) - (counts + 1) / 2
-    return np.asarray(mean_rank[inverse] / max(len(scores) - 1, 1), dtype=np.float64)
+    from scipy.stats import rankdata
+
+    return np.asarray((rankdata(scores) - 1) / max(len(scores) - 1, 1))
 
 
 def difficulty_weights(
