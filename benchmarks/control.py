@@ -1,13 +1,13 @@
-"""The control on the real CIFAR-10: recall by class beside the paper's, and how settled its AUM scores are.
+"""The control on the real CIFAR-10: recall per class next to the paper's, and how stable its AUM scores are.
 
     python benchmarks/control.py --data-dir ~/data --device cuda --epochs 200 --at-once 4
     python benchmarks/control.py --data-dir ~/data --model small_cnn --epochs 15 --learning-rate 0.2
 
 HBR's recipe (arXiv 2504.07031) and protocol: all 50,000 training images, recall on the test images, 8 members; a
-shorter run scales the schedule with it. Leaves its tables and the scores in the folder of ``--out``, and the members'
-answers, so that the same command goes on where it was stopped.
+shorter run scales the schedule too. Writes its tables, the scores and the members' outputs to the folder ``--out``, so
+that the same command resumes where it was stopped.
 
-Needs no Ray, MLflow or Optuna: Python, torch with torchvision, scikit-learn, safetensors and fsspec do.
+Needs no Ray, MLflow or Optuna: Python, torch with torchvision, scikit-learn, safetensors and fsspec suffice.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ NEEDS = Needs(frozenset({"aum"}))
 
 
 def train_control(recipe: Recipe, data_dir: Path, device: str, at_once: int, out: Path) -> None:
-    """Train the scoring ensemble, which is the control, and write down what it found."""
+    """Train the scoring ensemble, which is the control, and write its results."""
     recipe = resolved(recipe, device)
     split = load("cifar10", data_dir).hold_out(recipe.validation, recipe.seed)
     store = Store(out / "store")

@@ -1,11 +1,11 @@
-"""All cores of this machine, a process of one thread each, against one core: images a second of the same training.
+"""All cores of this machine, one single-threaded process each, against one core: images per second of equal training.
 
     python benchmarks/cores.py
 
-Once as Ray's actors, which is how a sweep's trials run, and once as plain processes, so that what Ray costs can be told
-from what the machine does: shared caches and memory, turbo clocks, hyperthreads. Every round trains in one process
-alone and then in all of them. Rates by the wall's clock need a quiet machine; those by CPU time, printed beside them,
-do not count the time that other programs took.
+Once as Ray actors, as a sweep's trials run, and once as plain processes, to separate the cost of Ray from effects of
+the machine: shared caches and memory, turbo clocks, hyperthreads. Every round trains in one process
+alone and then in all of them. Wall-clock rates need a quiet machine; CPU-time rates, printed next to them, do not
+count the time that other programs took.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from hardtune.training.worker import configure_process
 
 ROUNDS = 7
 NETWORKS = (("small_cnn", (28, 28, 1), 60), ("resnet18", (32, 32, 3), 4))
-"""Model, images' shape, steps in a measurement."""
+"""Model, image shape, steps per measurement."""
 
 Rates = tuple[float, float]
-"""Images a second by the wall's clock, and by the process's own."""
+"""Images per second, by wall-clock time and by the process's CPU time."""
 
 
 def train(model: str, shape: tuple[int, int, int], steps: int) -> Rates:
@@ -59,10 +59,10 @@ def train(model: str, shape: tuple[int, int, int], steps: int) -> Rates:
 
 
 class Trainer:
-    """A process of its own, as an actor."""
+    """A separate process, as a Ray actor."""
 
     def train(self, *network: object) -> Rates:
-        """As the function."""
+        """Call the function."""
         return train(*network)  # type: ignore[arg-type]
 
 

@@ -1,11 +1,10 @@
-"""What every training-dynamics score costs: steps of real training with them, against steps of the same without.
+"""The cost of all training-dynamics scores: real training steps with them, against steps without.
 
     python benchmarks/dynamics.py
 
-Scores are taken in at every other step, and the CPU time of both kinds of step is compared round by round: a pair of
-steps lies milliseconds apart, so whatever else the machine does hits both. Then the same scores over the logits of one
-epoch of 50,000 samples, against a loop over samples and, where it is installed, the package `aum`, which gives one of
-them.
+Scores are updated at every other step, and the CPU time of both kinds of step is compared round by round: the steps of
+a pair are milliseconds apart, so other load affects both. Then the same scores over the logits of one epoch of 50,000
+samples, against a loop over samples and, if it is installed, the package `aum`, which computes one of them.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ LIMIT = 0.02
 
 
 class EveryOther:
-    """An observer that takes every other step's scores in, and knows how long each kind of step took."""
+    """An observer that updates scores at every other step, and times each kind of step."""
 
     def __init__(self, samples: int) -> None:
         self.dynamics = Dynamics(samples)
@@ -40,7 +39,7 @@ class EveryOther:
         self._since: float | None = None
 
     def update(self, ids: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """A step lasts from here to here: scores, backward pass, optimiser, next forward pass."""
+        """A step lasts from one call to the next: scores, backward pass, optimiser, next forward pass."""
         now = time.process_time()
         if self._since is not None:
             self.seconds[self._scoring].append(now - self._since)
@@ -50,7 +49,7 @@ class EveryOther:
             self.dynamics.update(ids, logits, labels)
 
     def end_epoch(self, predict: Callable[[], Tensor] | None = None) -> None:
-        """An epoch's first step is none of the measured ones."""
+        """An epoch's first step is not measured."""
         self._since = None
 
 
@@ -103,7 +102,7 @@ def training() -> None:
 
 
 def epoch_of_logits() -> None:
-    """The same logits to everyone who makes scores of them."""
+    """Time each way to compute scores on the same logits."""
     labels = torch.from_numpy(load("digits").train.labels).repeat(40)[:50_000]
     generator = torch.Generator().manual_seed(0)
     batches = [(ids, torch.randn(len(ids), 10, generator=generator)) for ids in torch.arange(len(labels)).split(128)]
@@ -117,7 +116,7 @@ def epoch_of_logits() -> None:
         found["ours"] = dynamics.scores()["aum"]
 
     def by_sample() -> None:
-        """As training scripts do it: margin, EL2N and forgetting of one sample after the other."""
+        """As training scripts do it: margin, EL2N and forgetting, sample by sample."""
         margins, el2n, forgotten = np.zeros(len(labels)), np.zeros(len(labels)), np.zeros(len(labels))
         was_correct = np.zeros(len(labels), dtype=bool)
         for ids, logits in batches:

@@ -1,20 +1,19 @@
-"""A real sweep on a real cluster is struck at random moments, again and again, and must lose nothing.
+"""Strikes a real sweep on a real cluster at random moments, again and again; it must lose nothing.
 
     python benchmarks/faults.py --faults 100 --seed 0                   about 30 minutes on 2 cores
     python benchmarks/faults.py --faults 4 --treatments 3 --nodes 2     a look
     python benchmarks/faults.py --racing 0.01 --members-at-once 2 --faults 40
 
-The cluster is a Ray head and worker nodes as processes of this machine, MLflow a server with a database. Kinds of
-fault, all SIGKILL: a worker in which a network is trained or a task runs; a node, which another one replaces; the
-MLflow server, which comes back at its address; the sweep's own process, which is started again with --resume; and, with
---head, the head, with which the cluster is gone: when the sweep has noticed and ended, it is resumed on a new one.
-Kinds, victims and moments are drawn from the seed. Sweeps follow each other until all faults have struck, and at the
-end of each it must hold that
+The cluster is a Ray head and worker nodes as processes on this machine, MLflow a server with a database. SIGKILL hits a
+worker that trains a network or runs a task; a node, which is then replaced; the MLflow server, which comes back at its
+address; the sweep's own process, which is restarted with --resume; and, with --head, the head and so the whole cluster:
+once the sweep has noticed and ended, it is resumed on a new one. Kinds, victims and moments are drawn from the seed.
+Sweeps run one after another until all faults have struck, and at the end of each it must hold that
 
-- its records are, to the bit, what a plain loop without any cluster gives for the same treatments; of a trial that
-  racing stopped, those of its members that were trained;
-- Optuna's study has each trial once, complete (or pruned, if it was stopped), and none that still runs;
-- MLflow has one parent and one child a trial, all finished (or killed), with every member and every figure;
+- its records are, bit for bit, those of a plain loop without a cluster over the same treatments; for a trial that
+  racing stopped, those of the members that were trained;
+- Optuna's study has each trial once, complete (or pruned, if it was stopped), and none still running;
+- MLflow has one parent and one child per trial, all finished (or killed), with every member and every figure;
 - every stored result is whole, and a struck process cost at most the network that it was training, or as many as
   --members-at-once.
 """
@@ -46,11 +45,11 @@ from hardtune.sweep.trainable import record_of
 from hardtune.trial import run_trial
 
 STATES = {"finished": ("COMPLETE", "FINISHED"), "stopped": ("PRUNED", "KILLED")}
-"""What Optuna and MLflow call what a record calls so."""
+"""Optuna's and MLflow's states, by the record's state."""
 
 
 def undisturbed(treatments: int, folder: Path) -> list[Record]:
-    """What the treatments give in a plain loop, after one preparation for all of them, which a sweep makes, too."""
+    """The treatments' records from a plain loop, after one preparation for all of them, as in a sweep."""
     torch.set_num_threads(1)
     struck, store = sweep(treatments), Store(folder)
     recipe, tried = struck.recipe, struck.treatments or ()
@@ -63,7 +62,7 @@ def undisturbed(treatments: int, folder: Path) -> list[Record]:
 
 
 def check_record(found: Record, whole: Record, *, raced: bool) -> None:
-    """Whether a record is that of the undisturbed trial, or of its first members."""
+    """Assert that a record is that of the undisturbed trial, or of its first members."""
     assert found.treatment == whole.treatment
     if found.state == "finished":
         names = sorted(found.metrics.keys() | whole.metrics.keys())
@@ -81,9 +80,9 @@ def check_record(found: Record, whole: Record, *, raced: bool) -> None:
 def check(
     now: Round, expected: list[Record], place: Surroundings, begun: int, *, raced: bool, at_once: int
 ) -> Counter[str]:
-    """Whether the sweep lost nothing; returns how many networks were trained ``again``, and trials ``stopped``.
+    """Assert that the sweep lost nothing; returns how many networks were trained ``again``, and trials ``stopped``.
 
-    ``begun``: trainings that were begun before the sweep, by all others.
+    ``begun``: trainings begun before the sweep, by all others.
     """
     (folder,) = (path.parent for path in now.storage.glob("sweeps/*/sweep.json"))
     control, *found = records.read_all(folder / "trials")
@@ -115,7 +114,7 @@ def check(
     networks = sum(entry.kind == "member" for entry in results)
     trainings = [int(pid) for pid in place.trainings.read_text().split()][begun:]
     again = len(trainings) - networks
-    # What a stopped trial was at goes on beside the others, unless the sweep ends before.
+    # Members in training when their trial is stopped are finished, unless the sweep ends before.
     stopped = sum(record.state == "stopped" for record in found)
     could = at_once * (len(now.struck.intersection(trainings)) + stopped)
     assert 0 <= again <= could, f"{again} networks were begun in vain, and {could} at most could have been broken off"
@@ -134,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags.add_argument("--head", action="store_true", help="kill the head, too")
     options = flags.parse_args(arguments)
     WEIGHTS["head"] = 4 * options.head
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and not without killing what was started
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is killed
     describe_machine()
     started = time.monotonic()
     counts: Counter[str] = Counter()

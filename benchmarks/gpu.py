@@ -1,17 +1,17 @@
-"""How close training on a GPU comes to what the GPU can do: limits measured, strategies compared, a trial extrapolated.
+"""How close training comes to a GPU's limits: measures them, compares strategies and extrapolates a trial.
 
     python benchmarks/gpu.py                                 a few minutes on one H200
     python benchmarks/gpu.py --data-dir ~/data --minutes 20  and then the control on the real CIFAR-10 (control.py)
     python benchmarks/gpu.py --model small_cnn --device cpu --images 4096     every code path, on a CPU
-    python benchmarks/gpu.py --batch-norm 32x8 48x8 64x8 64x4    and batch norm's kernels in so many programs x warps
+    python benchmarks/gpu.py --batch-norm 32x8 48x8 64x8 64x4    and batch norm's kernels with these programs x warps
 
-Needs no Ray, MLflow or Optuna: Python, torch with torchvision, scikit-learn, safetensors and fsspec do.
+Needs no Ray, MLflow or Optuna: Python, torch with torchvision, scikit-learn, safetensors and fsspec suffice.
 
-The serial limit is what a perfect program would need that runs one thing after another: all convolutions at the matrix
-rate measured here, then every pass of batch-norm, ReLU and addition over memory at the bandwidth measured here. The
-passes, fused as far as they can be: forward reads for the statistics, reads and writes to normalise; backward reads
-twice for the sums, then reads twice and writes; a residual connection reads once more forward, and reads and writes
-backward. A strategy's rate is that of its epochs after the first, which warms up, compiles and captures.
+The serial limit is the time of a perfect program that runs one operation after another: all convolutions at the matrix
+rate measured here, then every pass of batch norm, ReLU and addition over memory at the bandwidth measured here. With
+passes fused as far as possible, forward reads for the statistics, then reads and writes to normalise; backward reads
+twice for the sums, then reads twice and writes; a residual connection adds a read forward, and a read and a write
+backward. A strategy's rate excludes its first epoch, which warms up, compiles and captures.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from hardtune.training.choices import resolved
 from hardtune.training.fit import build_model
 
 MEMBERS, EPOCHS, IMAGES = 8, 200, 50_000
-"""The trial that is extrapolated: HBR's on CIFAR-10."""
+"""The extrapolated trial: HBR's on CIFAR-10."""
 CLOSING = 30
 """Seconds for reading the control's images and for its tables."""
 
 
 def seconds_of(work: Callable[[], object], device: str, repeats: int = 10) -> float:
-    """Mean seconds of ``work``, after three calls that do not count."""
+    """Mean seconds of ``work``, after three unmeasured calls."""
     for _ in range(3):
         work()
     wait(device)
@@ -68,7 +68,7 @@ def matrix_rate(device: str) -> float:
 
 
 def bandwidth(device: str) -> float:
-    """Bytes a second, read and written, of a copy that no cache holds."""
+    """Bytes per second, reads plus writes, of a copy too large for any cache."""
     source = torch.empty(2**30 if device == "cuda" else 2**27, dtype=torch.bfloat16, device=device)
     target = torch.empty_like(source)
     return 2 * source.nbytes / seconds_of(lambda: target.copy_(source), device)
@@ -94,7 +94,7 @@ def cost_of_an_image(recipe: Recipe, shape: tuple[int, ...]) -> tuple[float, flo
 
 
 def rate(data: Dataset, recipe: Recipe, device: str, at_once: int, scores: bool = True) -> float:
-    """Images a second of ``at_once`` networks that train beside each other, each in a thread."""
+    """Images per second of ``at_once`` networks that train in parallel, each in a thread."""
     together = threading.Barrier(at_once)
 
     def train(member: int) -> float:
@@ -118,7 +118,7 @@ def rate(data: Dataset, recipe: Recipe, device: str, at_once: int, scores: bool 
 
 @contextlib.contextmanager
 def batch_norm_in(programs: int, warps: int) -> Iterator[None]:
-    """Batch norm's kernels in at most so many programs, each of so many warps."""
+    """Run batch norm's kernels in at most ``programs`` programs of ``warps`` warps."""
     from hardtune.training import batch_norm
 
     before = {name: getattr(batch_norm, name) for name in ("PROGRAMS", "WARPS", "LINE")}
@@ -132,11 +132,11 @@ def batch_norm_in(programs: int, warps: int) -> Iterator[None]:
 def strategies(
     data: Dataset, recipe: Recipe, device: str, at_once: Sequence[int], norms: Sequence[tuple[int, int]] = ()
 ) -> dict[str, float]:
-    """Images a second by strategy, printed as they come.
+    """Images per second by strategy, printed as measured.
 
     Args:
-        at_once: how many networks beside each other.
-        norms: programs and warps of batch norm's kernels to try, with the most networks beside each other.
+        at_once: how many networks in parallel.
+        norms: programs and warps of batch norm's kernels to try, with the most networks in parallel.
     """
     found: dict[str, float] = {}
 

@@ -1,4 +1,4 @@
-"""Two ways to do one thing, measured in turns in one run, so that whatever else the machine does hits both."""
+"""Two ways to do one thing, measured alternately in one run, so that other load affects both."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def compare(
     units: tuple[int, str] | None = None,
     clock: Callable[[], float] | None = time.process_time,
 ) -> list[float]:
-    """Print and return how often ``ours`` could run in the time of ``theirs``: one ratio a round, higher = better.
+    """Print and return how often ``ours`` could run in the time of ``theirs``: one ratio per round, higher = better.
 
-    Both are called once before, unmeasured; then in turns, the order changing every round. ``units``: how much work a
-    call does, (384, "images") for one, to print rates. ``clock``: CPU seconds of this process; None where the work is
-    elsewhere, and each call returns the seconds it took.
+    After one unmeasured call each, they alternate, and swap their order every round. ``units``: how much work a call
+    does, such as (384, "images"), to print rates. ``clock``: CPU seconds of this process; None if the work is done
+    elsewhere and each call returns the seconds it took.
     """
     ours(), theirs()
     seconds: dict[bool, list[float]] = {True: [], False: []}
@@ -47,7 +47,7 @@ def compare(
 
 
 def describe_machine() -> None:
-    """Print what the figures were measured on, and what else it was doing."""
+    """Print the machine that figures are measured on, and its other load."""
     model = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo") as lines:

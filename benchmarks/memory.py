@@ -2,8 +2,8 @@
 
     python benchmarks/memory.py
 
-Features are float32 (N, 512), 2 GB of the 4. Images are not part of it: they are indexed, never copied, so the stand-in
-here is one pixel wide. Each step prints its time and the process's peak so far.
+Features are float32 (N, 512), 2 GB of the 4. Images do not count: they are indexed, never copied, so the stand-in here
+is one pixel wide. Each step prints its time and the process's peak so far.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def step(name: str, work: Callable[[], T]) -> T:
 
 
 def dynamics_scores(labels: np.ndarray) -> dict[str, np.ndarray]:
-    """Two epochs of logits that a network would have given."""
+    """Scores from two epochs of made-up logits."""
     generator = torch.Generator().manual_seed(0)
     given = torch.from_numpy(labels)
     dynamics = Dynamics(SAMPLES)

@@ -2,11 +2,10 @@
 
     python benchmarks/neighbours.py [--data-dir DIR]
 
-The points are CIFAR-10's training images where `--data-dir` (or HARDTUNE_DATA) has them, and synthetic ones of their
-size elsewhere: ours as pixels (uint8), which is what SMOTE compares, and then in float32, as features are;
-scikit-learn's in float32. It would need minutes for all of them, so both answer the same 4,096 queries against all
-50,000. The ratio is printed only if both find the same neighbours, but for some whose distances are equal in float32.
-With two threads the clock is the wall's.
+The points are CIFAR-10's training images if `--data-dir` (or HARDTUNE_DATA) has them, else synthetic ones of the same
+size: ours as pixels (uint8), which SMOTE compares, and then in float32, like features; scikit-learn's in float32. It
+would take minutes for all of them, so both answer the same 4,096 queries against all 50,000. The ratio is printed only
+if both find the same neighbours, except for ties in float32. With two threads, times are wall-clock.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ QUERIES, NEIGHBOURS = 4096, 10
 
 
 def images(data_dir: Path | None) -> tuple[str, NDArray[np.uint8]]:
-    """50,000 images of 32 x 32 x 3, and what they are."""
+    """50,000 images of 32 x 32 x 3, and their description."""
     try:
         return "CIFAR-10", load("cifar10", data_dir).train.images
     except InputError as error:
@@ -74,7 +73,7 @@ def main() -> None:
 def same(
     points: NDArray[np.float32], queries: NDArray[np.int64], own: NDArray[np.int64], found: NDArray[np.int64]
 ) -> bool:
-    """Whether both found neighbours that are equally near to float32's last digits; scikit-learn counts the query."""
+    """Whether both found equally near neighbours, up to float32 rounding; scikit-learn includes the query."""
     others = np.array([[j for j in row if j != i][:NEIGHBOURS] for i, row in zip(queries, found, strict=True)])
     gaps = 0.0
     for start in range(0, QUERIES, 256):

@@ -3,15 +3,14 @@
     python benchmarks/overhead.py                   32 trials of 3 CPU-seconds
     python benchmarks/overhead.py --epochs 40       of 12
 
-The sweep is the real one: digits, five networks a trial; Ray, Tune, Optuna, MLflow, records, figures. It is the worst
-case, since what a trial costs beside its training does not grow with the training. The fit loops are timed in the
-workers as they run; everything else is on top: loading torch, plans, predictions, evaluation, the store, the driver.
-Ray's start is told apart: that of its cluster, with the checks before it, wholly; that of its workers, which load Ray
-and torch, as a share. Every other sweep has half the trials, so that what a trial costs can be told from what a sweep
-costs once.
+The sweep is a real one: digits, five networks per trial; Ray, Tune, Optuna, MLflow, records, figures. It is the worst
+case, since a trial's overhead does not grow with its training. The fit loops are timed in the workers as they run;
+everything else is overhead: loading torch, plans, predictions, evaluation, the store, the driver. Ray's start is shown
+separately: that of the cluster, with the checks before it, in full; that of its workers, which load Ray and torch, as a
+share. Every other sweep has half the trials, to separate the cost per trial from the fixed cost of a sweep.
 
-By the wall's clock: slots x seconds of the sweep, over the seconds of training. By CPU time: what all of its processes
-computed, over what the training did; waiting does not show in that, nor does most of what other programs do.
+By wall-clock time: slots x seconds of the sweep, over the seconds of training. By CPU time: that of all its processes,
+over that of training; this shows neither waiting nor most of what other programs do.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ RECIPE = Recipe(
 
 
 def treatments(count: int) -> list[Treatment]:
-    """All different, so that each has to be trained."""
+    """Distinct treatments, so that each must be trained."""
     oversamplers = ("random", "hard", "smote")
     return [
         Treatment(alpha=0.1 + i / count, policy="shift", oversample=oversamplers[i % 3], entropy_weight=0.1)
@@ -63,7 +62,7 @@ def treatments(count: int) -> list[Treatment]:
 
 
 class CpuMeter(threading.Thread):
-    """The CPU seconds of this process and all its descendants, those that have ended among them."""
+    """The CPU seconds of this process and all its descendants, including those that have ended."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -73,11 +72,11 @@ class CpuMeter(threading.Thread):
         self._before = self.seconds()
 
     def run(self) -> None:
-        while not self._ended.wait(1.0):  # more often, and the meter itself is among the costs
+        while not self._ended.wait(1.0):  # more often would make the meter itself a cost
             self.seconds()
 
     def seconds(self) -> float:
-        """Since it was made."""
+        """Those since its creation."""
         for process in (self._me, *self._me.children(recursive=True)):
             try:
                 times = process.cpu_times()
@@ -87,12 +86,12 @@ class CpuMeter(threading.Thread):
         return sum(self._spent.values()) - getattr(self, "_before", 0.0)
 
     def end(self) -> None:
-        """Stop looking."""
+        """Stop measuring."""
         self._ended.set()
 
 
 class Stopwatch(View):
-    """A view that nobody sees, and that knows when each phase of the sweep began."""
+    """An invisible view that notes when each phase of the sweep began."""
 
     def __init__(self) -> None:
         super().__init__("overhead", THREE_OBJECTIVES, Console(file=io.StringIO()))
@@ -102,12 +101,12 @@ class Stopwatch(View):
         self._mark("start")
 
     def say(self, text: str) -> None:
-        """The first thing said is where results are, when Ray runs."""
+        """The first message says where results are, once Ray runs."""
         if text.startswith("results in"):
             self._mark("books")
 
     def phase(self, name: str, total: int, unit: str = "", already: int = 0) -> None:
-        """A phase begins."""
+        """Note that a phase begins."""
         super().phase(name, total, unit, already)
         self._mark(name)
 
@@ -123,7 +122,7 @@ class Stopwatch(View):
 
 @dataclass
 class Cost:
-    """Of one sweep, all (wall, CPU) seconds."""
+    """That of one sweep, in (wall, CPU) seconds."""
 
     start: np.ndarray
     rest: np.ndarray
@@ -132,7 +131,7 @@ class Cost:
     """CPU seconds until its workers could train."""
 
     def on_top(self, slots: int) -> np.ndarray:
-        """Seconds of slots, and of CPUs, that were no training."""
+        """Seconds of slots, and of CPUs, not spent on training."""
         return self.rest * (slots, 1) - self.training
 
 

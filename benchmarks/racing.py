@@ -4,24 +4,24 @@
     python benchmarks/racing.py --records hardtune-results/sweeps/NAME    one of your own, run without racing
     python benchmarks/racing.py --records FOLDER --keep NAME.csv      and keep its figures for later
 
-Trials come in the order in which they were proposed, --concurrent at a time, each member taking equally long; after a
-member the rule sees what had been trained by then. Which of the seeds comes first is arbitrary, so each sweep is
-replayed with its seeds in several orders, the recorded one first. What a replay cannot show is what the search would
-have proposed instead, had it known of a stopped trial only that it was stopped. Equal treatments are one trial.
+Trials run in the order in which they were proposed, --concurrent at a time, and all members take equally long; after
+each member the rule sees what has been trained by then. The order of the seeds is arbitrary, so each sweep is replayed
+with its seeds in several orders, the recorded one first. A replay cannot show what the search would have proposed, had
+it known of a stopped trial only that it was stopped. Equal treatments count as one trial.
 
-The recorded sweeps. Treatments of the first two differ by hardly more than chance, so that there is little to be sure
-of; those of the third by many standard errors, but the search soon proposes little that is not near the front:
+The recorded sweeps. Treatments of the first two differ by hardly more than chance, so little is certain;
+those of the third differ by many standard errors, but the search soon proposes little that is not near the front:
 
     python sweeps/digits.py --trials 200
     python sweeps/fashion_mnist.py --trials 200 --recipe validation=0.5 epochs=3 batch_size=64 --data-dir FOLDER
         where FOLDER has idx files of the first 6,000 training and 2,000 test images
     python benchmarks/papers_ranges.py
 
-saved       networks not trained, of all that the trials have without racing: mean over the orders
-volume      hypervolume of the front that is left, of that of the whole front, against twice the control's costs: mean
-            over the orders, and the least
+saved       networks not trained, as a share of those without racing: mean over the orders
+volume      hypervolume of the remaining front, as a share of the whole front's, against twice the control's costs:
+            mean and minimum over the orders
 nadir       the mean with the worst of each objective among all trials as the reference, which is stricter
-front lost  trials stopped that would have been on the front in the end, of all that are on it: mean
+front lost  stopped trials that would have been on the final front, as a share of it: mean
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ RECORDED = Path(__file__).parent / "recorded"
 class Recorded:
     """A sweep in which every trial was trained whole: ``figures`` (T, M, O) by trial, member, objective.
 
-    The control is the first of the T; equal treatments are one.
+    The control is the first of the T; equal treatments are merged.
     """
 
     name: str
@@ -80,7 +80,7 @@ def read_records(folder: Path) -> Recorded:
 
 
 def read_csv(path: Path) -> Recorded:
-    """A row a member: trial, then the objectives; the members of a trial one after another, the control's first."""
+    """Read a row per member: trial, then the objectives; a trial's members are adjacent, the control's first."""
     header, *rows = csv.reader(path.read_text().splitlines())
     objectives = {name: direction for direction, name in (column.split() for column in header[1:])}
     table = np.array(rows, np.float64)
@@ -128,7 +128,7 @@ def replay(costs: NDArray[np.float64], price: float, concurrent: int) -> tuple[N
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one replay: shares, and how many trials of the front were lost."""
+    """One replay's shares, and how many trials of the front were lost."""
 
     saved: float
     volume: float
@@ -154,7 +154,7 @@ def front_of(means: NDArray[np.float64]) -> list[int]:
 def table_of(
     sweep: Recorded, prices: Sequence[float], concurrent: int, orders: int, pool: ProcessPoolExecutor
 ) -> Table:
-    """A row a price."""
+    """A row per price."""
     costs = sweep.costs
     front = len(front_of(costs.mean(axis=1)))
     scatter = costs.std(axis=1, ddof=1).mean(axis=0) / np.sqrt(costs.shape[1])

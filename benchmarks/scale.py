@@ -1,13 +1,13 @@
-"""What a sweep costs beside its training: 1,000 trials replayed through the real driver, search, tracking and records.
+"""What a sweep costs besides training: 1,000 trials replayed through the real driver, search, tracking and records.
 
     python benchmarks/scale.py                                       64 simulated nodes of 8 GPUs, 16 trials at once
     python benchmarks/scale.py --nodes 4 --trials 200 --concurrent 8    a quicker look
     python benchmarks/scale.py --tracking-uri http://127.0.0.1:5000 --study-storage postgresql+psycopg://…
 
-Trials report what a real one reported, and train nothing; so whatever time passes is overhead. Nodes are raylets on
-this machine with made-up GPUs, 130 MB each; a running trial is a real process, another 120 MB. Where memory runs out,
-what fitted is said. What grows with a cluster is the rate of trials, and that is what is pushed to its limit here: a
-driver that can end R trials a second keeps R x D networks' worth of GPUs busy if a trial takes D seconds.
+Trials replay a real one's reports and train nothing, so all time is overhead. Nodes are raylets on this machine with
+simulated GPUs, 130 MB each; a running trial is a real process, another 120 MB. If memory runs out, the output says what
+fitted. What grows with a cluster is the rate of trials, which is pushed to its limit here: a driver that can end R
+trials per second keeps R x D trials' worth of GPUs busy if a trial takes D seconds.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MEMBERS = 5
 
 
 def a_record() -> Any:
-    """What a real trial of digits leaves."""
+    """The record of a real trial on digits."""
     from hardtune import Recipe, Treatment, load, run
     from hardtune.sweep.trainable import record_of
 
@@ -51,9 +51,9 @@ def a_record() -> Any:
 def replay(
     config: dict[str, Any], record: Any, folder: Path, keys: dict[str, str], objectives: Sequence[str], seconds: float
 ) -> None:
-    """A trial as the driver sees one: a report and a checkpoint a member, a record, a last report.
+    """A trial as the driver sees it: a report and a checkpoint per member, a record, a last report.
 
-    What it imports keeps clear of torch, which would make its process five times as large.
+    Its imports avoid torch, which would make its process five times as large.
     """
     from ray import tune
 
@@ -76,13 +76,13 @@ def replay(
 
 
 class Meter(threading.Thread):
-    """Samples what cannot be asked afterwards, and stops the sweep, as Ctrl-C would, before memory runs out."""
+    """Samples what cannot be measured afterwards, and stops the sweep, as Ctrl-C would, before memory runs out."""
 
     def __init__(self, tracker: Any) -> None:
         super().__init__(daemon=True)
         self.tracker, self.behind, self.stop = tracker, [0], threading.Event()
         self.memory = 0.0
-        """The most that the cluster's processes took, in GB."""
+        """Peak memory of the cluster's processes, in GB."""
         self.processes = 0
         self._short = 0
 
@@ -92,13 +92,13 @@ class Meter(threading.Thread):
             processes, memory = simulated.taken_gb()
             self.processes, self.memory = max(self.processes, processes), max(self.memory, memory)
             self._short = self._short + 1 if simulated.free_gb() < simulated.FREE_GB else 0
-            if self._short == 5:  # not what other programs took for a moment
+            if self._short == 5:  # not just a moment's use by other programs
                 print(f"stopped: less than {simulated.FREE_GB:g} GB of memory are left", flush=True)
                 signal.raise_signal(signal.SIGINT)
 
 
 def sweep(options: argparse.Namespace, folder: Path) -> None:
-    """The whole: Tune schedules, Optuna proposes, MLflow records."""
+    """The whole sweep: Tune schedules, Optuna proposes, MLflow records."""
     import ray
     from ray import tune
 
@@ -178,7 +178,7 @@ def sweep(options: argparse.Namespace, folder: Path) -> None:
 
 
 def search_alone(options: argparse.Namespace, folder: Path) -> None:
-    """Optuna's part by itself, since it grows with the number of trials."""
+    """Measure Optuna's part alone, since it grows with the number of trials."""
     from ray import tune
 
     from hardtune.sweep.databases import study_database

@@ -1,4 +1,4 @@
-"""A Ray cluster of many nodes on this machine: real raylets, whose GPUs are made up."""
+"""A Ray cluster of many nodes on this machine: real raylets with simulated GPUs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from collections.abc import Iterator
 import psutil
 
 FREE_GB = 5.0
-"""Of memory, that are left to others."""
+"""Memory to leave for other programs."""
 
-# Read by Ray's processes as they start: nobody looks at these nodes' figures, and all share this machine's cores.
+# Ray's processes read these on start: nobody looks at these nodes' metrics, and all share this machine's cores.
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_prestart_worker_first_driver": "0",  # a process for each of a node's CPUs before there is work
+    "RAY_prestart_worker_first_driver": "0",  # else a process per CPU of a node before there is work
     "RAY_enable_metrics_collection": "0",
     "RAY_DASHBOARD_AGENT_CHECK_PARENT_INTERVAL_S": "10",
     "REPORTER_UPDATE_INTERVAL_MS": "600000",
@@ -25,12 +25,12 @@ QUIET = {
 
 
 def free_gb() -> float:
-    """Memory that programs may still take."""
+    """Memory still available to programs."""
     return float(psutil.virtual_memory().available) / 2**30
 
 
 def taken_gb() -> tuple[int, float]:
-    """This process's descendants: how many, and their memory, with what they share counted once."""
+    """This process's descendants: how many, and their memory, counting shared parts once."""
     sizes = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
@@ -40,12 +40,12 @@ def taken_gb() -> tuple[int, float]:
 
 @contextlib.contextmanager
 def cluster(nodes: int, gpus: int) -> Iterator[str]:
-    """Start a head without resources and ``nodes`` nodes of ``gpus`` CPUs and GPUs, in turns; yields the address."""
+    """Start a head without resources and ``nodes`` nodes of ``gpus`` CPUs and GPUs, one by one; yields the address."""
     os.environ.update(QUIET)
     import ray._private.utils
     from ray.cluster_utils import Cluster
 
-    # Each raylet starts two Python agents. Without the dashboard's packages they are small, so they are told so.
+    # Each raylet starts two Python agents. They are small without the dashboard's packages, so pretend to lack these.
     ray._private.utils.get_dashboard_dependency_error = lambda: ImportError("not for simulated nodes")
     patience = {"health_check_timeout_ms": 60_000, "health_check_failure_threshold": 20}
     head = {"num_cpus": 0, "include_dashboard": False, "_system_config": patience}

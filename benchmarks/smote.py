@@ -3,7 +3,7 @@
     python benchmarks/smote.py
 
 The ratio is printed only if both find the same neighbours. The whole data set is 50,000 x 3,072: an N x N matrix of
-distances would take 10 GB, so the peak of memory is printed too.
+distances would take 10 GB, so peak memory is printed too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CLASSES, SIZE = 10, 5_000
 
 
 def synthetic_images(count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Images whose neighbours mean something: smooth blotches and some noise, as photographs have."""
+    """Images with meaningful neighbours: smooth blotches and some noise, as photographs have."""
     blotches = rng.normal(128, 60, (count, 8, 8, 3)).repeat(4, axis=1).repeat(4, axis=2)
     return np.clip(blotches + rng.normal(0, 10, blotches.shape), 0, 255).astype(np.uint8)
 

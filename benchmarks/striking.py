@@ -13,40 +13,40 @@ import psutil
 from surroundings import Surroundings, descendants, kill
 
 WEIGHTS = {"worker": 8, "node": 4, "driver": 4, "server": 2, "head": 0}
-"""How often each is struck. A worker trains a network or runs a task; the driver is the sweep's own process; with the
-head, which is struck if asked, the whole cluster is gone."""
+"""Relative frequencies of the targets. A worker trains a network or runs a task; the driver is the sweep's own process;
+the head, struck only on request, takes the whole cluster with it."""
 AWAY = {"node": 5.0, "driver": 3.0, "server": 8.0}
-"""Seconds at most until each begins to come back."""
+"""Maximum seconds until each begins to come back."""
 PATIENCE = 240.0
 """Seconds without a fault and without a result after which a sweep counts as stuck."""
 MENDABLE = ("there is no sweep named", "no MLflow server answers", "no Ray cluster answers")
-"""What a sweep may say and end with because of what was killed: it is started again once that is mended."""
+"""Messages with which a sweep may end because of what was killed; it is restarted once that is back."""
 
 
 @dataclass
 class Round:
-    """One sweep and what it went through."""
+    """One sweep and the faults it suffered."""
 
     storage: Path
     flags: Sequence[str]
     faults: list[str] = field(default_factory=list)
     struck: set[int] = field(default_factory=set)
-    """Processes that were killed and could have been training; each may have broken one network off."""
+    """Killed processes that could have been training; each may have interrupted one network."""
     turned_away: int = 0
-    """How often the sweep would not start, and said why."""
+    """How often the sweep refused to start, and said why."""
 
 
 class Striker:
-    """Draws kinds, victims and moments from a seed, and lets what it killed come back."""
+    """Draws kinds, victims and moments from a seed, and restarts what it killed."""
 
     def __init__(self, place: Surroundings, seed: int, every: float) -> None:
-        """``every``: mean seconds from a fault to the next."""
+        """``every``: mean seconds between faults."""
         self._place, self._draw, self._every = place, random.Random(seed), every
         self._later: list[tuple[float, Callable[[], None]]] = []
         self._draw_next()
 
     def strike(self, now: Round) -> bool:
-        """Kill what is due, as soon as there is such a thing; returns whether it did."""
+        """Kill the victim that is due, once there is one; returns whether it did."""
         if time.monotonic() < self._due:
             return False
         fault = getattr(self, f"_{self._kind}")(now)
@@ -56,7 +56,7 @@ class Striker:
         return bool(fault)
 
     def mend(self, *, all_of_it: bool = False) -> None:
-        """Start what is due to come back."""
+        """Restart what is due to come back."""
         for due, start in list(self._later):
             if all_of_it or time.monotonic() >= due:
                 self._later.remove((due, start))
@@ -87,7 +87,7 @@ class Striker:
     def _driver(self, now: Round) -> str:
         if self._place.driver is None:
             return ""
-        now.struck |= {worker.pid for worker in self._place.busy_workers()}  # Ray ends those of a driver that is gone
+        now.struck |= {worker.pid for worker in self._place.busy_workers()}  # Ray ends a dead driver's workers
         kill(self._place.driver)
         self._place.driver = None
         self.come_back_soon("driver", lambda: start(self._place, now))
@@ -106,7 +106,7 @@ class Striker:
             return ""
         now.struck |= {process.pid for node in self._place.nodes for process in descendants(node.pid)}
         self._later = [(due, how) for due, how in self._later if how != self._place.add_node]
-        self._place.kill_cluster()  # and the driver has to see for itself that it is of no use any more
+        self._place.kill_cluster()  # the driver must notice by itself that the cluster is gone
         return "head"
 
     def come_back_soon(self, kind: str, how: Callable[[], None]) -> None:
@@ -124,7 +124,7 @@ def start(place: Surroundings, now: Round) -> None:
 
 
 def run_to_its_end(place: Surroundings, striker: Striker, now: Round, most: int, say: Callable[[str], None]) -> None:
-    """One sweep until it is done, struck at most ``most`` times on the way.
+    """Run one sweep until it is done, with at most ``most`` faults on the way.
 
     Raises:
         AssertionError: it ended by itself where it should have gone on, or got stuck.

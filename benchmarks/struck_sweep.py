@@ -1,7 +1,7 @@
-"""The sweep that benchmarks/faults.py strikes: known treatments, so that no proposal depends on what ended when.
+"""The sweep that benchmarks/faults.py strikes: fixed treatments, so that no proposal depends on what ended when.
 
-Two of them mean the same, one looks into features and one draws on gradients, so that every kind of preparation and the
-sharing of networks are struck as well. Two train on next to nothing, which is what racing stops. A network takes a
+Two of them are equivalent, one uses features and one uses gradients, so that every kind of preparation and the sharing
+of networks are struck too. Two train on almost no data, which is what racing stops. A network takes a
 second or two.
 """
 
@@ -35,7 +35,7 @@ def proposed(first: int, trial: Any) -> dict[str, Any]:
 
 
 def sweep(first: int = len(TREATMENTS), *, raced: bool = False) -> Sweep:
-    """The first treatments of the list; as a search, which can be raced, or as the list."""
+    """A sweep of the list's first treatments, as a search, which can be raced, or as a list."""
     recipe = Recipe(
         model="small_cnn",
         epochs=8,
@@ -48,7 +48,7 @@ def sweep(first: int = len(TREATMENTS), *, raced: bool = False) -> Sweep:
         scoring_members=4,
         encoder="pixels",
         validation=0.3,
-        precision="float32",  # to the bit the same in every process
+        precision="float32",  # bit-identical in every process
     )
     space = functools.partial(proposed, first) if raced else TREATMENTS[:first]
     return Sweep(name="struck", data="digits", recipe=recipe, space=space, trials=first)

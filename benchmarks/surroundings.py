@@ -57,7 +57,7 @@ class Surroundings:
             self.add_node()
 
     def kill_cluster(self) -> None:
-        """Kill the head and all that belong to it."""
+        """Kill the head and everything that belongs to it."""
         for process in (self.head, *self.nodes):
             if process is not None:
                 kill(process)
@@ -69,9 +69,9 @@ class Surroundings:
         self.nodes.append(self._node("--address", self.address, "--num-cpus=1", *ports))
 
     def replace_failed(self) -> None:
-        """Start those again that ended by themselves: a machine that is short of time fails to start some.
+        """Restart nodes that ended by themselves: a busy machine fails to start some.
 
-        Without its head a cluster is gone; it is started when the sweep has seen that.
+        Without its head a cluster is gone; a new one is started once the sweep has noticed.
         """
         if self.head is not None and self.head.poll() is not None:
             self.kill_cluster()
@@ -80,7 +80,7 @@ class Surroundings:
             self.add_node()
 
     def described(self) -> str:
-        """What there is, and the last that it said, for whoever asks why nothing happens."""
+        """The state and last output of each process, to find out why nothing happens."""
         there = {"head": self.head, "server": self.server, "driver": self.driver}
         codes = {name: "not there" if it is None else it.poll() for name, it in there.items()}
         states = [f"{name}: {'runs' if code is None else code}" for name, code in codes.items()]
@@ -88,7 +88,7 @@ class Surroundings:
         return "\n".join([*states, f"nodes: {len(self.nodes)}", *logs])
 
     def start_server(self) -> None:
-        """Start the MLflow server, or start it again where it was; it answers within some seconds."""
+        """Start the MLflow server, or restart it at the same address; it answers within some seconds."""
         self.server = self._start(
             *("mlflow", "server", "--host", "127.0.0.1", "--port", str(self._mlflow_port), "--workers", "1"),
             *("--backend-store-uri", f"sqlite:///{self.folder}/server.db"),
@@ -104,7 +104,7 @@ class Surroundings:
         return False
 
     def wait_for_server(self) -> None:
-        """Return when the MLflow server, which was started, is up."""
+        """Wait until the MLflow server, once started, is up."""
         wait_until(self.server_answers, 120)
 
     def start_driver(self, storage: Path, *flags: str) -> None:
@@ -155,8 +155,8 @@ class Surroundings:
 
 @contextlib.contextmanager
 def surroundings(nodes: int) -> Iterator[Surroundings]:
-    """All of it running, with ``nodes`` worker nodes; killed at the end, and its folder removed."""
-    folder = Path(tempfile.mkdtemp(prefix="struck-"))  # a short path: sockets lie in it
+    """Run all of it, with ``nodes`` worker nodes; in the end, kill it and remove its folder."""
+    folder = Path(tempfile.mkdtemp(prefix="struck-"))  # a short path: it holds sockets
     place = Surroundings(folder, nodes)
     try:
         place.start_server()
@@ -169,7 +169,7 @@ def surroundings(nodes: int) -> Iterator[Surroundings]:
 
 
 def descendants(pid: int) -> Sequence[psutil.Process]:
-    """The processes below one, as far as they live."""
+    """The living descendants of a process."""
     try:
         return psutil.Process(pid).children(recursive=True)
     except psutil.Error:
@@ -177,7 +177,7 @@ def descendants(pid: int) -> Sequence[psutil.Process]:
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL, for it and all below it, as a machine dies."""
+    """SIGKILL it and its descendants, as if a machine died."""
     for each in (*descendants(process.pid), process):
         with contextlib.suppress(psutil.Error):
             each.kill()
@@ -185,14 +185,14 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
+    """A free port on the loopback interface."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
 
 
 def wait_until(happened: Callable[[], object], seconds: float) -> None:
-    """Return when ``happened()`` is true; a connection that is refused is not yet."""
+    """Wait until ``happened()`` is true; a refused connection counts as not yet."""
     deadline = time.monotonic() + seconds
     while True:
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Training by hardtune against the usual loop, images a second; and what both reach on test images.
+"""Training by hardtune against the usual loop: images per second, and the test accuracy that both reach.
 
     python benchmarks/training.py                            small_cnn and resnet18 on random images, on this CPU
     python benchmarks/training.py --device cuda              the same on a GPU
@@ -6,10 +6,10 @@
     python benchmarks/training.py --data fashion_mnist --accuracy 5    seeds trained to the end by both, and compared
     python benchmarks/training.py --accuracy 5 --device cuda --data cifar10 --models resnet18 --recipe compile=true
 
-The usual loop is what a tutorial writes: PIL transforms and a DataLoader, float32, channels first, SGD, and the margin
-of each sample kept by a loop with ``.item()``. hardtune's is ``fit`` with all dynamics scores. Both train the same
-network with the same batch size, learning rates, crops and flips, each in a process of its own: hardtune's settled as a
-sweep's worker is. On a CPU it is process time with one thread; on a GPU wall time, and there the usual loop gets 8
+The usual loop is that of a tutorial: PIL transforms and a DataLoader, float32, channels first, SGD, and each sample's
+margin recorded in a loop with ``.item()``. hardtune's is ``fit`` with all dynamics scores. Both train the same
+network with the same batch size, learning rates, crops and flips, each in its own process: hardtune's set up like a
+sweep's worker. Times are process time with one thread on a CPU, and wall time on a GPU, where the usual loop gets 8
 loader processes.
 """
 
@@ -42,7 +42,7 @@ from hardtune.training.schedule import learning_rate
 from hardtune.training.worker import configure_process
 
 IMAGES = {"small_cnn": 4096, "resnet18": 384}
-"""How many images a timed epoch has: a few seconds of work on one core."""
+"""Images per timed epoch: a few seconds of work on one core."""
 
 
 class Images(TorchDataset):  # type: ignore[type-arg]
@@ -143,7 +143,7 @@ def made_up(count: int, seed: int = 0) -> Dataset:
 
 
 def accuracy(model: torch.nn.Module, data: Dataset, device: str) -> float:
-    """On test images, in per cent."""
+    """Accuracy on test images, in percent."""
     images = DeviceImages(data.test.images, mean=data.mean, std=data.std, device=device)
     logits = predict(model, images, torch.arange(len(data.test), device=device))
     return 100 * float((logits.argmax(1).cpu().numpy() == data.test.labels).mean())
@@ -156,7 +156,7 @@ def seconds_of(
     device: str,
     choices: dict[str, Any],
 ) -> float:
-    """Of one epoch and the test images after it, which wait for the GPU."""
+    """Seconds of one epoch and the test images after it, which wait for the GPU."""
     data, recipe = made_up(images), Recipe(model=model, epochs=1, schedule="linear", **choices)
     clock = time.perf_counter if device == "cuda" else time.process_time
     start = clock()

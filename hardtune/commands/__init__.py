@@ -19,7 +19,7 @@ COMMANDS = ("hardest", "plan", "results", "export", "stability", "store", "docto
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command that the arguments name, and exit: 0 done, 1 something is wrong, 2 wrong input, 130 stopped."""
+    """Run the command that the arguments name, and exit: 0 done, 1 something is wrong, 2 invalid input, 130 stopped."""
     options = parser().parse_args(arguments)
     pass_on(lambda sentence: print(sentence, file=sys.stderr))
     run_and_exit(lambda: options.run(options))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def add_flags(flags: argparse.ArgumentParser) -> None:
-    """Where the sweep would run, and on what."""
+    """Add flags for where the sweep would run, and on what."""
     address = os.environ.get("RAY_ADDRESS") or ("auto" if "RAY_API_SERVER_ADDRESS" in os.environ else None)
     flags.add_argument(
         "--address",
@@ -60,7 +60,7 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a line a finding; 0 if all are good, else 1."""
+    """Print a line per finding; 0 if all are good, else 1."""
     from rich.console import Console
 
     from hardtune.errors import InputError

@@ -36,7 +36,7 @@ from hardtune.commands.subject import (
 from hardtune.errors import InputError
 
 MAX_CHANGED = 0.2
-"""The share of predictions that other roundings alone may change: half-trained networks differ by that much."""
+"""The share of predictions that rounding differences alone may change: half-trained networks differ by that much."""
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 
 def add_flags(flags: argparse.ArgumentParser) -> None:
-    """The subject's flags, which trial of which sweep, and what of it."""
+    """Add the subject's flags, which trial of which sweep, and what to export."""
     add_subject_flags(flags)
     what = flags.add_argument_group("what to export")
     what.add_argument("--trial", metavar="N", help="the trial's number, or control")
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     trial = "control" if record.is_control else f"trial-{record.number}"
     folder: Path = options.out or subject.storage / "exports" / f"{kept.id}-{trial}"
     if options.out is not None:
-        make_room(folder, kept, record)  # what is wrong with it is said before anything is trained
+        make_room(folder, kept, record)  # report problems with it before anything is trained
     theirs, device = _devices(subject, options)
     prepared = _prepared(subject, treatment, theirs, device, options)
     make_room(folder, kept, record)
@@ -89,10 +89,10 @@ def run(options: argparse.Namespace) -> int:
     console.print(f"{trial.replace('-', ' ')} of {kept.id}: {treatment}", soft_wrap=True)
     if theirs not in (device, None):
         console.print(f"the sweep trained on {theirs}, and this is {device}: networks will be like its own, not equal")
-    # As many threads as a trial of the sweep had: with another number, sums are rounded otherwise.
+    # As many threads as a trial of the sweep had: another number would change the rounding of sums.
     script = subject.sweep.cpus_per_trial if subject.sweep is not None else 1
     about = kept.content.get("about", {})
-    configure_process(about.get("cpus_per_trial", script))  # former versions did not record it
+    configure_process(about.get("cpus_per_trial", script))  # earlier versions did not record it
     split, recipe, labels = subject.split, subject.recipe, subject.dataset.train.labels
     members: list[dict[str, Any]] = []
     write_about(folder, kept, record, split, recipe, members)
@@ -131,7 +131,7 @@ def _trial(kept: Kept, wanted: str | None) -> Record:
 
 
 def _as_it_was(subject: Subject, kept: Kept, options: argparse.Namespace) -> Subject:
-    """The subject with the sweep's own recipe, as it was settled; ``InputError`` if its data were others."""
+    """The subject with the sweep's own resolved recipe; ``InputError`` if the sweep's data differ."""
     if subject.dataset.fingerprint != kept.content.get("data"):
         raise InputError(
             f"{kept.id} was of other data than {subject.data} is here: give the --data, --data-dir and --image-size "
@@ -165,7 +165,7 @@ def _check(subject: Subject, kept: Kept, treatment: Treatment, options: argparse
     code = kept.content.get(CODE)
     for registry, name in ((MODELS, subject.recipe.model), *named_in(treatment.canonical())):
         for what, now in registry.code(name).items():
-            if code is not None and code.get(what) != now:  # former versions did not look at it
+            if code is not None and code.get(what) != now:  # earlier versions did not record it
                 raise InputError(f"your {what} is not what it was when {kept.id} ran, so this would be another network")
     check_sources(subject.split, treatment, every_class=False)
     pool = subject.split.pool
@@ -176,13 +176,13 @@ def _check(subject: Subject, kept: Kept, treatment: Treatment, options: argparse
 
 
 def _devices(subject: Subject, options: argparse.Namespace) -> tuple[str | None, str]:
-    """What the sweep trained on, None where its control is not in the store any more; and what is trained on here."""
+    """The device the sweep trained on, None if its control is no longer in the store; and the one to train on here."""
     from hardtune.member import Prepared, identity
     from hardtune.treatment import Treatment
 
     kinds = devices()
     control = {kind: identity(Prepared(subject.split), subject.recipe, Treatment(), 0, kind) for kind in kinds}
-    wanted = [options.device] if options.device else []  # where sweeps on both were alike, the one that is asked for
+    wanted = [options.device] if options.device else []  # the requested one first, if the store has both
     theirs = next((kind for kind in wanted + kinds if control[kind] in subject.store), None)
     return theirs, options.device or ("cpu" if theirs == "cpu" else kinds[0])
 
@@ -190,7 +190,7 @@ def _devices(subject: Subject, options: argparse.Namespace) -> tuple[str | None,
 def _prepared(
     subject: Subject, treatment: Treatment, theirs: str | None, device: str, options: argparse.Namespace
 ) -> Prepared:
-    """With the scores that the sweep had, whatever is trained on here; with ``--score``, others if those are gone."""
+    """With the sweep's own scores, whatever device trains here; with ``--score``, new ones if those are gone."""
     from hardtune.needs import needs_of
 
     needs = needs_of([treatment])
@@ -210,7 +210,7 @@ def _trained(
     device: str,
     on_epoch: Callable[[int], None],
 ) -> tuple[torch.nn.Module, dict[str, Any]]:
-    """The network, and what there is to say of it: how it compares with the sweep's own, and its accuracy."""
+    """The network, and what is known about it: how it compares with the sweep's own, and its accuracy."""
     from hardtune import answers
     from hardtune.member import identity, train_network
 

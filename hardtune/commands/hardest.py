@@ -22,7 +22,7 @@ from hardtune.errors import InputError
 
 
 def add_flags(flags: argparse.ArgumentParser) -> None:
-    """The subject's flags, whose scores are shown, and of how many samples."""
+    """Add the subject's flags, whose scores to show, and for how many samples."""
     add_subject_flags(flags)
     flags.add_argument("--estimator", default="aum", metavar="NAME", help="estimator to rank by (default: %(default)s)")
     flags.add_argument(
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     if options.each < 1:
         raise InputError(f"--each must be at least 1, got {options.each}")
     if options.figure is not None:
-        make_room_for(options.figure)  # what is wrong with it is said before anything is trained
+        make_room_for(options.figure)  # report problems with it before anything is trained
     needs = Needs(frozenset({name}), features=ESTIMATORS[name].source == "features")
     _, subject, device = scored(subject_of(options), needs, options)
     everything = available(subject, device)

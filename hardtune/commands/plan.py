@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from hardtune.report.plans import Planned
 
 FIELDS = ("alpha", "estimator", "policy", "undersample", "oversample", "prune", "prune_rate")
-"""The fields of a treatment that class counts follow from."""
+"""The fields of a treatment that determine class counts."""
 
 
 def add_flags(flags: argparse.ArgumentParser) -> None:
-    """The subject's flags, one for each field, and where the figure goes."""
+    """Add the subject's flags, one for each field, and where the figure goes."""
     add_subject_flags(flags)
     treatment = flags.add_argument_group("one treatment, instead of the script's space")
     meaning = _docstrings(Treatment)
@@ -59,7 +59,7 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print and draw the plans; 0 if all of them can be carried out, else 1."""
+    """Print and draw the plans; 0 if all of them are feasible, else 1."""
     from rich.console import Console
     from rich.text import Text
 
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     from hardtune.sweep.space import corners
 
     if options.figure is not None:
-        make_room_for(options.figure)  # what is wrong with it is said before anything is trained
+        make_room_for(options.figure)  # report problems with it before anything is trained
     subject = subject_of(options)
     given = {name: getattr(options, name) for name in FIELDS if getattr(options, name) is not None}
     if given or subject.sweep is None:
@@ -104,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _only_counts(treatments: Sequence[Treatment]) -> list[Treatment]:
-    """The different treatments that are left without what does not move class counts, such as the loss."""
+    """The distinct treatments, ignoring what does not affect class counts, such as the loss."""
     bare = [Treatment(**{name: getattr(treatment, name) for name in FIELDS}).canonical() for treatment in treatments]
     return [treatment for treatment in dict.fromkeys(bare) if not treatment.is_control] or [Treatment()]
 
@@ -124,7 +124,7 @@ def _slug(text: str) -> str:
 
 
 def _docstrings(of: type) -> dict[str, str]:
-    """The first sentence under each field of a dataclass, as its source has it."""
+    """The first sentence of each field's docstring in a dataclass, from its source."""
     (body,) = ast.parse(inspect.getsource(of)).body
     assert isinstance(body, ast.ClassDef)
     found: dict[str, str] = {}

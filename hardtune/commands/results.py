@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from hardtune.report.sweeps import Kept
 
 Draw = Callable[[Path], None]
-"""Draws what was printed."""
+"""Draws what was printed, as a figure."""
 
 
 def add_flags(flags: argparse.ArgumentParser) -> None:
-    """Which sweep, and what of it."""
+    """Add flags for which sweep, and what to show of it."""
     flags.add_argument("sweep", nargs="?", help="the sweep's name (latest run) or id; without it, lists all")
     add_storage_flag(flags)
     flags.add_argument(
@@ -122,7 +122,7 @@ def _list(there: Sequence[Kept], storage: Path, console: Console) -> None:
 
 
 def _directions(names: Sequence[str], sweep: Kept, control: Record) -> dict[str, str]:
-    """Each of the figures with the way that is better, as it is given, as the sweep had it or as is known of it."""
+    """Each figure's better direction: as given on the command line, as the sweep had it, or as known in general."""
     from hardtune.evaluation import METRICS
     from hardtune.report.comparison import figures_of_members
     from hardtune.report.pareto import check_objective
@@ -172,7 +172,7 @@ def _compare(
     own = sweep.folder / "comparison.json"
     if options.compare is None and not options.metrics and own.exists():
         rows = json.loads(own.read_text())
-        # Files of former versions do not number their comparisons.
+        # Files of earlier versions do not number their comparisons.
         families = [list(rows) for _, rows in groupby(rows, lambda row: (row.get("comparison"), row["reference"]))]
     else:
         families = [_compared(sweep, found, control, objectives, options)]
@@ -186,7 +186,7 @@ def _compare(
 def _compared(
     sweep: Kept, found: Sequence[Record], control: Record, objectives: Mapping[str, str], options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """The trials that are named against the control, or those of the front, or of the sweep's list."""
+    """The named trials compared with the control, or those on the front or of the sweep's list."""
     from hardtune.report.comparison import Comparison, compared, figures_of_members, metrics_of
     from hardtune.report.pareto import front
 
@@ -205,7 +205,7 @@ def _compared(
             raise unknown("figure of a member", metric, control.members)
         if metric not in figures_of_members():
             raise InputError(f"{metric} is a metric of your own, of which only its script knows which way is better")
-    # Whoever is chosen among many is corrected for all of them.
+    # Trials chosen among many are corrected for all of them.
     tried = chosen if not sweep.is_search else list(finished)
     rows = compared(found, Comparison(tuple(finished[number].treatment for number in tried), metrics=metrics))
     return [{**row, "treatment": f"{row['trial']}: {row['treatment']}"} for row in rows if row["trial"] in chosen]

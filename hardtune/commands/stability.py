@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 
 def add_flags(flags: argparse.ArgumentParser) -> None:
-    """The subject's flags, and what is compared how."""
+    """Add the subject's flags, and what to compare and how."""
     add_subject_flags(flags)
     how = flags.add_argument_group("what is compared")
     how.add_argument(
         "--estimator", action="extend", nargs="+", metavar="NAME", help="estimators to check (default: aum)"
-    )  # a default here would be among whatever is given
+    )  # a default here would be added to what is given
     how.add_argument("--members", type=int, metavar="J", help="how many members (default: the recipe's)")
     how.add_argument("--rate", type=float, default=0.3, metavar="X", help="share to prune (default: %(default)s)")
     how.add_argument(
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     estimators: list[str] = options.estimator or ["aum"]
     _check(estimators, options)
     if options.figure is not None:
-        make_room_for(options.figure)  # what is wrong with it is said before anything is trained
+        make_room_for(options.figure)  # report problems with it before anything is trained
     subject = subject_of(options, **({} if options.members is None else {"scoring_members": options.members}))
     if subject.recipe.scoring_members < 2:
         raise InputError("one member cannot disagree with itself: give --members 2 or more")

@@ -22,11 +22,11 @@ from hardtune.store import Entry, Store, local_folder
 
 DAY = 86400.0
 ABANDONED = 3600.0
-"""Seconds after which a file that is still being written has no writer any more."""
+"""Seconds after which a file still being written is assumed to have lost its writer."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """What to do, and where."""
+    """Add flags for what to do, and where."""
     parser.add_argument("action", choices=["ls", "verify", "prune"])
     parser.add_argument(
         "--storage",
@@ -40,7 +40,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Do it; returns 1 where ``verify`` found damage."""
+    """Run the action; returns 1 if ``verify`` found damage."""
     if options.older_than is not None and not options.older_than >= 0:  # as nan is
         raise InputError(f"--older-than must be at least 0 days, got {options.older_than:g}")
     storage = options.storage if "://" in options.storage else str(local_folder(options.storage))

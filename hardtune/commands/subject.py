@@ -42,7 +42,7 @@ class Subject:
 
     @property
     def fixed(self) -> dict[str, Any]:
-        """What the sweep's space sets to one value, such as its policy."""
+        """The fields that the sweep's space fixes, such as its policy."""
         space = self.sweep.space if self.sweep is not None else {}
         if not isinstance(space, Mapping):
             return {}
@@ -50,7 +50,7 @@ class Subject:
 
 
 def add_subject_flags(flags: argparse.ArgumentParser) -> None:
-    """The flags that name a subject, and how it may be scored."""
+    """Add the flags that name a subject, and how to score it."""
     flags.add_argument(
         "script",
         nargs="?",
@@ -106,15 +106,15 @@ def load_sweep(script: str, **given: str | None) -> Sweep:
     """The ``Sweep`` that a script defines, without running it.
 
     Args:
-        script: a path, with ``:NAME`` behind it for another name than ``sweep``. Where the name is a function, it is
-            called with its defaults, but for those of its parameters that are ``given``.
+        script: a path, followed by ``:NAME`` for another name than ``sweep``. If the name is a function, it is called
+            with its defaults, except for parameters that are ``given``.
     """
     from hardtune.sweep import Sweep
 
     path, _, name = (script, "", "sweep") if script.endswith(".py") else script.rpartition(":")
     if not Path(path).is_file():
         raise InputError(f"there is no sweep script {path or script!r}")
-    sys.path.insert(0, str(Path(path).resolve().parent))  # as for any script that is run
+    sys.path.insert(0, str(Path(path).resolve().parent))  # as Python does for a script
     names = runpy.run_path(path, run_name="hardtune_subject")
     found = names.get(name)
     if inspect.isfunction(found):
@@ -132,7 +132,7 @@ def load_sweep(script: str, **given: str | None) -> Sweep:
 
 
 def scored(subject: Subject, needs: Needs, options: argparse.Namespace) -> tuple[Prepared, Subject, str]:
-    """Everything that is needed from the store, trained first with ``--score``; and the recipe and device it is of.
+    """All that is needed from the store, trained first if ``--score`` is given; and its recipe and device.
 
     Raises:
         InputError: something is not in the store, and ``--score`` was not given.
@@ -153,7 +153,7 @@ def scored(subject: Subject, needs: Needs, options: argparse.Namespace) -> tuple
 
 
 def missing(subject: Subject, needs: Needs, device: str) -> str:
-    """What of the needs is not in the store, in a clause; empty if everything is there."""
+    """A clause that names which needs are not in the store; empty if all are."""
     from hardtune.scoring import is_encoded
     from hardtune.scoring_member import is_scored
 
@@ -188,7 +188,7 @@ def available(subject: Subject, device: str) -> Needs:
 
 
 def make_room_for(path: Path, what: str = "figure") -> None:
-    """Make the folder that a figure or a table goes to; ``InputError`` where that cannot be, or the name is no such."""
+    """Make the folder for a figure or table; ``InputError`` if that fails, or if the name is not valid for one."""
     suffixes, choices = {
         "figure": ((".png", ".pdf", ".svg"), ".png, .pdf or .svg"),
         "table": ((".csv",), ".csv"),
@@ -202,7 +202,7 @@ def make_room_for(path: Path, what: str = "figure") -> None:
 
 
 def files_of(subject: Subject) -> list[str] | None:
-    """Of the data set's whole training split, where it is a folder of images."""
+    """The files of the data set's whole training split, if it is a folder of images."""
     from hardtune.data import DATASETS
     from hardtune.data.image_folder import training_files
 
@@ -210,16 +210,16 @@ def files_of(subject: Subject) -> list[str] | None:
 
 
 def devices() -> list[str]:
-    """The kinds of device that networks may have been trained on, first the one that is used here by default."""
+    """The kinds of device that networks may have been trained on, starting with this machine's default."""
     import torch
 
     return ["cuda", "cpu"] if torch.cuda.is_available() else ["cpu", "cuda"]
 
 
 def _as_on(device: str, subject: Subject) -> list[Subject]:
-    """The subject as sweeps on such a device may have had it: as one would be here, then as others may decide.
+    """The variants of the subject that sweeps on such a device may have had: this machine's first, then others.
 
-    CPUs differ in the precision that ``auto`` comes to, and only a machine with a GPU knows what GPUs decide.
+    CPUs differ in the precision that ``auto`` resolves to, and only a machine with a GPU knows what GPUs use.
     """
     recipe = subject.recipe
     modern = {"precision": "bfloat16", "layout": "channels_last", "compile": False}
@@ -232,7 +232,7 @@ def _as_on(device: str, subject: Subject) -> list[Subject]:
 
 
 def progress_bar() -> Progress:
-    """For epochs: on stderr, and gone when they are done."""
+    """A bar for epochs, on stderr, removed when they are done."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -254,7 +254,7 @@ def _score(subject: Subject, needs: Needs, device: str) -> Prepared:
     if needs.features:
         check_encoder(subject.recipe.encoder, subject.dataset)
     check_network(subject.split, subject.recipe)
-    # As many as a trial of the sweep has: with another number, sums are rounded otherwise.
+    # As many threads as a trial of the sweep has: another number would change the rounding of sums.
     configure_process(subject.sweep.cpus_per_trial if subject.sweep is not None else 1)
     epochs, members = subject.recipe.epochs, subject.recipe.scoring_members
     with progress_bar() as progress:

@@ -1,1 +1,1 @@
-"""Reads what a sweep left: records, the Pareto front, its table and figure."""
+"""Reports on a sweep's results: records, the Pareto front, its table and figure."""

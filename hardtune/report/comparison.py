@@ -1,4 +1,4 @@
-"""Treatments held against one another, member by member: differences, intervals, verdicts."""
+"""Compares treatments with one another, member by member: differences, intervals, verdicts."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from hardtune.treatment import Treatment
 
 Row = dict[str, Any]
 GROUPS = ("final", "test", "ood", "corruptions")
-"""How the names of members' figures begin."""
+"""Prefixes of the names of members' figures."""
 METRICS_A_TABLE = 4
-"""What a terminal of 80 columns holds."""
+"""As many as fit in 80 columns."""
 VERDICT_COLOURS = {"better": "#2b8a3e", "worse": "#c92a2a", "open": "#868e96"}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Some treatments against a reference: one question, so one family for Holm's correction in each metric."""
+    """Some treatments against a reference: one question, so one family per metric for Holm's correction."""
 
     treatments: tuple[Treatment, ...]
     reference: Treatment = field(default_factory=Treatment)
     metrics: tuple[str, ...] = ("test/accuracy", "test/ece", "test/nll", "test/aurc")
-    """Figures that each member has: those of ``Result.by_member``."""
+    """Figures of each member, from ``Result.by_member``."""
 
     def __post_init__(self) -> None:
         for name in ("treatments", "metrics"):
@@ -48,11 +48,11 @@ class Comparison:
 
 
 def figures_of_members(groups: Collection[str] = GROUPS, *, scaled: bool = True) -> dict[str, Better]:
-    """The figures that each member has and a comparison may be of, by full name, and which way each is better.
+    """The figures of each member that a comparison may use, by full name, and which way each is better.
 
     Args:
         groups: What is measured, of ``final``, ``test``, ``ood`` and ``corruptions``.
-        scaled: Whether there are held-out samples beside the test split, to fit temperatures on.
+        scaled: Whether there are held-out samples besides the test split, to fit temperatures on.
 
     >>> figures_of_members(["corruptions"])
     {'corruptions/accuracy': 'max', 'corruptions/ece': 'min'}
@@ -84,10 +84,10 @@ def better(metric: str) -> Better:
 
 
 def metrics_of(objectives: Collection[str], measured: Collection[str]) -> tuple[str, ...]:
-    """What to compare after a search: its objectives on the test split, and as many others as a table holds.
+    """What to compare after a search: its objectives on the test split, and as many others as fit in a table.
 
     Args:
-        measured: the figures that there are of members.
+        measured: the available figures of members.
 
     >>> metrics_of(["final/recall_gap", "ensemble/nll"], ["test/recall_gap", "test/accuracy", "test/ece"])
     ('test/recall_gap', 'test/accuracy', 'test/ece')
@@ -99,13 +99,13 @@ def metrics_of(objectives: Collection[str], measured: Collection[str]) -> tuple[
 
 
 def compared(records: Sequence[Record], comparison: Comparison) -> list[Row]:
-    """A row for each metric and treatment: its mean, its difference from the reference, and whether that stands.
+    """A row for each metric and treatment: its mean, its difference from the reference, and if that is significant.
 
     ``low`` and ``high`` bound the 95 % confidence interval of the mean difference for that comparison alone (Student's
-    t over members, paired by seed; None where a single member has no spread); ``p_adjusted`` is Holm's over the
-    comparison's treatments (how many is in ``of``), and the ``verdict`` is ``better`` or ``worse`` where it is below
-    0.05, else ``open``. What did not finish is left out. ``recall_hard_easy`` counts by its size: hard classes that are
-    recalled more often than easy ones are as unequal.
+    t over members, paired by seed; None for a single member, which has no spread); ``p_adjusted`` is Holm's over
+    the comparison's treatments (``of`` is their number), and the ``verdict`` is ``better`` or ``worse`` if it is below
+    0.05, else ``open``. Unfinished trials are left out. ``recall_hard_easy`` counts by its absolute value: hard classes
+    recalled more often than easy ones are just as unequal.
     """
     found = {record.treatment.canonical(): record for record in records if record.state == "finished"}
     reference = found.get(comparison.reference.canonical())
@@ -143,7 +143,7 @@ def compared(records: Sequence[Record], comparison: Comparison) -> list[Row]:
 
 
 def _judged(record: Record, metric: str) -> NDArray[np.float64]:
-    """The members' figures (M,), of which all but one kind are better the further they are one way."""
+    """The members' figures (M,), or their absolute values for the one kind that is best near 0."""
     figures = np.asarray(record.members[metric], np.float64)
     return np.abs(figures) if metric.endswith("/recall_hard_easy") else figures
 
@@ -151,7 +151,7 @@ def _judged(record: Record, metric: str) -> NDArray[np.float64]:
 def check_comparison(comparison: Comparison, treatments: Sequence[Treatment], measured: Collection[str]) -> None:
     """Raise ``InputError`` for a figure that will not be measured, or a treatment that will not be tried.
 
-    ``measured``: the names of the figures that there will be, those of :func:`figures_of_members`.
+    ``measured``: the names of the figures that will be measured, from :func:`figures_of_members`.
     """
     for metric in comparison.metrics:
         better(metric)
@@ -168,9 +168,9 @@ def check_comparison(comparison: Comparison, treatments: Sequence[Treatment], me
 
 
 def tables(rows: Sequence[Row], note: str = "") -> list[Table]:
-    """A comparison's rows for a terminal of 80 columns: a line a treatment, a few metrics a table, all times 100.
+    """A comparison's rows for a terminal of 80 columns: a line per treatment, a few metrics per table, all times 100.
 
-    ``note`` is a sentence that readers of any of them must know.
+    ``note`` is a sentence that readers of any table must see.
     """
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     made = [
@@ -192,7 +192,7 @@ def _table(rows: Sequence[Row], note: str) -> Table:
         f"Against {first['reference']}: difference × 100 ± 95 % interval, paired over {first['members']} members"
     )
     lines = len({row["treatment"] for row in rows})
-    family = first.get("of", lines)  # which files of former versions do not say
+    family = first.get("of", lines)  # missing in files of earlier versions
     told = "all lines" if family == lines else f"all {family} treatments that were tried"
     table.caption = f"* stands after Holm's correction for {told}; ↓ lower is better, ↑ higher. {note}".strip()
     table.add_column("treatment", overflow="fold", min_width=15)
@@ -215,7 +215,7 @@ def _table(rows: Sequence[Row], note: str) -> Table:
 
 
 def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path, note: str = "") -> None:
-    """Draw every difference with its interval, a panel a metric and a block of lines a reference; a PNG at ``path``.
+    """Draw every difference with its interval as a PNG: a panel per metric, and a block of lines per reference.
 
     ``note``: as in :func:`tables`.
     """
@@ -237,7 +237,7 @@ def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path,
         for axes, metric in zip(panels, metrics, strict=False):
             _forest(axes, [row for row in rows if row["metric"] == metric], names)
             axes.set_yticks(range(len(names)), names if axes is panels[0] else [], fontsize=8)
-            if metrics != headed:  # else the panel above says it
+            if metrics != headed:  # else the panel above shows it
                 lower = better(metric) == "min"
                 heading = f"{_heading(metric)} ({'lower' if lower else 'higher'} is better)"
                 axes.set_title(textwrap.fill(heading, 36), fontsize=8)
@@ -248,7 +248,7 @@ def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path,
 
 
 def _blocks(families: Sequence[Sequence[Row]]) -> list[tuple[list[str], list[Row], list[str]]]:
-    """The lines of panels: some metrics of a family, its rows of them, and its treatments."""
+    """The figure's rows of panels: some metrics of a family, its rows for them, and its treatments."""
     blocks = []
     each = [list(dict.fromkeys(row["metric"] for row in rows)) for rows in families]
     for start in range(0, max(map(len, each)), METRICS_A_TABLE):
@@ -273,7 +273,7 @@ def _forest(axes: Any, rows: Sequence[Row], names: Sequence[str]) -> None:
 
 
 def _digits(rows: Sequence[Row]) -> int:
-    """Decimal places that show two figures of the column's typical interval."""
+    """Decimal places that show two digits of the column's typical interval."""
     reach = float(np.median([_reach(row) for row in rows]))
     return 2 if not 0 < reach < math.inf else min(4, max(0, 1 - math.floor(math.log10(reach))))
 

@@ -1,4 +1,4 @@
-"""Everything that records say, as flat tables for other programs."""
+"""All contents of records, as flat tables for other programs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Row = dict[str, Any]
 
 
 def by_trial(records: Sequence[Record]) -> list[Row]:
-    """A row a trial: what it tried, field by field, and every figure."""
+    """A row per trial: its treatment, field by field, and every figure."""
     return [
         {
             **_named(record),
@@ -28,7 +28,7 @@ def by_trial(records: Sequence[Record]) -> list[Row]:
 
 
 def by_member(records: Sequence[Record]) -> list[Row]:
-    """A row a member of each trial: equal numbers of members share their seed."""
+    """A row per member of each trial; members of equal number share their seed."""
     return [
         {**_named(record), "member": member, **{name: values[member] for name, values in record.members.items()}}
         for record in records
@@ -37,7 +37,7 @@ def by_member(records: Sequence[Record]) -> list[Row]:
 
 
 def by_class(records: Sequence[Record]) -> list[Row]:
-    """A row a class of each trial."""
+    """A row per class of each trial."""
     return [
         {**_named(record), "class": name, **figures} for record in records for name, figures in record.per_class.items()
     ]
@@ -48,11 +48,11 @@ TABLES: Mapping[str, Callable[[Sequence[Record]], list[Row]]] = {
     "member": by_member,
     "class": by_class,
 }
-"""By what a row is."""
+"""By what a row stands for."""
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """Write the rows with a column for everything that any of them has."""
+    """Write the rows, with a column for every key that any of them has."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     with path.open("w", newline="") as file:
         lines = csv.DictWriter(file, columns)

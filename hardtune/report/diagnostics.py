@@ -1,4 +1,4 @@
-"""A trial at a glance: does its confidence mean what it says, does abstaining help, what were its weights?"""
+"""A trial at a glance: is its confidence calibrated, does abstaining help, what were its weights?"""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ FIFTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 def diagnostics_figure(record: Record, path: Path) -> None:
     """Draw a finished trial's curves and write them to ``path`` (PNG).
 
-    The reliability diagram and the risk-coverage curve, on test samples; and, where there are any, the histogram of the
-    entropy weights and the accuracy and ECE under corruptions by severity.
+    The reliability diagram and the risk-coverage curve, on test samples; and, if there are any, the histogram of the
+    entropy weights, and the accuracy and ECE under corruptions by severity.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -28,8 +28,8 @@ def diagnostics_figure(record: Record, path: Path) -> None:
         panels.append(_corruptions)
     width = 3.9 * len(panels)
     figure = Figure(figsize=(width, 3.7))
-    # By hand, in inches, and so are titles and ticks: a sweep draws one of these a trial, and to look for their best
-    # places takes longer than to draw them.
+    # Set by hand, in inches, as are titles and ticks: a sweep draws one figure per trial, and automatic layout takes
+    # longer than drawing.
     figure.subplots_adjust(left=0.6 / width, right=1 - 0.1 / width, bottom=0.13, top=0.86, wspace=0.26)
     FigureCanvasAgg(figure)
     figure.suptitle(str(record.treatment), fontsize=10)
@@ -76,7 +76,7 @@ def _corruptions(axes: Any, record: Record) -> None:
     for name, colour in (("accuracy", MEMBERS), ("ece", ERROR)):
         by_severity = [[row[name] for row in record.corruptions if row["severity"] == level] for level in severities]
         axes.plot(severities, [sum(v) / len(v) for v in by_severity], color=colour, marker="o", markersize=4)
-        # One line a corruption, as thin as there are many.
+        # One line per corruption, thinner the more there are.
         for kind in dict.fromkeys(row["kind"] for row in record.corruptions):
             own = [row for row in record.corruptions if row["kind"] == kind]
             axes.plot([r["severity"] for r in own], [r[name] for r in own], color=colour, linewidth=0.6, alpha=0.3)

@@ -1,4 +1,4 @@
-"""What is taken home of a trial: weights, all that is known of them, and the training set sample by sample."""
+"""Exports a trial: its weights, all that is known about them, and the training set sample by sample."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ names = [about["classes"][k] for k in logits.argmax(1)]
 
 
 def make_room(folder: Path, kept: Kept, record: Record) -> None:
-    """Make the folder; ``InputError`` where that cannot be, or where it holds anything but this trial's files."""
+    """Make the folder; ``InputError`` if that fails, or if it holds anything but this trial's files."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         there = {path.name for path in folder.iterdir()}
@@ -81,18 +81,18 @@ def write_training_set(
     files: Sequence[str] | None,
     path: Path,
 ) -> None:
-    """A line for each sample of the data set's training split, with three columns a member.
+    """A line for each sample of the data set's training split, with three columns per member.
 
-    ``copies``: how often an epoch shows it. ``synthesised``: how many images are made of it, or, of a pool's, take its
-    weight. ``entropy_weight``: s, empty where the entropy term is off.
+    ``copies``: how often an epoch shows it. ``synthesised``: how many images are made from it, or, from a pool, take
+    its weight. ``entropy_weight``: s, empty if the entropy term is off.
 
     Args:
-        members: the first this many.
+        members: how many, from the first.
         labels: of all samples of that split, held-out ones too.
-        files: of the same, if they are files.
+        files: the files of these samples, if any.
     """
     split = prepared.split
-    place = np.full(len(labels), -1)  # of each among the training samples; those held out have none
+    place = np.full(len(labels), -1)  # each sample's index in training; -1 if held out
     place[split.kept] = np.arange(len(split.kept))
     columns: dict[str, Any] = {}
     for member in range(members):
@@ -111,17 +111,17 @@ def write_training_set(
 
 
 def write_weights(network: torch.nn.Module, path: Path) -> None:
-    """The network's state, whole or not at all: contiguous CPU tensors, floats as float32."""
+    """Write the network's state atomically: contiguous CPU tensors, floats as float32."""
     from safetensors.torch import save
 
     state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
     floats = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
     aside = path.with_name(f".{path.name}")
-    # Copies, since two names may be of one tensor.
+    # Copies, since two names may share one tensor.
     data = save({name: value.clone(memory_format=torch.contiguous_format) for name, value in floats.items()})
     try:
         with disk.named(path):
-            aside.write_bytes(data)  # save_file would let nobody else read it
+            aside.write_bytes(data)  # save_file makes it unreadable to others
         os.replace(aside, path)
     except BaseException:
         disk.removed(aside)
@@ -131,11 +131,11 @@ def write_weights(network: torch.nn.Module, path: Path) -> None:
 def write_about(
     folder: Path, kept: Kept, record: Record, split: Split, recipe: Recipe, members: Sequence[Mapping[str, Any]]
 ) -> None:
-    """``model.json``, and a ``README.md`` that says the same to a person, and how to load the networks.
+    """Write ``model.json``, and a ``README.md`` with the same for people, and how to load the networks.
 
     Args:
-        recipe: as the sweep settled it.
-        members: of each network that is there by now, its ``file``, and what is known of it.
+        recipe: as the sweep resolved it.
+        members: for each network written so far, its ``file`` and what is known about it.
     """
     height, width, channels = split.train.images.shape[1:]
     about = {

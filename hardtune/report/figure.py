@@ -14,7 +14,7 @@ from hardtune.report.records import Record
 from hardtune.report.table import label, on_test
 
 TRIAL = "trial"
-"""What an axis shows where there is nothing else to show: the number of each trial."""
+"""What an axis shows for lack of anything else: the number of each trial."""
 
 
 def pareto_figure(
@@ -27,10 +27,10 @@ def pareto_figure(
 ) -> None:
     """Draw a panel for every pair of objectives and write it to ``path`` (PNG).
 
-    The front and the control carry the standard error over their members, to show what is noise.
-    A single objective is drawn over the one number that the treatments vary, an entropy weight say; where they vary
-    more, over its counterpart on the test split or, if it has none, the trials' numbers. ``note`` is a sentence that
-    readers must know.
+    The front and the control have error bars, the standard error over their members, to show what is noise.
+    A single objective is plotted against the one number that the treatments vary, an entropy weight say; if they vary
+    more, against its counterpart on the test split or, if it has none, the trials' numbers. ``note`` is a sentence that
+    readers must see.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -80,7 +80,7 @@ def pareto_figure(
             )
         axes.set_xlabel(_axis(x, objectives))
         axes.set_ylabel(_axis(y, objectives))
-        axes.locator_params(axis="x", nbins=5)  # by itself it takes as many as have room if they have three digits
+        axes.locator_params(axis="x", nbins=5)  # by default it takes as many as fit if they have three digits
         axes.grid(color="#eceff1", zorder=0)
         axes.spines[["top", "right"]].set_visible(False)
         if panel == 0:
@@ -103,7 +103,7 @@ def _value(record: Record, name: str) -> float:
 
 
 def _standard_error(record: Record, name: str) -> float | None:
-    """Of the mean over members; None for what is not such a mean."""
+    """Standard error of a mean over members; None for other figures."""
     figures = record.members.get(name, ())
     return float(np.std(figures, ddof=1) / np.sqrt(len(figures))) if len(figures) > 1 else None
 

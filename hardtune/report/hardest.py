@@ -14,7 +14,7 @@ from rich.table import Table
 from hardtune.hardness.estimators import class_hardness
 
 SHARE = 0.1
-"""The hardest part of all samples, whose classes are counted."""
+"""The hardest share of all samples, whose classes are counted."""
 
 
 def by_hardness(scores: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int) -> NDArray[np.intp]:
@@ -57,8 +57,8 @@ def write_csv(
 
     Args:
         scores: by estimator, (N,) each, higher = harder.
-        rows: (N,) where each sample stands in the data set's training split.
-        files: of all samples of that split, if they are files.
+        rows: (N,) each sample's position in the data set's training split.
+        files: those of all samples of that split, if any.
     """
     names = sorted(scores)
     with path.open("w", newline="") as file:

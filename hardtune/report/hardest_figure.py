@@ -12,7 +12,7 @@ from hardtune.data import Samples
 from hardtune.report.hardest import by_hardness
 
 MAX_CLASSES = 20
-"""More than these are not drawn: the hardest are."""
+"""If there are more, only the hardest are drawn."""
 
 
 def hardest_figure(
@@ -28,7 +28,7 @@ def hardest_figure(
 
     Args:
         scores: of the samples (N,), higher = harder.
-        rows: (N,) numbers that the images are shown with.
+        rows: (N,) numbers to label the images with.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -45,7 +45,7 @@ def hardest_figure(
         of_class = np.flatnonzero(samples.labels == k)
         ranked = of_class[np.argsort(-scores[of_class], kind="stable")]
         line[0].text(-0.25, 0.5, classes[k], transform=line[0].transAxes, ha="right", va="center", fontsize=9)
-        easiest = ranked[each:][::-1][:easy]  # none that is among the hardest already
+        easiest = ranked[each:][::-1][:easy]  # without those among the hardest
         for axes, n in [*zip(line[:each], ranked, strict=False), *zip(line[each + 1 :], easiest, strict=False)]:
             image = samples.images[n]
             axes.imshow(image[..., 0] if image.shape[2] == 1 else image, cmap="gray", vmin=0, vmax=255)

@@ -13,17 +13,17 @@ REFERENCE = 2.0
 """The highest relative cost that counts, in each objective."""
 
 _SMALLEST_COST = 1e-9
-"""A control without any cost leaves nothing to gain; this keeps the ratio to it defined."""
+"""A control with zero cost leaves nothing to gain; this keeps the ratio to it defined."""
 
 
 def hypervolume(front: Sequence[Record], control: Record, objectives: Mapping[str, str]) -> float:
-    """The share of all that costs at most twice what the control costs, in every objective, that the front dominates.
+    """The share that the front dominates of the box of all costs up to twice the control's in every objective.
 
-    An objective's cost is its value where it is minimised, and 1 - value where it is maximised. Costs are divided by
+    An objective's cost is its value if it is minimised, and 1 - value if it is maximised. Costs are divided by
     the control's, so the box is [0, 2] in each of d objectives and known before the first trial; its volume is 2^d. In
     [0, 1], higher = better; the control alone has 0.5^d, and whatever is added to a front can only raise it (Zitzler &
-    Thiele 1999, IEEE Trans. Evol. Comput. 3). A control without any cost in an objective can only be equalled there:
-    what costs anything counts nothing. For costs below 0, see :func:`costing_less_than_nothing`.
+    Thiele 1999, IEEE Trans. Evol. Comput. 3). A control with zero cost in an objective can only be equalled there:
+    anything with a higher cost counts nothing. For costs below 0, see :func:`costing_less_than_nothing`.
 
     >>> from hardtune import Treatment
     >>> control = Record(-1, Treatment(), "finished", {"final/ece": 0.02, "final/accuracy": 0.90})
@@ -43,9 +43,9 @@ def hypervolume(front: Sequence[Record], control: Record, objectives: Mapping[st
 
 
 def costing_less_than_nothing(control: Record, objectives: Mapping[str, str]) -> list[str]:
-    """The objectives in which the control's cost is below 0, and so no unit of costs: there is no hypervolume.
+    """The objectives in which the control's cost is below 0 and so cannot be a unit: there is no hypervolume.
 
-    They are maximised and above 1, or minimised and below 0.
+    The control's value is above 1 if they are maximised, or below 0 if they are minimised.
     """
     return [
         name

@@ -1,4 +1,4 @@
-"""Which trials nobody beats in everything at once."""
+"""Which trials are on the Pareto front."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def pareto_mask(values: NDArray[np.float64], directions: Sequence[str]) -> NDArr
 
 
 def check_objective(name: str) -> None:
-    """Raise ``InputError`` for a figure of which neither less nor more is better without end."""
+    """Raise ``InputError`` for a figure for which neither lower nor higher is always better."""
     if name.rpartition("/")[2] == "recall_hard_easy":
         raise InputError(
             f"{name!r} cannot be an objective: below 0 classes are as unequal as above it; recall_gap and recall_range "
@@ -35,10 +35,10 @@ def check_objective(name: str) -> None:
 
 
 def front(records: Sequence[Record], objectives: Mapping[str, str]) -> list[Record]:
-    """The finished records on the Pareto front, one for each different treatment, best first objective first.
+    """The finished records on the Pareto front, one per distinct treatment, sorted by the first objective, best first.
 
-    The control competes like any other. Stopped and failed trials cannot be on the front, nor can those that fall
-    short of the control where the sweep forbids it. With one objective the front is the best trial.
+    The control competes like any other. Stopped and failed trials cannot be on the front, nor can those worse than
+    the control where the sweep forbids it. With one objective the front is the best trial.
     """
     different: dict[object, Record] = {}
     for record in records:

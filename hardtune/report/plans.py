@@ -24,7 +24,7 @@ class Planned:
     treatment: Treatment
     classes: tuple[ClassPlan, ...]
     problem: str = ""
-    """Why there are no class counts at all, and no ``classes``; a sentence."""
+    """Why there are no class counts, and no ``classes``, in one sentence."""
 
     @property
     def feasible(self) -> bool:
@@ -32,7 +32,7 @@ class Planned:
 
     @property
     def why_not(self) -> str:
-        """The first reason why it cannot be carried out, or an empty string."""
+        """The first reason why it is not feasible, or an empty string."""
         return self.problem or next((row.infeasible for row in self.classes if row.infeasible is not None), "")
 
 
@@ -87,7 +87,7 @@ def plan_table(plans: Sequence[Planned], title: str) -> Table:
 def sweep_table(plans: Sequence[Planned], title: str) -> Table:
     """A row for each different plan, those that are not feasible first.
 
-    Under- and oversamplings that come to the same counts share a row.
+    Under- and oversamplings with the same resulting counts share a row.
     """
     table = _table(title)
     table.add_column("treatment", overflow="fold")
@@ -113,7 +113,7 @@ def sweep_table(plans: Sequence[Planned], title: str) -> Table:
 
 
 def merge(plans: Sequence[Planned]) -> list[tuple[str, Planned]]:
-    """The different plans, each with a label that lists all the treatments which come to it."""
+    """The different plans, each with a label that lists all treatments that result in it."""
     same: dict[object, list[Planned]] = {}
     for plan in plans:
         counts = tuple((row.pruned, row.dropped, row.added) for row in plan.classes)

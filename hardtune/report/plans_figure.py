@@ -13,11 +13,11 @@ from hardtune.report.plans import MAX_ROWS, Planned, merge
 
 KEPT, ADDED, DROPPED, PRUNED = "#b9c0c8", "#d9480f", "#ffffff", "#f1f3f5"
 NAMED = 30
-"""More classes than these are drawn without their names."""
+"""If there are more classes, their names are left out."""
 
 
 def plan_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
-    """One bar a class, the hardest first: what stays, what is added, and (outlined) what goes. PNG."""
+    """A bar per class, hardest first: samples kept, added, and (outlined) removed. PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -68,7 +68,7 @@ def plan_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
 
 
 def sweep_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
-    """A row for each different plan, a cell for each class: how large it becomes, relative to its size. PNG."""
+    """A row for each different plan, a cell for each class: its new size, relative to its original one. PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

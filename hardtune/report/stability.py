@@ -1,4 +1,4 @@
-"""How many members a score needs, and how far estimators agree, as tables."""
+"""How many members a score needs, and how well estimators agree, as tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.table import Table
 from hardtune.hardness.stability import Agreement, Stability, pruned_overlap, rank_correlations
 
 ENOUGH = 0.95
-"""The rank correlation between two ensembles that :func:`verdict` counts members for."""
+"""The rank correlation between two ensembles for which :func:`verdict` counts the members needed."""
 
 
 def stability_table(stability: Stability, rate: float, title: str) -> Table:
@@ -40,7 +40,7 @@ def stability_table(stability: Stability, rate: float, title: str) -> Table:
 
 
 def verdict(stability: Stability, rate: float) -> str:
-    """What the figures say, in a sentence or two."""
+    """What the figures show, in a sentence or two."""
     largest = stability.disjoint[-1]
     count = len(stability.bootstrap)
     needed = stability.members_for(ENOUGH)
@@ -59,7 +59,7 @@ def verdict(stability: Stability, rate: float) -> str:
 
 
 def comparison_tables(scores: Mapping[str, NDArray[np.floating]], rate: float, title: str, width: int) -> list[Table]:
-    """Every two estimators: rank correlation below the diagonal, overlap of the easiest part above it.
+    """Every pair of estimators: rank correlation below the diagonal, overlap of the easiest part above it.
 
     One table if it fits into ``width`` characters, else as many as are needed, each with some of the columns.
     """
@@ -72,7 +72,7 @@ def comparison_tables(scores: Mapping[str, NDArray[np.floating]], rate: float, t
             return "·"
         return f"{overlaps[row, column]:.0%}" if row < column else f"{correlations[row, column]:.2f}".replace("0.", ".")
 
-    # An edge, the names, and columns of up to five characters (-1.00), with two spaces behind each.
+    # An edge, the names, and columns of up to five characters (-1.00), each followed by two spaces.
     most = max(1, (width - max(map(len, numbered)) - 3) // 7)
     columns = math.ceil(len(names) / math.ceil(len(names) / most))
     tables = []
@@ -95,7 +95,7 @@ def comparison_tables(scores: Mapping[str, NDArray[np.floating]], rate: float, t
 
 
 def pruned_overlaps(scores: Mapping[str, NDArray[np.floating]], rate: float) -> NDArray[np.float64]:
-    """The share that the easiest parts by every two scores have in common: (E, E), in the mapping's order."""
+    """The overlap of the easiest parts by every pair of scores, as a share: (E, E), in the mapping's order."""
     return np.array([[pruned_overlap(a, b, rate) for b in scores.values()] for a in scores.values()])
 
 
@@ -116,7 +116,7 @@ def write_csv(found: Mapping[str, Stability], path: Path) -> None:
 
 
 def percent(rate: float) -> str:
-    """A share as one reads it.
+    """A share, formatted as a percentage.
 
     >>> percent(0.3), percent(0.005)
     ('30%', '0.5%')

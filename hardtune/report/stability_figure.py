@@ -1,4 +1,4 @@
-"""How many members a score needs, and how far estimators agree, as figures."""
+"""How many members a score needs, and how well estimators agree, as figures."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def stability_figure(
 
 
 def comparison_figure(scores: Mapping[str, NDArray[np.floating]], rate: float, title: str, path: Path) -> None:
-    """Every two estimators: rank correlation, and overlap of the easiest part. PNG."""
+    """Every pair of estimators: rank correlation, and overlap of the easiest part. PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""How a sweep stands: its front so far, and the networks that it took."""
+"""A sweep's standing: its front so far, and the networks that it took."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from hardtune.treatment import Treatment
 
 
 class Standing:
-    """The front and the costs of a sweep, trial by trial, each told as it ends."""
+    """The front and the costs of a sweep, updated as each trial ends."""
 
     def __init__(self, records: Sequence[Record], objectives: Mapping[str, str], members: int) -> None:
         """
         Args:
             records: The control's, and those of the trials that have ended already.
-            members: How many an ensemble has that is trained whole.
+            members: The size of a whole ensemble.
         """
         self._objectives, self._members = objectives, members
         self._control = next(record for record in records if record.is_control)
@@ -28,7 +28,7 @@ class Standing:
             self.add(record)
 
     def add(self, record: Record) -> None:
-        """One more trial has ended. One that changes nothing adds nothing: the control is known already."""
+        """Add a trial that has ended. One that equals the control adds nothing, since that is known already."""
         if record.treatment.is_control:
             return
         treatment = record.treatment.canonical()
@@ -39,16 +39,16 @@ class Standing:
 
     @property
     def trained(self) -> int:
-        """Members of the trials that have ended, those of equal treatments once, the control's not at all."""
+        """Members of the trials that have ended; equal treatments count once, the control not at all."""
         return sum(self._trained.values())
 
     @property
     def saved(self) -> int:
-        """Members that stopping spared, of equal treatments once."""
+        """Members saved by stopping; equal treatments count once."""
         return sum(self._members - self._trained[treatment] for treatment in self._stopped)
 
     def figures(self) -> dict[str, float]:
-        """What MLflow shows over time; without a hypervolume where the control's costs are no unit of it."""
+        """What MLflow shows over time; no hypervolume if the control's costs cannot be its unit."""
         volume = {}
         if not costing_less_than_nothing(self._control, self._objectives):
             volume["front/hypervolume"] = hypervolume(self._front, self._control, self._objectives)

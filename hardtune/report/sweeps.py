@@ -1,4 +1,4 @@
-"""What sweeps left in a storage: a folder each, and in it what was asked and a record for each trial."""
+"""The sweeps in a storage: a folder each, with the sweep's description and a record for each trial."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Kept:
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """What was asked, as ``hardtune.sweep.ledger`` describes it."""
+        """The sweep's description, from ``hardtune.sweep.ledger``."""
         content: dict[str, Any] = json.loads((self.folder / "sweep.json").read_text())
         return content
 
     @property
     def records(self) -> list[Record]:
-        """Of the trials that have ended by now, the control first."""
+        """Those of the trials that have ended so far, the control first."""
         return records.read_all(self.folder / "trials")
 
     @property
@@ -43,13 +43,13 @@ class Kept:
 
     @property
     def recipe(self) -> Recipe:
-        """Its recipe, with what that left to the device as it was decided."""
+        """Its recipe, with what it left to the device resolved."""
         settled = self.folder / "settled.json"
         return Recipe(**self.content["recipe"] | (json.loads(settled.read_text()) if settled.exists() else {}))
 
     @property
     def is_search(self) -> bool:
-        """Whether it looked for treatments; else it compared those of a list."""
+        """Whether it searched for treatments; else it compared a list of them."""
         return not isinstance(self.content["space"], list)
 
     @property
@@ -59,12 +59,12 @@ class Kept:
 
 
 def chosen_on_test(validation: float | str) -> str:
-    """The sentence that must stand by every figure on the test split which treatments were chosen by; else empty."""
+    """The note that every figure needs if treatments were chosen by it on the test split; else empty."""
     return "Treatments were chosen on this test split (the papers' protocol)." if validation == "test" else ""
 
 
 def kept(storage: Path, name: str | None = None) -> list[Kept]:
-    """All sweeps of a storage, or those of a name, the latest last."""
+    """All sweeps in a storage, or those of one name, the latest last."""
     stamp = r"-\d{8}-\d{6}(-\d+)?"
     stamped = re.compile(("(.+)" if name is None else re.escape(name)) + stamp)
     folders = (path.parent for path in (storage / "sweeps").glob("*/sweep.json"))

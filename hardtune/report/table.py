@@ -1,4 +1,4 @@
-"""The front as a table: what the search saw, and what the test split says of it."""
+"""The front as a table: what the search saw, and the same on the test split."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ON_TEST = {"final": "test", "final_std": "test_std", "ensemble": "test_ensemble
 
 
 def on_test(metric: str) -> str | None:
-    """The test-split counterpart of a held-out metric; None for one that is of the test split itself.
+    """The test-split counterpart of a held-out metric; None for one that is from the test split itself.
 
     >>> on_test("final/ece"), on_test("ensemble/nll"), on_test("test/ece")
     ('test/ece', 'test_ensemble/nll', None)
@@ -24,7 +24,7 @@ def on_test(metric: str) -> str | None:
 
 
 def rows(front: Sequence[Record], control: Record | None, objectives: Mapping[str, str]) -> list[dict[str, Any]]:
-    """A plain row a record, the control last: its treatment, the objectives, and the same on the test split."""
+    """A plain row per record, the control last: its treatment, the objectives, and the same on the test split."""
     records = [record for record in front if control is None or record.number != control.number]
     if control is not None:
         records.append(control)
@@ -46,7 +46,7 @@ def render(
 ) -> Table:
     """The rows for a terminal of 80 columns.
 
-    ``chosen_on_test``: the sentence that says so where the test split is what the objectives were measured on.
+    ``chosen_on_test``: the sentence that says so if the objectives were measured on the test split.
     """
     table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     pairs = not chosen_on_test and any(on_test(name) in row for row in table_rows for name in objectives)
@@ -71,7 +71,7 @@ def render(
 
 
 def label(metric: str) -> str:
-    """A metric's name as a person says it.
+    """A metric's name for people to read.
 
     >>> label("final/recall_gap"), label("ensemble/nll")
     ('recall gap', 'ensemble NLL')

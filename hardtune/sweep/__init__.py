@@ -2,11 +2,11 @@
 
 import os
 
-# Read when MLflow is imported, which nothing of it is before this.
+# MLflow reads these on import, so set them before anything imports it.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-# A request that failed is made again by the tracker's queue, which first looks whether it was carried out after all.
+# The tracker's queue retries failed requests itself, after checking whether they went through after all.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 

@@ -37,7 +37,7 @@ EXIT_CODES = (
 
 
 def parser(doc: str | None) -> argparse.ArgumentParser:
-    """The flags of every sweep script, with the script's docstring as description. Add a sweep's flags to it."""
+    """A parser with the flags of every sweep script, described by its docstring. Add a sweep's own flags to it."""
     flags = argparse.ArgumentParser(
         description=doc,
         epilog=f"exit codes: {EXIT_CODES}",
@@ -62,7 +62,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
         "--confirm",
         action="store_true",
         help="retrain the front of the latest search of this name with another seed (and so other held-out "
-        "samples, scores and networks), and compare it with the control: figures free of selection bias",
+        "samples, scores and networks), and compare it with the control: figures without the search's selection bias",
     )
     what.add_argument(
         "--racing",
@@ -175,7 +175,7 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
     except KeyboardInterrupt:
         if view.folder is not None or options.resume:
             raise
-        print("\nstopped before the sweep began", file=sys.stderr)  # so there is none to go on with
+        print("\nstopped before the sweep began", file=sys.stderr)  # so there is nothing to resume
         return 130
 
 
@@ -196,7 +196,7 @@ def _run_here(
             data_dir=options.data_dir,
             concurrent=options.concurrent,
             resume=options.resume,
-            data_of=None if options.smoke else confirms,  # the few samples of a smoke sweep hang on its seed
+            data_of=None if options.smoke else confirms,  # the few samples of a smoke sweep depend on its seed
             subset=options.smoke,
         )
         outcome = run_sweep(sweep, place, view)
@@ -248,7 +248,7 @@ def _show(outcome: Outcome, sweep: Sweep, view: View, options: argparse.Namespac
 
 
 def _exit_code(outcome: Outcome, view: View, options: argparse.Namespace) -> int:
-    """One of ``EXIT_CODES``; says how to go on if there is a reason to."""
+    """One of ``EXIT_CODES``; prints how to continue if that makes sense."""
     if outcome.interrupted:
         view.say(f"finished networks are kept: {_again(options)}")
         return 130
@@ -296,9 +296,9 @@ def configured(sweep: Sweep, options: argparse.Namespace) -> Sweep:
 
 
 def _check_paths(options: argparse.Namespace, given: list[str] | None) -> None:
-    """Raise ``InputError`` for a relative path: a job has a folder of its own, which is thrown away when it ends.
+    """Raise ``InputError`` for a relative path: a job runs in its own folder, which is deleted when it ends.
 
-    ``given``: look at flags that are in this command line only, since defaults are the cluster's own.
+    ``given``: check only the flags on this command line, since defaults are the cluster's own.
     """
     for flag, path in (("--storage", options.storage), ("--data-dir", options.data_dir), ("--pool", options.pool)):
         mine = given is None or any(word.split("=")[0] == flag for word in given)
@@ -316,11 +316,11 @@ def _check_passwords(given: list[str]) -> None:
 
 
 def _storage(options: argparse.Namespace) -> list[str]:
-    """The flag that names the storage, where it is another than the default."""
+    """The flag that names the storage, unless it is the default."""
     return [] if options.storage == default_storage() else ["--storage", str(options.storage)]
 
 
 def _again(options: argparse.Namespace) -> str:
-    """The command that goes on."""
+    """The command to continue with."""
     flags = [flag for flag in sys.argv[1:] if flag != "--resume"]
     return "go on with " + shlex.join(["python", sys.argv[0], *hidden(flags), "--resume"])

@@ -1,4 +1,4 @@
-"""Ray, started quietly or joined, and what its nodes can carry at once."""
+"""Starting Ray quietly or joining a cluster, and what its nodes can run at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Read when Ray and MLflow are imported or started: no usage reports, no second progress display.
+# Ray reads these on import or start: no usage reports, no second progress display.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -32,17 +32,17 @@ from hardtune.sweep.passwords import has_password, hidden
 from hardtune.sweep.plug_ins import with_plug_ins
 
 Resources = Mapping[str, float]
-"""What a node has, by Ray's names: ``CPU``, ``GPU``, …"""
+"""A node's resources, by Ray's names: ``CPU``, ``GPU``, …"""
 
 
 @dataclass(frozen=True)
 class Share:
-    """What one trial, or one member of the scoring ensemble, gets of a node."""
+    """The part of a node that one trial, or one scoring-ensemble member, gets."""
 
     cpus: float
     gpus: float
     at_once: int = 1
-    """How many networks of it train beside each other."""
+    """How many of its networks train in parallel."""
 
     @property
     def device(self) -> str:
@@ -64,13 +64,13 @@ def connected(address: str | None) -> Iterator[None]:
     """
     _retitle()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    with given_back(signal.SIGTERM):  # at which Ray would abort this process
+    with given_back(signal.SIGTERM):  # on which Ray would abort this process
         if address is None:
             # Never join a cluster by accident: RAY_ADDRESS is for those who ask for one.
             with _on_loopback():
                 try:
                     ray.init(address="local", include_dashboard=False, runtime_env=with_plug_ins(), **quiet)
-                except OSError as error:  # of a temporary folder that cannot be written, or whose path is too long
+                except OSError as error:  # the temporary folder is not writable, or its path is too long
                     raise InputError(f"Ray cannot start here, see RAY_TMPDIR: {first_line(error)}") from error
         else:
             _join(address, quiet)
@@ -82,21 +82,21 @@ def connected(address: str | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def given_back(number: signal.Signals) -> Iterator[None]:
-    """Leave a signal to whoever handled it before; Ray and Tune take some, and keep them."""
+    """Restore a signal's handler on exit; Ray and Tune replace some and leave theirs behind."""
     handler = signal.getsignal(number)
     try:
         yield
     finally:
-        if handler is not None and threading.current_thread() is threading.main_thread():  # where one can be taken
+        if handler is not None and threading.current_thread() is threading.main_thread():  # only it can set one
             signal.signal(number, handler)
 
 
 def _leave() -> None:
-    """Leave the cluster, with nothing of it left for another thread to free meanwhile.
+    """Leave the cluster, after freeing every Ray object that another thread might free meanwhile.
 
-    Ray ends the whole process, without a traceback, when a reference to one of its objects is freed while it shuts
-    down. What Tune leaves hangs in cycles, and Python frees those in whichever thread happens to collect them: the one
-    that writes to MLflow, or the one that redraws the terminal.
+    Ray kills the whole process, without a traceback, if a reference to one of its objects is freed while it shuts
+    down. Tune leaves such references in cycles, and Python frees those in whichever thread happens to run the garbage
+    collector: the one that writes to MLflow, or the one that redraws the terminal.
     """
 
     class Canary:
@@ -109,7 +109,7 @@ def _leave() -> None:
         canary.itself = canary  # type: ignore[attr-defined]
         alive = weakref.ref(canary)
         del canary
-        while alive():  # `collect` does nothing while another thread is at it
+        while alive():  # `collect` does nothing while another thread runs it
             gc.collect()
             time.sleep(0.001)
         ray.shutdown()
@@ -120,7 +120,7 @@ def _leave() -> None:
 
 @contextlib.contextmanager
 def _on_loopback() -> Iterator[None]:
-    """Let a Ray that starts now listen on 127.0.0.1 only, as it does on macOS; on Linux it would on all interfaces."""
+    """Make a Ray that is started inside listen on 127.0.0.1 only, as on macOS; on Linux it would use all interfaces."""
     from ray._private import ray_constants
 
     former = ray_constants.ENABLE_RAY_CLUSTER
@@ -132,7 +132,7 @@ def _on_loopback() -> Iterator[None]:
 
 
 def _retitle() -> None:
-    """Take passwords out of this process's title, which Ray would keep as the job's entrypoint, and `ps` shows."""
+    """Remove passwords from this process's title, which Ray records as the job's entrypoint and `ps` shows."""
     from ray._raylet import setproctitle  # type: ignore[attr-defined]
 
     if any(map(has_password, sys.orig_argv)):
@@ -141,7 +141,7 @@ def _retitle() -> None:
 
 def _join(address: str, quiet: dict[str, Any]) -> None:
     _reach(address)
-    # The package travels with the sweep, so that all nodes run the driver's version of it; a job may have brought it.
+    # Ship the package with the sweep, so that all nodes run the driver's version; a job may already have shipped it.
     brought = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")).get("runtime_env", {})
     package = {} if "py_modules" in brought else {"py_modules": [str(Path(hardtune.__file__).parent)]}
     plugged = with_plug_ins()
@@ -155,7 +155,7 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
 
 
 def _reach(address: str) -> None:
-    """Open a connection to ``[ray://]host:port``, since Ray itself would try for minutes; ``auto`` names none."""
+    """Try to connect to ``[ray://]host:port``, since Ray itself would retry for minutes; ``auto`` is skipped."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         return
@@ -166,12 +166,12 @@ def _reach(address: str) -> None:
 
 
 def nodes() -> list[Resources]:
-    """What each node has that is up in the connected cluster."""
+    """The resources of each live node in the connected cluster."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def nodes_with_workers(say: Callable[[str], None], patience: float = 1800.0) -> list[Resources]:
-    """The same once some node has CPUs; an autoscaled cluster with none is asked for its first worker.
+    """``nodes()``, once one of them has CPUs; an autoscaled cluster without any is asked for its first worker.
 
     Raises:
         InputError: none came within ``patience`` seconds.
@@ -194,7 +194,7 @@ def nodes_with_workers(say: Callable[[str], None], patience: float = 1800.0) -> 
 
 
 def share(cpus: float, gpus: float | None, nodes: Sequence[Resources]) -> Share:
-    """A trial's share of a cluster of these nodes, which may be lost by now: others will take their place.
+    """A trial's share of a cluster of these nodes; any lost by now do not matter, as others will replace them.
 
     Raises:
         InputError: no node is large enough for one.
@@ -211,11 +211,11 @@ def share(cpus: float, gpus: float | None, nodes: Sequence[Resources]) -> Share:
 
 
 def members_at_once(share: Share, *, compiled: bool, racing: bool) -> int:
-    """How many networks of a trial train beside each other, by what an H200 did (benchmarks/gpu.py).
+    """How many of a trial's networks train in parallel, as measured on an H200 (benchmarks/gpu.py).
 
-    Four ResNet-18 beside each other train 1.4 times as fast as one alone, and eight no faster than four; ``compiled``,
-    eight 1.8 times. With ``racing`` it is two, since a trial is stopped after those that are being trained. Trials that
-    share a GPU take turns on it anyway.
+    Four ResNet-18s in parallel train 1.4 times as fast as one alone, and eight no faster than four; if ``compiled``,
+    eight train 1.8 times as fast. With ``racing`` it is two, since a stopped trial still finishes the members in
+    training. Trials that share a GPU take turns on it anyway.
     """
     if share.gpus < 1:
         return 1

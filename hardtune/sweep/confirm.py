@@ -1,4 +1,4 @@
-"""The front that a search found, trained once more: what it gained by luck is lost again, and the rest may be told."""
+"""Retraining the front that a search found, with another seed, to get figures free of selection bias."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class Confirmation:
     sweep: Sweep
     search: Kept
     says: str
-    """What is done, in a sentence."""
+    """What it does, in one sentence."""
 
 
 def confirming(sweep: Sweep, storage: Path, changes: Mapping[str, Any]) -> Confirmation:
-    """A sweep that tries the front of the latest search of this name again, as far as that has come.
+    """A sweep that retrains the current front of the latest search of this name.
 
-    A search chooses among many by figures that are luck in part: of the samples that were held out, of the scores, of
-    the networks. The seed is another here, so all of these are drawn anew, and the treatments' figures on the test
-    split flatter nobody: they are compared with the control's, paired by member. ``changes`` are of the search's
-    recipe.
+    A search chooses among many treatments by figures that depend partly on chance: on the held-out samples, the scores
+    and the networks. This sweep draws all of these anew with another seed, so the treatments' figures on the test split
+    are not inflated by selection (unless the search chose on that split); they are compared with the control's, paired
+    by member. ``changes`` apply to the search's recipe.
 
     Raises:
         InputError: there is no such search, it has found nothing yet, nothing on its front changes anything, or the

@@ -12,24 +12,24 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Counter:
-    """How much of a task is done, in a file that all nodes see: an actor of Ray's would be a process of its own."""
+    """A task's progress, in a file that all nodes see; a Ray actor would need a process of its own."""
 
     path: Path
 
     def write(self, done: int) -> None:
-        """Replace the number, whole or not at all."""
+        """Replace the number atomically."""
         aside = self.path.with_suffix(".tmp")
         aside.write_text(str(done))
         os.replace(aside, self.path)
 
     def read(self) -> int:
-        """What was written last; 0 before that."""
+        """The number written last; 0 before that."""
         return int(self.path.read_text()) if self.path.exists() else 0
 
 
 @contextlib.contextmanager
 def counter_in(folder: Path) -> Iterator[Counter]:
-    """A counter whose file is in ``folder``, and gone in the end."""
+    """A counter whose file is in ``folder`` and is deleted on exit."""
     folder.mkdir(parents=True, exist_ok=True)
     counter = Counter(folder / f"{uuid.uuid4().hex}.counter")
     try:

@@ -1,4 +1,4 @@
-"""The database of Optuna's study, which a team may keep on a server of its own."""
+"""The database of Optuna's study, which may be on a team's own server."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from hardtune.errors import InputError, first_line
 from hardtune.sweep.passwords import scrubbed, without_password
 
 OWNER = "hardtune.owner"
-"""The study's attribute that says which sweep it is of."""
+"""Study attribute that says which sweep it belongs to."""
 
 
 def study_database(url: str, study: str, *, begun: bool = False, owner: str = "") -> optuna.storages.RDBStorage:
-    """The storage at an SQLAlchemy URL (``postgresql+psycopg://db/optuna``, ``sqlite:////path``); tables are made.
+    """The storage at an SQLAlchemy URL (``postgresql+psycopg://db/optuna``, ``sqlite:////path``); creates tables.
 
     Args:
         begun: the study must be there already.
@@ -26,7 +26,7 @@ def study_database(url: str, study: str, *, begun: bool = False, owner: str = ""
         there = study in optuna.get_all_study_names(storage)
         found = optuna.load_study(study_name=study, storage=storage) if there else None
         foreign = found is not None and bool(found.get_trials(deepcopy=False)) and found.user_attrs.get(OWNER) != owner
-    except Exception as error:  # SQLAlchemy's, and those of every database driver
+    except Exception as error:  # SQLAlchemy's own, or any database driver's
         reason = scrubbed(first_line(error), url)
         raise InputError(f"Optuna cannot keep its study in {without_password(url)}: {reason}") from error
     if foreign and owner:

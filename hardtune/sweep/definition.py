@@ -1,4 +1,4 @@
-"""What a sweep is, as its author writes it down."""
+"""The definition of a sweep, as its author writes it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Sweep:
     """One question about one data set: a recipe for all trials, and a space of treatments.
 
     ``space`` maps fields of ``Treatment`` to ``ray.tune`` search spaces or fixed values; a function of an Optuna
-    trial (define-by-run) works too, for spaces with conditions. A list of treatments is no search: each is tried once,
-    in order, and they are compared.
+    trial (define-by-run) works too, for spaces with conditions. With a list of treatments there is no search: each is
+    tried once, in order, and they are compared.
     """
 
     name: str
@@ -38,41 +38,40 @@ class Sweep:
     recipe: Recipe
     space: Space
     image_size: int | None = None
-    """Pixels to a side that a folder's images are brought to; without it, all must be of one size."""
+    """Side length in pixels to which a folder's images are resized; without it, all must have the same size."""
     pool: str | None = None
     """Synthetic images for the oversamplers ``pool_*``: a folder with a sub-folder for each class, or an .npz file."""
     objectives: Mapping[str, str] = field(default_factory=lambda: dict(THREE_OBJECTIVES))
     """Metric names to ``min`` or ``max``."""
     no_worse_than_control: tuple[str, ...] = ()
-    """Metrics in which a trial must not fall behind the control to count as feasible."""
+    """Metrics in which a trial must not be worse than the control to count as feasible."""
     ood: str | None = None
-    """Images that networks should notice as foreign: ``inverted``, ``rotated``, a data set or a folder of images (see
-    ``hardtune.data.load_ood``). Costs a pass over the training, test and foreign images for each network, and gives
+    """Images to detect as out-of-distribution: ``inverted``, ``rotated``, a data set or a folder of images (see
+    ``hardtune.data.load_ood``). Costs each network a pass over the training, test and OOD images, and gives
     ``ood/…``: AUROC, AUPR and FPR95 of four scores."""
     corruptions: Sequence[str] = ()
-    """Kinds of corruption (``all`` for the 15 of CIFAR-10-C) that the test images are shown under, for
-    ``corruptions/accuracy`` and ``corruptions/ece``. Each at each severity costs every network a pass over the test
-    images and the making of them (all 75 of 10,000 images: about 25 CPU-seconds for 28 x 28 in grey, four times that
-    for 32 x 32 in colour), but no space in the store."""
+    """Kinds of corruption applied to the test images (``all`` for the 15 of CIFAR-10-C), for ``corruptions/accuracy``
+    and ``corruptions/ece``. For each kind and severity, every network generates the images (all 75 sets of 10,000:
+    about 25 CPU-seconds for 28 x 28 greyscale, four times that for 32 x 32 colour) and makes a pass over them; they
+    take no space in the store."""
     severities: Sequence[int] = (1, 2, 3, 4, 5)
     comparisons: Sequence[Comparison] = ()
-    """What is held against what, with paired confidence intervals. For a list of treatments, by default all of them
-    against the control."""
+    """What is compared with what, with paired confidence intervals. The default for a list of treatments is all of
+    them against the control."""
     racing: float = 0.0
-    """By which share of itself a whole ensemble must be expected to raise the front's hypervolume to be worth training,
-    say 0.01; after each member that was trained, a trial whose other members are not worth their part of that is
-    stopped (see ``hardtune.evaluation.racing``). 0 trains every ensemble whole. For searches whose objectives are all
-    means over members, ``final/…``, of at least 0 (``min``) or at most 1 (``max``). Members that are being trained by
-    then are trained to their end (``members_at_once``)."""
+    """The expected relative gain in the front's hypervolume that makes a whole ensemble worth training, say 0.01. After
+    each trained member, a trial is stopped if its remaining members are not expected to gain their share of that (see
+    ``hardtune.evaluation.racing``). 0 trains every ensemble whole. Only for searches whose objectives are all means
+    over members (``final/…``), at least 0 (``min``) or at most 1 (``max``). Members already in training are finished
+    (``members_at_once``)."""
     trials: int = 24
-    """Treatments to try beside the control; a list is tried whole."""
+    """Treatments to try besides the control; a list is tried in full."""
     cpus_per_trial: float = 1
     gpus_per_trial: float | None = None
-    """Fractions share a GPU; None means one GPU a trial where the cluster has any, and none where it has not."""
+    """Fractions share a GPU; None means one GPU per trial if the cluster has any, else none."""
     members_at_once: int | None = None
-    """Members of a trial that train beside each other on its GPU, which one network cannot fill. None means four where
-    a trial has a GPU to itself (eight that are compiled, or two if it may be stopped between members: ``racing``), and
-    one elsewhere."""
+    """Members of a trial that train in parallel on its GPU, which one network cannot fill. None means four if a trial
+    has a GPU to itself (eight if compiled, or two if it may be stopped between members: ``racing``), else one."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.recipe, Recipe):
@@ -92,7 +91,7 @@ class Sweep:
             object.__setattr__(self, "trials", len(self.treatments))
             if not self.comparisons:
                 object.__setattr__(self, "comparisons", (Comparison(tuple(self.treatments)),))
-        # The name is in the path of a folder, in the URL of a database and over a figure.
+        # The name becomes part of a folder's path, a database's URL and a figure's title.
         unfit = not self.name.isprintable() or set(self.name) & set("/\\'\"`?{}$")
         if not self.name or self.name.startswith(".") or unfit or len(self.name.encode()) > 200:
             raise InputError(
@@ -145,18 +144,18 @@ class Sweep:
         return self.space if isinstance(self.space, Sequence) else None
 
     def on(self, data: str) -> Sweep:
-        """The same sweep on other data, and named after them too, so that nobody takes its results for the first's."""
+        """The same sweep on other data, with their name added to its own, so that nobody confuses the results."""
         if data == self.data:
             return self
-        # A named data set has a size of its own.
+        # A registered data set has its own image size.
         size = None if data in DATASETS else self.image_size
         return dataclasses.replace(self, name=f"{self.name}-{data_name(data)}", data=data, image_size=size)
 
     def smoke(self) -> Sweep:
         """The same sweep at its smallest: every code path, in a minute.
 
-        Networks of one epoch give every class a mean AUM below zero, for which the paper's ratio is not defined; so
-        ``shift`` takes its place. Nothing is raced, so that every trial goes all its way.
+        After one epoch every class has a mean AUM below zero, for which the paper's ratio is undefined, so ``shift``
+        replaces it. Racing is off, so that every trial runs to its end.
         """
         recipe = dataclasses.replace(
             self.recipe, epochs=1, members=2, scoring_members=2, batch_size=32, encoder="pixels"
@@ -177,7 +176,7 @@ class Sweep:
 
 
 def data_name(data: str) -> str:
-    """What a sweep on these data has in its name: a data set's own, or a folder's, without what a name cannot have.
+    """The data's part of a sweep's name: a data set's name, or a folder's without characters that a name cannot have.
 
     >>> data_name("cifar10"), data_name("/images/bob's birds/")
     ('cifar10', 'bob-s-birds')
@@ -195,13 +194,13 @@ class Place:
     study_storage: str | None = None
     """The SQLAlchemy URL of a database for Optuna's study; None for a file in the sweep's folder."""
     address: str | None = None
-    """Of a running Ray cluster; None starts one on this machine."""
+    """The address of a running Ray cluster; None starts one on this machine."""
     data_dir: Path | None = None
     concurrent: int | None = None
-    """Trials at once; None for as many as the cluster holds now (an autoscaled one may hold more later)."""
+    """Trials at once; None for as many as fit the cluster now (an autoscaled one may grow later)."""
     resume: bool = False
     data_of: Kept | None = None
-    """A former sweep whose data these must be."""
+    """An earlier sweep that must have used the same data."""
     subset: bool = False
     """Use a few samples of a few classes only."""
 

@@ -48,21 +48,21 @@ from hardtune.trial import metric_names
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a sweep left."""
+    """The results of a sweep."""
 
     ledger: Ledger
     records: list[Record]
     front: list[Record]
     rows: list[dict[str, Any]]
     comparisons: list[list[Row]]
-    """The rows of each of the sweep's comparisons; none where too little of it finished."""
+    """The rows of each of the sweep's comparisons; none if too little of it finished."""
     figures: list[Path]
-    """What the sweep is about first."""
+    """The sweep's main figure first."""
     unwritten: dict[Path, str]
-    """Figures and tables that could not be written, and why: a full disk keeps nobody from the results."""
+    """Figures and tables that could not be written, and why; a full disk does not withhold the results."""
     tracking_uri: str
     links: dict[str, str]
-    """Pages of MLflow by what they show."""
+    """MLflow pages, by what they show."""
     interrupted: bool
     tracking_shortfall: str
     """What MLflow did not take, and why; empty if it took everything."""
@@ -87,10 +87,10 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
     if place.data_of is not None:
         check_same_data(place.data_of, split)
     check_trials(split, sweep.recipe, treatments)
-    if place.study_storage is not None:  # no study has this name: that of a sweep's is its folder's
+    if place.study_storage is not None:  # no study has this name: each is named after its folder
         study_database(place.study_storage, sweep.name)
     with contextlib.ExitStack() as running:
-        if place.resume:  # what is refused is, before one waits for Ray
+        if place.resume:  # refuse early, before waiting for Ray
             ledger = open_ledger(sweep, split, storage, resume=True)
             running.enter_context(ledger.held())
         running.enter_context(cluster.connected(place.address))
@@ -98,7 +98,7 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
         if place.address is not None:
             check_shared(storage)
         share = cluster.share(sweep.cpus_per_trial, sweep.gpus_per_trial, nodes)
-        if not place.resume:  # what is refused leaves no trace
+        if not place.resume:  # a refused sweep leaves no trace
             ledger = open_ledger(sweep, split, storage, resume=False)
             running.enter_context(ledger.held())
         view.begin(ledger.folder)
@@ -114,7 +114,7 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
         try:
             store = Store(storage / "store")
             prepared = _prepare(sweep, split, needs, store, share, view)
-            # A few samples may be too few for some corner of the space: there it is trials that fail, and say why.
+            # A subset may be too small for some corners of the space; there, the trials fail and say why.
             for treatment in treatments if not place.subset else ():
                 preview_plan(prepared, treatment)
             interrupted = run_trials(sweep, place, prepared, store, share, ledger, tracker, view)
@@ -137,7 +137,7 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
         try:
             with one_at_a_time:  # the tracker's thread still draws figures of the last trials
                 write(path)
-        except OSError as error:  # all that was found is in the records, and shown all the same
+        except OSError as error:  # the results are in the records, and are shown anyway
             unwritten[path] = in_a_line(error)
             disk.removed(path)
             return []
@@ -174,7 +174,7 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
 
 
 def _check(sweep: Sweep) -> tuple[list[Treatment], Needs]:
-    """Every name and range of the sweep."""
+    """Check every name and range of the sweep."""
     MODELS[sweep.recipe.model]
     treatments = corners(sweep.space)
     for treatment in treatments:
@@ -194,7 +194,7 @@ def _check(sweep: Sweep) -> tuple[list[Treatment], Needs]:
 
 
 def _filled(share: cluster.Share, sweep: Sweep) -> cluster.Share:
-    """With as many members at once as the sweep wants, or as keep a GPU busy; its recipe is settled."""
+    """The share with as many members at once as the sweep asks for, or as keep a GPU busy; needs a resolved recipe."""
     compiled, racing = bool(sweep.recipe.compile), sweep.racing > 0
     at_once = sweep.members_at_once or cluster.members_at_once(share, compiled=compiled, racing=racing)
     return dataclasses.replace(share, at_once=at_once)
@@ -238,7 +238,7 @@ def _load(sweep: Sweep, place: Place) -> tuple[Dataset, Samples | None]:
 
 
 def _split(sweep: Sweep, dataset: Dataset, pool: Samples | None, place: Place) -> Split:
-    """All that trials see: what they train on, what they are chosen by, and what they are shown in the end."""
+    """All data that trials see: for training, for selection, and for the final evaluation."""
     return dataclasses.replace(
         dataset.hold_out(sweep.recipe.validation, sweep.recipe.seed),
         pool=pool,
@@ -263,7 +263,7 @@ def _prepare(sweep: Sweep, split: Split, needs: Needs, store: Store, share: clus
 
 
 def _parameters(sweep: Sweep, split: Split) -> dict[str, Any]:
-    """What the parent run says of the sweep."""
+    """The sweep's parameters, for the parent run."""
     return {
         "data": split.name,
         "train": len(split.train),

@@ -1,4 +1,4 @@
-"""What goes wrong on clusters, looked at before it does: each check yields findings, good and bad."""
+"""Checks for what can go wrong on clusters, before it does; each yields findings, good and bad."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hardtune.data import Dataset
 
 MAX_SKEW = 2.0
-"""Seconds that clocks may differ: more, and MLflow's curves and logs of several nodes cannot be read together."""
+"""Seconds by which clocks may differ; beyond that, MLflow's curves and logs from several nodes do not line up."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Finding:
 
 
 def examine_nodes(answers: Sequence[Answer]) -> Iterator[Finding]:
-    """Are the nodes alike, of one time, and do they see their GPUs? ``answers`` are to :func:`describe_node`."""
+    """Do nodes have the same versions and time, and see their GPUs? ``answers`` are from :func:`describe_node`."""
     for answer in answers:
         if answer.trouble:
             yield Finding("nodes", f"{answer.node}: {answer.trouble}", "see `ray status` and the raylet's log there")
@@ -81,7 +81,7 @@ def examine_storage(storage: Path) -> Iterator[Finding]:
 
 
 def examine_tracking(uri: str) -> Iterator[Finding]:
-    """Does MLflow take records from here, the one place that writes them? Initialises a fresh database."""
+    """Does MLflow accept records from here, the only place that writes them? Initialises a fresh database."""
     try:
         check_tracking(uri)
     except InputError as error:
@@ -91,7 +91,7 @@ def examine_tracking(uri: str) -> Iterator[Finding]:
 
     try:
         MlflowClient(uri).search_experiments(max_results=1)
-    except Exception as error:  # drivers, servers and databases each have their own
+    except Exception as error:  # drivers, servers and databases each raise their own
         line = scrubbed(first_line(error), uri)
         yield Finding(
             "tracking", f"{without_password(uri)} does not answer queries: {line}", "see the server's log or database"
@@ -113,7 +113,7 @@ def examine_study_storage(url: str) -> Iterator[Finding]:
 def examine_data(
     name: str, data_dir: Path | None, encoder: str | None, image_size: int | None = None
 ) -> Iterator[Finding]:
-    """Are the data here, where the driver reads them; do they fit every node's memory; are the weights on all nodes?"""
+    """Can the driver read the data here; do they fit every node's memory; are the weights on all nodes?"""
     from hardtune.data import load
 
     try:
@@ -141,7 +141,7 @@ def examine_data(
 
 
 def _examine_encoder(encoder: str, dataset: Dataset) -> Iterator[Finding]:
-    """Networks are built on every node, for a few images; a file of features must fit all images, and be everywhere."""
+    """A network is built on every node, for a few images; a feature file must match all images and be on all nodes."""
     from hardtune.hardness.encoders import check_encoder, encoder_identity
 
     fix = "--recipe encoder=MODEL@/shared/path/weights.safetensors, or put them in each node's hub cache"
@@ -174,7 +174,7 @@ def examine_token() -> Iterator[Finding]:
 
 
 def describe_node() -> dict[str, Any]:
-    """What a node says of itself."""
+    """This node's versions, GPUs and time."""
     here = ray.get_runtime_context().get_node_id()
     ray_counts = int(next(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["NodeID"] == here))
     devices = len(glob.glob("/dev/nvidia[0-9]*"))
@@ -228,7 +228,7 @@ def _clocks(answers: Sequence[Answer]) -> Iterator[Finding]:
 
 
 def _lock(storage: Path) -> Finding:
-    """Two drivers must not share a sweep, which rests on locks that the file system honours."""
+    """Whether the file system supports locks, which keep two drivers from running one sweep."""
     from filelock import FileLock
 
     probe = storage / ".probe.lock"

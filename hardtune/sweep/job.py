@@ -1,7 +1,7 @@
-"""A sweep as a Ray job: it runs on the cluster's head, whatever becomes of the terminal that started it.
+"""A sweep as a Ray job: it runs on the cluster's head, and outlives the terminal that started it.
 
 ``ray submit`` runs a script over ssh, and the script dies with the connection. So a sweep script that is given a
-cluster's job server (``--address http://…``) hands itself over and merely follows the log.
+cluster's job server (``--address http://…``) submits itself and only follows the log.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from hardtune.sweep.plug_ins import own_modules
 def run_as_job(address: str, script: Path, flags: Sequence[str], name: str) -> int:
     """Submit ``script`` with its command line's ``flags``, follow its log, and return its exit code.
 
-    The script, the modules it has imported that are not installed, and this hardtune travel with the job, so it runs
-    what is here; data and results are the cluster's. Ctrl-C ends the following and not the sweep.
+    The script, the modules it imported that are not installed, and this hardtune are sent with the job, so it runs
+    the local code; data and results are on the cluster. Ctrl-C stops following the log, not the sweep.
 
     Raises:
         InputError: no job server answers at ``address``, or it does not take the job.
@@ -66,7 +66,7 @@ def run_as_job(address: str, script: Path, flags: Sequence[str], name: str) -> i
 
 
 def pack(script: Path, folder: Path) -> None:
-    """Copy the script into the folder, and what it has imported that only it finds, out of archives, too."""
+    """Copy the script and the imported modules that only it can find into the folder, also from archives."""
     for module, place in own_modules():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         (folder / place).write_bytes(module.__spec__.loader.get_data(module.__file__))  # type: ignore
@@ -74,7 +74,7 @@ def pack(script: Path, folder: Path) -> None:
 
 
 def without_address(flags: Sequence[str]) -> list[str]:
-    """The flags less ``--address``: Ray tells a job which cluster it is in.
+    """The flags without ``--address``: Ray tells a job which cluster it is in.
 
     >>> without_address(["--smoke", "--address", "http://head:8265", "--trials", "8"])
     ['--smoke', '--trials', '8']
@@ -92,7 +92,7 @@ def without_address(flags: Sequence[str]) -> list[str]:
 
 
 async def _follow(client: Any, job: str, patience: float = 60.0) -> None:
-    """Print the job's log until it ends; a lost connection is taken up where it broke off, within ``patience``."""
+    """Print the job's log until it ends; after a lost connection, resume where it broke off, within ``patience`` s."""
     printed = 0
     deadline = time.monotonic() + patience
     while True:

@@ -30,7 +30,7 @@ CODE = "plug-ins"
 
 @dataclasses.dataclass(frozen=True)
 class Ledger:
-    """Where one sweep keeps what it must not forget."""
+    """The folder with one sweep's persistent state."""
 
     folder: Path
 
@@ -48,12 +48,12 @@ class Ledger:
 
     @property
     def owner(self) -> str:
-        """What tells this sweep from one of the same name that keeps its study in the same database."""
+        """What distinguishes this sweep from one of the same name with its study in the same database."""
         owner: str = json.loads((self.folder / "sweep.json").read_text())["owner"]
         return owner
 
     def resolved(self, recipe: Recipe, resolve: Callable[[], Recipe]) -> Recipe:
-        """The recipe with what it leaves to the device as it was decided when the sweep began, and then for good."""
+        """The recipe with what it leaves to the device resolved, once and for all when the sweep begins."""
         path = self.folder / "settled.json"
         if not path.exists():
             decided = resolve()
@@ -62,7 +62,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the sweep's lock; the system frees it when a process dies, however it dies."""
+        """Hold the sweep's lock; the operating system frees it however the process dies."""
         lock = FileLock(self.folder / ".lock")
         try:
             with lock.acquire(timeout=0):
@@ -94,7 +94,7 @@ def open_ledger(sweep: Sweep, split: Split, storage: Path, *, resume: bool) -> L
 
 
 def check_same_data(former: Kept, split: Split) -> None:
-    """Raise ``InputError`` unless a former sweep was of these data, and had this pool of synthetic images."""
+    """Raise ``InputError`` unless a former sweep used these data and this pool of synthetic images."""
     for name, now in _data(split).items():
         if former.content.get(name) != now:
             raise InputError(f"{former.id} was of other {name}: give the --data, --image-size and --pool that it had")
@@ -105,10 +105,10 @@ def _data(split: Split) -> dict[str, str | None]:
 
 
 def _differences(former: Kept, content: dict[str, Any]) -> list[str]:
-    """What is not as it was; of a recipe, its fields."""
+    """What has changed; for dicts (the recipe, say), by field."""
     differ = []
     for name, now in content.items():
-        then = former.content.get(name, {} if name == CODE else None)  # former versions did not look at it
+        then = former.content.get(name, {} if name == CODE else None)  # earlier versions did not record it
         if isinstance(now, dict) and isinstance(then, dict):
             fields = [key for key in now | then if now.get(key) != then.get(key)]
             changes = [key if name == CODE else f"{key} was {then.get(key)}, is {now.get(key)}" for key in fields]
@@ -119,9 +119,9 @@ def _differences(former: Kept, content: dict[str, Any]) -> list[str]:
 
 
 def describe(sweep: Sweep, split: Split) -> dict[str, Any]:
-    """What makes two sweeps the same one, in plain JSON; the number of trials may grow.
+    """What must match for two sweeps to be the same one, as plain JSON; the number of trials may grow.
 
-    Figures that differently trained or questioned networks gave are not compared, so their versions are part of it.
+    It includes the versions of training and evaluation: figures from different ones must not be compared.
     """
     described = {
         "version of hardtune": [member.VERSION, answers.OOD_VERSION, answers.CORRUPTION_VERSION],
@@ -155,7 +155,7 @@ def _describe_domain(value: Any) -> str:
 
 
 def _about(sweep: Sweep) -> dict[str, Any]:
-    """What a reader of later years wants to know, and what may be otherwise when the sweep is resumed."""
+    """Information for later readers, which may differ when the sweep is resumed."""
     return {
         "data": sweep.data,
         "image_size": sweep.image_size,

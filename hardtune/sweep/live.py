@@ -1,4 +1,4 @@
-"""The one calm view of a running sweep."""
+"""The live view of a running sweep."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from hardtune.report.records import Record
 from hardtune.report.table import label
 
 QUIET_SECONDS = 15.0
-"""How often a line is printed where there is no terminal to redraw."""
+"""Interval between printed lines when the output is not a terminal."""
 
 
 class View:
     """Phase, trials, members, best figures so far and the time left.
 
-    Redrawn in place on a terminal; a line now and then where the output is a file.
+    Redrawn in place on a terminal; otherwise, a line is printed now and then.
     """
 
     def __init__(self, title: str, objectives: Mapping[str, str], console: Console | None = None) -> None:
@@ -48,9 +48,9 @@ class View:
         self._unit = ""
         self._done, self._of, self._already = 0, 0, 0
         self.folder: Path | None = None
-        """The sweep's, once it has one."""
+        """The sweep's folder, once it has one."""
         self.note = ""
-        """A line on trouble, or on what goes on beside the phase; empty where there is none."""
+        """A line on a problem, or on work alongside the phase; empty if there is neither."""
         self._live = Live(get_renderable=self._draw, console=self.console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> View:
@@ -72,35 +72,35 @@ class View:
         self.console.print(text, highlight=False, soft_wrap=True)
 
     def begin(self, folder: Path) -> None:
-        """Say where the sweep keeps its results, from which --resume can go on."""
+        """Print where the sweep keeps its results, from which --resume continues."""
         self.folder = folder
         self.say(f"results in {folder}")
 
     def remark(self, note: str) -> None:
-        """Show a line under the others until there is another one, or none."""
+        """Show a line below the others until the next one; an empty one clears it."""
         self.note = note
         self._line()
 
     def phase(self, name: str, total: int, unit: str = "", already: int = 0) -> None:
-        """Begin a phase of ``total`` units of work (where its name does not say which), ``already`` of them done."""
+        """Begin a phase of ``total`` steps, ``already`` of them done; ``unit`` names them if ``name`` does not."""
         self._phase, self._unit, self._done, self._of, self._already = name, unit, already, total, already
         self._phase_started = time.monotonic()
         self._progress.reset(self._task, total=total or None, completed=already, description=name)
         self._line(force=True)
 
     def advance(self, done: int, already: int = 0) -> None:
-        """Say how much of the phase is done, of which ``already`` cost nothing."""
+        """Update how much of the phase is done; ``already`` of it cost nothing."""
         self._done, self._already = done, already
         self._progress.update(self._task, completed=done)
         self._line()
 
     def trials(self, running: int, members: int, saved: int = 0) -> None:
-        """Say how many trials run, how many of their members are done, and how many stopping a trial has saved."""
+        """Update how many trials run, how many of their members are done, and how many were saved by stopping."""
         self._states["running"], self._members, self._saved = running, members, saved
         self._line()
 
     def ended(self, record: Record) -> None:
-        """Count a trial that ended, and keep its figures where they are the best yet."""
+        """Count a trial that ended, and keep its figures if they are the best so far."""
         if not record.is_control:
             self._states[record.state] += 1
         if record.state != "finished":
@@ -138,7 +138,7 @@ class View:
             return
         wait = self._last_line + QUIET_SECONDS - time.monotonic()
         if wait > 0 and not force:
-            # What a line may not be printed for yet, the next one says, even if nothing happens until then.
+            # Too soon for another line: print the news when the wait is over, even if nothing else happens.
             if self._next_line is None:
                 self._next_line = threading.Timer(wait, self._line, [True])
                 self._next_line.daemon = True
@@ -153,7 +153,7 @@ class View:
 
 
 class _Amount(ProgressColumn):
-    """How much of how much is done, once that is known."""
+    """The amount done and the total, once known."""
 
     def render(self, task: Task) -> Text:
         return Text("" if task.total is None else f"{task.completed}/{task.total}")

@@ -17,7 +17,7 @@ from hardtune.errors import InputError
 
 @dataclass(frozen=True)
 class Answer:
-    """What one node said."""
+    """One node's answer."""
 
     node: str
     """Its address."""
@@ -26,14 +26,14 @@ class Answer:
     trouble: str = ""
     """Why it failed, in a line."""
     received: float = 0.0
-    """When the answer was here, in seconds since the epoch by this machine's clock."""
+    """When the answer arrived, in seconds since the epoch by this machine's clock."""
 
 
 def ask_every_node(question: Callable[..., Any], *args: Any, patience: float = 120.0) -> list[Answer]:
-    """Call ``question(*args)`` on every node that is alive, beside whatever runs there, the head first.
+    """Call ``question(*args)`` on every live node, alongside whatever runs there; the head comes first.
 
-    A node that has not answered after ``patience`` seconds, or raises, has an answer that says so; one that is lost
-    meanwhile is asked nothing, and has none. Where the process that was asked is killed, another one is asked.
+    A node that raises, or does not answer within ``patience`` seconds, gets an answer that says so; one that is lost
+    meanwhile gets none. If the process that was asked is killed, another one is asked.
     """
     alive = [node for node in ray.nodes() if node["Alive"]]
     alive.sort(key=lambda node: ("node:__internal_head__" not in node["Resources"], node["NodeManagerAddress"]))
@@ -49,7 +49,7 @@ def ask_every_node(question: Callable[..., Any], *args: Any, patience: float = 1
             node, received = waiting.pop(done), time.time()
             try:
                 value, trouble = ray.get(done), ""
-            except Exception as error:  # the question's own, or the node's
+            except Exception as error:  # from the question, or from the node
                 cause = getattr(error, "cause", None) or error
                 value, trouble = None, (str(cause).strip().splitlines() or [type(cause).__name__])[-1]
             answers[node["NodeID"]] = Answer(node["NodeManagerAddress"], value, trouble, received)
@@ -73,7 +73,7 @@ def check_shared(folder: Path) -> None:
 
 
 def try_to_share(folder: Path) -> list[Answer]:
-    """Every node's answer to a file that this process lays into ``folder``; one is laid back beside it."""
+    """Write a file into ``folder`` and let every node look for it and add its own; return their answers."""
     probe = folder / f".probe-{uuid.uuid4().hex}"
     probe.write_text("from the driver")
     try:

@@ -1,4 +1,4 @@
-"""Databases and servers are named by URLs that may hold a password, which nobody is to read."""
+"""Hiding the passwords that URLs of databases and servers may contain."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _IN_QUERY = re.compile(r"(?i)([?&](?:password|passwd|pwd|token|sslpassword)=)[^&
 
 
 def without_password(url: str) -> str:
-    """The URL (or a flag with one) as it may be shown.
+    """The URL (or a flag with one), safe to show.
 
     >>> without_password("postgresql://me:secret@db/mlflow")
     'postgresql://me:…@db/mlflow'
@@ -27,7 +27,7 @@ def without_password(url: str) -> str:
 
 
 def has_password(url: str) -> bool:
-    """Whether there is something in the URL that must not be shown."""
+    """Whether the URL contains something that must not be shown."""
     return without_password(url) != url
 
 
@@ -44,7 +44,7 @@ def scrubbed(text: str, *urls: str | None) -> str:
 
 
 def hidden(words: Sequence[str]) -> list[str]:
-    """A command line as it may be shown."""
+    """A command line, safe to show."""
     return [without_password(word) for word in words]
 
 

@@ -1,4 +1,4 @@
-"""What a sweep's script registers, made known to Ray's workers, which import hardtune and never the script."""
+"""Sends what a sweep's script registers to Ray's workers, which import hardtune but never the script."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hardtune.errors import InputError
 from hardtune.registry import add_plug_ins, plug_in_code, plug_ins
 
 MAX_SENT = 64_000_000
-"""Bytes; Ray itself takes 100 MB."""
+"""In bytes; Ray's own limit is 100 MB."""
 
 _FIND = """
 import json, sys
@@ -33,8 +33,8 @@ print(json.dumps(homes))
 def with_plug_ins() -> dict[str, Any]:
     """The part of a runtime environment that registers this process's plug-ins in every worker as it starts.
 
-    They travel with all of their modules that they use. What is imported only as they are called is looked for in the
-    folders in which it is here, as on one machine it can be.
+    They are sent with all of the script's own modules that they use. What they import only when called is looked up in
+    the same folders as here, which works on a single machine.
 
     Raises:
         InputError: one cannot be sent, or they are too large.
@@ -43,12 +43,12 @@ def with_plug_ins() -> dict[str, Any]:
     if not found:
         return {}
     for module, _ in own_modules():
-        ray.cloudpickle.register_pickle_by_value(module)  # else functions would travel by name
+        ray.cloudpickle.register_pickle_by_value(module)  # else functions would be sent by name
     for kind, entries in found.items():
         for name, entry in entries.items():
             try:
                 _dumps(entry)
-            except Exception as error:  # whatever its parts raise
+            except Exception as error:  # pickling can raise anything
                 reason = (str(error).splitlines() or [type(error).__name__])[0]
                 raise InputError(
                     f"the {kind} {name!r} cannot be sent to the workers ({reason}): define it in a package that is "
@@ -73,17 +73,17 @@ def with_plug_ins() -> dict[str, Any]:
 
 
 def own_modules() -> Iterator[tuple[ModuleType, Path]]:
-    """The imported modules that only this process finds, each with its file's place under a folder of ``sys.path``.
+    """The imported modules that only this process finds, each with its file's path relative to ``sys.path``.
 
-    They are those beside the script, and in folders and archives that it put on the path itself. Python finds none of
-    them as it starts, as it does what is installed, if only as a link, and what is in PYTHONPATH; and hardtune goes to
-    every node.
+    They are next to the script, or in folders and archives that it put on the path itself. A fresh Python finds none
+    of them, unlike installed packages (editable ones too) and those in PYTHONPATH. hardtune itself is left out, since
+    it is sent to every node.
     """
     judged = {}
     for name, module in list(sys.modules.items()):
         top = name.partition(".")[0]
         file = getattr(module, "__file__", None)
-        # A package is where its first file is; others of it may be elsewhere, or nowhere.
+        # The top-level package's file decides; submodules may be elsewhere, or have no file.
         first = getattr(sys.modules.get(top), "__file__", None) or file
         if file and first and top not in ("__main__", "__mp_main__", "hardtune") and not is_installed(first):
             judged[name] = Path(first).resolve()
@@ -96,7 +96,7 @@ def own_modules() -> Iterator[tuple[ModuleType, Path]]:
 
 
 def _found_at_start(names: Iterable[str]) -> dict[str, list[Path]]:
-    """The files of modules, and the folders of packages, that a Python finds which starts anywhere but here."""
+    """The files of modules, and the folders of packages, that a Python started elsewhere finds."""
     names = sorted(names)
     if not names:
         return {}
@@ -116,7 +116,7 @@ def _found_at_start(names: Iterable[str]) -> dict[str, list[Path]]:
 
 
 class _Pickler(ray.cloudpickle.CloudPickler):
-    """Ray's, for modules that import each other or, as ``import package.module`` does, themselves."""
+    """Ray's pickler, for modules that import each other or, as ``import package.module`` does, themselves."""
 
     def reducer_override(self, it: Any) -> Any:
         if isinstance(it, ModuleType) and _goes_by_value(it):
@@ -127,7 +127,7 @@ class _Pickler(ray.cloudpickle.CloudPickler):
 
 
 def _goes_by_value(module: ModuleType) -> bool:
-    """Whether it is registered for that, or a folder without ``__init__.py`` of one that is."""
+    """Whether it is registered to be pickled by value, or is a namespace package with such modules."""
     registered = ray.cloudpickle.list_registry_pickle_by_value()
     inner = f"{module.__name__}."
     folder = getattr(module, "__file__", None) is None and any(name.startswith(inner) for name in registered)

@@ -1,4 +1,4 @@
-"""What all trials share, made once on the cluster before the first of them."""
+"""Prepares what all trials share, once, on the cluster, before the first trial."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from hardtune.training.worker import configure_process
 from hardtune.warned import collected
 
 MAX_RETRIES = 10
-"""How often a task is begun again after its worker or node died; on preemptible nodes that is no sign of a mistake."""
+"""How often a task is retried after its worker or node died; on preemptible nodes that is no sign of a mistake."""
 
 
 def control_members(recipe: Recipe, needs: Needs) -> int:
-    """How many untreated networks there must be: the control's members are the scoring ensemble's."""
+    """How many untreated networks are needed: the control's members are those of the scoring ensemble."""
     return max(recipe.members, recipe.scoring_members if needs.ensemble else 0)
 
 
 def resolved_on_cluster(recipe: Recipe, share: Share) -> Recipe:
-    """The recipe with what it leaves to the device decided once, where a trial would run, and the same for all."""
+    """The recipe with what it leaves to the device resolved once for all trials, where a trial would run."""
     if is_resolved(recipe):
         return recipe
     task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=MAX_RETRIES)(resolved)
@@ -51,11 +51,11 @@ def prepare_on_cluster(
     on_member: Callable[[int, int, int], None],
     on_encoded: Callable[[int, int], None] = lambda done, of: None,
 ) -> Prepared:
-    """Train the control's members (in tasks that all nodes share), encode the images, gather scores.
+    """Train the control's members (in tasks spread over all nodes), encode the images, gather scores.
 
-    ``on_member(done, of, cached)`` is called at once, and whenever a member is done; ``on_encoded(done, of)`` every
-    second while images are being encoded, and at the end of it. What is in the store already is not made again;
-    what a lost node or a killed worker was at is begun again by Ray's own retries.
+    ``on_member(done, of, cached)`` is called at the start and after each member; ``on_encoded(done, of)`` every second
+    while images are being encoded, and at the end. What is already in the store is not made again; the tasks of lost
+    nodes and killed workers are retried by Ray.
 
     Raises:
         InputError: one thing was lost with its worker again and again.
@@ -103,14 +103,14 @@ def prepare_on_cluster(
 
 
 def _groups(members: list[int], share: Share, slots: int) -> list[list[int]]:
-    """What one task trains: as many as a GPU takes at once, but no more than keep all of them at work."""
+    """The members that each task trains: as many as fit a GPU at once, but few enough to keep all slots busy."""
     size = max(1, min(share.at_once, -(-len(members) // slots)))
     return [members[start : start + size] for start in range(0, len(members), size)]
 
 
 @ray.remote
 def _score(split: Split, recipe: Recipe, needs: Needs, members: list[int], root: str, share: Share) -> list[str]:
-    """Train members; returns what it was warned of."""
+    """Train members; returns the warnings."""
     configure_process(share.cpus)
 
     def one(member: int) -> bool:

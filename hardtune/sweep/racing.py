@@ -22,21 +22,21 @@ from hardtune.treatment import Treatment
 
 
 class Racing(FIFOScheduler):
-    """Looks at a trial after each member but the last, never within one, and stops it or lets it go on.
+    """Stops a trial, or lets it continue, after each member but the last, never while one trains.
 
-    The rule is ``hardtune.evaluation.racing``. A member that was found in the store is no reason to stop: the next
-    may lie there as well, and cost nothing. The trials of earlier parts of the sweep, the control among them, are
-    known from their records. A stopped trial's own record is written before Tune hears of the decision, so whatever
-    dies after that, a trial that the study knows as ended has one.
+    The rule is ``hardtune.evaluation.racing``. A member found in the store is no reason to stop: the next may be
+    there too, and cost nothing. Trials from earlier parts of the sweep, including the control, are known from their
+    records. A stopped trial's record is written before Tune learns of the decision, so whatever dies after that, every
+    trial that has ended in the study has one.
     """
 
     def __init__(self, price: float, members: int, objectives: Mapping[str, str], folder: Path) -> None:
         """
         Args:
-            price: Of a whole ensemble, as a share of the front's hypervolume.
-            members: How many a whole ensemble has.
+            price: That of a whole ensemble, as a share of the front's hypervolume.
+            members: The size of a whole ensemble.
             objectives: Metric names to ``min`` or ``max``; each the mean over members of a figure, ``final/…``.
-            folder: Of the sweep's records, the control's among them.
+            folder: The one with the sweep's records, including the control's.
 
         Raises:
             InputError: The control costs less than nothing in an objective, so that there is no hypervolume.
@@ -45,9 +45,9 @@ class Racing(FIFOScheduler):
         self._price, self._members, self._folder = price, members, folder
         self._objectives = dict(objectives)
         self._figures: dict[Treatment, dict[str, list[float]]] = {}
-        """By treatment, since equal ones have the same members: each member's figures by full name."""
+        """Each member's figures by full metric name, per treatment, since equal ones share their members."""
         self._costs: dict[Treatment, NDArray[np.float64]] = {}
-        """By treatment as well: the objectives (M, O) as relative costs, NaN where there is no member yet."""
+        """The objectives as relative costs, (M, O) per treatment; NaN where there is no member yet."""
         former = records.read_all(folder)
         self._control = next(record for record in former if record.is_control)
         for name in costing_less_than_nothing(self._control, objectives):
@@ -74,7 +74,7 @@ class Racing(FIFOScheduler):
                 self._front = front([*self._front, ended], self._objectives)
         elif "members" in result:
             self._keep(treatment, result)
-            if number in self._stopped:  # and its driver died before Tune carried that out
+            if number in self._stopped:  # but the driver died before Tune stopped it
                 return TrialScheduler.STOP
             if not result["trained"] and treatment not in self._stopped.values():
                 return TrialScheduler.CONTINUE
@@ -85,7 +85,7 @@ class Racing(FIFOScheduler):
         return TrialScheduler.CONTINUE
 
     def _keep(self, treatment: Treatment, report: Mapping[str, Any]) -> None:
-        """One more member, unless it is one that a trial says again that was restarted or has a twin."""
+        """Add a member, unless it is a repeat from a restarted trial or one with an equal treatment."""
         if report["members"] != self._trained(treatment) + 1:
             return
         known = self._figures.get(treatment, {})
@@ -96,7 +96,7 @@ class Racing(FIFOScheduler):
         )
 
     def _learn(self, treatment: Treatment, figures: dict[str, list[float]]) -> None:
-        """All that is known of a treatment's members, unless more was known already."""
+        """Store the figures of a treatment's members, unless more are known already."""
         costs = self._relative(np.array([figures[name] for name in self._objectives]).T)
         if len(costs) > self._trained(treatment):
             self._figures[treatment] = figures
@@ -111,7 +111,7 @@ class Racing(FIFOScheduler):
         return relative_costs(values, self._control, self._objectives)
 
     def _judge(self, treatment: Treatment) -> Verdict | None:
-        """Whether the members known are reason to stop; None if that cannot be said, or if they are all there are."""
+        """Whether the known members justify a stop; None if that cannot be judged, or if the ensemble is complete."""
         own = self._costs[treatment]
         members = own[: self._trained(treatment)]
         noise = learn_noise(np.array([costs for costs in self._costs.values() if costs is not own]))

@@ -1,4 +1,4 @@
-"""What Ray Tune tells of its trials, passed on to MLflow and to the screen."""
+"""Passes Ray Tune's reports on its trials on to MLflow and the screen."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hardtune.sweep.tracking import Tracker
 
 
 class Recorder(tune.Callback):
-    """Keeps MLflow and the live view up to date, and the books on trials that cannot keep their own."""
+    """Keeps MLflow and the live view up to date, and writes the records of trials that cannot do so themselves."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Recorder(tune.Callback):
     ) -> None:
         """
         Args:
-            standing: the sweep's, with the trials of earlier parts.
+            standing: the sweep's, including trials from earlier parts.
             already: how many trials ended in earlier parts of a resumed sweep.
             waits_again: whether the trial of this number, which ended in an error, will be tried again.
         """
@@ -44,7 +44,7 @@ class Recorder(tune.Callback):
         self._running: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its callbacks for a restore of its own, and resuming here never uses that."""
+        """Nothing: Tune pickles its callbacks for its own restore, which resuming here never uses."""
         return {}
 
     @property
@@ -74,7 +74,7 @@ class Recorder(tune.Callback):
         record = records.read(self._folder, trial.config["number"])
         if record is None:
             record = _record(trial, "stopped", reason="the scheduler stopped it before its ensemble was whole")
-        if record.state == "stopped":  # so it did not come to write down itself what it was warned of
+        if record.state == "stopped":  # so it had no chance to record its own warnings
             record = dataclasses.replace(record, warning=record.warning or trial.last_result.get(WARNING, ""))
             records.write(self._folder, record)
         self._end(trial, record)
@@ -117,9 +117,9 @@ def _record(trial: Any, state: str, **fields: Any) -> Record:
 
 
 def _reason(trial: Any) -> str:
-    """The first line of the last error that Tune wrote down of the trial; without a traceback, a worker died of it.
+    """The first line of the last error that Tune logged for the trial; if it has no traceback, the worker died.
 
-    Tune's own ``get_error`` looks where that file will be only later.
+    Tune's own ``get_error`` looks in a place that the file reaches only later.
     """
     path = trial.error_file
     text = Path(path).read_text() if path and Path(path).exists() else ""

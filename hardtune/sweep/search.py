@@ -1,7 +1,7 @@
-"""Optuna behind Ray Tune, told the truth about every trial.
+"""Optuna behind Ray Tune, with the true outcome of every trial.
 
-Ray's ``OptunaSearch`` tells a stopped trial COMPLETE with figures of half an ensemble, leaves a trial RUNNING for ever
-when a figure is NaN, and forgets what was running when its process is killed. This one does not.
+Ray's ``OptunaSearch`` marks a stopped trial COMPLETE with the figures of half an ensemble, leaves a trial RUNNING for
+ever if a figure is NaN, and forgets what was running when its process is killed. This one does not.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from hardtune.sweep.space import point_of, treatment_of
 from hardtune.treatment import Treatment
 
 FINISHED = "finished"
-"""The key of a trial's report that says: the whole ensemble was trained, these figures count."""
+"""Report key: the whole ensemble was trained, so these figures count."""
 FAILED = "failed"
-"""The key of a report that says: there will be no figures; the trial's record has the reason."""
+"""Report key: there will be no figures; the trial's record has the reason."""
 SHORTFALL = "shortfall"
-"""The key of a report that says how far the trial is behind the control where it must not be; at most 0 is feasible."""
+"""Report key: how much worse than the control the trial is where it must not be; at most 0 is feasible."""
 WARNING = "warning"
-"""The key of a member's report that says what its trial was warned of so far."""
+"""Key of a member's report: the trial's warnings so far."""
 
 ORDER = "objectives"
-"""The study's attribute that says which objective each of its values is of."""
+"""Study attribute: which objective each of its values belongs to."""
 
 MAX_ERRORS = 3
-"""How often a trial may end in an error of others before its sweep goes on without it, unless it gets one member on."""
+"""After this many errors not its own, the sweep continues without a trial; a newly trained member resets the count."""
 MAX_REDRAWS = 1000
-"""How many of a proposal's values change, one after another, before the space's treatments count as all tried."""
+"""How many values of a proposal are redrawn, one after another, before the space counts as exhausted."""
 
 
 class StudySearch(OptunaSearch):
@@ -47,14 +47,14 @@ class StudySearch(OptunaSearch):
 
     A trial's state in the study is COMPLETE only if its report says that it finished, FAIL if it failed or a figure
     is not finite, and PRUNED otherwise. Trials that a former process left RUNNING are handed out again, with their
-    parameters, before any new one. So are, within bounds, those that ended in an error: where a worker dies that Tune
-    was about to reuse, Tune never retries the trial, whatever ``max_failures`` says. Beyond the bounds the trial has
-    ended for this process and stays RUNNING in the study, whose FAIL is for good: a resumed sweep, whose disk is no
-    longer full, tries it again.
+    parameters, before any new one. So are those that ended in an error, up to a limit: if a worker dies that Tune
+    was about to reuse, Tune never retries the trial, whatever ``max_failures`` says. Beyond the limit, the trial has
+    ended for this process but stays RUNNING in the study, since FAIL is final: a resumed sweep, with a disk no longer
+    full, say, tries it again.
 
-    A new trial has a treatment that no trial had, nor the control: equal ones are the same networks, from which nobody
-    learns anything. Where TPE comes back to one, as it does among a few choices, values of its proposal are drawn anew
-    at random, one after another, until it is another; a space that has no other repeats itself. ``suggest`` adds the
+    A new trial's treatment differs from all earlier ones and the control: equal treatments train the same networks, so
+    nothing is learned. If TPE repeats one, as it does with few choices, values of its proposal are redrawn at random,
+    one after another, until the treatment is new; an exhausted space repeats treatments. ``suggest`` adds the
     space's fixed values, which ``OptunaSearch`` would drop, and the trial's ``number`` in the study.
     """
 
@@ -68,7 +68,7 @@ class StudySearch(OptunaSearch):
         seed: int,
         adopt: bool = False,
     ) -> None:
-        # Only warnings of the library's own making: a space with ranges is what is wanted here.
+        # Silences only the library's own warnings about spaces with ranges, which are intended here.
         logging.getLogger("ray.tune.search.optuna.optuna_search").setLevel(logging.ERROR)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         names, modes = list(objectives), list(objectives.values())
@@ -83,7 +83,7 @@ class StudySearch(OptunaSearch):
             study_name=study_name,
             storage=storage,
         )
-        # A study that was begun before keeps the order it was begun in, whatever that of the script is now.
+        # A resumed study keeps the order of objectives that it began with, whatever the script's is now.
         self._objectives: list[str] = self.study.user_attrs.get(ORDER) or names
         self.study.set_user_attr(ORDER, self._objectives)
         begun = len(self.study.get_trials(deepcopy=False))
@@ -102,25 +102,25 @@ class StudySearch(OptunaSearch):
         return self._ot_study
 
     def count_asked(self) -> int:
-        """How many trials this process handed out, those of a former one and those handed out again included."""
+        """How many trials this process handed out, including a former process's and those handed out again."""
         return len(self._ot_trials)
 
     def count_done(self) -> int:
-        """How many trials have ended, one way or another, those included that are left to a resumed sweep."""
+        """How many trials have ended, one way or another, including those left to a resumed sweep."""
         return sum(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False)) + len(self._later)
 
     def count_open(self) -> int:
-        """How many trials were proposed, have not ended, and wait for nobody: those that Ctrl-C broke off."""
+        """How many proposed trials have not ended and will not be handed out again: those that Ctrl-C interrupted."""
         return len(self._unfinished()) - len(self._orphans) - len(self._later)
 
     def ended(self) -> dict[int, tuple[dict[str, Any], str]]:
-        """The points of trials that ended, by number, with what the study calls their state."""
+        """The points of trials that ended, by number, with their states in the study."""
         states = (TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED)
         ended = self.study.get_trials(deepcopy=False, states=states)
         return {trial.number: (self._point_of(trial), trial.state.name) for trial in ended}
 
     def waits_again(self, number: int) -> bool:
-        """Whether the trial of this number is one that will be handed out again."""
+        """Whether the trial of this number will be handed out again."""
         return any(trial.number == number for trial in self._orphaned())
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
@@ -128,12 +128,12 @@ class StudySearch(OptunaSearch):
             known = self._orphans.pop(0) if self._orphans else self._propose()
             self._ot_trials[trial_id] = optuna.Trial(self.study, known)
         trial = self._ot_trials[trial_id]
-        point = self._point(trial)  # a kill may have struck between two parameters; those that it has keep their values
+        point = self._point(trial)  # draws any parameters missing after a kill; the others keep their values
         self._tried.add(treatment_of(point).canonical())
         return {**point, "number": trial.number}
 
     def _propose(self) -> int:
-        """Add a trial to the study, with its parameters and a treatment of its own; returns its id there."""
+        """Add a trial to the study, with parameters for a treatment not tried yet; returns its id there."""
         number = len(self.study.get_trials(deepcopy=False))
         draft, treatment = self._draft(number, {}, self.study.sampler)
         for _ in range(MAX_REDRAWS):
@@ -150,19 +150,19 @@ class StudySearch(OptunaSearch):
     def _draft(
         self, number: int, params: dict[str, Any], sampler: optuna.samplers.BaseSampler
     ) -> tuple[_Draft, Treatment]:
-        """What trial ``number`` may become that keeps these parameters and has others from the sampler."""
+        """A draft of trial ``number`` that keeps these parameters and gets the others from the sampler."""
         draft = _Draft(number, params, functools.partial(sampler.sample_independent, self.study))
         return draft, treatment_of(self._point(draft)).canonical()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its search beside the results, and the URL of the study may have a password."""
+        """Nothing: Tune pickles its search next to the results, and the study's URL may contain a password."""
         return {}
 
     def save(self, checkpoint_path: str) -> None:
         """Keep nothing for Tune's own restore: the study is on disk, and a space may be a function of any kind."""
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Nothing to tell: a report of some members is no observation of the whole. But a trial gets on."""
+        """Tell Optuna nothing, since some members are not the whole; but a trained one resets the error count."""
         if result.get("trained"):
             self._errors.pop(self._ot_trials[trial_id].number, None)
 
@@ -181,12 +181,12 @@ class StudySearch(OptunaSearch):
         else:
             try:
                 self._tell(trial, report, values)
-            except Exception as failure:  # SQLAlchemy's by way of Optuna's, which tells of "invalid data"
+            except Exception as failure:  # SQLAlchemy's, wrapped in Optuna's, which says "invalid data"
                 said = disk.trouble(failure)
                 if said is None:
                     raise
                 raise OSError(f"Optuna's study cannot be written: {said}") from None
-        self._completed_trials.add(trial_id)  # and not before: what was not told may be told again
+        self._completed_trials.add(trial_id)  # only now: what was not told may be told again
 
     def _tell(self, trial: optuna.Trial, report: Mapping[str, Any], values: list[float]) -> None:
         if report.get(FAILED):
@@ -203,7 +203,7 @@ class StudySearch(OptunaSearch):
         return self._point(optuna.trial.FixedTrial(trial.params, number=trial.number))
 
     def _point(self, trial: Any) -> dict[str, Any]:
-        """The point of the space that a trial stands for, which draws what it does not have yet."""
+        """The trial's point in the space; draws the parameters that it does not have yet."""
         if callable(self._space):
             fixed = self._space(trial)
         else:
@@ -221,7 +221,7 @@ class StudySearch(OptunaSearch):
 
 
 class _Draft(optuna.trial.FixedTrial):
-    """A trial that is only thought of: values are drawn for it as for any, and the study does not hear of it."""
+    """A tentative trial: values are drawn for it as for any other, but the study does not know it."""
 
     def __init__(self, number: int, params: dict[str, Any], draw: Callable[..., Any]) -> None:
         super().__init__(params, number)
@@ -234,8 +234,8 @@ class _Draft(optuna.trial.FixedTrial):
 
 
 def _sampler_seed(seed: int, trials: int, stream: int = 0) -> int:
-    """Another one for each part of a sweep: with the same, a resumed one would draw what it has tried already.
+    """Another seed for each part of a sweep: with the same one, a resumed sweep would redraw what it has tried.
 
-    Samplers of one part have a ``stream`` each, or one would draw what another has drawn.
+    Samplers within a part each have their own ``stream``, or they would draw the same values.
     """
     return int(np.random.SeedSequence([seed, trials, stream]).generate_state(1)[0]) if trials or stream else seed

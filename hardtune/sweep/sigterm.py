@@ -12,11 +12,11 @@ PATIENCE = 15.0
 
 
 def stop_at_sigterm(else_says: str = "") -> None:
-    """From now on SIGTERM is Ctrl-C, also in the background of a shell script, where SIGINT itself is ignored.
+    """From now on, treat SIGTERM as Ctrl-C, also in the background of a shell script, where SIGINT is ignored.
 
-    A process that still runs ``PATIENCE`` seconds later ``else_says`` that sentence, unless it is empty, and exits with
-    130: whoever signals a whole group of processes, as `timeout` does, ends Ray's own as well, and then whatever waits
-    for them waits for a minute, and aborts.
+    If ``else_says`` is not empty, a process still running ``PATIENCE`` seconds later prints it and exits with 130: a
+    signal to a whole process group, as `timeout` sends it, ends Ray's own processes as well, and whatever waits for
+    them hangs for a minute and aborts.
     """
 
     def stop(*_: object) -> None:

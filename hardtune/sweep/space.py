@@ -1,4 +1,4 @@
-"""Search spaces before they are searched: their names, their ranges, and the treatments at their corners."""
+"""Checks on search spaces before the search: their names, their ranges, and the treatments at their corners."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from hardtune.sweep.definition import Space
 from hardtune.treatment import Treatment
 
 MAX_CORNERS = 4096
-"""A larger space is checked at this many of its corners, drawn from a fixed seed, and not counted."""
+"""A larger space is checked at this many corners, drawn with a fixed seed, and its treatments are not counted."""
 
 
 def corners(space: Space) -> list[Treatment]:
     """The different treatments at the space's corners: every choice, both ends of every range.
 
-    What can be carried out at all corners can be carried out in between, since class counts move steadily with
-    alpha. A define-by-run function is asked for 256 random treatments instead, and a list has no corners but its own.
+    What is feasible at all corners is feasible in between, since class counts change monotonically with alpha. A
+    define-by-run function is asked for 256 random treatments instead, and a list is returned as it is.
 
     Raises:
         InputError: a name that is no field of ``Treatment``, a value out of range, a ``grid_search``.
@@ -37,10 +37,10 @@ def corners(space: Space) -> list[Treatment]:
 
 
 def count(space: Space) -> int | None:
-    """How many treatments a search may try beside the control before it must repeat one.
+    """How many treatments a search can try besides the control before it must repeat one.
 
-    None where there is no end of them, as in a range, or they are many; for a function; and for a list, each of which
-    is tried once.
+    None if there are infinitely many, as in a range, or too many to count; for a function; and for a list, whose
+    treatments are tried once each.
     """
     if callable(space) or isinstance(space, Sequence):
         return None
@@ -52,7 +52,7 @@ def count(space: Space) -> int | None:
 
 
 def proposer(space: Space) -> Any:
-    """The space as Optuna is asked for it: a list becomes a function that hands out treatment i as trial i."""
+    """The space in the form that the search takes: a list becomes a function that returns treatment i for trial i."""
     if isinstance(space, Sequence):
         return functools.partial(_hand_out, tuple(space))  # Tune pickles it
     return space if callable(space) else dict(space)
@@ -63,12 +63,12 @@ def _hand_out(treatments: Sequence[Treatment], trial: Any) -> dict[str, Any]:
 
 
 def point_of(suggested: Mapping[str, Any], fixed: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A point of the space: what was suggested to a trial, and what the space fixes, which wins."""
+    """A point of the space: a trial's suggested values, overridden by those that the space fixes."""
     return {**suggested, **(fixed or {})}
 
 
 def treatment_of(point: Mapping[str, Any]) -> Treatment:
-    """The treatment that a point of the space means."""
+    """The treatment at a point of the space."""
     fields = [field.name for field in dataclasses.fields(Treatment)]
     for name in point:
         if name not in fields:
@@ -92,7 +92,7 @@ def _ends(name: str, value: Any) -> Sequence[Any]:
         return list(value.categories)
     if isinstance(value, (Float, Integer)):
         whole = isinstance(value, Integer) and not isinstance(value.get_sampler(), Quantized)
-        return [value.lower, value.upper - whole]  # neither Ray nor Optuna proposes the upper end of whole numbers
+        return [value.lower, value.upper - whole]  # integer ranges exclude their upper end
     if isinstance(value, dict) and "grid_search" in value:
         raise InputError(f"{name} is a grid_search, which Optuna cannot propose: use tune.choice")
     if isinstance(value, Domain):
@@ -101,7 +101,7 @@ def _ends(name: str, value: Any) -> Sequence[Any]:
 
 
 def _values(value: Any) -> Sequence[Any]:
-    """All that Optuna may propose for a field; empty where there is no end of them, or they are many."""
+    """All values that Optuna may propose for a field; empty if there are infinitely or very many."""
     if isinstance(value, Categorical):
         return list(value.categories)
     if not isinstance(value, (Float, Integer)):

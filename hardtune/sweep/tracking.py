@@ -1,7 +1,7 @@
-"""The sweep in MLflow: one parent run, one child a trial, written by one thread of the driver.
+"""The sweep in MLflow: one parent run, one child per trial, written by one thread of the driver.
 
-The driver is the only writer, so a fresh database is created once and never raced for; writing happens behind the
-sweep's back, so a slow or absent server delays the records and not the trials.
+The driver is the only writer, so there is no race to create a fresh database; it writes in the background, so a slow
+or absent server delays the records but not the trials.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from hardtune.sweep.tracking_uri import make_database
 
 SWEEP_TAG, TRIAL_TAG, STATE_TAG, PARETO_TAG = "hardtune.sweep", "hardtune.trial", "hardtune.state", "pareto"
 _SWEEP = "sweep"
-"""What stands in the parent's ``TRIAL_TAG``."""
+"""The parent run's ``TRIAL_TAG``."""
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "PERMISSION_DENIED"}
 _STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 
@@ -42,7 +42,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 class FilesRefused(Exception):
-    """MLflow answers, but the store of its runs' files takes none from here."""
+    """MLflow answers, but its artifact store accepts no files from here."""
 
 
 @dataclass
@@ -51,20 +51,20 @@ class _Run:
 
     id: str
     state: str
-    """Its ``STATE_TAG``: what became of the trial, or empty while it is open."""
+    """Its ``STATE_TAG``: the trial's outcome, or empty while it is open."""
     step: int
-    """The last member that was logged; of the sweep itself, how many trials had ended then."""
+    """The last member logged; for the parent run, how many trials had ended then."""
 
 
 class Tracker:
-    """Sends what happens in a sweep to MLflow, in order, as soon as MLflow takes it.
+    """Sends a sweep's events to MLflow, in order, as soon as MLflow accepts them.
 
-    Everything may be said twice: a run is found by its tags before it is made, and what it has is not logged again.
-    So a sweep that was killed and resumed, at any point, has one parent and one child a trial.
+    Calls are idempotent: a run is looked up by its tags before it is created, and what it has is not logged again.
+    So a sweep killed at any point and resumed has one parent and one child per trial.
     """
 
     def __init__(self, uri: str, experiment: str, sweep: str, artifacts: Path | None) -> None:
-        """``artifacts``: where a database's experiment keeps its files; None for a server, which knows itself."""
+        """``artifacts``: where a database's experiment keeps its files; None for a server, which decides itself."""
         self._uri, self._experiment, self._sweep, self._artifacts = uri, experiment, sweep, artifacts
         self._queue: queue.Queue[Callable[[], object] | None] = queue.Queue()
         self._runs: dict[str, _Run] = {}
@@ -78,12 +78,12 @@ class Tracker:
         self._refusal = ""
         """Why it refused the first of them."""
         self.shortfall = ""
-        """Once it is closed: what MLflow did not take, why, and what to do, in a sentence; empty if it took it all."""
+        """Set by ``close``: a sentence on what MLflow did not accept, why, and what to do; empty if it took all."""
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
 
     def start(self, parameters: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """Open the parent run, or the one that an earlier part of the same sweep left."""
+        """Open the parent run, or reopen the one from an earlier part of the same sweep."""
         self._queue.put(lambda: self._open(dict(parameters), dict(tags)))
 
     def trial_started(self, record: Record) -> None:
@@ -91,7 +91,7 @@ class Tracker:
         self._queue.put(lambda: self._child(record))
 
     def member(self, record: Record, step: int, metrics: Mapping[str, float]) -> None:
-        """Log one finished member's metrics at ``step``; a trial that starts again says its first members again."""
+        """Log one finished member's metrics at ``step``; a restarted trial reports its first members again."""
         now = _now()
 
         def log() -> None:
@@ -103,9 +103,9 @@ class Tracker:
         self._queue.put(log)
 
     def trial_ended(self, record: Record) -> None:
-        """Log the trial's figures, and its members' as far as nobody did, and close its run as what it became.
+        """Log the trial's figures, and its members' if not logged yet, and close its run with the trial's state.
 
-        Its files come last: their store may be closed to this machine where MLflow itself is not.
+        Files come last: this machine may have access to MLflow but not to the artifact store.
         """
         now = _now()
 
@@ -138,7 +138,7 @@ class Tracker:
             if not run.state:
                 say(run)
 
-        for say in (figures, close, files, mark):  # apart, since MLflow may refuse one and take the others
+        for say in (figures, close, files, mark):  # separately, since MLflow may refuse one and take the others
             self._queue.put(functools.partial(unless_ended, say))
 
     def trial_broke(self, record: Record) -> None:
@@ -148,12 +148,12 @@ class Tracker:
             run = self._child(record)
             self._client.set_tag(run.id, "reason", record.reason)
             self._client.set_terminated(run.id, "FAILED")
-            del self._runs[_tag(record.number)]  # it has not ended: whoever says more of it finds and opens it again
+            del self._runs[_tag(record.number)]  # it has not ended: the next call for it looks it up and reopens it
 
         self._queue.put(close)
 
     def progress(self, ended: int, figures: Mapping[str, float]) -> None:
-        """Log on the parent how the sweep stands after ``ended`` trials, unless that was said before."""
+        """Log the sweep's standing after ``ended`` trials on the parent run, unless already logged."""
         now = _now()
 
         def log() -> None:
@@ -167,9 +167,9 @@ class Tracker:
     def sweep_ended(
         self, front: Sequence[Record], tables: Mapping[str, Rows], files: Sequence[Path], status: str
     ) -> None:
-        """Tag the trials on the front, put the tables and the files on the parent, and close it.
+        """Tag the trials on the front, log the tables and files on the parent run, and close it.
 
-        Trials that were interrupted are KILLED, until a resumed sweep opens them again.
+        Interrupted trials are KILLED until a resumed sweep reopens them.
         """
         on_front = {_tag(record.number) for record in front}
 
@@ -209,15 +209,15 @@ class Tracker:
         return not self.shortfall
 
     def links(self, figure: str, objective: str, direction: str) -> dict[str, str]:
-        """The pages that show the sweep: ``result``, its figure beside its tables, and ``charts``, its trials compared.
+        """Links to the sweep's pages: ``result`` has its figure and tables, ``charts`` compares its trials.
 
-        Charts are sorted by the objective, best first (MLflow shows none until sorted by a metric). None if MLflow
+        Charts are sorted by the objective, best first (MLflow shows none until sorted by a metric). Empty if MLflow
         never answered.
         """
         if not self._parent:
             return {}
         server = self._uri.startswith("http")
-        base = without_password(self._uri).rstrip("/") if server else "http://127.0.0.1:5000"  # where `mlflow ui` is
+        base = without_password(self._uri).rstrip("/") if server else "http://127.0.0.1:5000"  # of `mlflow ui`
         runs = f"{base}/#/experiments/{self.experiment_id}/runs"
         search = quote(f"tags.`{SWEEP_TAG}` = '{self._sweep}'")
         order = f"orderByKey={quote(f'metrics.`{objective}`')}&orderByAsc={str(direction == 'min').lower()}"
@@ -228,10 +228,10 @@ class Tracker:
 
     @contextlib.contextmanager
     def _files(self) -> Iterator[None]:
-        """Tells files that their store does not take, though MLflow itself answers, from those that wait with it."""
+        """Raise ``FilesRefused`` if only the artifact store fails; if MLflow fails too, raise its error."""
         try:
             yield
-        except Exception as error:  # of any store that there is
+        except Exception as error:  # from any kind of store
             self._client.get_experiment(self.experiment_id)
             raise FilesRefused(in_a_line(error)) from error
 
@@ -241,8 +241,8 @@ class Tracker:
             while not self._abandoned.is_set():
                 try:
                     job()
-                except Exception as error:  # a server in trouble has many faces; the records must outlast them all
-                    # A database's own words for a full disk are deep in what SQLAlchemy and MLflow make of them.
+                except Exception as error:  # servers fail in many ways; the records must survive them all
+                    # SQLAlchemy and MLflow bury the database's own message about a full disk.
                     self.trouble = scrubbed(disk.trouble(error) or in_a_line(error), self._uri)
                     refusals += isinstance(error, FilesRefused) or getattr(error, "error_code", "") in _REFUSALS
                     if refusals == 3:
@@ -274,7 +274,7 @@ class Tracker:
         return self._run(_tag(record.number), name, tags, dataclasses.asdict(record.treatment))
 
     def _run(self, trial: str, name: str, tags: Mapping[str, str], parameters: Mapping[str, Any]) -> _Run:
-        """The run of a trial (or of ``_SWEEP``): known, found, or made; and open unless its trial has ended."""
+        """The run of a trial (or of ``_SWEEP``): known, found or created; reopened unless its trial has ended."""
         if trial in self._runs:
             return self._runs[trial]
         mine = {SWEEP_TAG: self._sweep, TRIAL_TAG: trial}
@@ -295,7 +295,7 @@ class Tracker:
         return self._runs[trial]
 
     def _tables(self, run: str, tables: Mapping[str, Rows]) -> None:
-        """Log those that have rows so that the UI shows tables; unlike ``log_table``, twice does not double them."""
+        """Log the tables that have rows, for the UI to show; unlike ``log_table``, repeating it adds no rows."""
         shown_as = []
         for name, rows in tables.items():
             if rows:
@@ -316,7 +316,7 @@ class Tracker:
 
 
 def _members(record: Record) -> list[dict[str, float]]:
-    """What was reported of each member alone, on held-out samples."""
+    """Each member's reported figures, on held-out samples."""
     figures = {name: values for name, values in record.members.items() if name.startswith("final/")}
     names = [name.replace("final/", "members/", 1) for name in figures]
     return [dict(zip(names, member, strict=True)) for member in zip(*figures.values(), strict=True)]

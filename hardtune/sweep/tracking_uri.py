@@ -1,4 +1,4 @@
-"""Where MLflow keeps records, looked at before anything is trained."""
+"""Checks where MLflow keeps records, before anything is trained."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from hardtune import disk
 from hardtune.errors import InputError
 from hardtune.sweep.passwords import scrubbed, without_password
 
-for _name in ("alembic", "mlflow"):  # they tell of every table
+for _name in ("alembic", "mlflow"):  # they log every table
     logging.getLogger(_name).setLevel(logging.ERROR)
-# It prints a traceback of every error that it raises, and whoever asks tells of those.
+# It prints a traceback of every error that it raises; callers report those themselves.
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 _TURNED_AWAY = {
     401: "log in with MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
     403: "start it with --allowed-hosts that name this host as the URL does, or give the account permission",
 }
-"""What would help, by the HTTP status that a server turns requests away with."""
+"""The remedy, by the HTTP status with which a server rejects requests."""
 
 
 def default_uri(storage: Path) -> str:
@@ -56,7 +56,7 @@ def check_tracking(uri: str) -> None:
         try:
             # MLflow itself would try for minutes.
             sqlalchemy.create_engine(uri, connect_args={"connect_timeout": 10}).connect().close()
-        except Exception as error:  # SQLAlchemy's, and those of every database driver
+        except Exception as error:  # SQLAlchemy's own, or any database driver's
             raise InputError(f"no tracking database answers at {shown}: {_reason(error, uri)}") from error
     else:
         raise InputError(
@@ -65,14 +65,14 @@ def check_tracking(uri: str) -> None:
 
 
 def make_database(uri: str) -> None:
-    """Make a SQLite database that is not there yet whole, or leave none.
+    """Create a missing SQLite database completely or not at all.
 
-    MLflow makes it in many steps, and cannot go on with one of which a full disk or a kill kept it from some.
+    MLflow creates it in many steps, and cannot use one that a full disk or a kill left incomplete.
     """
     path = Path("/" + uri.partition("://")[2].lstrip("/"))
     if not uri.startswith("sqlite:") or path.exists():
         return
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # MLflow keeps a connection to each that it ever opened
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # MLflow keeps a connection to each that it opened
     try:
         MlflowClient(f"sqlite:///{draft}").search_experiments(max_results=1)
         try:
@@ -88,18 +88,18 @@ def make_database(uri: str) -> None:
 
 
 def check_experiment(uri: str, name: str) -> None:
-    """Raise ``InputError`` where MLflow would take no runs for the experiment of this name, ever.
+    """Raise ``InputError`` if MLflow will never accept runs for the experiment of this name.
 
-    Somebody deleted the experiment, the database was made by another version of MLflow, or the server turns away
-    whatever is not ``/health``, which anybody may ask.
+    Someone deleted the experiment, the database was made by another version of MLflow, or the server rejects all
+    requests but ``/health``, which is open to anyone.
     """
     scheme, _, rest = uri.partition("://")
     if scheme == "sqlite" and not Path("/" + rest.lstrip("/")).exists():
-        return  # a database that is made now
+        return  # the database is yet to be created
     shown = without_password(uri)
     try:
         experiment = MlflowClient(uri).get_experiment_by_name(name)
-    except Exception as error:  # a database that somebody writes to, say: the tracker asks until it answers
+    except Exception as error:  # a database locked by a writer, say: the tracker retries until it answers
         if "database schema" in str(error):
             raise InputError(
                 f"the MLflow database {shown} has the schema of another version of MLflow: back it up "
@@ -120,7 +120,7 @@ def check_experiment(uri: str, name: str) -> None:
 
 
 def _health(uri: str) -> urllib.request.Request:
-    """What asks the server whether it is well; urllib cannot do with a login in the URL."""
+    """The health-check request; urllib does not accept a login in the URL."""
     parts = urlsplit(uri)
     login, _, place = parts.netloc.rpartition("@")
     credentials = base64.b64encode(unquote(login).encode()).decode()

@@ -1,4 +1,4 @@
-"""A trial as Ray Tune runs it: one report and one checkpoint a member, and a last report that says it is finished."""
+"""A trial as Ray Tune runs it: one report and one checkpoint per member, and a last report that says it is finished."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ class TrialContext:
     at_once: int
     """Members that train in parallel."""
     bounds: Mapping[str, tuple[str, float]] = field(default_factory=dict)
-    """Metrics to the (direction, value) of the control that a trial must not miss."""
+    """For each metric, the control's (direction, value), which a trial must not be worse than."""
 
 
 def trainable(config: dict[str, Any], context: TrialContext, folder: Path, objectives: Sequence[str]) -> None:
     """Run one treatment and leave its record in ``folder``.
 
-    A finished member's logits are its whole state and lie in the store, where every node finds them; so a trial that
-    starts again trains only what is missing. The record is written before the last report, so whatever dies after
-    that, a trial that the study knows as ended has one.
+    A finished member's logits are its whole state and are in the store, where every node finds them; so a restarted
+    trial trains only what is missing. The record is written before the last report, so whatever dies after that, every
+    trial that has ended in the study has one.
 
     Args:
         config: a point of the space, and the trial's ``number``.
         objectives: metrics that the search and the scheduler look at. All others are in the record; Tune would keep
             statistics of each, and write them all down whenever a trial ends.
     """
-    # Where a trial is stopped whose next members are being trained already, the worker is reused when those are done;
-    # by default Tune would give it, and the trial that was to follow, up after two seconds.
+    # If a trial is stopped while its next members are in training, the worker is reused when those are done; by
+    # default, Tune would give up on the worker, and on the trial that was to follow, after two seconds.
     os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = str(24 * 3600)
     point = dict(config)
     number = point.pop("number")
@@ -90,14 +90,14 @@ def carry_out(
                 on_member=lambda progress: on_member(progress, "; ".join(said)),
             )
     except (InputError, DivergedError) as error:
-        # It would fail the same way again: no retry, a reason instead.
+        # It would fail the same way again, so do not retry but give the reason.
         return Record(number, treatment, "failed", reason=str(error), warning="; ".join(said))
     record = record_of(number, result, context.prepared.split.classes, context.bounds)
     return dataclasses.replace(record, warning="; ".join(filter(None, [record.warning, *said])))
 
 
 def record_of(number: int, result: Result, classes: tuple[str, ...], bounds: Mapping[str, tuple[str, float]]) -> Record:
-    """A finished trial for the books."""
+    """The record of a finished trial."""
     metrics = result.metrics()
     columns = {
         "size": result.class_counts,
@@ -129,12 +129,12 @@ def record_of(number: int, result: Result, classes: tuple[str, ...], bounds: Map
 
 
 def report_member(progress: Progress, warning: str) -> None:
-    """Tell Tune of one more member: one report, and one checkpoint that says how far the trial is.
+    """Report one more member to Tune, with a checkpoint that says how far the trial is.
 
-    What it was warned of so far goes with it, since a scheduler may stop the trial here.
+    The warnings so far are included, since a scheduler may stop the trial here.
 
-    The member itself is in the store, where a restart on any node finds it. (Tune keeps all of these few bytes: told to
-    keep the last, it would write the state of all trials at each, which is quadratic.)
+    The member itself is in the store, where a restart on any node finds it. (Tune keeps all of these tiny checkpoints:
+    told to keep only the last, it would write the state of all trials at each, which is quadratic.)
     """
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "progress.json").write_text(json.dumps({"members": progress.done, "of": progress.of}))

@@ -1,4 +1,4 @@
-"""The trials of a sweep: Optuna proposes, Ray Tune schedules, and the control stands beside them."""
+"""The trials of a sweep, which Optuna proposes and Ray Tune schedules, and their control."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def run_trials(
     tracker: Tracker,
     view: View,
 ) -> bool:
-    """Let Optuna propose and Tune schedule what is left of the trials; returns whether Ctrl-C came first."""
+    """Let Optuna propose and Tune schedule the remaining trials; returns whether Ctrl-C came first."""
     search = StudySearch(
         proposer(sweep.space),
         sweep.objectives,
@@ -64,12 +64,12 @@ def run_trials(
     _complete(ledger.records, search, share, context, view)
     former = [record for record in records.read_all(ledger.records) if not record.again]
     for record in former:
-        tracker.trial_ended(record)  # of an earlier part of the sweep; what MLflow has already is left alone
+        tracker.trial_ended(record)  # from an earlier part of the sweep; logs only what MLflow lacks
         view.ended(record)
     standing = Standing(former, sweep.objectives, sweep.recipe.members)
     already = search.count_done()
     left = sweep.trials - already
-    tracker.progress(already, standing.figures())  # what a killed driver did not come to say
+    tracker.progress(already, standing.figures())  # in case a killed driver did not
     view.phase("trials", sweep.trials, already=already)
     recorder = Recorder(ledger.records, tracker, view, standing, already, search.waits_again)
     if left <= 0:
@@ -78,7 +78,7 @@ def run_trials(
     run = tune.with_parameters(trainable, context=context, folder=ledger.records, objectives=list(sweep.objectives))
     interrupted = False
     while left > 0 and not interrupted:
-        # Once, unless trials ended in errors and are handed out again.
+        # Runs once, unless trials end in errors and are handed out again.
         scheduler = None
         if sweep.racing:
             scheduler = Racing(sweep.racing, sweep.recipe.members, sweep.objectives, ledger.records)
@@ -100,17 +100,17 @@ def schedule(
     recorder: Recorder,
     scheduler: TrialScheduler | None = None,
 ) -> bool:
-    """Let Tune carry ``trials`` proposals of ``search`` out with the trainable ``run``, at most ``slots`` at once.
+    """Let Tune run ``trials`` proposals of ``search`` with the trainable ``run``, at most ``slots`` at once.
 
     Without a ``scheduler`` every trial runs to its end. Returns whether Ctrl-C came first.
     """
     for name in ("ray.tune", "ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    # A member's report has no objectives yet, and must not end the sweep; the search knows what to make of it.
+    # A member's report has no objectives yet, and must not end the sweep; the search can handle it.
     os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
     # Resuming rests on the study and the store, so Tune's own snapshots need not be frequent.
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "60")
-    # Nor is anybody going to read what it would write as JSON, CSV and for TensorBoard, a thread a trial.
+    # Nobody reads the JSON, CSV and TensorBoard files that it would write, with one thread per trial.
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     loop = _Loop()
     tuner = tune.Tuner(
@@ -133,31 +133,31 @@ def schedule(
         ),
     )
     asked = search.count_asked()
-    # Where no Ctrl-C comes, Tune leaves its own handler behind, which would swallow the first later.
+    # Without a Ctrl-C, Tune leaves its own handler behind, which would swallow the first one later.
     with _keys_kept_back(), given_back(signal.SIGINT):
         try:
             tuner.fit()
         except Exception:
             if not loop.ended:
                 raise
-            # It was reading its own files, which nobody needs and a full disk cut off.
+            # Tune was reading its own files, which nobody needs and a full disk truncated.
     return search.count_asked() - asked < trials or search.count_open() > 0
 
 
 class _Loop(tune.Callback):
-    """Whether Tune has come to the end of its loop over the trials, and not been thrown out of it."""
+    """Notes whether Tune's loop over the trials ended normally, and not by an exception."""
 
     ended = False
 
     def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
-        self.ended = sys.exception() is None  # Tune says an end of either kind; that by an error as it handles it
+        self.ended = sys.exception() is None  # Tune calls this on errors too, while it handles them
 
 
 @contextlib.contextmanager
 def _keys_kept_back() -> Iterator[None]:
-    """Tune would hand trials the driver's AWS keys, and Ray write them into every node's logs; trials need none.
+    """Withhold the driver's AWS keys from trials, which need none; Ray would write them into every node's logs.
 
-    What else of Tune runs in this process, before or after, is left as it was.
+    Other uses of Tune in this process, before or after, are not affected.
     """
     handed_on = class_cache.ENV_VARS_TO_PROPAGATE
     class_cache.ENV_VARS_TO_PROPAGATE = {name for name in handed_on if not name.startswith("AWS_")}
@@ -168,9 +168,9 @@ def _keys_kept_back() -> Iterator[None]:
 
 
 def _complete(folder: Path, search: StudySearch, share: Share, context: TrialContext, view: View) -> None:
-    """Write the records that a former driver did not come to write, or a disk lost, of trials that have ended.
+    """Write the missing records of ended trials, which a killed driver did not write or a disk lost.
 
-    Those that finished are carried out again, where trials are: their members are in the store.
+    Trials that finished are carried out again, on the nodes: their members are in the store.
     """
     lost = {number: known for number, known in search.ended().items() if records.read(folder, number) is None}
     for number, (point, state) in lost.items():

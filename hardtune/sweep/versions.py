@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 
 COMPUTING = ("ray", "torch", "torchvision", "numpy", "scikit-learn", "open_clip_torch", "timm")
-"""What workers compute with, so that it must be the same everywhere; Ray and Python besides refuse to mix."""
+"""What workers compute with, so that versions must match on all nodes, as Ray demands of Ray and Python."""
 ALL = ("hardtune", *COMPUTING, "optuna", "mlflow")
 """What a sweep's results may depend on."""
 

@@ -1,13 +1,13 @@
-"""Batch norm, the addition of a shortcut and ReLU in as few passes over memory as there can be, on a GPU.
+"""Batch norm, residual addition and ReLU on a GPU, fused into as few passes over memory as possible.
 
-What stands between a network's convolutions moves memory and computes next to nothing. Forward these kernels read a
-batch twice and write it once; backward they know from what they read anyway where ReLU was zero, and add two gradients
-on the way. Images lie channels last, so all of it is arithmetic on a matrix of pixels by channels. Every sum is taken
-in the same order each time.
+The operations between a network's convolutions are memory-bound. The forward kernels read a batch twice and write it
+once; the backward kernels infer from data that they read anyway where ReLU was zero, and add two gradients on the way.
+Images are channels last, so all of this is arithmetic on a matrix of pixels by channels. Sums are always taken in the
+same order.
 
-Each kernel is few programs that keep many reads under way. A kernel of many programs takes all multiprocessors, each of
-which then waits for its part of the memory's bandwidth; these draw about as much from a quarter of them, and leave the
-others to the convolutions of the networks that train beside.
+Each kernel runs few programs with many reads in flight. A kernel of many programs would occupy all multiprocessors,
+each waiting for its share of the memory bandwidth; these reach about the same bandwidth on a quarter of them, and leave
+the others to the convolutions of networks that train in parallel.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from torch import Tensor
 
 from hardtune.training import norm_kernels as kernels
 
-# What an H200 did best with, of 16 to 264 programs and 8 or 16 warps (ResNet-18, batches of 128, 4 networks beside each
-# other). Results depend on these numbers, if only in their roundings, so they are the same on every GPU.
+# The fastest on an H200, of 16 to 264 programs and 8 or 16 warps (ResNet-18, batches of 128, 4 networks in parallel).
+# Results depend on these numbers, if only in their rounding, so they are the same on every GPU.
 PROGRAMS = 32
-"""How many work on a batch, at most."""
+"""Maximum number per batch."""
 WARPS = 8
 COLUMNS = 64
 """Channels of a tile."""
 READ = 2**15
-"""Bytes of the tiles that are read at once."""
+"""Total bytes of the tiles read at once."""
 LINE = WARPS * 32 * 8 // COLUMNS
-"""Pixels that a program's threads take in side by side, eight channels each."""
+"""Pixels that a program's threads read side by side, eight channels per thread."""
 
 
 class _Matrix:
-    """A batch (B, C, H, W) as pixels by channels, and how programs share it."""
+    """A batch (B, C, H, W) as a pixels-by-channels matrix, and its split among programs."""
 
     def __init__(self, x: Tensor) -> None:
         self.channels = x.shape[1]
@@ -49,7 +49,7 @@ class _Matrix:
         self._stages = _stages(x.device)
 
     def tiling(self, matrices: int, *, sums: bool) -> dict[str, Any]:
-        """Of a kernel that reads so many matrices, and sums what it reads or does not."""
+        """The launch options of a kernel that reads this many matrices, and sums them or not."""
         rows = READ // (COLUMNS * self._itemsize * matrices)
         rows = min(rows, triton.next_power_of_2(triton.cdiv(self.rows, self.parts)))
         rows = max(LINE, 2 ** (rows.bit_length() - 1))
@@ -65,7 +65,7 @@ class _Matrix:
 
 @cache
 def _stages(device: torch.device) -> int:
-    """How many tiles are under way or worked on: four, if a multiprocessor holds three."""
+    """Pipeline depth, in tiles: four, if a multiprocessor's shared memory holds three."""
     if device.type != "cuda":
         return 1
     shared = getattr(torch.cuda.get_device_properties(device), "shared_memory_per_block_optin", 49152)  # AMD's lack it
@@ -80,13 +80,13 @@ def _last(x: Tensor) -> Tensor:
 def normalise(
     x: Tensor, residual: Tensor | None, weight: Tensor, bias: Tensor, eps: float, relu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """relu(batch_norm(x) + residual) in training, with the mean and the unbiased variance (C,) that were found.
+    """relu(batch_norm(x) + residual) in training mode, with the batch's mean and unbiased variance (C,).
 
     Args:
-        x: (B, C, H, W), of any float type, with at least two values of a channel. Computed with in float32.
+        x: (B, C, H, W), of any float type, with at least two values per channel. Computed in float32.
         residual: of the same shape and type, or None.
         weight, bias: float32 (C,).
-        relu: whether to.
+        relu: whether to apply it.
 
     Returns:
         The result, channels last, of x's type; mean and variance in float32, through which no gradient flows.
@@ -118,12 +118,12 @@ def normalise_backward(
     eps: float,
     relu: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of x, weight, bias and the residual; the last means nothing where there was none.
+    """The gradients of x, weight, bias and the residual; the last is meaningless if there was none.
 
     Args:
         gradient: of ``normalise``'s result.
-        second: where two came to it, the other, which is added on the way.
-        y: the result, where there was a residual.
+        second: the other gradient of it, if there are two; added on the way.
+        y: the result, if there was a residual.
     """
     x, gradient = _last(x), _last(gradient)
     matrix = _Matrix(x)
@@ -178,4 +178,4 @@ normalise.register_autograd(_backward, setup_context=_keep)
 
 NORMALISE = torch.ops.hardtune.normalise.default
 NORMALISE_BACKWARD = torch.ops.hardtune.normalise_backward.default
-"""As they stand in the graphs of ``torch.compile``."""
+"""The operators as they appear in ``torch.compile``'s graphs."""

@@ -1,4 +1,4 @@
-"""What a recipe leaves to the device: precision, how images lie in memory, and whether networks are compiled."""
+"""What a recipe leaves to the device: precision, the memory layout of images, and whether to compile networks."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import nn
 from hardtune.recipe import Recipe
 
 MEMORY_FORMATS = {"channels_last": torch.channels_last, "channels_first": torch.contiguous_format}
-"""By the recipe's name for it."""
+"""By their names in a recipe."""
 LEFT_TO_THE_DEVICE = ("precision", "layout", "compile")
 """Fields of a recipe that may be ``auto``."""
 LONG = 50
-"""Epochs of a run that is worth compiling for: of CIFAR's images they take an H200 two minutes, and compiling half a
-minute in the first process of a machine."""
+"""Epochs from which a run is worth compiling for: on CIFAR they take an H200 two minutes, and compiling takes half a
+minute in the first process on a machine."""
 
 
 def is_resolved(recipe: Recipe) -> bool:
@@ -28,7 +28,7 @@ def is_resolved(recipe: Recipe) -> bool:
 def resolved(recipe: Recipe, device: str) -> Recipe:
     """The recipe with each ``auto`` decided for ``device``.
 
-    What is decided is a property of the kind of device, not of the network, so that a sweep's trials agree on it.
+    The decision depends on the kind of device, not on the network, so that a sweep's trials agree on it.
     """
     if is_resolved(recipe):
         return recipe
@@ -44,18 +44,18 @@ def resolved(recipe: Recipe, device: str) -> Recipe:
 
 
 def layout_of(network: nn.Module) -> torch.memory_format:
-    """How the weights of a network's convolutions lie in memory, and so how its images should."""
-    # One channel or one pixel lie both ways at once, which torch calls contiguous.
+    """The memory layout of a network's convolution weights, which its images should have too."""
+    # With one channel or one pixel both layouts coincide, which torch calls contiguous.
     last = any(weight.ndim == 4 and not weight.is_contiguous() for weight in network.parameters())
     return torch.channels_last if last else torch.contiguous_format
 
 
 @cache
 def _bfloat16_is_faster(kind: str) -> bool:
-    """GPUs with bfloat16 units: always. CPUs with such instructions: it depends on the maker, so 150 ms of trying tell.
+    """GPUs with bfloat16 units: always. CPUs with such instructions: it depends on the maker, so try for 150 ms.
 
-    With AMX it is 3 to 4 times as fast; with AVX-512's dot products twice (AMD Zen 5) or not at all (Intel); where it
-    is emulated, ten times slower.
+    With AMX it is 3 to 4 times as fast; with AVX-512's dot products twice as fast (AMD Zen 5) or no faster (Intel);
+    emulated, ten times slower.
     """
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -70,8 +70,8 @@ def _bfloat16_is_faster(kind: str) -> bool:
         images = torch.randn(64, 64, 16, 16).contiguous(memory_format=torch.channels_last)
     threads = torch.get_num_threads()
     try:
-        # Processes and sweeps should come to one answer, and what else the machine does moves a single thread's CPU
-        # time little; several threads count how long they wait for each other, too.
+        # All processes and sweeps should get the same answer. Other load on the machine hardly changes a single
+        # thread's CPU time; that of several threads includes waiting for each other.
         torch.set_num_threads(1)
         for _ in range(6):
             for enabled in best:
@@ -81,27 +81,27 @@ def _bfloat16_is_faster(kind: str) -> bool:
                 best[enabled] = min(best[enabled], time.process_time() - start)
     finally:
         torch.set_num_threads(threads)
-    # A clear gain or none at all: nothing in between is worth a rounding error.
+    # Only a clear gain counts: a smaller one is not worth a rounding error.
     return best[True] < best[False] / 1.1
 
 
 def _channels_last_is_faster(kind: str) -> bool:
-    """Everywhere but on GPUs that are too old for bfloat16, whose convolutions want channels first.
+    """True except on GPUs that are too old for bfloat16, whose convolutions want channels first.
 
-    On CPUs it was never clearly slower, and up to 1.4 times as fast; what differs so little is better not tried, since
-    a busy machine would come to one answer now and to another then, and train every network anew.
+    On CPUs it was never clearly slower, and up to 1.4 times as fast. Such a small difference is not worth measuring: on
+    a busy machine the answer would vary between runs, and every network would be trained anew.
     """
     return kind != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 @cache
 def _can_compile(kind: str) -> bool:
-    """Whether ``torch.compile`` works for a GPU: it takes Triton, a C compiler and Python's headers, so it is tried."""
+    """Whether ``torch.compile`` works for a GPU: it needs Triton, a C compiler and Python's headers, so try it."""
     if kind != "cuda":
         return False
     try:
         one = torch.ones(1, device=kind)
         torch.compile(torch.neg)(one)
-    except Exception:  # torch's own, Triton's, those of the C compiler's process
+    except Exception:  # from torch, Triton or the C compiler's process
         return False
     return True

@@ -14,16 +14,16 @@ from hardtune.errors import HardtuneWarning
 
 
 class Compiled:
-    """Calls ``network`` compiled for full batches of ``size``, and as it is for others: each shape has its price.
+    """Calls ``network`` compiled on full batches of ``size``, and uncompiled on others: each shape costs time.
 
-    Where it cannot be compiled (no C++ compiler, a layer that the compiler does not know) it is called as it is, and a
-    warning says so once.
+    If it cannot be compiled (no C++ compiler, a layer that the compiler does not support), it is called uncompiled, and
+    a warning says so once.
     """
 
     def __init__(self, network: nn.Module, size: int, device: str) -> None:
         self._network, self._size = network, size
         options: dict[str, Any] = {}
-        if device == "cuda":  # Triton is where a GPU is, and batch norm's kernels are written in it
+        if device == "cuda":  # batch norm's kernels need Triton, which comes with GPUs
             with contextlib.suppress(ImportError):
                 from hardtune.training.fused import fusing
 

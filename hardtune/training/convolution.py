@@ -17,34 +17,34 @@ from hardtune.training.products import MatrixProducts, plain_convolution
 _WIDE = 128
 """Input channels from which a matrix product is faster; below, copying the windows costs what the product saves."""
 _BATCH = 16
-"""Samples whose windows are laid out at once, few enough for a core's cache to hold what they are multiplied with."""
+"""Samples whose windows are written out at once, few enough for a core's cache to hold the other factor."""
 
 
 def convolutions(
     network: nn.Module, device: str, precision: str, compiled: bool
 ) -> contextlib.AbstractContextManager[object]:
-    """The context in which ``network`` is trained: with matrix products in the place of what they are faster than.
+    """The context to train ``network`` in, which replaces operations by matrix products where these are faster.
 
-    Compiled for a GPU in bfloat16, these are whole convolutions, see ``products``. On CPUs with AVX2 and no more, in
-    float32 and not compiled, they are weight gradients: oneDNN reaches half the rate of its other convolutions there,
-    for ResNet-18 about a tenth of a step. With AVX-512 it has other kernels, and nothing was measured.
+    If compiled for a GPU in bfloat16, these are whole convolutions, see ``products``. On CPUs with AVX2 at most, in
+    float32 and uncompiled, they are weight gradients: there oneDNN reaches half the rate of its other convolutions,
+    so that this saves about a tenth of ResNet-18's step. With AVX-512 it has other kernels, and nothing was measured.
     """
     kind = device.partition(":")[0]
     if kind == "cuda" and precision == "bfloat16" and compiled:
         return MatrixProducts(torch.bfloat16)
     old = kind == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
-    # To look at every operation costs a small network a hundredth of its step, so none looks in vain.
+    # Intercepting every operation costs a small network a hundredth of its step, so do so only if it helps.
     gains = old and precision == "float32" and not compiled and any(_is_wide(weight) for weight in network.parameters())
     return WeightGradientsByMatrixProducts() if gains else contextlib.nullcontext()
 
 
 def _is_wide(weight: Tensor) -> bool:
-    """Whether it is a convolution's that looks at a neighbourhood of many channels."""
+    """Whether it belongs to a convolution of many channels with a kernel above 1x1."""
     return weight.ndim == 4 and weight.shape[1] >= _WIDE and weight.shape[2] * weight.shape[3] > 1
 
 
 class WeightGradientsByMatrixProducts(TorchFunctionMode):
-    """Within it, two-dimensional convolutions that are wide and look at a neighbourhood go by ``_Convolution``."""
+    """A mode in which wide two-dimensional convolutions with kernels above 1x1 use ``_Convolution``."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: dict[str, Any] | None = None
@@ -56,7 +56,7 @@ class WeightGradientsByMatrixProducts(TorchFunctionMode):
 
 
 class _Convolution(torch.autograd.Function):
-    """``torch.conv2d`` but for its weight gradient."""
+    """``torch.conv2d``, except for its weight gradient."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
@@ -95,7 +95,7 @@ def weight_gradient(
     for part, out in zip(images.split(_BATCH), gradient.split(_BATCH), strict=True):
         padded = pad(part.permute(0, 2, 3, 1), (0, 0, padding[1], padding[1], padding[0], padding[0])).contiguous()
         sample, row, column, channel = padded.stride()
-        # A window's row is one stretch of memory, since its pixels lie side by side with all their channels.
+        # A row of a window is contiguous in memory, since its pixels are adjacent, with all their channels.
         windows = padded.as_strided(
             (len(out), *out.shape[2:], height, width * channels),
             (sample, row * stride[0], column * stride[1], row, channel),

@@ -1,4 +1,4 @@
-"""cuDNN kernels that give the same sums twice, for as long as somebody trains."""
+"""Deterministic cuDNN kernels, for as long as any network trains."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _former = (False, False)
 
 @contextlib.contextmanager
 def deterministic() -> Iterator[None]:
-    """Within it cuDNN is deterministic, in all threads; outside it is as the process left it.
+    """Make cuDNN deterministic, in all threads, and restore the process's settings on exit.
 
-    The flags belong to the process. Networks that train beside each other would put them back under each other's
-    feet, so the first that comes sets them, and the last that goes puts them back. (``cudnn.flags`` would also allow
-    TF32 to those who had forbidden it.)
+    The flags are process-wide. Networks that train in parallel would reset them for each other, so the first to enter
+    sets them, and the last to leave restores them. (``cudnn.flags`` would also enable TF32 for those who had disabled
+    it.)
     """
     global _inside, _former
     with _lock:

@@ -1,4 +1,4 @@
-"""What a network makes of an image just before it decides."""
+"""The features that a network's last linear layer sees."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hardtune.training.images import DeviceImages
 
 
 def last_linear(model: nn.Module) -> nn.Linear:
-    """The linear layer that decides; ``InputError`` for a network without one."""
+    """The network's last linear layer; ``InputError`` if it has none."""
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
     if not linear:
         raise InputError(
@@ -25,9 +25,9 @@ def last_linear(model: nn.Module) -> nn.Linear:
 def penultimate(
     model: nn.Module, images: DeviceImages, positions: Tensor, batch_size: int = 2048
 ) -> tuple[Tensor, Tensor]:
-    """Eval-mode logits float32 (B, K) of the images as they are, and the features float32 (B, D) behind them.
+    """Eval-mode logits float32 (B, K) of the images as they are, and their features float32 (B, D).
 
-    The features are what goes into the network's last linear layer.
+    The features are the inputs of the network's last linear layer.
 
     Raises:
         InputError: The network has no linear layer.

@@ -19,10 +19,10 @@ from hardtune.training.schedule import learning_rate
 from hardtune.training.step import Objective, Observer, Step
 from hardtune.training.views import draw_views
 
-_one_at_a_time = threading.RLock()  # an observer may make a network of its own
+_one_at_a_time = threading.RLock()  # reentrant: an observer may build its own network
 
 Probe = Callable[[int, nn.Module], None]
-"""(epochs finished, network): looks into a network as it trains, before the first step too, and leaves it as it is."""
+"""(epochs finished, network): inspects a network as it trains, also before the first step, without changing it."""
 
 
 def build_model(recipe: Recipe, shape: tuple[int, ...], num_classes: int, *, seed: int, device: str) -> nn.Module:
@@ -34,13 +34,13 @@ def build_model(recipe: Recipe, shape: tuple[int, ...], num_classes: int, *, see
 
 
 def check_model(recipe: Recipe, images: DeviceImages, num_classes: int) -> nn.Module:
-    """Make the recipe's network, let it learn from the first two of the images and ask it about them, on the CPU.
+    """Build the recipe's network and run it forward and backward on the first two of the images, on the CPU.
 
     Raises:
         InputError: an unknown model, one that raises, or one whose answer is not (2, num_classes) logits.
     """
     MODELS[recipe.model]
-    settled = dataclasses.replace(recipe, precision="float32", layout="channels_first")  # nothing need be fast here
+    settled = dataclasses.replace(recipe, precision="float32", layout="channels_first")  # no need to be fast here
     shape = tuple(images.images.shape[1:])
     two = torch.arange(2)
     try:
@@ -50,7 +50,7 @@ def check_model(recipe: Recipe, images: DeviceImages, num_classes: int) -> nn.Mo
             network.train()(images.batch(two[: recipe.batch_size])).sum().backward()
     except InputError:
         raise
-    except Exception as error:  # it may be anybody's
+    except Exception as error:  # custom code may raise anything
         size = " x ".join(map(str, shape))
         batches = f" in batches of {recipe.batch_size}" if recipe.batch_size == 1 else ""
         raise InputError(f"model {recipe.model!r} fails on images of {size}{batches}: {in_a_line(error)}") from error
@@ -80,12 +80,12 @@ def fit(
 
     Args:
         images, labels: what positions 0..N-1 (and N.. for synthesised images) mean; labels int64 on the device.
-        rows: positions (M,) that make up an epoch; a position may stand there more than once.
-        seed: of the order of the samples and of their augmentation; on a CPU also of what layers draw (dropout).
+        rows: positions (M,) that make up an epoch; a position may occur more than once.
+        seed: for the order of the samples and their augmentation; on a CPU also for random layers (dropout).
         observer: sees every batch, and the end of every epoch.
         on_epoch: called with the number of finished epochs.
         probe: shown the network before the first epoch and after each.
-        until: stop after this many epochs; up to there it is the whole run, schedule and all.
+        until: stop after this many epochs; up to there all is as in the whole run, including the schedule.
 
     Raises:
         DivergedError: the objective became NaN or infinite; looked at once an epoch.
@@ -94,14 +94,14 @@ def fit(
     recipe = resolved(recipe, device.type)
     step = Step(model, images, labels, recipe, objective, observer)
     shown = torch.Generator().manual_seed(seed)
-    layers = torch.Generator().manual_seed(seed + 1)  # apart, so that what they draw moves no view
+    layers = torch.Generator().manual_seed(seed + 1)  # separate, so that layers' draws do not change the views
     bounds = _batch_bounds(len(rows), recipe.batch_size)
     if probe is not None:
         probe(0, model)
     for epoch in range(recipe.epochs if until is None else until):
         model.train()
         views = draw_views(rows, recipe, shown)
-        # On a GPU layers draw on the GPU, and networks beside each other need not take turns.
+        # On a GPU, layers draw from the GPU's generator, so parallel networks need not take turns.
         with step.stream(), _drawing_from(layers) if device.type == "cpu" else contextlib.nullcontext():
             for number, (start, end) in enumerate(bounds):
                 step(views[start:end], learning_rate(recipe, (epoch + number / len(bounds)) / recipe.epochs))
@@ -123,8 +123,8 @@ def fit(
 def predict(model: nn.Module, images: DeviceImages, positions: Tensor, batch_size: int = 2048) -> Tensor:
     """Eval-mode logits float32 (len(positions), K) of the images as they are.
 
-    Networks answer in float32 whatever they were trained in: rounding logits to 8 bits would tie the confidences that
-    calibration ranks.
+    Inference is in float32 whatever the training precision: rounding logits to 8 bits would create ties among the
+    confidences that calibration ranks.
     """
     model.eval()
     layout = layout_of(model)
@@ -134,10 +134,10 @@ def predict(model: nn.Module, images: DeviceImages, positions: Tensor, batch_siz
 
 @contextlib.contextmanager
 def _drawing_from(generator: torch.Generator) -> Iterator[None]:
-    """What modules draw on the CPU comes from ``generator``, which afterwards goes on from there.
+    """Make modules on the CPU draw from ``generator``, which continues from there afterwards.
 
-    They draw from torch's one generator, which all threads share: one at a time has it, and gives it back as it was.
-    (``torch.manual_seed`` would also seed every GPU's, and leave it so.)
+    They draw from torch's global generator, which all threads share: one at a time holds it, and restores its state.
+    (``torch.manual_seed`` would also seed every GPU's, and not restore it.)
     """
     with _one_at_a_time, torch.random.fork_rng(devices=[]):
         torch.default_generator.set_state(generator.get_state())
@@ -146,7 +146,7 @@ def _drawing_from(generator: torch.Generator) -> Iterator[None]:
 
 
 def _batch_bounds(count: int, size: int) -> list[tuple[int, int]]:
-    """Slices of at most ``size`` that cover ``count``; batch norm cannot train on one sample, so none is left alone."""
+    """Slices of ``size`` that cover ``count``; a lone last sample joins the slice before it, for batch norm's sake."""
     starts = list(range(0, count, size))
     if len(starts) > 1 and count - starts[-1] == 1:
         starts.pop()

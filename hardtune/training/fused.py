@@ -1,4 +1,4 @@
-"""Finds batch norm, the addition of a shortcut and ReLU in a network that is being compiled, and makes them one."""
+"""Finds batch norm, residual addition and ReLU in a network that is being compiled, and fuses them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def fusing(network: fx.GraphModule, inputs: Sequence[Tensor]) -> Any:
 
 
 def fuse(graph: fx.Graph) -> int:
-    """Put ``normalise`` in the place of every batch norm that it can do, and of what follows; how many there were."""
+    """Replace each batch norm that ``normalise`` supports, and what follows, by it; returns how many there were."""
     averages: dict[float, tuple[list[fx.Node], list[fx.Node]]] = {}
     norms = [node for node in graph.nodes if _fits(node)]
     for norm in norms:
@@ -38,7 +38,7 @@ def fuse(graph: fx.Graph) -> int:
             residual = _added_to(norm, added)
             chain += [added] if residual is not None else []
         rectified = _only_user(chain[-1], _RELU)
-        with graph.inserting_before(chain[-1]):  # what was added may be changed in place before ReLU
+        with graph.inserting_before(chain[-1]):  # the residual may be changed in place before ReLU
             fused = graph.call_function(NORMALISE, (x, residual, weight, bias, eps, rectified is not None))
             y, mean, variance = (graph.call_function(operator.getitem, (fused, place)) for place in range(3))
             y.meta["example_value"] = norm.meta["example_value"]
@@ -58,9 +58,9 @@ def fuse(graph: fx.Graph) -> int:
 
 
 def _fits(node: fx.Node) -> bool:
-    """Whether it is a batch norm in training, of images that lie channels last, with averages of fixed pace.
+    """Whether it is a batch norm in training mode, on channels-last images, with a fixed momentum.
 
-    These move at the end of the graph, so nobody else may look at them or move them.
+    Its running averages are updated at the end of the graph, so nothing else may read or change them.
     """
     if node.target is not F.batch_norm or len(node.args) != 8 or node.kwargs:
         return False
@@ -87,7 +87,7 @@ def _example(node: Any) -> Any:
 
 
 def _only_user(node: fx.Node, targets: set[Any]) -> fx.Node | None:
-    """The one that uses ``node``, if there is one and it calls one of these."""
+    """The only user of ``node``, if it has just one that calls one of ``targets``."""
     user = next(iter(node.users)) if len(node.users) == 1 else None
     return user if user is not None and user.target in targets else None
 
@@ -108,9 +108,9 @@ def _added_to(node: fx.Node, added: fx.Node) -> fx.Node | None:
 
 
 def _count_together(graph: fx.Graph) -> None:
-    """One operation for all counts of batches, which batch norms keep: each would be a kernel for one number.
+    """Update the batch counters of all batch norms in one operation: each would be a kernel for one number.
 
-    Those that somebody looks at, or that count twice, are needed before the end.
+    Left out are those that are read, or updated twice, since they are needed before the end.
     """
     counts = [
         node
@@ -126,7 +126,7 @@ def _count_together(graph: fx.Graph) -> None:
 
 
 class AddOnTheWay(CustomGraphPass):
-    """Where two gradients come to one output, ``normalise_backward`` adds them itself: one pass less over memory."""
+    """If an output gets two gradients, lets ``normalise_backward`` add them: one pass less over memory."""
 
     def __call__(self, graph: fx.Graph) -> None:
         for node in graph.find_nodes(op="call_function", target=NORMALISE_BACKWARD):
@@ -139,7 +139,7 @@ class AddOnTheWay(CustomGraphPass):
                 graph.erase_node(gradient)
 
     def uuid(self) -> Any:
-        """What the compiler's caches know this pass by, and the gradients that it finds in a graph."""
+        """The key, in the compiler's caches, of this pass and the gradients that it finds in a graph."""
         return get_hash_for_files((__file__, batch_norm.__file__))
 
 

@@ -1,4 +1,4 @@
-"""GraNd: how hard one sample pulls at the parameters."""
+"""GraNd: the norm of each sample's gradient."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from hardtune.errors import InputError
 
 CHUNK = 32
-"""Samples differentiated at once: larger chunks fall out of a CPU's cache."""
+"""Samples differentiated at once: larger chunks do not fit in a CPU's cache."""
 GRADIENT_BYTES = 2**29
-"""What their gradients may take at most; a large network gets smaller chunks."""
+"""Maximum size of their gradients; a large network gets smaller chunks."""
 
 
 def gradient_norms(
@@ -30,8 +30,8 @@ def gradient_norms(
     """‖∇ cross-entropy(model(x_i), y_i)‖₂ over all trainable parameters: float32 (N,), higher = harder.
 
     GraNd of Paul et al. 2021 (arXiv 2107.07075, def. 2.1), who average it over networks early in training. The model
-    is in eval mode meanwhile: in train mode batch norm makes a sample's loss depend on its batch, and no gradient
-    belongs to the sample alone. It comes back in the mode it was in, its parameters, buffers and gradients untouched.
+    runs in eval mode: in train mode, batch norm makes a sample's loss depend on its batch, so no gradient belongs to
+    the sample alone. Its mode is restored; its parameters, buffers and gradients are not touched.
 
     Args:
         model: On the device to compute on.

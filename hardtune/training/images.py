@@ -15,8 +15,8 @@ UInt8 = NDArray[np.uint8]
 class DeviceImages:
     """uint8 (N, H, W, C) images, and any synthesised ones behind them, as normalised float batches.
 
-    On the CPU the arrays are read where they lie (an object store's shared memory, say) and never written.
-    Positions 0..N-1 name the images, N.. the synthesised ones.
+    On the CPU the arrays are read in place (in an object store's shared memory, say) and never written.
+    Positions 0..N-1 refer to the images, N.. to the synthesised ones.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """What a network is trained to minimise: one loss per sample, and the entropy term that is subtracted from it.
 
 Every loss is a ``torch.nn.Module`` called as ``loss(logits (B, K), labels int64 (B,), ids int64 (B,))``; ``ids`` number
-the samples 0 … N-1 of the training data. State, where a loss has any, lies in buffers made at construction, so that
+the samples 0 … N-1 of the training data. Any state of a loss is in buffers made at construction, so that
 ``state_dict`` saves it and a captured CUDA graph keeps updating it; no call waits for the device.
 """
 
@@ -21,7 +21,7 @@ LOSSES: Registry[Callable[[int, int, torch.device | str], nn.Module]] = Registry
 
 
 def check_loss(name: str, num_classes: int) -> None:
-    """Let a loss judge two samples, with gradients, on the CPU.
+    """Run a loss forward and backward on two samples, on the CPU.
 
     Raises:
         InputError: an unknown loss, one that raises, or one that does not give a loss for each.
@@ -32,7 +32,7 @@ def check_loss(name: str, num_classes: int) -> None:
         losses = make(2, num_classes, "cpu")(logits, both, both)
         shape = tuple(losses.shape)
         losses.sum().backward()
-    except Exception as error:  # it may be anybody's
+    except Exception as error:  # custom code may raise anything
         raise InputError(f"loss {name!r} fails on two samples: {in_a_line(error)}") from error
     if shape != (2,):
         raise InputError(f"loss {name!r} gives {shape} for 2 samples; it must give (2,), a loss for each")
@@ -78,8 +78,8 @@ class Focal(Loss):
 class AdaptiveFocal(Loss):
     """Focal loss with γ = 5 where p_y < 0.2 and 3 elsewhere: FLSD-53 of Mukhoti et al. 2020 (arXiv 2002.09437).
 
-    Ghosh et al. 2022 (AdaFocal) adapt γ to calibration errors on validation data instead; that would spend the
-    data on which objectives are measured, so it is not what this is.
+    Ghosh et al. 2022 (AdaFocal) adapt γ to calibration errors on validation data instead; that would use up the
+    data on which objectives are measured, so it is not done here.
     """
 
     def forward(self, logits: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
@@ -92,10 +92,10 @@ class AdaptiveFocal(Loss):
 class CorrectnessRanking(Loss):
     """Cross-entropy plus the Correctness Ranking Loss (Moon et al., ICML 2020, arXiv 2007.01458).
 
-    Each sample i is paired with the next one j of its batch, and confidence is to be ordered as past correctness:
+    Each sample i is paired with the next one j of its batch, and confidence should be ordered as past correctness:
     max(0, -sign(c_i - c_j) (κ_i - κ_j) + |c_i - c_j|), weight 1, κ the largest probability, c the share of i's
     earlier appearances in training that were predicted correctly. A pair with a sample that has not been seen yet
-    has no order and adds nothing. In evaluation mode the history is read and not added to.
+    has no order and adds nothing. In evaluation mode the history is read but not updated.
     """
 
     correct: Tensor

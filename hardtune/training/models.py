@@ -15,7 +15,7 @@ Make = Callable[[int, int, int], nn.Module]
 
 
 class _Models(Registry[Make]):
-    """Those that are registered, and all of timm's."""
+    """The registered models, and all of timm's."""
 
     def __getitem__(self, name: str) -> Make:
         if name.startswith("timm:"):
@@ -26,12 +26,12 @@ class _Models(Registry[Make]):
 
 
 MODELS = _Models("model")
-"""``MODELS[name](channels, num_classes, image_size)``: float (B, C, H, W) to logits (B, K), made on the CPU,
-where it is asked about two images before any is trained. ``timm:NAME`` is a model of timm's (see ``timm_model``).
+"""``MODELS[name](channels, num_classes, image_size)``: float (B, C, H, W) to logits (B, K), built on the CPU,
+where it is tried on two images before any is trained. ``timm:NAME`` is a model of timm's (see ``timm_model``).
 
-A network is a function of its seed if its layers draw nothing as they train, or if it trains on a CPU. Dropout and
-stochastic depth on a GPU draw from that GPU's generator, which is not seeded and which networks that train beside each
-other share: there each run gives another network.
+A network is a function of its seed if its layers are not random in training, or if it trains on a CPU. Dropout and
+stochastic depth on a GPU draw from that GPU's generator, which is not seeded and which networks training in parallel
+share: there each run gives a different network.
 """
 
 
@@ -51,7 +51,7 @@ def small_cnn(channels: int, num_classes: int, image_size: int) -> nn.Module:
     """Three 3x3 convolutions of 32, 64 and 128 channels, then the maximum over the image; 94 k parameters.
 
     Made for CPUs: about 92 % on Fashion-MNIST in a minute. Images of up to 16 pixels keep their resolution one
-    convolution longer; those of 24 to 31 pixels (28, say) start with a stride instead of a pool, where it is cheaper.
+    convolution longer; those of 24 to 31 pixels (28, say) start with a stride, which is cheaper there than a pool.
     """
 
     def block(inputs: int, outputs: int, *, stride: int = 1, pool: bool = False) -> list[nn.Module]:

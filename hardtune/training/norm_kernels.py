@@ -1,8 +1,8 @@
-"""What a GPU carries out for ``batch_norm``: four kernels on a matrix of pixels by channels, and their parts.
+"""The GPU kernels of ``batch_norm``: four of them, on a matrix of pixels by channels, and their helpers.
 
-A program works on the channels of its column of the grid, and there on every nth tile of pixels, one of n programs; a
-few tiles are read ahead (STAGES). Sums are left by program and channel, and what comes after adds these up, always in
-the same order.
+A program handles the channels of its grid column and, as one of n programs there, every nth tile of pixels; a few tiles
+are prefetched (STAGES). Sums are stored per program and channel, and the next kernel adds them up, always in the same
+order.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ import triton.language as tl
 
 @triton.jit
 def _columns(channels, COLUMNS: tl.constexpr):  # type: ignore[no-untyped-def]
-    """The channels of this program, and which of them there are."""
+    """The channels of this program, and a mask of those that exist."""
     column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     return column, column < channels
 
 
 @triton.jit
 def _place(tile, column, inside, rows, channels, ROWS: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Where a tile lies, and which of it is within the matrix."""
+    """A tile's offsets, and a mask of those within the matrix."""
     row = tile * ROWS + tl.arange(0, ROWS)
     return row[:, None] * channels + column[None, :], (row < rows)[:, None] & inside[None, :]
 
 
 @triton.jit
 def _read(matrix, place, here, EVEN: tl.constexpr):  # type: ignore[no-untyped-def]
-    """A tile as it is stored, zero where it is not ``here``; EVEN where all of each tile is."""
+    """A tile as it is stored, zero outside the mask ``here``; EVEN if every tile is full."""
     return tl.load(matrix + place) if EVEN else tl.load(matrix + place, mask=here, other=0)
 
 
@@ -41,13 +41,13 @@ def _write(matrix, place, here, value, EVEN: tl.constexpr):  # type: ignore[no-u
 
 @triton.jit
 def _by_line(value, LINES: tl.constexpr):  # type: ignore[no-untyped-def]
-    """The sum of a tile's lines, for which no thread needs another."""
+    """The sum over a tile's lines, which takes no exchange between threads."""
     return tl.sum(tl.reshape(value, (LINES, value.shape[0] // LINES, value.shape[1])), 0)
 
 
 @triton.jit
 def _store_sums(partial, first, second, column, inside, channels):  # type: ignore[no-untyped-def]
-    """Put a program's two sums by channel where ``_load_sums`` finds them: (programs, 2, channels)."""
+    """Store a program's two sums per channel for ``_load_sums``: (programs, 2, channels)."""
     target = partial + tl.program_id(0) * 2 * channels + column
     tl.store(target, tl.sum(first, 0), mask=inside)
     tl.store(target + channels, tl.sum(second, 0), mask=inside)
@@ -55,7 +55,7 @@ def _store_sums(partial, first, second, column, inside, channels):  # type: igno
 
 @triton.jit
 def _load_sums(partial, parts, column, inside, channels, PROGRAMS: tl.constexpr):  # type: ignore[no-untyped-def]
-    """The two sums by channel over all programs."""
+    """The two sums per channel over all programs."""
     part = tl.arange(0, PROGRAMS)
     here = (part < parts)[:, None] & inside[None, :]
     source = partial + part[:, None] * 2 * channels + column[None, :]
@@ -64,7 +64,7 @@ def _load_sums(partial, parts, column, inside, channels, PROGRAMS: tl.constexpr)
 
 @triton.jit
 def _scale_and_shift(weight, bias, mean, variance, rows, eps, column, inside):  # type: ignore[no-untyped-def]
-    """With which normalising is x * scale + shift, by channel; and 1 / deviation. ``variance`` is the unbiased one."""
+    """Per channel, the terms of the normalised x * scale + shift, and 1 / deviation. ``variance`` is unbiased."""
     inverse = 1 / tl.sqrt(variance * ((rows - 1) / rows) + eps)
     scale = tl.load(weight + column, mask=inside, other=0) * inverse
     return scale, tl.load(bias + column, mask=inside, other=0) - mean * scale, inverse
@@ -72,7 +72,7 @@ def _scale_and_shift(weight, bias, mean, variance, rows, eps, column, inside):  
 
 @triton.jit
 def _affine(x, scale, shift):  # type: ignore[no-untyped-def]
-    """With one rounding, whoever asks: forward and backward agree on where the result is positive."""
+    """x * scale + shift in one rounding, so that forward and backward agree on where it is positive."""
     return tl.fma(x, scale[None, :] + tl.zeros_like(x), shift[None, :] + tl.zeros_like(x))
 
 
@@ -81,7 +81,7 @@ def sums(  # type: ignore[no-untyped-def]
     x, partial, rows, channels,
     LINES: tl.constexpr, EVEN: tl.constexpr, STAGES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Sums, and sums of squares, of x less its first pixel: so that nothing cancels where the mean is far from zero."""
+    """Sums, and sums of squares, of x minus its first pixel, to avoid cancellation if the mean is far from zero."""
     column, inside = _columns(channels, COLUMNS)
     origin = tl.load(x + column, mask=inside, other=0).to(tl.float32)
     total = tl.zeros((ROWS // LINES, COLUMNS), tl.float32)
@@ -102,7 +102,7 @@ def normalise(  # type: ignore[no-untyped-def]
     RESIDUAL: tl.constexpr, RELU: tl.constexpr, PROGRAMS: tl.constexpr,
     EVEN: tl.constexpr, STAGES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """relu(x * scale + shift + residual), with the mean and the variance that ``sums`` found, which it keeps."""
+    """relu(x * scale + shift + residual), with the mean and variance found by ``sums``, which it stores."""
     column, inside = _columns(channels, COLUMNS)
     total, square = _load_sums(partial, parts, column, inside, channels, PROGRAMS)
     shifted = total / rows
@@ -128,7 +128,7 @@ def gradient_sums(  # type: ignore[no-untyped-def]
     SECOND: tl.constexpr, RESIDUAL: tl.constexpr, RELU: tl.constexpr,
     LINES: tl.constexpr, EVEN: tl.constexpr, STAGES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Sums of the gradient before ReLU, and of it times x normalised; it is kept where more than x is to be read."""
+    """Sums of the gradient before ReLU, and of it times normalised x; stores it if deriving it takes more than x."""
     column, inside = _columns(channels, COLUMNS)
     centre = tl.load(mean + column, mask=inside, other=0)
     spread = tl.load(variance + column, mask=inside, other=1)
@@ -161,7 +161,7 @@ def differentiate(  # type: ignore[no-untyped-def]
     RELU: tl.constexpr, PROGRAMS: tl.constexpr,
     EVEN: tl.constexpr, STAGES: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """The gradient of x, with those of weight and bias that ``gradient_sums`` found, which it keeps."""
+    """The gradient of x, with those of weight and bias found by ``gradient_sums``, which it stores."""
     column, inside = _columns(channels, COLUMNS)
     total, product = _load_sums(partial, parts, column, inside, channels, PROGRAMS)
     if tl.program_id(0) == 0:

@@ -1,4 +1,4 @@
-"""Networks that train beside each other, since one alone does not fill a large GPU."""
+"""Networks that train in parallel, since one alone does not fill a large GPU."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ T = TypeVar("T")
 
 
 def in_parallel(train: Callable[[int], T], numbers: Sequence[int], at_once: int) -> Iterator[T]:
-    """``train(number)`` of each, in their order: as they are asked for, or ``at_once`` of them in threads.
+    """Yield ``train(number)`` of each, in order: lazily, one by one, or ``at_once`` of them in threads.
 
-    Where the GPU's memory does not hold so many, those that found no room train again one by one, after the others.
+    If the GPU's memory does not hold that many, those that ran out of it train again one by one, after the others.
     """
     if at_once == 1:
         yield from map(train, numbers)
         return
 
     def attempt(number: int) -> list[T]:
-        """One network, or none where there was no room for it."""
+        """One network, or none if it ran out of memory."""
         try:
             return [train(number)]
         except torch.OutOfMemoryError as error:
-            # At once: what its variables hold is what those lack who still train, and who try again.
+            # Free the memory that its variables hold now, for those still training and for retries.
             traceback.clear_frames(error.__traceback__)
             return []
 

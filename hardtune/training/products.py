@@ -1,4 +1,4 @@
-"""Convolutions that cuDNN is slow at, as the matrix products that they are."""
+"""Convolutions that cuDNN is slow at, computed as matrix products."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch.nn.functional import pad
 from torch.overrides import TorchFunctionMode
 
 _NARROW = 64
-"""Numbers in a window up to which writing the windows out is cheaper: nine pixels of a colour image are 27."""
+"""Largest window for which writing windows out is cheaper, in numbers: nine pixels of a colour image are 27."""
 _ALIGNED = 8
-"""Tensor cores take rows of a multiple of so many half-precision numbers."""
+"""Tensor cores take rows whose length is a multiple of this, in half precision."""
 
 
 Convolution = tuple[Tensor, Tensor, tuple[int, int], tuple[int, int]]
@@ -21,7 +21,7 @@ Convolution = tuple[Tensor, Tensor, tuple[int, int], tuple[int, int]]
 
 
 def plain_convolution(func: Callable[..., Any], args: Any, kwargs: dict[str, Any] | None) -> Convolution | None:
-    """What a call says if it is a two-dimensional convolution as torch.nn.Conv2d makes it, without bias, dilation and
+    """A call's arguments if it is a two-dimensional convolution as torch.nn.Conv2d makes it, without bias, dilation and
     groups; else None."""
     if func is torch.conv2d and not kwargs and len(args) == 7:
         images, weight, bias, stride, padding, dilation, groups = args
@@ -32,12 +32,12 @@ def plain_convolution(func: Callable[..., Any], args: Any, kwargs: dict[str, Any
 
 
 class MatrixProducts(TorchFunctionMode):
-    """Within it some two-dimensional convolutions are matrix products, in ``dtype``, with gradients by autograd.
+    """A mode that computes some two-dimensional convolutions as matrix products in ``dtype``, with autograd.
 
-    They are a network's first one, whose images have too few channels for tensor cores, and those of single pixels with
-    a stride, for which cuDNN's heuristics choose badly. On an H200 the products of ResNet-18's first take 21 of its 102
-    microseconds, and that of its largest shortcut 11 of 57 (128 images of CIFAR; forward, the first backward as well).
-    ``torch.compile`` writes the windows out together with the crops; copied by themselves they cost what is gained.
+    These are a network's first one, whose images have too few channels for tensor cores, and strided 1x1 ones, for
+    which cuDNN's heuristics choose badly. On an H200, ResNet-18's first one takes 21 microseconds instead of 102, and
+    its largest shortcut 11 instead of 57 (128 CIFAR images; forward, for the first also backward). ``torch.compile``
+    writes the windows out together with the crops; copied separately, they would cost what is gained.
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
@@ -58,7 +58,7 @@ def _gains(images: Tensor, weight: Tensor, stride: tuple[int, int], padding: tup
     _, channels, height, width = weight.shape
     if height * width == 1:
         return tuple(stride) != (1, 1) and tuple(padding) == (0, 0)
-    # Gradients of windows would be added up one by one; a network's input needs none.
+    # Window gradients would be added up one by one; a network's input needs none.
     return channels < _ALIGNED and channels * height * width <= _NARROW and not images.requires_grad
 
 
@@ -66,7 +66,7 @@ def _product(images: Tensor, weight: Tensor, stride: tuple[int, int], padding: t
     """``torch.conv2d`` of images (B, C, H, W) and weight (O, C, kernel height, kernel width), channels last."""
     outputs, _, height, width = weight.shape
     if height * width == 1:
-        # Channels last first, so that the gradient is laid out like that, too.
+        # Permute to channels last first, so that the gradient has that layout too.
         windows = images.permute(0, 2, 3, 1)[:, :: stride[0], :: stride[1]]
     else:
         padded = pad(images, (padding[1], padding[1], padding[0], padding[0]))

@@ -13,11 +13,11 @@ from torch import Tensor
 from hardtune.errors import HardtuneWarning, first_line
 
 EAGER_STEPS = 3
-"""Steps before the capture: in them libraries set themselves up and choose their kernels."""
+"""Steps before the capture, in which libraries initialise and choose their kernels."""
 
 AHEAD = 2
-"""Replays that may be under way. Those that launch into a full queue spin on a core: eight networks beside each other
-kept two cores busy so, and now less than one, at the same rate (H200)."""
+"""Maximum replays in flight. Launching into a full queue spins on a core: eight networks in parallel kept two cores
+busy that way, and with this limit less than one, at the same rate (H200)."""
 
 _one_capture = threading.Lock()
 
@@ -25,13 +25,13 @@ _one_capture = threading.Lock()
 class Replayed:
     """Calls ``step(batch)``, always the same step, through a CUDA graph from the fourth full batch on.
 
-    The first steps are ordinary ones, and count; so nothing has to be put back after a warm-up. Smaller batches than
-    the first, the last of an epoch for one, are ordinary steps too. Whatever ``step`` reads and writes beside its
-    argument must stay at its address, and nothing in it may wait for the device. Where a step cannot be captured, it
-    goes on being called, and a warning says so once.
+    The first steps are ordinary training steps, so there is no warm-up to undo. Batches of another size than the first,
+    such as the last of an epoch, are ordinary steps too. Whatever ``step`` reads and writes besides its argument must
+    keep its address, and nothing in it may wait for the device. A step that cannot be captured is still called as it
+    is, and a warning says so once.
 
-    The step is not kept, since its owner keeps this: what holds each other holds a GPU's memory until the garbage
-    collector comes by.
+    The step is not stored, since its owner stores this: such a cycle would hold GPU memory until the garbage collector
+    runs.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Replayed:
                 self._capture(step, self._batch)
 
     def _wait(self) -> None:
-        """Until no more than ``AHEAD`` replays are under way."""
+        """Wait until no more than ``AHEAD`` replays are in flight."""
         done = torch.cuda.Event(blocking=True)
         done.record()
         self._under_way.append(done)

@@ -24,12 +24,12 @@ Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class Observer(Protocol):
-    """Who watches a network train; training dynamics are such observers."""
+    """Watches a network train; training dynamics are such observers."""
 
     def update(self, ids: Tensor, logits: Tensor, labels: Tensor) -> None:
         """See a training batch: positions (B,), logits (B, K) before that step's update, labels (B,).
 
-        On a GPU it becomes a part of a CUDA graph: it changes tensors in place, and waits for nothing.
+        On a GPU it becomes part of a CUDA graph, so it must change tensors in place and wait for nothing.
         """
 
     def end_epoch(self, predict: Callable[[], Tensor] | None = None) -> None:
@@ -37,10 +37,10 @@ class Observer(Protocol):
 
 
 class Step:
-    """What every step of a network's training shares: its images, its optimiser, and how it is carried out.
+    """What all training steps of a network share: its images, its optimiser, and how a step is run.
 
-    On a GPU a step is replayed as a CUDA graph on a stream of its own, so that several networks may train beside each
-    other, each in a thread; with the same numbers as without.
+    On a GPU a step is replayed as a CUDA graph on its own stream, so that several networks can train in parallel, each
+    in a thread, with the same numbers as without.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Step:
         objective: Objective,
         observer: Observer | None,
     ) -> None:
-        """The arguments are those of ``fit``; the recipe leaves nothing to the device."""
+        """The arguments are those of ``fit``; the recipe must be resolved."""
         self._images, self._labels = images, labels
         self._recipe, self._objective, self._observer = recipe, objective, observer
         self._device = images.images.device
@@ -63,7 +63,7 @@ class Step:
         self._momenta: dict[Tensor, Tensor] = {
             weight: torch.zeros_like(weight) for weight in model.parameters() if weight.requires_grad
         }
-        # A recorded step reads the learning rate where it lies; a plain number would be fixed for ever.
+        # A captured step reads the learning rate from this tensor; a plain number would be fixed for ever.
         self.rate = torch.zeros((), device=self._device)
         """The learning rate of the next step."""
         self._total = torch.zeros((), device=self._device)
@@ -78,11 +78,11 @@ class Step:
             self._replayed(self.once, views)
 
     def once(self, views: Tensor) -> None:
-        """The step itself: only tensors of fixed places and shapes, and no waiting for the device."""
+        """The step itself: only tensors with fixed addresses and shapes, and no waiting for the device."""
         ids, dy, dx, flip = views.unbind(1)
         labels = self._labels[ids]
         batch = self._images.augmented(ids, self._recipe.crop_padding, dy, dx, flip if self._recipe.flip else None)
-        # Weights stay float32; matrix products are of the recipe's precision.
+        # Weights stay float32; matrix products use the recipe's precision.
         bfloat16 = self._recipe.precision == "bfloat16"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=bfloat16), self._convolutions:
             logits = self._network(batch.contiguous(memory_format=self._layout)).float()
@@ -97,7 +97,7 @@ class Step:
 
     @torch.no_grad()
     def _descend(self) -> None:
-        """The update of ``torch.optim.SGD``, whose first object would load all of ``torch.compile``, for seconds."""
+        """The update of ``torch.optim.SGD``, whose first instance would load ``torch.compile``, which takes seconds."""
         trained = [weight for weight in self._momenta if weight.grad is not None]
         sgd(
             trained,
@@ -122,7 +122,7 @@ class Step:
 
     @contextlib.contextmanager
     def stream(self) -> Iterator[None]:
-        """Where steps run on a GPU, by kernels that give the same sums twice; what comes after waits for them."""
+        """Run steps on the network's own GPU stream, by deterministic kernels; later work waits for them."""
         if self._device.type != "cuda":
             yield
             return
@@ -131,5 +131,5 @@ class Step:
         try:
             with torch.cuda.stream(self._stream), deterministic():
                 yield
-        finally:  # what was queued before an error, too, still writes to memory that is given back after it
+        finally:  # after an error too, since queued work still writes to memory that is freed then
             outside.wait_stream(self._stream)

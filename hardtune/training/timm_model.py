@@ -1,4 +1,4 @@
-"""Networks of timm's, to be trained: from scratch, or from the weights that a tag names."""
+"""timm's networks, trained from scratch or from the weights that a tag names."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from hardtune.pretrained import timm_config, timm_pretrained
 
 
 def timm_model(name: str) -> Callable[[int, int, int], nn.Module]:
-    """What makes timm's model ``name``: ``resnet18`` with random weights, ``resnet18.a1_in1k`` with those of the tag.
+    """A factory of timm's model ``name``: ``resnet18`` with random weights, ``resnet18.a1_in1k`` with those of the tag.
 
-    A tag's weights are downloaded once to the Hugging Face cache of each machine; the classifier is a new one. Images
+    A tag's weights are downloaded once to the Hugging Face cache of each machine; the classifier is new. Images
     are normalised as for other models, by the data set's own mean and deviation.
 
     Raises:
@@ -28,7 +28,7 @@ def timm_model(name: str) -> Callable[[int, int, int], nn.Module]:
         import timm
 
         options: dict[str, Any] = {"in_chans": channels, "num_classes": num_classes}
-        if config.get("fixed_input_size"):  # transformers are made for one size of image
+        if config.get("fixed_input_size"):  # transformers are built for one image size
             options["img_size"] = image_size
         network: nn.Module = (
             timm_pretrained(name, config, instead, **options) if tag else timm.create_model(name, **options)

@@ -11,7 +11,7 @@ from hardtune.recipe import Recipe
 def draw_views(rows: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
     """An epoch's views int64 (M, 4) of the positions ``rows`` (M,): position, crop offsets dy and dx, mirrored or not.
 
-    Drawn on the CPU, so that every device trains on the same views, and sent to that of ``rows`` in one piece.
+    Drawn on the CPU, so that every device trains on the same views, and copied to that of ``rows`` in one go.
     """
     count = len(rows)
     views = torch.empty(count, 4, dtype=torch.int64)

@@ -15,12 +15,12 @@ from hardtune.registry import Registry
 Floats = NDArray[np.float64]
 
 SCALES: Registry[Callable[[Floats], Floats]] = Registry("entropy scale")
-"""Scores (N,) to a usable scale (N,), order kept: T means something only once the scale is known."""
+"""Maps scores (N,) to a usable scale (N,), keeping their order: T has meaning only on a known scale."""
 
 TARGETS: Registry[Callable[[NDArray[np.float32], np.random.Generator], NDArray[np.float32]]] = Registry(
     "entropy target"
 )
-"""Difficulty weights (N,) to the weights that are trained with: the method itself, or a control of it."""
+"""Maps difficulty weights (N,) to those used in training: the method itself, or a control for it."""
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 
@@ -127,7 +127,7 @@ def entropy_weights(
     temperature: float = 0.7,
     seed: int = 0,
 ) -> NDArray[np.float32]:
-    """The weights s (N,) that training multiplies each sample's entropy with.
+    """The weights s (N,) by which training multiplies each sample's entropy.
 
     Args:
         target: A name in :data:`TARGETS`.
@@ -146,7 +146,7 @@ def entropy_weights(
 
 @dataclass(frozen=True)
 class WeightSummary:
-    """What the weights of one trial look like."""
+    """A summary of one trial's weights."""
 
     mean: float
     std: float

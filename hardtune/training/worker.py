@@ -1,4 +1,4 @@
-"""How a process settles in before it trains: threads and memory."""
+"""Sets up a process before it trains: threads and memory."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _KEEP = 2_000_000_000
 
 
 def configure_process(cpus: float) -> None:
-    """One torch thread for each whole CPU that Ray granted, and one heap that keeps its memory between steps.
+    """Use one torch thread per whole CPU that Ray granted, and one heap that keeps its memory between steps.
 
-    glibc gives large tensors back to the system as they are freed, and each training step then waits for the same pages
-    again, zeroed: a fifth of ResNet-18's time, and more of a small network's (benchmarks/training.py). And a worker is
-    reused, and each of its trials is a thread: glibc would give it up to eight heaps a core, of which each keeps the
-    most that was ever in it.
+    By default, glibc returns freed large tensors to the system, and each training step then waits for the same pages
+    again, zeroed: a fifth of ResNet-18's time, and more of a small network's (benchmarks/training.py). Also, a worker
+    is reused and runs each trial in a thread: glibc would give it up to eight heaps per core, each of which would keep
+    its peak size.
     """
     torch.set_num_threads(max(1, int(cpus)))
     with contextlib.suppress(OSError, AttributeError):  # another system's C library
