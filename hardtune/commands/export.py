@@ -124,7 +124,7 @@ def _trial(kept: Kept, wanted: str | None) -> Record:
         raise InputError(f"sweep {kept.id} has no results yet: not even its control is trained")
     choices = f"choose from {', '.join(there)}"
     if wanted is None:
-        raise InputError(f"say which trial of {kept.id} to take home with --trial: {choices}")
+        raise InputError(f"name the trial of {kept.id} to export with --trial: {choices}")
     if wanted not in there:
         raise InputError(f"{kept.id} has no trial {wanted!r} that has ended: {choices}")
     return there[wanted]
@@ -134,8 +134,8 @@ def _as_it_was(subject: Subject, kept: Kept, options: argparse.Namespace) -> Sub
     """The subject with the sweep's own resolved recipe; ``InputError`` if the sweep's data differ."""
     if subject.dataset.fingerprint != kept.content.get("data"):
         raise InputError(
-            f"{kept.id} was of other data than {subject.data} is here: give the --data, --data-dir and --image-size "
-            "that it had (nothing can be taken home of the few samples of --smoke)"
+            f"{kept.id} used other data than {subject.data} is here: give the --data, --data-dir and --image-size "
+            "that it had (sweeps with --smoke cannot be exported)"
         )
     for name, value in recipe_changes(options.recipe).items():
         had = getattr(kept.recipe, name)
@@ -230,24 +230,24 @@ def _compared(mine: Answers, own: Answers | None, theirs: str | None, device: st
     import numpy as np
 
     if own is None:
-        return "not compared with the sweep's own network, of which the store has no answers"
+        return "not compared with the sweep's own network, since the store has no predictions of it"
     pairs = ((mine.held_out, own.held_out), (mine.test, own.test))
     if all(np.array_equal(now, then) for now, then in pairs):
-        return "equal to the sweep's own network: all its answers are the same to the bit"
+        return "equal to the sweep's own network: all predictions match bit for bit"
     largest = max(float(np.abs(now - then).max()) for now, then in pairs)
     others = sum(int((now.argmax(1) != then.argmax(1)).sum()) for now, then in pairs)
     of = sum(len(now) for now, _ in pairs)
     if others > MAX_CHANGED * of:
         return (
-            f"NOT the sweep's own network: {others} of its {of} predictions are others, which is more than roundings "
-            "do; something that it is made of has changed since"
+            f"NOT the sweep's own network: {others} of its {of} predictions differ, more than rounding explains; "
+            "something that it depends on has changed since"
         )
     why = (
         f"which was trained on {theirs}, and this on {device}"
         if theirs != device
-        else "as roundings differ on a GPU, another kind of CPU or another number of threads"
+        else "as rounding differs on a GPU, another kind of CPU or another number of threads"
     )
     return (
-        f"like the sweep's own network, not equal: {others} of its {of} predictions are others, and its logits differ "
+        f"like the sweep's own network, not equal: {others} of its {of} predictions differ, and its logits "
         f"by up to {largest:.2g}, {why}"
     )

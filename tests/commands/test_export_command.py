@@ -158,11 +158,11 @@ def test_a_network_is_held_against_the_sweeps_own_where_there_are_answers_of_it(
     rounded[0, np.argsort(rounded[0])[0]] = rounded[0].max() + 0.5  # one prediction is another
     store.put(key, {"held_out": own.held_out, "test": rounded})
     out = export("--trial", 1, "--out", tmp_path)
-    assert f"not equal: 1 of its {count} predictions are others, and its logits differ by up to" in out
+    assert f"not equal: 1 of its {count} predictions differ, and its logits by up to" in out
     assert "as roundings differ" in out
     store.put(key, {"held_out": -own.held_out, "test": -own.test})
     out = export("--trial", 1, "--out", tmp_path)
-    assert f"NOT the sweep's own network: {count} of its {count} predictions are others, which is more than" in out
+    assert f"NOT the sweep's own network: {count} of its {count} predictions differ, more than rounding explains" in out
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there the sweep's own kind of device is taken")
@@ -201,10 +201,10 @@ def test_a_folder_is_of_one_trial_and_of_the_networks_that_were_asked_for_last(e
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        ([], "say which trial of small-.* with --trial: choose from control, 0, 1, 2"),
+        ([], "name the trial of small-.* with --trial: choose from control, 0, 1, 2"),
         (["--trial", "7"], "small-.* has no trial '7' that has ended: choose from control, 0, 1, 2"),
         (["--trial", "0", "--sweep", "cats"], "there is no sweep 'cats' in .*: choose from few-"),
-        (["--trial", "0", "--sweep", "few"], "few-.* was of other data than digits is here: give the --data"),
+        (["--trial", "0", "--sweep", "few"], "few-.* used other data than digits is here: give the --data"),
         (["--trial", "0", "--members", "3"], "--members must be from 1 to 2, which the sweep's ensembles had, got 3"),
         (["--trial", "0", "--recipe", "epochs=3"], "small-.* had epochs=2, and its networks are trained as they were"),
         (["--trial", "0", "--out", "/proc/nowhere"], "cannot write to /proc/nowhere"),
@@ -232,4 +232,4 @@ def test_scores_that_are_gone_are_said_with_how_to_make_them_and_nothing_is_writ
     assert {path.name for path in tmp_path.iterdir()} == {"sweeps"}
     out, _, code = command("export", script, "--trial", 1, "--storage", tmp_path, "--score")
     assert code == 0
-    assert "the store has no answers" in out
+    assert "the store has no predictions of it" in out
