@@ -20,7 +20,7 @@ from multiprocessing import get_context
 import numpy as np
 import ray
 import torch
-from interleaved import describe_machine
+from interleaved import describe_machine, take_no_flags
 
 from hardtune.recipe import Recipe
 from hardtune.training.fit import build_model, fit
@@ -107,5 +107,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    take_no_flags(__doc__)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     main()

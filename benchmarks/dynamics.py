@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from interleaved import compare, describe_machine
+from interleaved import compare, describe_machine, take_no_flags
 from torch import Tensor
 
 from hardtune.data import load
@@ -152,6 +152,7 @@ def epoch_of_logits() -> None:
 
 
 if __name__ == "__main__":
+    take_no_flags(__doc__)
     torch.set_num_threads(1)
     describe_machine()
     training()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import statistics
@@ -44,6 +45,11 @@ def compare(
         flush=True,
     )
     return ratios
+
+
+def take_no_flags(doc: str | None) -> None:
+    """Answer ``--help`` with the script's docstring, and refuse any other argument."""
+    argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
 
 
 def describe_machine() -> None:

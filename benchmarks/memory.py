@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from interleaved import take_no_flags
 from threadpoolctl import threadpool_limits
 
 from hardtune.data import Samples
@@ -85,5 +86,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    take_no_flags(__doc__)
     with threadpool_limits(1):
         sys.exit(main())

@@ -8,7 +8,7 @@ The ratio is printed only if both give the same distances.
 from __future__ import annotations
 
 import numpy as np
-from interleaved import compare, describe_machine
+from interleaved import compare, describe_machine, take_no_flags
 from numpy.typing import NDArray
 from sklearn.covariance import EmpiricalCovariance
 from threadpoolctl import threadpool_limits
@@ -26,6 +26,7 @@ def by_scikit_learn(features: NDArray[np.float64], labels: NDArray[np.int64]) ->
 
 
 if __name__ == "__main__":
+    take_no_flags(__doc__)
     describe_machine()
     rng = np.random.default_rng(0)
     labels = rng.integers(CLASSES, size=SAMPLES)

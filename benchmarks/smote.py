@@ -13,7 +13,7 @@ import tracemalloc
 
 import numpy as np
 from imblearn.over_sampling import SMOTE
-from interleaved import compare, describe_machine
+from interleaved import compare, describe_machine, take_no_flags
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
@@ -82,6 +82,7 @@ def whole_data_set(images: NDArray[np.uint8]) -> None:
 
 
 if __name__ == "__main__":
+    take_no_flags(__doc__)
     describe_machine()
     rng = np.random.default_rng(0)
     with threadpool_limits(1):
