@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from hardtune.code import code_digest
-from hardtune.errors import unknown
+from hardtune.errors import InputError, unknown
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ class Registry(Mapping[str, T]):
                 self._sent.remove(name)
                 return entry
             if name in self._entries:
-                raise ValueError(f"there is already a {self.kind} named {name!r}")
+                raise InputError(f"the {self.kind} name {name!r} is taken: choose another")
             self._entries[name] = entry
             return entry
 

@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from hardtune.answers import Answers, corruption_pairs
 from hardtune.checks import check_device, check_names, check_trials
 from hardtune.data import Dataset, Samples, load_ood
+from hardtune.errors import InputError
 from hardtune.evaluation import CORRUPTION_METRICS, METRICS, Diagnostics, MemberSummary, diagnose, evaluate_members
 from hardtune.evaluation.corruptions import SEVERITIES
 from hardtune.evaluation.ood import member_ood_metrics
@@ -203,7 +204,7 @@ def run(
     store: Store | str | os.PathLike[str] | None = None,
     *,
     pool: Samples | None = None,
-    ood: str | NDArray[np.uint8] | None = None,
+    ood: str | Path | NDArray[np.uint8] | None = None,
     corruptions: Sequence[str] = (),
     severities: Sequence[int] = SEVERITIES,
     data_dir: str | Path | None = None,
@@ -230,6 +231,9 @@ def run(
             has shown which classes gain, a class for which this is not possible.
         DivergedError: a network's training gave NaN or infinity.
     """
+    for given, kind in ((treatment, Treatment), (dataset, Dataset), (recipe, Recipe)):
+        if not isinstance(given, kind):
+            raise InputError(f"run() takes a Treatment, a Dataset (see hardtune.load) and a Recipe, got {given!r:.80}")
     device = str(device)
     check_names(treatment)
     check_device(device)

@@ -60,6 +60,14 @@ def test_what_is_wrong_is_said_before_anything_is_spent(digits, nothing_is_spent
         run(SCORED, digits, dataclasses.replace(RECIPE, **recipe), **options)
 
 
+def test_what_it_takes_is_said_to_who_gives_something_else(digits):
+    for given in (("forgetting", digits, RECIPE), (Treatment(), "digits", RECIPE), (Treatment(), digits, None)):
+        with pytest.raises(
+            InputError, match=r"^run\(\) takes a Treatment, a Dataset \(see hardtune.load\) and a Recipe"
+        ):
+            run(*given)
+
+
 def test_a_network_that_the_images_are_too_small_for_is_refused(digits, nothing_is_spent):
     small = dataclasses.replace(digits, train=without_pixels(digits.train), test=without_pixels(digits.test))
     with pytest.raises(InputError, match="'small_cnn' fails on images of 3 x 3 x 1: "):

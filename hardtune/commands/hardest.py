@@ -52,8 +52,9 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(f"--each must be at least 1, got {options.each}")
     if options.figure is not None:
         make_room_for(options.figure)  # report problems with it before anything is trained
+    subject = subject_of(options)  # a script may register estimators
     needs = Needs(frozenset({name}), features=ESTIMATORS[name].source == "features")
-    _, subject, device = scored(subject_of(options), needs, options)
+    _, subject, device = scored(subject, needs, options)
     everything = available(subject, device)
     found = gather(subject.split, subject.recipe, everything, subject.store, device=device).scores
     train, classes, scores = subject.split.train, subject.split.classes, found[name]

@@ -26,6 +26,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hardtune import disk
 from hardtune.command_line import add_storage_flag
 from hardtune.commands.subject import make_room_for
 from hardtune.errors import InputError, unknown
@@ -74,6 +75,9 @@ def run(options: argparse.Namespace) -> int:
     console = Console(markup=False, emoji=False, highlight=False)  # paths and class names may have brackets
     storage = local_folder(options.storage)
     if options.sweep is None:
+        asked = [name for name in ("objectives", "compare", "metrics", "figure", "csv", "by") if vars(options)[name]]
+        if asked or options.compare is not None:
+            raise InputError(f"--{(asked or ['compare'])[0]} is for a sweep: name one, or list them without it")
         _list(kept(storage), storage, console)
         return 0
     sweep = find(storage, options.sweep)
@@ -92,13 +96,23 @@ def run(options: argparse.Namespace) -> int:
     else:
         draw = _front(sweep, found, control, objectives, console)
     if options.figure is not None:
-        draw(options.figure)
+        _written(options.figure, draw)
         console.print(f"figure  {options.figure}", soft_wrap=True)
     if options.csv is not None:
         chosen_on = "test split" if sweep.chosen_on_test else "held-out training data"
-        write_csv([{**row, "chosen_on": chosen_on} for row in TABLES[options.by or "trial"](found)], options.csv)
+        rows = [{**row, "chosen_on": chosen_on} for row in TABLES[options.by or "trial"](found)]
+        _written(options.csv, lambda path: write_csv(rows, path))
         console.print(f"table  {options.csv}", soft_wrap=True)
     return 0
+
+
+def _written(path: Path, write: Draw) -> None:
+    try:
+        write(path)
+    except OSError as error:
+        if disk.trouble(error) is not None:  # which is said as such
+            raise
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _list(there: Sequence[Kept], storage: Path, console: Console) -> None:
@@ -127,6 +141,7 @@ def _directions(names: Sequence[str], sweep: Kept, control: Record) -> dict[str,
     from hardtune.report.comparison import figures_of_members
     from hardtune.report.pareto import check_objective
 
+    own = {name.rpartition("/")[2]: way for name, way in sweep.objectives.items()}
     known: dict[str, str] = {**figures_of_members(), **sweep.objectives}
     there = [name for name in control.metrics if not name.partition("/")[0].endswith("_std")]
     directions = {}
@@ -136,7 +151,8 @@ def _directions(names: Sequence[str], sweep: Kept, control: Record) -> dict[str,
         if name not in there:
             raise unknown("figure", name, there)
         check_objective(name)
-        directions[name] = way or known.get(name) or (METRICS[metric].better if metric in METRICS else "")
+        known_metric = METRICS[metric].better if metric in METRICS else own.get(metric, "")
+        directions[name] = way or known.get(name) or known_metric
         if directions[name] not in ("min", "max"):
             raise InputError(f"say which way {name} is better: {name}=min or {name}=max")
     return directions
@@ -206,6 +222,5 @@ def _compared(
         if metric not in figures_of_members():
             raise InputError(f"{metric} is a metric of your own, of which only its script knows which way is better")
     # Trials chosen among many are corrected for all of them.
-    tried = chosen if not sweep.is_search else list(finished)
-    rows = compared(found, Comparison(tuple(finished[number].treatment for number in tried), metrics=metrics))
+    rows = compared(found, Comparison(tuple(record.treatment for record in finished.values()), metrics=metrics))
     return [{**row, "treatment": f"{row['trial']}: {row['treatment']}"} for row in rows if row["trial"] in chosen]

@@ -18,7 +18,7 @@ class Samples:
     """Labelled images: ``images`` uint8 (N, H, W, C), ``labels`` int64 (N,) in 0..K-1.
 
     Contiguous arrays are not copied; strided views (mirrored images, say) are, since torch does not accept negative
-    strides.
+    strides. Neither can be written to through here, since everything that trains shares them.
     """
 
     images: NDArray[np.uint8]
@@ -32,8 +32,10 @@ class Samples:
 
         if len(self.labels) and self.labels.min() < 0:
             raise InputError(f"labels must be at least 0, got {self.labels.min()}")
-        object.__setattr__(self, "images", np.ascontiguousarray(self.images))
-        object.__setattr__(self, "labels", np.ascontiguousarray(self.labels))
+        for name in ("images", "labels"):
+            shared = np.ascontiguousarray(getattr(self, name)).view()
+            shared.flags.writeable = False
+            object.__setattr__(self, name, shared)
 
     def __len__(self) -> int:
         return len(self.labels)

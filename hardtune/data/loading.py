@@ -56,7 +56,10 @@ def load(
     if name in DATASETS:
         if image_size is not None:
             raise InputError(f"an image size is for folders of images; {name} has a size of its own")
-        return DATASETS[name](_data_dir(data_dir), progress)
+        dataset = DATASETS[name](_data_dir(data_dir), progress)
+        if not isinstance(dataset, Dataset):
+            raise InputError(f"the loader of data set {name!r} must return a Dataset, got {type(dataset).__name__}")
+        return dataset
     folder = Path(name).expanduser()
     if not name or not folder.is_dir():  # an empty path would be the current folder
         names = ", ".join(sorted(DATASETS))

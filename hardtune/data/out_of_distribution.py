@@ -34,7 +34,7 @@ def rotated(images: Images) -> Images:
 
 
 def load_ood(
-    source: str | Images, dataset: Dataset, data_dir: str | Path | None = None, progress: Progress | None = None
+    source: str | Path | Images, dataset: Dataset, data_dir: str | Path | None = None, progress: Progress | None = None
 ) -> Images:
     """Out-of-distribution images for a data set: uint8 (N', H, W, C), sized and coloured like its own.
 
@@ -60,12 +60,14 @@ def load_ood(
     """
     height, width, channels = dataset.test.images.shape[1:]
     most = len(dataset.test)
-    if not isinstance(source, str):
+    if not isinstance(source, str | Path):
         images = np.asarray(source)
         if images.dtype != np.uint8 or images.ndim != 4 or not images.size:
-            raise InputError(f"images must be uint8 (N, H, W, C), got {images.dtype} of shape {images.shape}")
+            raise InputError(
+                f"out-of-distribution images must be uint8 (N, H, W, C), got {images.dtype} of shape {images.shape}"
+            )
         return fitted(_few(images, most), height, width, channels)
-    name = source
+    name = str(source)
     if name in VIEWS:
         return fitted(VIEWS[name](dataset.test.images), height, width, channels)
     if name in DATASETS:

@@ -45,13 +45,14 @@ def metric(name: str, better: Better) -> Callable[[Function], Function]:
 
     Raises:
         InputError: The name has characters that MLflow does not allow, or a slash, which separates a metric's name
-            from what it is measured on; or ``better`` is neither ``min`` nor ``max``.
-        ValueError: The name is taken.
+            from what it is measured on; or ``better`` is neither ``min`` nor ``max``; or the name is taken.
 
     >>> METRICS["ece"].better
     'min'
     """
 
+    if not isinstance(name, str):
+        raise InputError('a metric is registered under a name: @metric("name", better="max")')
     if not re.fullmatch(r"\w[\w.\- ]*", name):
         raise InputError(
             f"a metric's name begins with a letter or digit and has letters, digits, _, -, . and spaces, got {name!r}"

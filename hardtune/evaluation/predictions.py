@@ -25,6 +25,13 @@ class Predictions:
     labels: NDArray[np.int64]
     """(N,) in 0..K-1."""
 
+    def __post_init__(self) -> None:
+        """Every metric is given these, so none may write to them."""
+        for name in ("log_probabilities", "labels"):
+            shared = getattr(self, name).view()
+            shared.flags.writeable = False
+            object.__setattr__(self, name, shared)
+
     @classmethod
     def of(cls, logits: ArrayLike, labels: ArrayLike) -> Predictions:
         """From logits (N, K) and the labels (N,).

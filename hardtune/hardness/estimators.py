@@ -74,13 +74,16 @@ def estimator(name: str, doc: str = "", *, centred: bool = False) -> Callable[[F
 
         @estimator("norm")
         def norm(features, labels, num_classes, seed):  # (N, D), (N,) to (N,), higher = harder
-            return np.linalg.norm(features, axis=1)
+            return np.linalg.norm(features, axis=1)  # features and labels are read-only
 
     In a sweep's script, or a module that it imports, this is enough: workers get it, too.
 
     Args:
         centred: whether the mean over all samples is 0, so that the policies ``paper`` and ``margin`` have no ratio.
     """
+
+    if not isinstance(name, str):
+        raise InputError('an estimator is registered under a name: @estimator("name")')
 
     def add(compute: FeatureScores) -> FeatureScores:
         ESTIMATORS.register(name)(Estimator(name, "features", doc, centred=centred, from_features=compute))
@@ -144,6 +147,8 @@ def feature_scores(
     if not np.isfinite(features).all():
         raise InputError("the features contain NaN or infinity")
     _require_labels(labels, num_classes)
+    features, labels = features.view(), labels.view()
+    features.flags.writeable = labels.flags.writeable = False  # others are scored by them as well
     try:
         scores = np.asarray(compute(features, labels, num_classes, seed), dtype=np.float32)
     except InputError:

@@ -285,7 +285,6 @@ def _reach(row: Row) -> float:
 
 def _heading(metric: str) -> str:
     group, _, name = metric.partition("/")
-    words = label(f"final/{name}").replace("auroc", "AUROC").replace("aurc", "AURC").replace("msp", "MSP")
+    words = label(f"final/{name}" if group == "test" else metric)
     words = words.replace("adaptive", "adapt.").replace("misclassification", "errors'")
-    measured = {"test": "", "final": "held-out ", "ood": "OOD "}.get(group, "corrupted ")
-    return f"{measured}{words}"
+    return f"held-out {words}" if group == "final" else words

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from hardtune.report.records import Record
-from hardtune.report.table import label, on_test
+from hardtune.report.table import label, labels, on_test
 
 TRIAL = "trial"
 """What an axis shows for lack of anything else: the number of each trial."""
@@ -110,4 +110,4 @@ def _standard_error(record: Record, name: str) -> float | None:
 
 def _axis(name: str, objectives: Mapping[str, str]) -> str:
     arrow = {"min": " (lower is better)", "max": " (higher is better)"}
-    return f"{label(name)}{arrow.get(objectives.get(name, ''), '')}"
+    return f"{labels(objectives).get(name, label(name))}{arrow.get(objectives.get(name, ''), '')}"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from hardtune.evaluation.metric import UNSEEN
 from hardtune.report.records import Record
 
+HELD_OUT = ("final", "ensemble")
+"""How the names of metrics begin that are measured on held-out samples."""
 _ON_TEST = {"final": "test", "final_std": "test_std", "ensemble": "test_ensemble"}
 
 
@@ -53,12 +56,15 @@ def render(
     held_out = "Each figure: on held-out training data, which the search saw / on the test split, which it did not."
     table.caption = f"{chosen_on_test or (held_out if pairs else '')} ↓ lower is better, ↑ higher.".strip()
     table.add_column("trial", justify="right")
-    table.add_column("treatment", overflow="fold")
-    for name, direction in objectives.items():
-        table.add_column(f"{label(name)} {'↓' if direction == 'min' else '↑'}", justify="right", no_wrap=True)
+    table.add_column("treatment", overflow="fold", min_width=12)
+    between = " / " if len(objectives) < 4 else " /\n"  # else a terminal would cut figures off
+    for name, words in labels(objectives).items():
+        arrow = "↓" if objectives[name] == "min" else "↑"
+        title = words if len(objectives) < 4 else words.replace(" ", "\n")
+        table.add_column(f"{title} {arrow}", justify="right", no_wrap=True)
     for row in table_rows:
         figures = [
-            " / ".join(f"{row[which]:.3f}" for which in (name, on_test(name))[: 1 + pairs] if which and which in row)
+            between.join(f"{row[which]:.3f}" for which in (name, on_test(name))[: 1 + pairs] if which and which in row)
             for name in objectives
         ]
         is_control = row["trial"] == "control"
@@ -70,12 +76,28 @@ def render(
     return table
 
 
-def label(metric: str) -> str:
-    """A metric's name for people to read.
+def labels(metrics: Iterable[str]) -> dict[str, str]:
+    """The metrics' display names; those of held-out samples say so if others are of the test split.
 
-    >>> label("final/recall_gap"), label("ensemble/nll")
-    ('recall gap', 'ensemble NLL')
+    >>> labels(["final/recall_gap", "ensemble/nll"])
+    {'final/recall_gap': 'recall gap', 'ensemble/nll': 'ensemble NLL'}
+    >>> labels(["final/ece", "test/ece"])
+    {'final/ece': 'held-out ECE', 'test/ece': 'test ECE'}
+    """
+    names = list(metrics)
+    held_out = "held-out " if any(name.startswith(UNSEEN) for name in names) else ""
+    return {name: held_out + label(name) if name.startswith(HELD_OUT) else label(name) for name in names}
+
+
+def label(metric: str) -> str:
+    """A metric's display name.
+
+    >>> label("final/recall_gap"), label("ensemble/nll"), label("ood/msp_auroc")
+    ('recall gap', 'ensemble NLL', 'OOD MSP AUROC')
     """
     group, _, name = metric.rpartition("/")
-    words = name.replace("_", " ").replace("ece", "ECE").replace("nll", "NLL")
-    return words if group in ("final", "") else f"{group.replace('_', ' ')} {words}"
+    words = name.replace("_", " ")
+    for word in ("ece", "nll", "auroc", "aurc", "msp"):
+        words = words.replace(word, word.upper())
+    measured = {"final": "", "": "", "ood": "OOD ", "corruptions": "corrupted "}.get(group, f"{group} ")
+    return measured.replace("_", " ") + words

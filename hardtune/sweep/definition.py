@@ -76,6 +76,10 @@ class Sweep:
     def __post_init__(self) -> None:
         if not isinstance(self.recipe, Recipe):
             raise InputError(f"recipe must be a Recipe, got {self.recipe!r}")
+        for name in ("data", "pool", "ood"):
+            value = getattr(self, name)
+            if not isinstance(value, str) and (name == "data" or value is not None):
+                raise InputError(f"{name} must be a name or a path, got {type(value).__name__}")
         for name in ("no_worse_than_control", "corruptions", "severities", "comparisons"):
             several = getattr(self, name)
             if isinstance(several, str) or not isinstance(several, Sequence):

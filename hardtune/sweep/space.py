@@ -12,7 +12,7 @@ from typing import Any
 
 from ray.tune.search.sample import Categorical, Domain, Float, Integer, Quantized, Uniform
 
-from hardtune.errors import InputError, unknown
+from hardtune.errors import InputError, in_a_line, unknown
 from hardtune.sweep.definition import Space
 from hardtune.treatment import Treatment
 
@@ -124,7 +124,12 @@ def _sampled(space: Any) -> list[dict[str, Any]]:
     points = []
     for _ in range(256):
         trial = study.ask()
-        fixed = space(trial)
+        try:
+            fixed = space(trial)
+        except InputError:
+            raise
+        except Exception as error:  # user code can raise anything
+            raise InputError(f"the space function raised {in_a_line(error)}") from error
         if not isinstance(fixed, Mapping | None):
             raise InputError(f"a space function returns fields of a treatment, as a dict, or None, and got {fixed!r}")
         points.append(point_of(trial.params, fixed))

@@ -149,7 +149,7 @@ def test_files_are_named_and_no_entropy_term_has_no_weights(swept, tmp_path):
 
 def test_a_network_is_held_against_the_sweeps_own_where_there_are_answers_of_it(export, swept, tmp_path):
     storage, _, prepared, recipe = swept
-    assert "the store has no answers" in export("--trial", 1, "--out", tmp_path)
+    assert "the store has no predictions of it" in export("--trial", 1, "--out", tmp_path)
     assert "no figures of it: the trial stopped" in (tmp_path / "README.md").read_text()
     store, key = Store(storage / "store"), identity(prepared, recipe, STOPPED, 0, "cpu")
     own = train_member(prepared, recipe, STOPPED, 0, device="cpu")
@@ -159,7 +159,7 @@ def test_a_network_is_held_against_the_sweeps_own_where_there_are_answers_of_it(
     store.put(key, {"held_out": own.held_out, "test": rounded})
     out = export("--trial", 1, "--out", tmp_path)
     assert f"not equal: 1 of its {count} predictions differ, and its logits by up to" in out
-    assert "as roundings differ" in out
+    assert "as rounding differs" in out
     store.put(key, {"held_out": -own.held_out, "test": -own.test})
     out = export("--trial", 1, "--out", tmp_path)
     assert f"NOT the sweep's own network: {count} of its {count} predictions differ, more than rounding explains" in out

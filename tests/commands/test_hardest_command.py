@@ -2,6 +2,7 @@
 
 import csv
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hardtune import Store, load
 from hardtune.commands.subject import load_sweep
 from hardtune.data import Samples
 from hardtune.data.image_folder import read_image_folder, training_files
+from hardtune.hardness.estimators import ESTIMATORS
 from hardtune.needs import Needs
 from hardtune.report.hardest_figure import hardest_figure
 from hardtune.scoring import gather
@@ -30,6 +32,19 @@ def drawn(monkeypatch):
 def table(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def test_an_estimator_that_the_script_registers_will_do(command, script, storage, tmp_path, monkeypatch):
+    monkeypatch.setattr(ESTIMATORS, "_entries", dict(ESTIMATORS._entries))
+    own = tmp_path / "own.py"
+    registers = (
+        "from hardtune.hardness.estimators import estimator\n"
+        "estimator('norm')(lambda features, labels, classes, seed: (features**2).sum(1))\n"
+    )
+    own.write_text(registers + Path(script).read_text())
+    out, err, code = command("hardest", own, "--estimator", "norm", "--storage", storage)
+    assert (err, code) == ("", 0)
+    assert "norm on small" in out
 
 
 def test_classes_and_samples_are_shown_the_hardest_first(command, script, storage, drawn):

@@ -38,8 +38,8 @@ def sweeps(tmp_path_factory):
     storage, split = tmp_path_factory.mktemp("storage"), load("digits").hold_out(0.1, 0)
     control = finished(CONTROL, Treatment(), 0.2, 0.80, 0.6)
 
-    def begun(name, space, found):
-        ledger = open_ledger(Sweep(name, "digits", Recipe(), space), split, storage, resume=False)
+    def begun(name, space, found, **options):
+        ledger = open_ledger(Sweep(name, "digits", Recipe(), space, **options), split, storage, resume=False)
         for record in found:
             records.write(ledger.records, record)
         return ledger.folder
@@ -57,6 +57,7 @@ def sweeps(tmp_path_factory):
     rows = compared(search, Comparison(TREATMENTS, metrics=("test/ece",)))
     (listed / "comparison.json").write_text(json.dumps([{"comparison": 0, **row} for row in rows]))
     begun("fresh", SPACE, [])
+    begun("own", SPACE, search[:3], objectives={"final/mine": "max"})
     return storage
 
 
@@ -82,6 +83,7 @@ def test_the_sweeps_of_a_storage_are_listed_with_what_became_of_their_trials(res
     assert sorted(counts) == [
         ("fresh", "0", "0", "0"),
         ("list", "2", "0", "0"),
+        ("own", "2", "0", "0"),
         ("pets", "1", "0", "0"),
         ("pets", "3", "0", "1"),
     ]
@@ -108,6 +110,16 @@ def test_a_front_may_be_by_other_figures_and_drawn_for_a_paper(results, tmp_path
     assert trials(results("pets", "--objectives", "final/mine=max", "final/nll=max")) == ["2", "control"]
 
 
+def test_figures_of_held_out_samples_say_so_beside_those_of_the_test_split(results):
+    out = results("pets", "--objectives", "test/nll", "final/recall_gap")
+    assert "test NLL ↓" in out
+    assert "held-out recall gap ↓" in out
+
+
+def test_which_way_a_metric_of_ones_own_is_better_is_known_of_the_sweeps_objectives(results):
+    assert trials(results("own", "--objectives", "test/mine"))[-1] == "control"
+
+
 def test_the_front_is_held_against_the_control_on_the_test_split(results, tmp_path):
     out = results("pets", "--compare", "--figure", tmp_path / "comparison.svg")
     assert "paired over 3 members" in out
@@ -118,6 +130,11 @@ def test_the_front_is_held_against_the_control_on_the_test_split(results, tmp_pa
     out = results("pets", "--compare", 2, "--metrics", "final/nll")
     assert "2: aum α=2" in out
     assert "1: focal" not in out
+
+
+def test_whoever_picks_trials_of_a_list_is_corrected_for_all_of_it(results):
+    out = results("list", "--compare", 0)
+    assert "correction for all 2 treatments that were tried" in " ".join(out.split())
 
 
 def test_a_list_of_treatments_is_compared_as_it_asked_for(results):
@@ -179,6 +196,8 @@ def test_everything_is_in_tables_by_trial_member_and_class(results, tmp_path):
         (["pets", "--objectives", "final/nll=max", "--compare", "--csv", "it.txt"], "a table's name must end in .csv"),
         (["pets", "--figure", "it.txt"], "a figure's name must end in .png, .pdf or .svg, got 'it.txt'"),
         (["pets", "--by", "class"], "--by is for --csv"),
+        (["--csv", "it.csv"], "--csv is for a sweep: name one"),
+        (["--compare"], "--compare is for a sweep: name one"),
     ],
 )
 def test_what_cannot_be_shown_is_said_in_a_sentence(command, sweeps, flags, says):

@@ -44,10 +44,20 @@ def test_the_fingerprint_of_data_is_that_of_earlier_versions():
 def test_mirrored_views_of_arrays_are_taken_by_torch():
     """Which wants no negative strides; and arrays that lie in one piece are not copied."""
     whole = samples([0, 1, 1])
-    assert Samples(whole.images, whole.labels).images is whole.images
+    assert np.shares_memory(Samples(whole.images, whole.labels).images, whole.images)
     turned = Samples(whole.images[::-1, :, ::-1], whole.labels[::-1])
     assert torch.from_numpy(turned.images)[0, 0].tolist() == whole.images[2, 0, ::-1].tolist()
     assert torch.from_numpy(turned.labels).tolist() == [1, 1, 0]
+
+
+def test_what_all_share_cannot_be_written_to_and_ones_own_arrays_stay_as_they_are():
+    images, labels = np.zeros((2, 2, 2, 1), np.uint8), np.array([0, 1])
+    shared = Samples(images, labels)
+    for array in (shared.images, shared.labels):
+        with pytest.raises(ValueError, match="read-only"):
+            array += 1
+    assert images.flags.writeable
+    assert labels.flags.writeable
 
 
 def test_images_are_normalised_by_the_training_images_unless_it_is_said_how():

@@ -54,6 +54,12 @@ def test_a_channel_that_never_varies_gets_a_deviation_of_one():
     assert channel_statistics(images) == ((pytest.approx(7 / 255),), (1.0,))
 
 
+def test_a_loader_that_returns_no_data_set_is_named(monkeypatch):
+    monkeypatch.setattr(DATASETS, "_entries", {**DATASETS._entries, "mine": lambda data_dir, progress: None})
+    with pytest.raises(InputError, match="the loader of data set 'mine' must return a Dataset, got NoneType"):
+        load("mine")
+
+
 def test_every_registered_data_set_says_what_it_is():
     for name, loader in DATASETS.items():
         assert loader.__doc__, name

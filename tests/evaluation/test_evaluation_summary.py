@@ -228,6 +228,21 @@ def test_a_metric_of_ones_own_is_computed_with_the_others_and_must_be_finite(mon
         evaluate([[1.0, 0.0]], [0])
 
 
+@pytest.mark.parametrize("field", ["log_probabilities", "labels"])
+def test_a_metric_of_ones_own_cannot_change_what_others_are_given(monkeypatch, field):
+    monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
+    metric("sorts", better="max")(lambda predictions: getattr(predictions, field).sort() or 0.0)
+    with pytest.raises(InputError, match=r"metric .sorts. raised ValueError: .*read-only"):
+        evaluate([[2.0, 0.0], [0.0, 1.0]], [1, 0])
+
+
+def test_a_name_that_is_taken_or_lacking_is_said():
+    with pytest.raises(InputError, match="the metric name 'ece' is taken"):
+        metric("ece", better="min")(lambda predictions: 0.0)
+    with pytest.raises(InputError, match=r"@metric\(.name., better="):
+        metric(lambda predictions: 0.0, better="min")
+
+
 def test_a_metric_of_ones_own_that_raises_is_named_with_what_it_raised(monkeypatch):
     monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
 

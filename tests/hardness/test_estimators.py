@@ -183,6 +183,8 @@ def test_an_estimator_that_needs_training_is_not_computed_from_features():
     [
         (lambda features, labels, classes, seed: 1 / 0, "fails on features .4, 2.: ZeroDivisionError: division by"),
         (lambda features, labels, classes, seed: features, "gives .4, 2. for 4 samples; it must give a score each"),
+        (lambda features, labels, classes, seed: features.sort(), "fails on features .4, 2.: ValueError: .*read-only"),
+        (lambda features, labels, classes, seed: labels.sort(), "fails on features .4, 2.: ValueError: .*read-only"),
     ],
 )
 def test_an_estimator_of_ones_own_that_does_not_work_is_named(monkeypatch, compute, message):

@@ -59,6 +59,7 @@ def test_a_define_by_run_function_need_not_return_anything():
         ({"alpha": tune.grid_search([0, 1])}, "alpha is a grid_search"),
         ({"alpha": tune.sample_from(lambda spec: 1)}, "alpha is a Function"),
         ({"alpha": 1.0}, "nothing to search"),
+        (lambda trial: trial.suggest_flaot("alpha", 0, 1), "the space function raised AttributeError: .*suggest_flaot"),
     ],
 )
 def test_what_cannot_be_searched_is_said(space, says):
