@@ -169,7 +169,7 @@ def _front(
     best = front(found, objectives)
     title = f"{'Pareto front' if len(objectives) > 1 else 'Best'} of {sweep.id}"
     by_test = any(name.startswith(UNSEEN) for name in objectives)
-    note = "This front was chosen on the test split." if by_test else sweep.chosen_on_test
+    note = "Chosen on the test split." if by_test else sweep.chosen_on_test
     console.print(render(rows(best, control, objectives), objectives, title, note))
     title = f"{sweep.id}: {len(found) - 1} trials"
     return lambda path: pareto_figure(found, best, objectives, title, path, note)
