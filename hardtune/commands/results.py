@@ -137,22 +137,19 @@ def _list(there: Sequence[Kept], storage: Path, console: Console) -> None:
 
 def _directions(names: Sequence[str], sweep: Kept, control: Record) -> dict[str, str]:
     """Each figure's better direction: as given on the command line, as the sweep had it, or as known in general."""
-    from hardtune.evaluation import METRICS
     from hardtune.report.comparison import figures_of_members
     from hardtune.report.pareto import check_objective
 
-    own = {name.rpartition("/")[2]: way for name, way in sweep.objectives.items()}
-    known: dict[str, str] = {**figures_of_members(), **sweep.objectives}
+    known: Mapping[str, str] = {**figures_of_members(metrics=sweep.metrics), **sweep.objectives}
+    metrics: Mapping[str, str] = sweep.metrics
     there = [name for name in control.metrics if not name.partition("/")[0].endswith("_std")]
     directions = {}
     for text in names:
         name, _, way = text.partition("=")
-        metric = name.rpartition("/")[2]
         if name not in there:
             raise unknown("figure", name, there)
         check_objective(name)
-        known_metric = METRICS[metric].better if metric in METRICS else own.get(metric, "")
-        directions[name] = way or known.get(name) or known_metric
+        directions[name] = way or known.get(name) or metrics.get(name.rpartition("/")[2], "")
         if directions[name] not in ("min", "max"):
             raise InputError(f"say which way {name} is better: {name}=min or {name}=max")
     return directions
@@ -215,12 +212,13 @@ def _compared(
         if number not in finished:
             choices = ", ".join(map(str, finished))
             raise InputError(f"trial {number} has not finished, so it cannot be compared: choose from {choices}")
-    metrics = tuple(options.metrics or metrics_of(sweep.objectives, control.members))
+    metrics = tuple(options.metrics or metrics_of(sweep.objectives, control.members, sweep.metrics))
     for metric in metrics:
         if metric not in control.members:
             raise unknown("figure of a member", metric, control.members)
-        if metric not in figures_of_members():
-            raise InputError(f"{metric} is a metric of your own, of which only its script knows which way is better")
+        if metric not in figures_of_members(metrics=sweep.metrics):
+            raise InputError(f"the sweep does not say which way {metric} is better, so it cannot be compared")
     # Trials chosen among many are corrected for all of them.
-    rows = compared(found, Comparison(tuple(record.treatment for record in finished.values()), metrics=metrics))
+    tried = tuple(record.treatment for record in finished.values())
+    rows = compared(found, Comparison(tried, metrics=metrics), sweep.metrics)
     return [{**row, "treatment": f"{row['trial']}: {row['treatment']}"} for row in rows if row["trial"] in chosen]

@@ -32,6 +32,11 @@ CORRUPTION_METRICS = ("accuracy", "ece")
 """Those measured under each corruption."""
 
 
+def directions() -> dict[str, Better]:
+    """Which way each registered metric is better."""
+    return {name: metric.better for name, metric in METRICS.items()}
+
+
 def metric(name: str, better: Better) -> Callable[[Function], Function]:
     """Register a function of :class:`Predictions` as a metric, which every trial then reports::
 

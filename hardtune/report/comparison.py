@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from rich.text import Text
 from hardtune.errors import InputError, unknown
 from hardtune.evaluation.calibration import CALIBRATION
 from hardtune.evaluation.comparison import compare
-from hardtune.evaluation.metric import CORRUPTION_METRICS, METRICS, Better
+from hardtune.evaluation.metric import CORRUPTION_METRICS, METRICS, Better, directions
 from hardtune.evaluation.ood import OOD_FIGURES, OOD_SCORES
 from hardtune.report.records import Record
 from hardtune.report.table import label, on_test
@@ -47,17 +47,20 @@ class Comparison:
                 raise InputError(f"a comparison's {name} must be a tuple, got {getattr(self, name)!r}")
 
 
-def figures_of_members(groups: Collection[str] = GROUPS, *, scaled: bool = True) -> dict[str, Better]:
+def figures_of_members(
+    groups: Collection[str] = GROUPS, *, scaled: bool = True, metrics: Mapping[str, Better] | None = None
+) -> dict[str, Better]:
     """The figures of each member that a comparison may use, by full name, and which way each is better.
 
     Args:
         groups: What is measured, of ``final``, ``test``, ``ood`` and ``corruptions``.
         scaled: Whether there are held-out samples besides the test split, to fit temperatures on.
+        metrics: A sweep's metrics and which way each is better, if not those registered here.
 
     >>> figures_of_members(["corruptions"])
     {'corruptions/accuracy': 'max', 'corruptions/ece': 'min'}
     """
-    judged: dict[str, Better] = {name: metric.better for name, metric in METRICS.items()} | {"recall_hard_easy": "min"}
+    judged: dict[str, Better] = {**(metrics or directions()), "recall_hard_easy": "min"}
     after_scaling = {f"{name}_scaled": METRICS[name].better for name in CALIBRATION if scaled}
     figures = {
         "final": judged,
@@ -68,8 +71,8 @@ def figures_of_members(groups: Collection[str] = GROUPS, *, scaled: bool = True)
     return {f"{group}/{name}": way for group in GROUPS if group in groups for name, way in figures[group].items()}
 
 
-def better(metric: str) -> Better:
-    """``min`` or ``max``: which way a member's figure is better.
+def better(metric: str, metrics: Mapping[str, Better] | None = None) -> Better:
+    """``min`` or ``max``: which way a member's figure is better; ``metrics`` as for :func:`figures_of_members`.
 
     >>> better("test/ece_scaled"), better("ood/msp_auroc"), better("corruptions/accuracy")
     ('min', 'max', 'max')
@@ -77,35 +80,40 @@ def better(metric: str) -> Better:
     Raises:
         InputError: members have no such figure.
     """
-    known = figures_of_members()
+    known = figures_of_members(metrics=metrics)
     if metric not in known:
         raise unknown("figure of a member", metric, known)
     return known[metric]
 
 
-def metrics_of(objectives: Collection[str], measured: Collection[str]) -> tuple[str, ...]:
+def metrics_of(
+    objectives: Collection[str], measured: Collection[str], metrics: Mapping[str, Better] | None = None
+) -> tuple[str, ...]:
     """What to compare after a search: its objectives on the test split, and as many others as fit in a table.
 
     Args:
         measured: the available figures of members.
+        metrics: as for :func:`figures_of_members`.
 
     >>> metrics_of(["final/recall_gap", "ensemble/nll"], ["test/recall_gap", "test/accuracy", "test/ece"])
     ('test/recall_gap', 'test/accuracy', 'test/ece')
     """
-    known = figures_of_members()
+    known = figures_of_members(metrics=metrics)
     twins = [name for name in map(on_test, objectives) if name in known]
     others = [name for name in Comparison.metrics if name not in twins]
     return tuple(name for name in (*twins, *others[: max(0, METRICS_A_TABLE - len(twins))]) if name in measured)
 
 
-def compared(records: Sequence[Record], comparison: Comparison) -> list[Row]:
+def compared(
+    records: Sequence[Record], comparison: Comparison, metrics: Mapping[str, Better] | None = None
+) -> list[Row]:
     """A row for each metric and treatment: its mean, its difference from the reference, and if that is significant.
 
     ``low`` and ``high`` bound the 95 % confidence interval of the mean difference for that comparison alone (Student's
     t over members, paired by seed; None for a single member, which has no spread); ``p_adjusted`` is Holm's over
     the comparison's treatments (``of`` is their number), and the ``verdict`` is ``better`` or ``worse`` if it is below
     0.05, else ``open``. Unfinished trials are left out. ``recall_hard_easy`` counts by its absolute value: hard classes
-    recalled more often than easy ones are just as unequal.
+    recalled more often than easy ones are just as unequal. ``metrics``: as for :func:`figures_of_members`.
     """
     found = {record.treatment.canonical(): record for record in records if record.state == "finished"}
     reference = found.get(comparison.reference.canonical())
@@ -115,7 +123,7 @@ def compared(records: Sequence[Record], comparison: Comparison) -> list[Row]:
         return []
     rows: list[Row] = []
     for metric in comparison.metrics:
-        direction = better(metric)
+        direction = better(metric, metrics)
         theirs = _judged(reference, metric)
         differences = compare({str(r.number): _judged(r, metric) for r in others}, theirs)
         for record in others:
@@ -125,6 +133,7 @@ def compared(records: Sequence[Record], comparison: Comparison) -> list[Row]:
                 {
                     "reference": str(reference.treatment),
                     "metric": metric,
+                    "better": direction,
                     "trial": record.number,
                     "treatment": str(record.treatment),
                     "mean": float(np.mean(_judged(record, metric))),
@@ -194,13 +203,14 @@ def _table(rows: Sequence[Row], note: str) -> Table:
     lines = len({row["treatment"] for row in rows})
     family = first.get("of", lines)  # missing in files of earlier versions
     told = "all lines" if family == lines else f"all {family} treatments that were tried"
-    table.caption = f"* stands after Holm's correction for {told}; ↓ lower is better, ↑ higher. {note}".strip()
+    table.caption = f"* significant after Holm's correction for {told}; ↓ lower is better, ↑ higher. {note}".strip()
     table.add_column("treatment", overflow="fold", min_width=15)
     columns = {row["metric"]: row["reference_mean"] for row in rows}
+    lower = {row["metric"]: _lower_is_better(row) for row in rows}
     digits = {metric: _digits([row for row in rows if row["metric"] == metric]) for metric in columns}
     for metric in columns:
         name = _heading(metric).replace(" ", "\n")
-        table.add_column(f"{name} {'↓' if better(metric) == 'min' else '↑'}", justify="right", no_wrap=True)
+        table.add_column(f"{name} {'↓' if lower[metric] else '↑'}", justify="right", no_wrap=True)
     table.add_row(first["reference"], *(f"{100 * columns[m]:.{digits[m]}f}  " for m in columns), style="yellow")
     cells: dict[str, list[Text]] = {}
     for row in rows:
@@ -238,7 +248,7 @@ def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path,
             _forest(axes, [row for row in rows if row["metric"] == metric], names)
             axes.set_yticks(range(len(names)), names if axes is panels[0] else [], fontsize=8)
             if metrics != headed:  # else the panel above shows it
-                lower = better(metric) == "min"
+                lower = next(_lower_is_better(row) for row in rows if row["metric"] == metric)
                 heading = f"{_heading(metric)} ({'lower' if lower else 'higher'} is better)"
                 axes.set_title(textwrap.fill(heading, 36), fontsize=8)
         headed = metrics
@@ -270,6 +280,11 @@ def _forest(axes: Any, rows: Sequence[Row], names: Sequence[str]) -> None:
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _lower_is_better(row: Row) -> bool:
+    way = row.get("better") or better(row["metric"])  # files of earlier versions do not say
+    return bool(way == "min")
 
 
 def _digits(rows: Sequence[Row]) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hardtune.errors import InputError
+from hardtune.evaluation.metric import Better, directions
 from hardtune.recipe import Recipe
 from hardtune.report import records
 from hardtune.report.records import Record
@@ -40,6 +41,11 @@ class Kept:
     def objectives(self) -> dict[str, str]:
         objectives: dict[str, str] = self.content["objectives"]
         return objectives
+
+    @property
+    def metrics(self) -> dict[str, Better]:
+        """Which way each metric is better; those of its script, too, which may not be registered here."""
+        return directions() | self.content.get("about", {}).get("metrics", {})
 
     @property
     def recipe(self) -> Recipe:

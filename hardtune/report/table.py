@@ -13,6 +13,8 @@ from hardtune.report.records import Record
 
 HELD_OUT = ("final", "ensemble")
 """How the names of metrics begin that are measured on held-out samples."""
+ACRONYMS = ("ECE", "NLL", "AUROC", "AUPR", "AURC", "eAURC", "FPR95", "MSP", "MAD", "F1")
+"""How words of metrics' names are displayed."""
 _ON_TEST = {"final": "test", "final_std": "test_std", "ensemble": "test_ensemble"}
 
 
@@ -92,12 +94,11 @@ def labels(metrics: Iterable[str]) -> dict[str, str]:
 def label(metric: str) -> str:
     """A metric's display name.
 
-    >>> label("final/recall_gap"), label("ensemble/nll"), label("ood/msp_auroc")
-    ('recall gap', 'ensemble NLL', 'OOD MSP AUROC')
+    >>> label("final/recall_gap"), label("ensemble/nll"), label("ood/msp_auroc"), label("final/piece")
+    ('recall gap', 'ensemble NLL', 'OOD MSP AUROC', 'piece')
     """
     group, _, name = metric.rpartition("/")
-    words = name.replace("_", " ")
-    for word in ("ece", "nll", "auroc", "aurc", "msp"):
-        words = words.replace(word, word.upper())
+    acronyms = {word.lower(): word for word in ACRONYMS}
+    words = " ".join(acronyms.get(word, word) for word in name.split("_"))
     measured = {"final": "", "": "", "ood": "OOD ", "corruptions": "corrupted "}.get(group, f"{group} ")
     return measured.replace("_", " ") + words

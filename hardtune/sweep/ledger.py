@@ -17,6 +17,7 @@ from hardtune import answers, durable, member
 from hardtune.code import code_digest
 from hardtune.data import Split
 from hardtune.errors import InputError
+from hardtune.evaluation.metric import directions
 from hardtune.recipe import Recipe
 from hardtune.registry import plug_in_code
 from hardtune.report.sweeps import Kept, kept
@@ -162,6 +163,7 @@ def _about(sweep: Sweep) -> dict[str, Any]:
         "pool": sweep.pool,
         "ood": sweep.ood,
         "cpus_per_trial": sweep.cpus_per_trial,
+        "metrics": directions(),
         "versions": versions(ALL),
     }
 

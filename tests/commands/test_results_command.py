@@ -7,6 +7,7 @@ import re
 import pytest
 
 from hardtune import Recipe, Treatment, load
+from hardtune.evaluation.metric import METRICS, Metric
 from hardtune.report import records
 from hardtune.report.comparison import Comparison, compared
 from hardtune.report.records import CONTROL, Record
@@ -57,7 +58,12 @@ def sweeps(tmp_path_factory):
     rows = compared(search, Comparison(TREATMENTS, metrics=("test/ece",)))
     (listed / "comparison.json").write_text(json.dumps([{"comparison": 0, **row} for row in rows]))
     begun("fresh", SPACE, [])
-    begun("own", SPACE, search[:3], objectives={"final/mine": "max"})
+    with pytest.MonkeyPatch.context() as its_script:
+        its_script.setitem(METRICS._entries, "mine", Metric(lambda predictions: 0.3, "max"))
+        begun("own", SPACE, search[:3], objectives={"final/mine": "max"})
+        listed = begun("own-list", TREATMENTS, search[:3])
+        rows = compared(search, Comparison(TREATMENTS, metrics=("test/mine",)))
+        (listed / "comparison.json").write_text(json.dumps([{"comparison": 0, **row} for row in rows]))
     return storage
 
 
@@ -83,6 +89,7 @@ def test_the_sweeps_of_a_storage_are_listed_with_what_became_of_their_trials(res
     assert sorted(counts) == [
         ("fresh", "0", "0", "0"),
         ("list", "2", "0", "0"),
+        ("own", "2", "0", "0"),
         ("own", "2", "0", "0"),
         ("pets", "1", "0", "0"),
         ("pets", "3", "0", "1"),
@@ -116,8 +123,11 @@ def test_figures_of_held_out_samples_say_so_beside_those_of_the_test_split(resul
     assert "held-out recall gap ↓" in out
 
 
-def test_which_way_a_metric_of_ones_own_is_better_is_known_of_the_sweeps_objectives(results):
+def test_which_way_a_scripts_own_metric_is_better_is_known_without_the_script(results, tmp_path):
     assert trials(results("own", "--objectives", "test/mine"))[-1] == "control"
+    assert "mine ↑" in results("own", "--compare", 1), "the test split's of its objective"
+    assert "mine ↑" in results("own", "--compare", 1, "--metrics", "test/mine")
+    assert "mine ↑" in results("own-list", "--figure", tmp_path / "it.png")
 
 
 def test_the_front_is_held_against_the_control_on_the_test_split(results, tmp_path):
@@ -192,7 +202,7 @@ def test_everything_is_in_tables_by_trial_member_and_class(results, tmp_path):
         (["pets", "--objectives", "test/nll=up"], "say which way test/nll is better"),
         (["pets", "--compare", "3"], "trial 3 has not finished, so it cannot be compared: choose from 0, 1, 2"),
         (["pets", "--metrics", "ood/msp_auroc"], "unknown figure of a member 'ood/msp_auroc': choose from .*test/nll"),
-        (["pets", "--metrics", "test/mine"], "test/mine is a metric of your own"),
+        (["pets", "--metrics", "test/mine"], "the sweep does not say which way test/mine is better"),
         (["pets", "--objectives", "final/nll=max", "--compare", "--csv", "it.txt"], "a table's name must end in .csv"),
         (["pets", "--figure", "it.txt"], "a figure's name must end in .png, .pdf or .svg, got 'it.txt'"),
         (["pets", "--by", "class"], "--by is for --csv"),
