@@ -26,6 +26,8 @@ def hardest_figure(
 ) -> None:
     """Draw a line for each class, the hardest first: its ``each`` hardest images, and half as many of its easiest.
 
+    Small classes are divided in this proportion, so that no image is drawn twice.
+
     Args:
         scores: of the samples (N,), higher = harder.
         rows: (N,) numbers to label the images with.
@@ -37,7 +39,7 @@ def hardest_figure(
     easy = max(1, each // 2)
     figure = Figure(figsize=(1.6 + 0.72 * (each + easy), 0.9 + 0.88 * len(shown)), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title)
+    figure.suptitle(title if len(shown) == len(classes) else f"{title}: the {len(shown)} hardest classes")
     panels = figure.subplots(len(shown), each + easy + 1, squeeze=False, width_ratios=[*[1] * each, 0.3, *[1] * easy])
     for axes in panels.flat:
         axes.axis("off")
@@ -45,8 +47,9 @@ def hardest_figure(
         of_class = np.flatnonzero(samples.labels == k)
         ranked = of_class[np.argsort(-scores[of_class], kind="stable")]
         line[0].text(-0.25, 0.5, classes[k], transform=line[0].transAxes, ha="right", va="center", fontsize=9)
-        easiest = ranked[each:][::-1][:easy]  # without those among the hardest
-        for axes, n in [*zip(line[:each], ranked, strict=False), *zip(line[each + 1 :], easiest, strict=False)]:
+        easiest = ranked[::-1][: min(easy, len(ranked) * easy // (each + easy))]
+        hardest = ranked[: min(each, len(ranked) - len(easiest))]
+        for axes, n in [*zip(line[:each], hardest, strict=False), *zip(line[each + 1 :], easiest, strict=False)]:
             image = samples.images[n]
             axes.imshow(image[..., 0] if image.shape[2] == 1 else image, cmap="gray", vmin=0, vmax=255)
             axes.set_title(str(rows[n]), fontsize=6, pad=2)

@@ -90,10 +90,10 @@ def sweep_table(plans: Sequence[Planned], title: str) -> Table:
     Under- and oversamplings with the same resulting counts share a row.
     """
     table = _table(title)
-    table.add_column("treatment", overflow="fold")
+    table.add_column("treatment", overflow="fold", min_width=18)
     table.add_column("samples", justify="right", no_wrap=True)
-    table.add_column("shrinks most", no_wrap=True)
-    table.add_column("grows most", no_wrap=True)
+    table.add_column("shrinks most", overflow="fold")
+    table.add_column("grows most", overflow="fold")
     table.add_column("feasible", no_wrap=True)
     merged = merge(plans)
     merged.sort(key=lambda labelled: labelled[1].feasible)

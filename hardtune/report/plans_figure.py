@@ -82,7 +82,14 @@ def sweep_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     spread = max(0.1, float(np.abs(np.log2(np.maximum(ratios, 2**-4))).max(initial=0.0)))
-    image = axes.imshow(np.log2(np.maximum(ratios, 2**-4)), cmap="RdBu_r", vmin=-spread, vmax=spread, aspect="auto")
+    image = axes.imshow(
+        np.log2(np.maximum(ratios, 2**-4)),
+        cmap="RdBu_r",
+        vmin=-spread,
+        vmax=spread,
+        aspect="auto",
+        interpolation="nearest",  # the default would blur a row into the next if there are many classes
+    )
     axes.set_yticks(range(len(drawn)), [label for label, _ in drawn], fontsize=7)
     if len(classes) <= NAMED:
         axes.set_xticks(range(len(classes)), classes, rotation=0 if len(classes) <= 12 else 60)

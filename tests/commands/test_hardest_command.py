@@ -123,17 +123,21 @@ def test_every_training_sample_is_scored_where_none_is_held_out_as_the_help_says
     assert "--recipe validation=test holds none out, and so scores every training sample" in " ".join(out.split())
 
 
-def test_of_many_classes_the_hardest_are_drawn_and_no_image_twice(tmp_path, drawn):
+@pytest.mark.parametrize("each", [3, 10], ids=["enough", "too few of each"])
+def test_of_many_classes_the_hardest_are_drawn_and_no_image_twice(tmp_path, drawn, each):
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(30), 4)
     samples = Samples(rng.integers(0, 256, (120, 4, 4, 1), dtype=np.uint8), labels)
     classes = [f"class {k}" for k in range(30)]
-    hardest_figure(samples, labels + rng.random(120), classes, np.arange(120), 3, "title", tmp_path / "it.png")
+    hardest_figure(samples, labels + rng.random(120), classes, np.arange(120), each, "title", tmp_path / "it.png")
     (figure,) = drawn
+    assert figure.get_suptitle() == "title: the 20 hardest classes"
     texts = [text.get_text() for axes in figure.axes for text in axes.texts if text.get_text().startswith("class")]
     assert texts == [f"class {k}" for k in range(29, 9, -1)]
     shown = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert sorted(map(int, shown)) == list(range(40, 120)), "four images a class: the three hardest and the easiest"
+    (above,) = (axes for axes in figure.axes if any(text.get_text() == "easiest" for text in axes.texts))
+    assert above.get_title(), "what it says is below it"
 
 
 @pytest.mark.parametrize(

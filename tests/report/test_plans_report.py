@@ -1,0 +1,22 @@
+"""What treatments do to classes is readable in a terminal, whatever the classes are called."""
+
+import io
+
+from rich.console import Console
+
+from hardtune import Treatment
+from hardtune.report.plans import Planned, sweep_table
+from hardtune.resampling.plan import ClassPlan
+
+
+def test_long_names_of_classes_leave_room_for_the_treatments():
+    names = ["a class with a long name", "another class with one"]
+    classes = tuple(ClassPlan(name, 0.5, 5000, 0, 100, 300, 5200, "random", None) for name in names)
+    plans = [Planned(Treatment(alpha=alpha, policy="shift"), classes) for alpha in (1.0, 2.0)]
+    console = Console(file=io.StringIO(), width=80)
+    console.print(sweep_table(plans, "title"))
+    lines = console.file.getvalue().splitlines()
+    (heading,) = (line.split() for line in lines if "samples" in line)
+    assert heading == ["treatment", "samples", "shrinks", "most", "grows", "most", "feasible"]
+    assert max(map(len, lines)) <= 80
+    assert sum("α=" in line for line in lines) == 2, "a treatment's name is not cut within its words"
