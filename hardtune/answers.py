@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +75,8 @@ def corruption_pairs(kinds: Sequence[str], severities: Sequence[int] = SEVERITIE
     >>> corruption_pairs(["fog", "frost"], [1, 5])
     (('fog', 1), ('fog', 5), ('frost', 1), ('frost', 5))
     """
+    if isinstance(kinds, str) or not isinstance(severities, Iterable):
+        raise InputError(f"corruptions and severities must be lists, got {kinds!r} and {severities!r}")
     names = list(CORRUPTIONS) if "all" in kinds else list(dict.fromkeys(kinds))
     for name in names:
         if name not in CORRUPTIONS:

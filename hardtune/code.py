@@ -108,8 +108,11 @@ def _is_users(it: Any, home: str) -> bool:
 def _source(code: CodeType) -> str:
     """A function's source without comments, docstrings and layout; its bytecode if no source is available."""
     try:
-        source = textwrap.dedent(inspect.getsource(code))
+        # Much is called "<string>", and from Python 3.13 on that of `python -c` would be taken for the source of it all.
+        source = "" if code.co_filename == "<string>" else textwrap.dedent(inspect.getsource(code))
     except OSError:
+        source = ""
+    if not source:
         return "\n".join(_instructions(code))
     try:
         tree = ast.parse(source)

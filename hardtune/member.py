@@ -32,7 +32,7 @@ from hardtune.training.step import Objective, Observer
 from hardtune.training.weights import SCALES, TARGETS, entropy_weights
 from hardtune.treatment import Treatment
 
-VERSION = 7
+VERSION = 8
 """Increment it when a change alters trained networks, so that stored ones are not mistaken for new ones."""
 
 

@@ -87,10 +87,7 @@ class Recipe:
             raise InputError(f"compile must be true, false or 'auto', got {self.compile!r}")
         if any(not 0 < point < 1 for point in self.milestones):
             raise InputError(f"milestones must be fractions of the run between 0 and 1, got {self.milestones!r}")
-        if isinstance(self.validation, str):
-            if self.validation != "test":
-                raise InputError(f"validation must be a fraction or 'test', got {self.validation!r}")
-        elif not 0 < self.validation < 1:
+        if self.validation != "test" and (isinstance(self.validation, str) or not 0 < self.validation < 1):
             raise InputError(f"validation must be between 0 and 1, or 'test', got {self.validation!r}")
 
     def training_identity(self) -> dict[str, object]:

@@ -84,14 +84,16 @@ def gather(split: Split, recipe: Recipe, needs: Needs, store: Store, *, device: 
         if ESTIMATORS[name].source == "features" and features is not None:
             seed = member_seed(recipe, 0, name)
             scores[name] = feature_scores(name, features, split.train.labels, split.num_classes, seed=seed)
-    ensemble = recipe.scoring_members if needs.ensemble else recipe.members
-    return Prepared(split, scores, features, pool, _hard_classes_of(split, recipe, ensemble, store, device))
+    return Prepared(split, scores, features, pool, _hard_classes_of(split, recipe, store, device))
 
 
-def _hard_classes_of(
-    split: Split, recipe: Recipe, ensemble: int, store: Store, device: str
-) -> NDArray[np.bool_] | None:
-    """By an ensemble's AUM if all its members are stored, else None."""
+def _hard_classes_of(split: Split, recipe: Recipe, store: Store, device: str) -> NDArray[np.bool_] | None:
+    """By AUM if it is stored, else None.
+
+    Always by as many members as both the scoring ensemble and the control have: which of these two was trained depends
+    on the treatments, and they must not be compared by different classes.
+    """
+    ensemble = min(recipe.scoring_members, recipe.members)
     keys = [finding_identities(split, recipe, Needs(), member, device)["dynamics"] for member in range(ensemble)]
     members = [store.get(key) for key in keys]
     found = [member["aum"] for member in members if member is not None]

@@ -234,12 +234,16 @@ def run(
     for given, kind in ((treatment, Treatment), (dataset, Dataset), (recipe, Recipe)):
         if not isinstance(given, kind):
             raise InputError(f"run() takes a Treatment, a Dataset (see hardtune.load) and a Recipe, got {given!r:.80}")
+    if not isinstance(store, (Store, str, os.PathLike, type(None))):
+        raise InputError(f"store must be a Store, or its path or URL, got {store!r:.80}")
+    if pool is not None and not isinstance(pool, Samples):
+        raise InputError(f"pool must be Samples (see hardtune.data.load_pool), got {type(pool).__name__}")
     device = str(device)
     check_names(treatment)
     check_device(device)
     split = dataclasses.replace(
         dataset.hold_out(recipe.validation, recipe.seed),
-        pool=pool,
+        pool=None if pool is None else dataclasses.replace(pool),  # which hashes what is in it now
         ood=None if ood is None else load_ood(ood, dataset, data_dir),
         corruptions=corruption_pairs(corruptions, severities),
     )

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import importlib
+import linecache
 import os
 import subprocess
 import sys
@@ -138,7 +139,10 @@ def test_every_process_says_the_same(tmp_path, monkeypatch):
         assert said.split() == list(here.values())
 
 
-def test_what_was_typed_is_known_by_its_instructions():
+def test_what_was_typed_is_known_by_its_instructions(monkeypatch):
+    command = ["import it; it.run()"]  # of `python -c`, which Python 3.13 keeps
+    monkeypatch.setitem(linecache.cache, "<string>", (len(command[0]), None, command, "<string>"))
+
     def typed(text):
         namespace = {"np": np, "__name__": "__main__"}
         exec(textwrap.dedent(text), namespace)

@@ -255,3 +255,14 @@ def test_whoever_prepares_is_told_of_each_member_of_the_scoring_ensemble(split, 
     short = dataclasses.replace(RECIPE, epochs=1)
     prepare(split, short, [Treatment(alpha=1)], store, on_member=lambda *told_of: told.append(told_of))
     assert told == [(1, 2), (2, 2)]
+
+
+def test_hard_classes_are_the_same_whether_or_not_a_treatment_needs_scores(tmp_path):
+    recipe = dataclasses.replace(RECIPE, epochs=2, scoring_members=5)
+    for seed in range(3):
+        recipe = dataclasses.replace(recipe, seed=seed)
+        split, store = DIGITS.hold_out(0.25, seed), Store(tmp_path)
+        scored = prepare(split, recipe, [Treatment(alpha=1, policy="shift")], store)
+        control = prepare(split, recipe, [Treatment()], store)
+        assert scored.hard_classes is not None
+        np.testing.assert_array_equal(scored.hard_classes, control.hard_classes)

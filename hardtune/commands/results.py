@@ -219,6 +219,6 @@ def _compared(
         if metric not in figures_of_members(metrics=sweep.metrics):
             raise InputError(f"the sweep does not say which way {metric} is better, so it cannot be compared")
     # Trials chosen among many are corrected for all of them.
-    tried = tuple(record.treatment for record in finished.values())
+    tried = tuple(record.treatment for record in found if record.state in ("finished", "stopped"))
     rows = compared(found, Comparison(tried, metrics=metrics), sweep.metrics)
     return [{**row, "treatment": f"{row['trial']}: {row['treatment']}"} for row in rows if row["trial"] in chosen]

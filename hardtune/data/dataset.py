@@ -25,11 +25,13 @@ class Samples:
     labels: NDArray[np.int64]
 
     def __post_init__(self) -> None:
+        for name in ("images", "labels"):
+            if not isinstance(getattr(self, name), np.ndarray):
+                raise InputError(f"{name} must be a numpy array, got {type(getattr(self, name)).__name__}")
         if self.images.dtype != np.uint8 or self.images.ndim != 4:
             raise InputError(f"images must be uint8 (N, H, W, C), got {self.images.dtype} {self.images.shape}")
         if self.labels.dtype != np.int64 or self.labels.shape != self.images.shape[:1]:
             raise InputError(f"labels must be int64 ({len(self.images)},), got {self.labels.dtype} {self.labels.shape}")
-
         if len(self.labels) and self.labels.min() < 0:
             raise InputError(f"labels must be at least 0, got {self.labels.min()}")
         for name in ("images", "labels"):
@@ -42,7 +44,7 @@ class Samples:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over images and labels."""
+        """SHA-256 over images and labels, computed once: ``dataclasses.replace(samples)`` forgets it."""
         digest = hashlib.sha256()
         for array in (self.images, self.labels):
             digest.update(f"{array.dtype}{array.shape}".encode())
@@ -102,10 +104,14 @@ class Dataset:
     def num_classes(self) -> int:
         return len(self.classes)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
-        """SHA-256 over both splits and the class names: equal content, equal fingerprint, wherever it came from."""
-        content = (self.train.fingerprint, self.test.fingerprint, self.classes, self.mean, self.std)
+        """SHA-256 over both splits and the class names: equal content, equal fingerprint, wherever it came from.
+
+        Computed anew each time: whoever made the arrays may have written to them since.
+        """
+        train, test = (dataclasses.replace(samples).fingerprint for samples in (self.train, self.test))
+        content = (train, test, self.classes, self.mean, self.std)
         return hashlib.sha256(repr(content).encode()).hexdigest()
 
     def hold_out(self, validation: float | str, seed: int) -> Split:
@@ -116,7 +122,9 @@ class Dataset:
         """
         if validation == "test":
             return self._split(np.arange(len(self.train)), self.test)
-        held = stratified(self.train.labels, self.classes, float(validation), seed)
+        if isinstance(validation, str) or not 0 < validation < 1:
+            raise InputError(f"validation must be between 0 and 1, or 'test', got {validation!r}")
+        held = stratified(self.train.labels, self.classes, validation, seed)
         return self._split(np.setdiff1d(np.arange(len(self.train)), held), self.train.take(held))
 
     def subset(self, *, classes: int, train: int, test: int, seed: int) -> Dataset:
@@ -132,7 +140,8 @@ class Dataset:
         )
 
     def _split(self, kept: NDArray[np.int64], held_out: Samples) -> Split:
-        fingerprint = hashlib.sha256(self.fingerprint.encode())
+        whole = self.fingerprint
+        fingerprint = hashlib.sha256(whole.encode())
         fingerprint.update(np.ascontiguousarray(kept).data)
         train = self.train if len(kept) == len(self.train) else self.train.take(kept)
         return Split(
@@ -146,7 +155,7 @@ class Dataset:
             std=self.std,
             fingerprint=fingerprint.hexdigest(),
             dataset_size=len(self.train),
-            dataset_fingerprint=self.fingerprint,
+            dataset_fingerprint=whole,
         )
 
 

@@ -38,7 +38,8 @@ def paired_difference(treatment: ArrayLike, control: ArrayLike, *, confidence: f
     """Mean difference over members with Student's t interval.
 
     Member i of both shares its seed, so differences are taken per member and the seed's common effect cancels.
-    One member has no spread: its interval is unbounded and its p-value 1.
+    One member has no spread: its interval is unbounded and its p-value 1. That of a few members that all differ by the
+    same amount is unbounded, too, unless the sign test is significant.
 
     Args:
         treatment, control: One figure per member, (M,), in the same order.
@@ -70,14 +71,16 @@ def paired_difference(treatment: ArrayLike, control: ArrayLike, *, confidence: f
     # if both signs were equally likely, M equal signs would occur once in 2^(M-1).
     if error <= 1e-12 * float(np.abs([ours, theirs]).max(initial=1e-300)):
         p_value = 1.0 if abs(mean) <= error else 0.5 ** (m - 1)
-        return Difference(mean, mean, mean, p_value, p_value, m, confidence)
+        sure = abs(mean) <= error or p_value < 1 - confidence  # too few equal differences bound nothing
+        reach = 0.0 if sure else math.inf
+        return Difference(mean, mean - reach, mean + reach, p_value, p_value, m, confidence)
     reach = float(stdtrit(m - 1, 0.5 + confidence / 2)) * error
     p_value = 2 * float(stdtr(m - 1, -abs(mean) / error))
     return Difference(mean, mean - reach, mean + reach, p_value, p_value, m, confidence)
 
 
 def compare(
-    treatments: Mapping[str, ArrayLike], control: ArrayLike, *, confidence: float = 0.95
+    treatments: Mapping[str, ArrayLike], control: ArrayLike, *, confidence: float = 0.95, given_up: int = 0
 ) -> dict[str, Difference]:
     """Each treatment against the control, with p-values corrected for multiple comparisons (Holm 1979).
 
@@ -87,9 +90,11 @@ def compare(
     Args:
         treatments: Figures (M,) per member, by treatment.
         control: (M,), the same members.
+        given_up: How many more were tried and stopped before all members were trained, as racing does. They count in
+            the correction, as not significant: the others were chosen among them, by networks that are compared here.
     """
     found = {name: paired_difference(v, control, confidence=confidence) for name, v in treatments.items()}
-    adjusted = holm([difference.p_value for difference in found.values()])
+    adjusted = holm([difference.p_value for difference in found.values()] + [1.0] * given_up)[: len(found)]
     return {
         name: dataclasses.replace(difference, p_adjusted=p)
         for (name, difference), p in zip(found.items(), adjusted, strict=True)

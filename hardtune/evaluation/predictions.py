@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hardtune.errors import InputError
+from hardtune.errors import InputError, in_a_line
 
 Floats = NDArray[np.float64]
 
@@ -92,7 +92,10 @@ def log_softmax(logits: Floats) -> Floats:
 
 def checked_logits(logits: ArrayLike) -> Floats:
     """Logits (N, K) as float64, or an InputError that says what is wrong with them."""
-    values = np.asarray(logits, dtype=np.float64)
+    try:
+        values = np.asarray(logits, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists; tensors in bfloat16 or with gradients
+        raise InputError(f"logits must be an array of numbers, and are not: {in_a_line(error)}") from error
     if values.ndim != 2 or values.shape[0] < 1 or values.shape[1] < 2:
         raise InputError(f"logits must be (samples, classes) with at least 1 and 2 of them, got shape {values.shape}")
     usable = np.abs(values) <= LARGEST_LOGIT  # False for NaN

@@ -82,6 +82,8 @@ def evaluate_members(
         held_logits, held_labels = _members(held_out[0]), held_out[1]
         if len(held_logits) != len(stack):
             raise InputError(f"held-out logits are of {len(held_logits)} members, the others of {len(stack)}")
+        if held_logits.shape[-1] != stack.shape[-1]:
+            raise InputError(f"held-out logits are of {held_logits.shape[-1]} classes, the others of {stack.shape[-1]}")
         temperatures = [fit_temperature(one, held_labels) for one in held_logits]
         temperatures.append(fit_temperature(averaged_softmax(held_logits), held_labels))
 

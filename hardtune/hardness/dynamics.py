@@ -40,6 +40,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hardtune.errors import InputError
+from hardtune.hardness.batch import check_batch, check_range
 from hardtune.hardness.ranks import check_ranks, first_ranks, merge
 from hardtune.hardness.sums import SEEN, SQUARE, el2n, scores_of
 
@@ -119,22 +120,20 @@ class Dynamics:
             labels: int (B,), the given labels, in 0..K-1.
 
         Raises:
-            InputError: shapes that do not fit; on a CPU also an id or a label out of range. On a GPU that is not
-                checked, since it would have to wait.
+            InputError: types or shapes that do not fit; on a CPU also an id or a label out of range. On a GPU that is
+                not checked, since it would have to wait.
         """
-        if logits.ndim != 2 or logits.shape[1] < 2 or ids.shape != logits.shape[:1] or labels.shape != ids.shape:
-            raise InputError(
-                "update needs ids (B,), logits (B, K) with K of at least 2 and labels (B,), "
-                f"got {tuple(ids.shape)}, {tuple(logits.shape)} and {tuple(labels.shape)}"
-            )
+        check_batch(ids, logits, labels)
         ids = ids.to(self.device, torch.int64)
         labels = labels.to(self.device, torch.int64)
         logits = logits.detach().to(self.device, torch.float32)
         if self.device.type != "cpu":
             self._take_in(ids, logits, labels, [len(ids)])
             return
-        _require_within(ids, self.num_samples, "ids")
-        _require_within(labels, logits.shape[1], "labels")
+        check_range(ids, self.num_samples, "ids")
+        check_range(labels, logits.shape[1], "labels")
+        if self._waiting and self._waiting[-1][1].shape[1] != logits.shape[1]:  # a network may learn more classes
+            self._catch_up()
         self._waiting.append((ids.clone(), logits.clone(), labels.clone()))
         if sum(len(batch[0]) for batch in self._waiting) >= _ROWS:
             self._catch_up()
@@ -196,6 +195,10 @@ class Dynamics:
         Raises:
             InputError: a logit of this epoch was NaN or infinite, or the early epoch came without ``predict``.
         """
+        if self.epochs + 1 == self.early_epoch and predict is None:  # said before anything changes
+            raise InputError(
+                f"el2n is read after epoch {self.early_epoch}, and end_epoch got no predict to read it with"
+            )
         self.epochs += 1
         self._catch_up()
         if self.group is not None and self._merged is not None:
@@ -204,14 +207,13 @@ class Dynamics:
             self._sums.zero_()
         self._require_finite(f"in epoch {self.epochs}")
         self._total.zero_()
-        if self.epochs != self.early_epoch:
+        if self.epochs != self.early_epoch or predict is None:
             return
-        if predict is None:
-            raise InputError(f"el2n is read after epoch {self.epochs}, and end_epoch got no predict to read it with")
         self._require_all_seen()
         logits = predict()
         if logits.ndim != 2 or len(logits) != self.num_samples:
             raise InputError(f"predict must return logits ({self.num_samples}, K), got {tuple(logits.shape)}")
+        check_range(self._labels, logits.shape[1], "labels, for the logits that predict returned,")
         parts = zip(logits.split(_PART), self._labels.split(_PART), strict=True)
         norms = torch.cat([el2n(part.detach().to(self.device, torch.float32), labels) for part, labels in parts])
         if self.group is not None:
@@ -274,6 +276,11 @@ class Dynamics:
             if has != wants:
                 raise InputError(f"the state is of {name}={has}, and this is of {name}={wants}")
         for name, value in mine.items():
+            if state[name].shape != value.shape:
+                raise InputError(
+                    f"the state's {name} are {tuple(state[name].shape)}, and here they are {tuple(value.shape)}"
+                )
+        for name, value in mine.items():
             value.copy_(state[name])
         if self._merged is not None:
             self._merged.copy_(self._sums)
@@ -315,10 +322,3 @@ class Dynamics:
                 f"{len(unseen)} of {self.num_samples} samples were never in a training batch "
                 f"(sample {int(unseen[0])} for one), so they have no score: train on all of them, without drop_last"
             )
-
-
-def _require_within(values: Tensor, count: int, name: str) -> None:
-    if len(values):
-        low, high = (int(bound) for bound in values.aminmax())
-        if low < 0 or high >= count:
-            raise InputError(f"{name} must be in 0..{count - 1}, got {low}..{high}")

@@ -142,6 +142,7 @@ def feature_scores(
     if compute is None:
         valid = ", ".join(sorted(e.name for e in ESTIMATORS.values() if e.from_features))
         raise InputError(f"estimator {name!r} is not computed from features: choose from {valid}")
+    features, labels = np.asarray(features), np.asarray(labels)
     if features.ndim != 2 or len(features) != len(labels) or features.shape[1] == 0:
         raise InputError(f"features must be ({len(labels)}, D), one row for each label, got {features.shape}")
     if not np.isfinite(features).all():
@@ -179,6 +180,7 @@ def class_hardness(scores: NDArray[np.floating], labels: NDArray[np.int64], num_
     >>> class_hardness(np.array([1.0, 3.0, 5.0]), np.array([0, 0, 1]), num_classes=2)
     array([2., 5.])
     """
+    scores, labels = np.asarray(scores), np.asarray(labels)
     _require_labels(labels, num_classes)
     if scores.shape != labels.shape:
         raise InputError(f"there must be one score for each of {len(labels)} samples, got {scores.shape}")

@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.errors import InputError
+from hardtune.errors import InputError, unknown
 from hardtune.hardness.estimators import class_hardness
 
 
@@ -78,6 +78,8 @@ def agreement(
     Raises:
         InputError: too few members, or a rate outside (0, 1).
     """
+    if how not in ("disjoint", "bootstrap"):
+        raise unknown("way to draw ensembles", how, ("bootstrap", "disjoint"))
     _require(members, 2 * size if how == "disjoint" else 1)
     if size < 1:
         raise InputError(f"an ensemble needs at least 1 member, got {size}")
@@ -110,9 +112,10 @@ class Stability:
     def expected_correlation(self, size: int) -> float:
         """Expected correlation of two ensembles of ``size`` members, by the Spearman-Brown formula.
 
-        Based on the largest disjoint ensembles, assuming that members' errors are independent.
+        Based on the largest disjoint ensembles, assuming that members' errors are independent; 0 if these do not agree
+        at all.
         """
-        one = self._single()
+        one = max(self._single(), 0.0)
         return size * one / (1 + (size - 1) * one)
 
     def members_for(self, correlation: float) -> int | None:
@@ -175,6 +178,8 @@ def pruned_overlap(a: NDArray[np.floating], b: NDArray[np.floating], rate: float
     >>> pruned_overlap(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0]), 0.5)
     0.5
     """
+    if a.shape != b.shape:
+        raise InputError(f"two scores of the same samples are compared, got {a.shape} and {b.shape}")
     count = pruned_count(len(a), rate)
     easiest = np.zeros(len(a), np.bool_)
     easiest[np.argsort(a, kind="stable")[:count]] = True
@@ -211,3 +216,5 @@ def _nested_means(members: NDArray[np.floating]) -> NDArray[np.float64]:
 def _require(members: NDArray[np.floating], count: int) -> None:
     if members.ndim != 2 or len(members) < count:
         raise InputError(f"this takes the scores (J, N) of at least {count} members, got {members.shape}")
+    if not np.isfinite(members).all():
+        raise InputError("the members' scores contain NaN or infinity")

@@ -112,8 +112,9 @@ def compared(
     ``low`` and ``high`` bound the 95 % confidence interval of the mean difference for that comparison alone (Student's
     t over members, paired by seed; None for a single member, which has no spread); ``p_adjusted`` is Holm's over
     the comparison's treatments (``of`` is their number), and the ``verdict`` is ``better`` or ``worse`` if it is below
-    0.05, else ``open``. Unfinished trials are left out. ``recall_hard_easy`` counts by its absolute value: hard classes
-    recalled more often than easy ones are just as unequal. ``metrics``: as for :func:`figures_of_members`.
+    0.05, else ``open``. Unfinished trials are left out, but those that racing stopped count in Holm's correction.
+    ``recall_hard_easy`` counts by its absolute value: hard classes recalled more often than easy ones are just as
+    unequal. ``metrics``: as for :func:`figures_of_members`.
     """
     found = {record.treatment.canonical(): record for record in records if record.state == "finished"}
     reference = found.get(comparison.reference.canonical())
@@ -121,11 +122,13 @@ def compared(
     others = [record for record in others if record is not reference]
     if reference is None or not others:
         return []
+    stopped = {record.treatment.canonical() for record in records if record.state == "stopped"}
+    given_up = len(stopped & {treatment.canonical() for treatment in comparison.treatments} - found.keys())
     rows: list[Row] = []
     for metric in comparison.metrics:
         direction = better(metric, metrics)
         theirs = _judged(reference, metric)
-        differences = compare({str(r.number): _judged(r, metric) for r in others}, theirs)
+        differences = compare({str(r.number): _judged(r, metric) for r in others}, theirs, given_up=given_up)
         for record in others:
             difference = differences[str(record.number)]
             helps = (difference.mean > 0) == (direction == "max")
@@ -143,7 +146,7 @@ def compared(
                     "high": difference.high if math.isfinite(difference.high) else None,
                     "p": difference.p_value,
                     "p_adjusted": difference.p_adjusted,
-                    "of": len(others),
+                    "of": len(others) + given_up,
                     "members": difference.members,
                     "verdict": ("better" if helps else "worse") if difference.significant else "open",
                 }

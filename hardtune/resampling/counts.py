@@ -63,7 +63,7 @@ def class_counts(
     >>> class_counts(np.array([1.0, 1.0, 2.0]), np.array([800, 100, 100]), alpha=1)
     array([727,  91, 182])
     """
-    sizes = np.asarray(sizes, dtype=np.int64)
+    hardness, sizes = np.asarray(hardness), np.asarray(sizes, dtype=np.int64)
     names = [str(c) for c in range(len(hardness))] if classes is None else classes
     if hardness.ndim != 1 or sizes.shape != hardness.shape or len(names) != len(hardness) or len(hardness) < 2:
         raise InputError(f"hardness and sizes must be (K,) for K of at least 2, got {hardness.shape} and {sizes.shape}")
@@ -74,7 +74,9 @@ def class_counts(
     if not (np.isfinite(alpha) and alpha >= 0):
         raise InputError(f"alpha must be a finite number of at least 0, got {alpha!r}")
 
-    ratio = POLICIES[policy](hardness.astype(np.float64), low_is_hard, names)
+    ratio = np.asarray(POLICIES[policy](hardness.astype(np.float64), low_is_hard, names), np.float64)
+    if ratio.shape != hardness.shape or not np.isfinite(ratio).all() or ratio.min() < 0:
+        raise InputError(f"policy {policy!r} must give every class a finite ratio of at least 0, got {ratio}")
     if ratio.sum() == 0:
         ratio = np.ones_like(ratio)  # nothing is hard at all, so no class is harder than another
     total = int(sizes.sum())

@@ -113,7 +113,9 @@ def make_plan(
         members = request.members
         if row.dropped:
             assert scores is not None  # resampling needs them
-            members = members[UNDERSAMPLERS[treatment.undersample](scores[members], row.dropped, rng)]
+            stay = UNDERSAMPLERS[treatment.undersample](scores[members], row.dropped, rng)
+            what = f"undersampling {treatment.undersample!r}"
+            members = members[_checked(stay, len(members), what, exactly=len(members) - row.dropped)]
         kept.append(members)
         if row.added:
             gain = OVERSAMPLERS[treatment.oversample].draw(request, rng)
@@ -167,21 +169,29 @@ def _draft(
     features: NDArray[np.floating] | None,
     pool: Pool | None,
 ) -> _Draft:
+    scores, features = (None if array is None else np.asarray(array) for array in (scores, features))
     train, scores, features, pool = map(_read_only, (train, scores, features, pool))
     prune = PRUNERS[treatment.prune]
     undersamples = UNDERSAMPLERS[treatment.undersample] is not UNDERSAMPLERS["none"]
     oversample = OVERSAMPLERS[treatment.oversample]
     treatment = treatment.canonical()
-    for name, array in (("scores", scores), ("features", features)):
-        if array is not None and len(array) != len(train):
-            raise InputError(f"there must be {name} for each of {len(train)} training samples, got {len(array)}")
+    for name, array, ndim in (("scores", scores, 1), ("features", features, 2)):
+        if array is not None and (array.ndim != ndim or len(array) != len(train)):
+            shape = f"({len(train)}{', D' if ndim == 2 else ','})"
+            raise InputError(f"{name} must be {shape}, for each training sample, got {array.shape}")
+    if len(train) and train.labels.max() >= len(classes):
+        raise InputError(f"a training sample has the label {train.labels.max()}, and there are {len(classes)} classes")
+    if features is not None and not (np.isfinite(features.min()) and np.isfinite(features.max())):
+        raise InputError("the features contain NaN or infinity")
     if scores is not None and not np.isfinite(scores).all():
         bad = np.flatnonzero(~np.isfinite(scores))
         raise InputError(f"scores must be finite, and {len(bad)} of them are not (training sample {bad[0]} for one)")
     if scores is None and (treatment.alpha > 0 or treatment.prune_rate > 0):
         raise InputError(f"pruning and resampling need the scores of estimator {treatment.estimator!r}")
 
-    kept = np.arange(len(train)) if scores is None else prune(scores, train.labels, treatment.prune_rate)
+    kept = np.arange(len(train))
+    if scores is not None:
+        kept = _checked(prune(scores, train.labels, treatment.prune_rate), len(train), f"pruning {treatment.prune!r}")
     members = _by_class(kept, train.labels, len(classes))
     pruned = _by_class(np.setdiff1d(np.arange(len(train)), kept, assume_unique=True), train.labels, len(classes))
     sizes = np.array([len(indices) for indices in members])
@@ -212,6 +222,19 @@ def _draft(
         mean = None if hardness is None else float(hardness[label])
         rows.append(ClassPlan(name, mean, size + lost, lost, dropped, added, target, source, infeasible))
     return _Draft(treatment, tuple(requests), tuple(rows))
+
+
+def _checked(stay: Any, among: int, what: str, exactly: int | None = None) -> NDArray[np.int64]:
+    """The positions that stay; ``InputError`` if they are none, or too few or many: a plug-in may be user code."""
+    positions = np.asarray(stay)
+    if positions.ndim != 1 or positions.dtype.kind not in "iu":
+        raise InputError(f"{what} must give positions (n,), got {positions.dtype} {positions.shape}")
+    inside = not len(positions) or (positions.min() >= 0 and positions.max() < among)
+    if not inside or (len(positions) and np.bincount(positions).max() > 1):
+        raise InputError(f"{what} must give different positions of 0..{among - 1}")
+    if exactly is not None and len(positions) != exactly:
+        raise InputError(f"{what} must keep {exactly} of {among} samples, and kept {len(positions)}")
+    return positions.astype(np.int64)
 
 
 def _by_class(indices: NDArray[np.int64], labels: NDArray[np.int64], num_classes: int) -> list[NDArray[np.int64]]:

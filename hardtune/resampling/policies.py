@@ -39,7 +39,9 @@ def shift(hardness: NDArray[np.float64], low_is_hard: bool, classes: Sequence[st
     Hardness is shifted and scaled to [1, 2], so any estimator works, whatever its sign and unit; at alpha = 1 the
     hardest class is twice as large as the easiest, and equally hard classes stay equal.
     """
-    span = float(np.ptp(hardness)) or 1.0
+    span = float(np.ptp(hardness))
+    if span <= 1e-12 * float(np.abs(hardness).max()):  # equal, but for the rounding of their means
+        return np.ones_like(hardness)
     ratio: NDArray[np.float64] = 1 + (hardness - hardness.min()) / span
     return ratio
 

@@ -31,7 +31,7 @@ def gradient_norms(
 
     GraNd of Paul et al. 2021 (arXiv 2107.07075, def. 2.1), who average it over networks early in training. The model
     runs in eval mode: in train mode, batch norm makes a sample's loss depend on its batch, so no gradient belongs to
-    the sample alone. Its mode is restored; its parameters, buffers and gradients are not touched.
+    the sample alone. Its modules' modes are restored; its parameters, buffers and gradients are not touched.
 
     Args:
         model: On the device to compute on.
@@ -41,7 +41,8 @@ def gradient_norms(
         progress: Called with (samples done, N).
 
     Raises:
-        InputError: The batches do not hold one image per label, or nothing is trainable.
+        InputError: The batches do not hold one image per label, labels below 0, nothing is trainable, or a gradient
+            is NaN or infinite.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False))
     >>> _ = nn.init.zeros_(model[1].weight)
@@ -65,8 +66,10 @@ def gradient_norms(
         gradients: dict[str, Tensor] = grad(loss)(parameters, image, label)
         return torch.stack([g.square().sum() for g in gradients.values()]).sum().sqrt()
 
+    if len(labels) and labels.min() < 0:  # -100 would be ignored, and its gradient 0
+        raise InputError(f"labels must be at least 0, got {labels.min()}")
     per_sample = vmap(norm)
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     norms: list[Tensor] = []
     done = 0
     model.eval()
@@ -81,7 +84,11 @@ def gradient_norms(
                 if progress is not None:
                     progress(done, len(labels))
     finally:
-        model.train(was_training)
+        for module, training in modes:
+            module.training = training
     if done != len(labels):
         raise InputError(f"there are {done} images for {len(labels)} labels")
-    return torch.cat(norms).cpu().numpy().astype(np.float32) if norms else np.empty(0, np.float32)
+    found = torch.cat(norms).cpu().numpy().astype(np.float32) if norms else np.empty(0, np.float32)
+    if not np.isfinite(found).all():
+        raise InputError(f"the gradient of sample {np.argmin(np.isfinite(found))} is NaN or infinite: has it diverged?")
+    return found

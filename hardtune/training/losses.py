@@ -132,7 +132,13 @@ def regularised(per_sample: Tensor, logits: Tensor, s: Tensor, entropy_weight: f
         logits: (B, K).
         s: (B,) weights in [0, 1], larger = harder.
         entropy_weight: λ; a 0-d tensor where it changes without recompiling. A plain 0 skips the term.
+
+    Raises:
+        InputError: other shapes, such as (B, 1), which would broadcast to all pairs of samples.
     """
+    if not per_sample.shape == s.shape == logits.shape[:1]:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (per_sample, logits, s))
+        raise InputError(f"needs losses (B,), logits (B, K) and weights (B,) of one batch, got {shapes}")
     if not isinstance(entropy_weight, Tensor) and entropy_weight == 0:
         return per_sample.mean()
     return (per_sample - entropy_weight * s * entropy(logits)).mean()

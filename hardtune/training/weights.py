@@ -86,7 +86,11 @@ def difficulty_weights(
         raise InputError(f"scores must be finite, and {np.count_nonzero(~np.isfinite(values))} of them are not")
     if not (np.isfinite(temperature) and temperature > 0):
         raise InputError(f"temperature must be a finite number above 0, got {temperature!r}")
-    scaled = SCALES[scale](values)
+    values = values.view()
+    values.flags.writeable = False
+    scaled = np.asarray(SCALES[scale](values), np.float64)
+    if scaled.shape != values.shape or not np.isfinite(scaled).all():
+        raise InputError(f"entropy scale {scale!r} must give each sample a finite number")
     weights = np.exp((scaled - scaled.max()) / temperature).astype(np.float32)
     weights = np.maximum(weights, np.finfo(np.float32).tiny)
     message = summarise(weights).warning
@@ -141,7 +145,10 @@ def entropy_weights(
     if transform is constant:
         return np.ones(len(scores), dtype=np.float32)
     weights = difficulty_weights(scores, scale=scale, temperature=temperature)
-    return transform(weights, np.random.default_rng([seed, 0xE27]))
+    used = np.asarray(transform(weights, np.random.default_rng([seed, 0xE27])), np.float32)
+    if used.shape != weights.shape or not ((used >= 0) & (used <= 1)).all():  # False for NaN
+        raise InputError(f"entropy target {target!r} must give each sample a weight from 0 to 1")
+    return used
 
 
 @dataclass(frozen=True)

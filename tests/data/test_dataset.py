@@ -78,6 +78,22 @@ def test_any_change_of_content_changes_the_fingerprint():
     assert len(fingerprints) == 3
 
 
+@pytest.mark.parametrize("validation", [0.5, "test"])
+def test_arrays_that_were_written_to_since_are_other_data(validation):
+    images, labels = np.zeros((4, 2, 2, 1), np.uint8), np.array([0, 0, 1, 1])
+    data = Dataset("d", Samples(images, labels), samples([0, 1]), ("cat", "dog"), (0.5,), (0.25,))
+    before = data.hold_out(validation, 0).fingerprint
+    assert data.hold_out(validation, 0).fingerprint == before
+    images[0] = 7
+    assert data.hold_out(validation, 0).fingerprint != before
+
+
+@pytest.mark.parametrize("validation", [0, 1, -0.1, 2.0, float("nan"), "train"])
+def test_a_share_that_is_none_is_an_error(validation):
+    with pytest.raises(InputError, match="validation must be between 0 and 1, or 'test', got"):
+        dataset([0, 0, 1, 1]).hold_out(validation, 0)
+
+
 def test_holding_out_takes_the_share_of_every_class_and_nothing_twice():
     data = dataset([0] * 30 + [1] * 10)
     split = data.hold_out(0.1, seed=3)
@@ -137,6 +153,7 @@ def test_a_class_of_one_sample_cannot_be_split_and_is_named():
     [
         (np.zeros((2, 2, 2, 1)), np.zeros(2, np.int64), r"images must be uint8 \(N, H, W, C\), got float64"),
         (np.zeros((2, 2, 2), np.uint8), np.zeros(2, np.int64), r"images must be uint8 \(N, H, W, C\)"),
+        (np.zeros((2, 2, 2, 1), np.uint8), [0, 1], "labels must be a numpy array, got list"),
         (np.zeros((2, 2, 2, 1), np.uint8), np.zeros(3, np.int64), r"labels must be int64 \(2,\)"),
         (np.zeros((2, 2, 2, 1), np.uint8), np.zeros(2, np.int32), r"labels must be int64 \(2,\)"),
         (np.zeros((2, 2, 2, 1), np.uint8), np.array([0, -1]), "labels must be at least 0, got -1"),

@@ -44,6 +44,9 @@ def test_the_same_gain_for_two_members_is_not_certainty():
     found = paired_difference([0.5 + 0.1, 0.6 + 0.1], [0.5, 0.6])
     assert found.p_value == 0.5
     assert not found.significant
+    assert (found.low, found.high) == (-math.inf, math.inf)
+    eight = paired_difference(np.arange(8) + 1.0, np.arange(8))
+    assert eight.low == eight.high == 1
     assert paired_difference(np.arange(8) + 1.0, np.arange(8)).p_value == pytest.approx(2**-7)
     large = np.array([1e6, 3e6])
     assert paired_difference(large + 0.1, large).p_value == 0.5
@@ -109,3 +112,13 @@ def test_all_treatments_are_compared_at_the_confidence_asked_for():
     for name, found in compare(treatments, control, confidence=0.5).items():
         alone = paired_difference(treatments[name], control, confidence=0.5)
         assert (found.low, found.high, found.confidence) == (alone.low, alone.high, 0.5)
+
+
+def test_treatments_that_were_given_up_count_as_tried():
+    rng = np.random.default_rng(0)
+    control = rng.normal(size=8)
+    treatments = {"better": control + 0.5 + 0.1 * rng.normal(size=8), "equal": control + 0.1 * rng.normal(size=8)}
+    alone, among = compare(treatments, control), compare(treatments, control, given_up=10)
+    for name, of in (("better", 12), ("equal", 11)):
+        assert among[name].p_value == alone[name].p_value
+        assert among[name].p_adjusted == pytest.approx(min(1, of * among[name].p_value))

@@ -196,6 +196,9 @@ def test_an_early_epoch_without_predict_or_never_reached_is_an_error():
     dynamics.end_epoch()
     with pytest.raises(InputError, match="only 1 epochs"):
         dynamics.scores()
+    for _ in range(2):  # it is not taken for an epoch that has ended
+        with pytest.raises(InputError, match="no predict"):
+            dynamics.end_epoch()
     with pytest.raises(InputError, match="no predict"):
         dynamics.end_epoch()
 
@@ -299,3 +302,42 @@ def test_ids_and_labels_may_be_any_whole_numbers():
     dynamics = Dynamics(2)
     dynamics.update(torch.tensor([1, 0], dtype=torch.int32), logits, torch.tensor([0, 1], dtype=torch.uint8))
     assert list(dynamics.scores()["aum"]) == [-3, -2]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"ids": torch.tensor([0.9])}, "ids: torch.float32"),
+        ({"labels": torch.tensor([0.9])}, "labels: torch.float32"),
+        ({"logits": torch.tensor([[1, 2]])}, "logits: torch.int64"),
+        ({"ids": np.array([0])}, "ids: ndarray"),
+        ({"labels": [0]}, "labels: list"),
+    ],
+)
+def test_a_batch_of_other_types_is_an_error(wrong, says):
+    batch = {"ids": torch.tensor([0]), "logits": torch.zeros(1, 2), "labels": torch.tensor([0]), **wrong}
+    with pytest.raises(InputError, match=f"update takes tensors, ids and labels of integers .*; {says}$"):
+        Dynamics(1).update(**batch)
+
+
+def test_a_network_may_learn_more_classes_between_two_batches():
+    dynamics = Dynamics(2)
+    dynamics.update(torch.tensor([0]), torch.tensor([[3.0, 1.0]]), torch.tensor([0]))
+    dynamics.update(torch.tensor([1]), torch.tensor([[0.0, 1.0, 5.0]]), torch.tensor([2]))
+    assert list(dynamics.scores()["aum"]) == [-2, -4]
+
+
+def test_predictions_that_lack_a_class_are_an_error():
+    dynamics = Dynamics(1, early_epoch=1)
+    dynamics.update(torch.tensor([0]), torch.zeros(1, 3), torch.tensor([2]))
+    with pytest.raises(InputError, match=r"labels, for the logits that predict returned, must be in 0\.\.1, got 2"):
+        dynamics.end_epoch(lambda: torch.zeros(1, 2))
+
+
+def test_a_state_of_another_shape_changes_nothing():
+    dynamics = Dynamics(3)
+    dynamics.update(torch.arange(3), torch.rand(3, 4), LABELS)
+    before = dynamics.state_dict()
+    with pytest.raises(InputError, match=r"the state's sums are \(9,\), and here they are \(3, 9\)"):
+        dynamics.load_state_dict({**before, "sums": torch.zeros(9), "labels": torch.zeros(3, dtype=torch.int64)})
+    assert all(torch.equal(value, before[name]) for name, value in dynamics.state_dict().items())

@@ -175,3 +175,19 @@ def test_the_share_of_the_easiest_that_changes_is_by_hand():
     # By the first member alone the easiest half is {0, 1}, by the mean of two {0, 2}, and by that of three as well.
     members = np.array([[0.0, 1.0, 2.0, 3.0], [0.0, 3.0, 1.0, 4.0], [0.0, 3.0, 1.0, 4.0]])
     np.testing.assert_allclose(nested_pruned_change(members, 0.5), [0.5, 0.0])
+
+
+def test_scores_and_ways_to_compare_them_that_are_none_are_errors():
+    members = np.random.default_rng(0).normal(size=(4, 30))
+    with pytest.raises(InputError, match="unknown way to draw ensembles 'disjiont': choose from bootstrap, disjoint"):
+        agreement(members, 1, how="disjiont")
+    with pytest.raises(InputError, match=r"two scores of the same samples are compared, got \(30,\) and \(29,\)"):
+        pruned_overlap(members[0], members[1, 1:], 0.3)
+    members[2, 3] = np.nan
+    with pytest.raises(InputError, match="the members' scores contain NaN or infinity"):
+        agreement(members, 1)
+
+
+def test_members_that_contradict_each_other_are_not_expected_to_agree():
+    score = np.arange(30.0)
+    assert assess(np.stack([score, -score]), np.arange(30) % 2, 2).expected_correlation(2) == 0

@@ -258,3 +258,19 @@ def test_each_metric_is_in_one_table_of_four():
     names = ("accuracy", "ece", "nll", "aurc", "brier")
     made = tables(rows_of(0.01, 0.01, [f"test/{name}" for name in names]))
     assert [len(table.columns) - 1 for table in made] == [4, 1]
+
+
+def test_who_was_chosen_by_racing_is_corrected_for_those_that_it_stopped():
+    stopped = [Record(3 + n, Treatment(entropy_weight=0.4 + n / 10), "stopped") for n in range(3)]
+    failed = Record(6, Treatment(entropy_weight=0.9), "failed")
+    again = Record(7, stopped[0].treatment, "stopped")  # the same treatment
+    records = [*RECORDS, *stopped, failed, again]
+    rows = compared(records, Comparison(tuple(one.treatment for one in records[1:]), metrics=FIGURES))
+    assert {row["of"] for row in rows} == {6}
+    assert {row["trial"] for row in rows} == {0, 1, 2}
+    known = {row["metric"]: row for row in compared(RECORDS, EVERYTHING) if row["trial"] == 2}
+    for row in rows:
+        if row["trial"] == 2:
+            assert row["p"] == known[row["metric"]]["p"]
+            assert row["p_adjusted"] > known[row["metric"]]["p_adjusted"]
+    assert {row["of"] for row in compared(records, EVERYTHING)} == {3}, "who was named before is not chosen by it"

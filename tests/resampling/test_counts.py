@@ -224,6 +224,21 @@ def test_classes_that_are_all_equally_hard_keep_their_sizes(policy):
         assert list(class_counts(np.full(4, value), np.full(4, 9), 3, policy)) == [9, 9, 9, 9]
 
 
+@pytest.mark.parametrize("policy", ["shift", "reversed"])
+def test_classes_that_differ_by_rounding_alone_keep_their_sizes(policy):
+    sizes = np.array([3, 7, 10, 50, 100, 333])
+    means = np.array([np.full(size, 0.1).sum() / size for size in sizes])
+    assert len(set(means)) > 1, "as means of equal scores do"
+    assert list(class_counts(means, sizes, 1, policy)) == list(sizes)
+
+
+@pytest.mark.parametrize("ratio", [[1.0, np.nan], [1.0, -0.5], [1.0], [1.0, np.inf]])
+def test_a_policy_whose_ratio_is_none_is_an_error(monkeypatch, ratio):
+    monkeypatch.setitem(POLICIES._entries, "mine", lambda hardness, low_is_hard, classes: np.array(ratio))
+    with pytest.raises(InputError, match="policy 'mine' must give every class a finite ratio of at least 0, got"):
+        class_counts([1.0, 2.0], [5, 5], 1, "mine")
+
+
 @pytest.mark.parametrize(
     ("hardness", "sizes", "alpha", "policy", "message"),
     [

@@ -7,6 +7,7 @@ from hardtune.data import Samples
 from hardtune.errors import InputError
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Added, Oversampler, Pool
 from hardtune.resampling.plan import make_plan, preview
+from hardtune.resampling.prune import PRUNERS
 from hardtune.resampling.undersample import UNDERSAMPLERS
 from hardtune.treatment import Treatment
 
@@ -201,8 +202,9 @@ def test_resampling_without_scores_or_with_too_few_is_an_error():
     for treatment in ({"alpha": 1.0}, {"prune": "dataset", "prune_rate": 0.3}):
         with pytest.raises(InputError, match="need the scores of estimator 'aum'"):
             plan(scores=None, **treatment)
-    with pytest.raises(InputError, match="each of 400 training samples, got 399"):
-        plan(scores=SCORES[1:], alpha=1.0)
+    for wrong in (SCORES[1:], SCORES[:, None]):
+        with pytest.raises(InputError, match=r"scores must be \(400,\), for each training sample, got \("):
+            plan(scores=wrong, alpha=1.0)
 
 
 @pytest.mark.parametrize(
@@ -270,6 +272,44 @@ def test_what_an_oversampler_gives_is_held_against_what_it_was_asked_for(monkeyp
     monkeypatch.setitem(OVERSAMPLERS._entries, "mine", oversampler)
     with pytest.raises(InputError, match=f"oversampling 'mine' {message}" if message[0] == "m" else message):
         plan(alpha=1.0, oversample="mine")
+
+
+KEPT = {
+    "too many": (lambda n, stay: np.arange(n), "must keep 31 of 100 samples, and kept 100"),
+    "twice": (lambda n, stay: np.zeros(stay, np.int64), "must give different positions of 0..99"),
+    "others": (lambda n, stay: np.arange(stay) + n, "must give different positions of 0..99"),
+    "mask": (lambda n, stay: np.arange(n) < stay, r"must give positions \(n,\), got bool \(100,\)"),
+}
+
+
+@pytest.mark.parametrize(("give", "message"), KEPT.values(), ids=KEPT)
+def test_what_an_undersampler_or_a_pruner_keeps_is_held_against_what_it_was_asked_for(monkeypatch, give, message):
+    monkeypatch.setitem(UNDERSAMPLERS._entries, "mine", lambda scores, drop, rng: give(len(scores), len(scores) - drop))
+    with pytest.raises(InputError, match=f"undersampling 'mine' {message}"):
+        plan(alpha=1.0, undersample="mine", scores=np.where(LABELS == 0, -4.0, -1.0))
+    if "must keep" not in message:  # how many stay is a pruner's own affair
+        monkeypatch.setitem(PRUNERS._entries, "mine", lambda scores, labels, rate: give(N, round(N * (1 - rate))))
+        with pytest.raises(InputError, match=f"pruning 'mine' {message.replace('99', '399').replace('100', '400')}"):
+            plan(prune="mine", prune_rate=0.5)
+
+
+def test_a_label_without_a_class_is_an_error_and_not_left_out():
+    for make in (make_plan, preview):
+        more = {"seed": 0} if make is make_plan else {}
+        with pytest.raises(InputError, match="a training sample has the label 3, and there are 3 classes"):
+            make(Treatment(), TRAIN, CLASSES[:3], scores=None, low_is_hard=True, **more)
+
+
+def test_features_and_confidences_that_are_not_numbers_are_an_error():
+    features = FEATURES.copy()
+    features[5, 2] = np.nan
+    with pytest.raises(InputError, match="the features contain NaN or infinity"):
+        plan(alpha=1.0, oversample="smote_encoder", features=features)
+    for bad in ({"confidence": np.full(2000, np.nan)}, {"class_confidence": np.full(4, np.inf)}):
+        with pytest.raises(InputError, match="the confidences in a pool contain NaN or infinity"):
+            Pool(**{**vars(POOL), **bad})
+    with pytest.raises(InputError, match="a pool has a label 3, and the confidence of 3 classes"):
+        Pool(POOL.images, POOL.labels, POOL.confidence, np.full(3, 0.5))
 
 
 def test_an_oversampler_cannot_change_the_samples_of_all_others(monkeypatch):

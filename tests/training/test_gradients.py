@@ -102,3 +102,21 @@ def test_images_and_labels_must_match(count):
 def test_a_model_without_trainable_parameters_is_an_error():
     with pytest.raises(InputError, match="trainable"):
         gradient_norms(nn.Flatten(), *samples())
+
+
+def test_layers_that_were_kept_in_another_mode_stay_in_it():
+    model, (images, labels) = network().train(), samples()
+    model[1].eval()  # its statistics are frozen
+    gradient_norms(model, images, labels)
+    assert [module.training for module in model] == [True, False, True, True, True, True]
+
+
+def test_a_label_that_torch_would_ignore_and_a_gradient_without_a_number_are_errors():
+    model, (images, labels) = network(), samples()
+    ignored = labels.clone()
+    ignored[3] = -100
+    with pytest.raises(InputError, match="labels must be at least 0, got -100"):
+        gradient_norms(model, images, ignored)
+    images[4] = torch.nan
+    with pytest.raises(InputError, match="the gradient of sample 4 is NaN or infinite"):
+        gradient_norms(model, images, labels)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hardtune.errors import InputError
 from hardtune.training.losses import LOSSES, entropy, regularised
 
 every_loss = pytest.mark.parametrize("name", LOSSES)
@@ -262,3 +263,13 @@ def test_a_weight_that_lies_on_the_device_is_never_looked_at():
     logits = torch.zeros(8, 5, device="meta")  # without values: to compare one with 0 would raise
     total = regularised(torch.zeros(8, device="meta"), logits, logits[:, 0], torch.zeros((), device="meta"))
     assert total.shape == ()
+
+
+@pytest.mark.parametrize("shape", [(8, 1), (1,), ()])
+def test_weights_that_would_broadcast_to_all_pairs_of_samples_are_an_error(shape):
+    logits, labels, ids = batch()
+    losses = loss_of("cross_entropy")(logits, labels, ids)
+    with pytest.raises(InputError, match=r"needs losses \(B,\), logits \(B, K\) and weights \(B,\) of one batch, got"):
+        regularised(losses, logits, torch.ones(shape), 0.1)
+    with pytest.raises(InputError, match="of one batch"):
+        regularised(losses.mean(), logits, torch.ones(8), 0.1)

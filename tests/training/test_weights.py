@@ -194,3 +194,29 @@ def test_all_quantiles_are_logged():
     found = summarise(np.linspace(0, 1, 101)).metrics()
     expected = {f"q{p:02d}": p / 100 for p in (0, 1, 5, 25, 50, 75, 95, 99, 100)}
     assert {name: value for name, value in found.items() if name.startswith("q")} == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("wrong", [np.full(4, np.nan), np.zeros(3)])
+def test_a_scale_that_gives_no_numbers_is_an_error(monkeypatch, wrong):
+    monkeypatch.setitem(SCALES._entries, "mine", lambda scores: wrong)
+    with pytest.raises(InputError, match="entropy scale 'mine' must give each sample a finite number"):
+        difficulty_weights(np.arange(4.0), scale="mine")
+
+
+@pytest.mark.parametrize("wrong", [np.zeros(3), np.full(4, np.nan), np.full(4, -0.1), np.full(4, 1.5)])
+def test_a_target_that_gives_no_weights_is_an_error(monkeypatch, wrong):
+    monkeypatch.setitem(TARGETS._entries, "mine", lambda weights, rng: wrong)
+    with pytest.raises(InputError, match="entropy target 'mine' must give each sample a weight from 0 to 1"):
+        entropy_weights("mine", np.arange(4.0))
+
+
+def test_a_scale_that_works_in_place_leaves_the_callers_scores_as_they_are(monkeypatch):
+    def mine(scores):
+        scores -= scores.min()
+        return scores
+
+    monkeypatch.setitem(SCALES._entries, "mine", mine)
+    scores = np.arange(1.0, 5.0)
+    with pytest.raises(ValueError, match="read-only"):
+        difficulty_weights(scores, scale="mine")
+    assert list(scores) == [1, 2, 3, 4]

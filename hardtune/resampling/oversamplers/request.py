@@ -37,6 +37,12 @@ class Pool:
             )
         if self.confidence is not None and self.confidence.shape != self.labels.shape:
             raise InputError(f"a pool needs one confidence for each image, got {self.confidence.shape}")
+        for confidence in (self.confidence, self.class_confidence):
+            if confidence is not None and not np.isfinite(confidence).all():
+                raise InputError("the confidences in a pool contain NaN or infinity")
+        classes = 0 if self.class_confidence is None else len(self.class_confidence)
+        if classes and len(self.labels) and self.labels.max() >= classes:
+            raise InputError(f"a pool has a label {self.labels.max()}, and the confidence of {classes} classes")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,28 @@
+"""What a training loop hands to ``Dynamics``, and what is wrong with it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from hardtune.errors import InputError
+
+
+def check_batch(ids: Tensor, logits: Tensor, labels: Tensor) -> None:
+    """Raise ``InputError`` for other types or shapes than ids (B,), logits (B, K) and labels (B,); never waits."""
+    for name, given in (("ids", ids), ("logits", logits), ("labels", labels)):
+        if not isinstance(given, Tensor) or given.is_floating_point() != (name == "logits"):
+            kind = given.dtype if isinstance(given, Tensor) else type(given).__name__
+            raise InputError(f"update takes tensors, ids and labels of integers and logits of floats; {name}: {kind}")
+    if logits.ndim != 2 or logits.shape[1] < 2 or ids.shape != logits.shape[:1] or labels.shape != ids.shape:
+        raise InputError(
+            "update needs ids (B,), logits (B, K) with K of at least 2 and labels (B,), "
+            f"got {tuple(ids.shape)}, {tuple(logits.shape)} and {tuple(labels.shape)}"
+        )
+
+
+def check_range(values: Tensor, count: int, name: str) -> None:
+    """Raise ``InputError`` unless all are in 0..count-1; waits for the device."""
+    if len(values):
+        low, high = (int(bound) for bound in values.aminmax())
+        if low < 0 or high >= count:
+            raise InputError(f"{name} must be in 0..{count - 1}, got {low}..{high}")
