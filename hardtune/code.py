@@ -108,7 +108,7 @@ def _is_users(it: Any, home: str) -> bool:
 def _source(code: CodeType) -> str:
     """A function's source without comments, docstrings and layout; its bytecode if no source is available."""
     try:
-        # Much is called "<string>", and from Python 3.13 on that of `python -c` would be taken for the source of it all.
+        # Much is called "<string>", and Python 3.13 would take the source of `python -c` for that of it all.
         source = "" if code.co_filename == "<string>" else textwrap.dedent(inspect.getsource(code))
     except OSError:
         source = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 
 
@@ -40,5 +41,10 @@ def first_line(error: BaseException) -> str:
 
 
 def unknown(kind: str, name: object, valid: Iterable[str]) -> InputError:
-    """The error for a name that is not registered; it lists the names that are."""
-    return InputError(f"unknown {kind} {name!r}: choose from {', '.join(sorted(valid))}")
+    """The error for a name that is not registered; it lists the names that are, and of many the most similar first."""
+    names = sorted(valid)
+    if len(names) > 20:
+        similar = [known for known in names if known.rpartition("/")[2] == name]
+        similar += difflib.get_close_matches(str(name), names)
+        names = list(dict.fromkeys([*similar, *names]))
+    return InputError(f"unknown {kind} {name!r}: choose from {', '.join(names)}")

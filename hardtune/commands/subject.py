@@ -42,11 +42,18 @@ class Subject:
 
     @property
     def fixed(self) -> dict[str, Any]:
-        """The fields that the sweep's space fixes, such as its policy."""
+        """The fields that the sweep's space fixes, such as its policy; of a function, those that never differ."""
+        from hardtune.sweep.space import corners
+
         space = self.sweep.space if self.sweep is not None else {}
-        if not isinstance(space, Mapping):
-            return {}
-        return {name: value for name, value in space.items() if isinstance(value, (str, int, float))}
+        if isinstance(space, Mapping):
+            return {name: value for name, value in space.items() if isinstance(value, (str, int, float))}
+        resampling = [dataclasses.asdict(treatment) for treatment in corners(space) if treatment.alpha > 0]
+        return {
+            name: value
+            for name, value in (resampling[0].items() if resampling else ())
+            if all(treatment[name] == value for treatment in resampling)
+        }
 
 
 def add_subject_flags(flags: argparse.ArgumentParser) -> None:

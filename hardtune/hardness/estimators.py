@@ -99,6 +99,13 @@ def _rmd(
     return relative_mahalanobis(features, labels, num_classes)
 
 
+@estimator("rmd_balanced", "the same, with every class counting alike in the distance to all data (ours)", centred=True)
+def _rmd_balanced(
+    features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int, seed: int
+) -> NDArray[np.floating]:
+    return relative_mahalanobis(features, labels, num_classes, balanced=True)
+
+
 @estimator("md", "squared Mahalanobis distance to the given class's mean (RMD's ablation)")
 def _md(features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int, seed: int) -> NDArray[np.floating]:
     return mahalanobis(features, labels, num_classes)

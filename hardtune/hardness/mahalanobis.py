@@ -5,6 +5,9 @@ With z the features, y the given label, mu_k the class means, mu the overall mea
 
     MD_i = (z_i - mu_y)ᵀ Sigma⁻¹ (z_i - mu_y)          RM_i = MD_i - (z_i - mu)ᵀ Sig_a⁻¹ (z_i - mu)
 
+On data with a long tail, mu and Sig_a are those of the large classes, from which every sample of a small one is far:
+RM calls it easy whatever it shows. ``balanced`` gives each class the same weight in both (ours).
+
 Libraries for out-of-distribution detection use the nearest class's mean instead of the given one's, which hides
 exactly the mislabelled and hard samples; hence our own implementation.
 """
@@ -55,6 +58,9 @@ class ClassGaussians:
     """(D, J), J < K: maps z - mu to coordinates u in which Sigma is the identity and Sig_a is diag(1 + spread)."""
     spread: NDArray[np.float64]
     """(J,): the variance between class means along each direction."""
+    own: NDArray[np.float64]
+    """(K,): a class's factor for squared distances to its mean, which lies nearer to the n samples that it was taken
+    from than to others: n / (n - 1) if ``balanced``, else 1 as in the paper, which has large classes only."""
     ridge: float
     """Added to the diagonal of both covariances; 0 with enough samples and independent features."""
 
@@ -72,19 +78,27 @@ class ClassGaussians:
     def relative_distance(self, features: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.float64]:
         """RM (N,): MD minus the distance to all data; higher = harder.
 
-        Its mean over the fitted data is 0, or negative with a ridge.
+        Its mean over the fitted data is 0, or negative with a ridge, unless ``balanced``. A class's only sample is as
+        far from its mean as samples are on average.
         """
         class_means = self.class_means @ self.directions
         result = np.empty(len(features))
         for rows in _chunks(len(features)):
             u = (features[rows] - self.mean) @ self.directions
             own = u - class_means[labels[rows]]
-            result[rows] = (own**2 - u**2 / (1 + self.spread)).sum(1)
+            factor = self.own[labels[rows], None]
+            squares = np.multiply(own**2, factor, where=np.isfinite(factor), out=np.ones_like(own))
+            result[rows] = (squares - u**2 / (1 + self.spread)).sum(1)
         return result
 
 
 def fit(
-    features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int, *, ridge: float | None = None
+    features: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    num_classes: int,
+    *,
+    ridge: float | None = None,
+    balanced: bool = False,
 ) -> ClassGaussians:
     """Fit the Gaussians to features (N, D) and labels int64 (N,), in float64.
 
@@ -92,6 +106,7 @@ def fit(
         ridge: ε; ε · tr(Sigma)/D is added to the diagonal of both covariances. None means ``FEW_SAMPLES_RIDGE`` if
             N - K < ``ENOUGH_SAMPLES`` · D, K counting classes with samples; else 0 if Sigma has full rank, and
             ``DEPENDENT_RIDGE`` if not.
+        balanced: whether all classes count alike in mu and Sig_a, however many samples they have.
 
     Raises:
         InputError: the features do not vary within the classes.
@@ -120,15 +135,21 @@ def fit(
         ridge = (0.0 if _has_full_rank(within) else DEPENDENT_RIDGE) if enough else FEW_SAMPLES_RIDGE
     within[np.diag_indices(dimensions)] += ridge * average
     cholesky = np.asarray(np.linalg.cholesky(within), np.float64)
-    directions, spread = _discriminants(cholesky, class_means, sizes / samples)
-    return ClassGaussians(mean, class_means, cholesky, directions, spread, ridge * average)
+    shares, own = sizes / samples, np.ones(num_classes)
+    if balanced:
+        shares = (sizes > 0) / np.count_nonzero(sizes)
+        centre = shares @ class_means
+        mean, class_means = mean + centre, np.where(sizes[:, None] > 0, class_means - centre, 0.0)
+        own = np.divide(sizes, sizes - 1, out=np.full(num_classes, np.inf), where=sizes != 1)
+    directions, spread = _discriminants(cholesky, class_means, shares)
+    return ClassGaussians(mean, class_means, cholesky, directions, spread, own, ridge * average)
 
 
 def relative_mahalanobis(
-    features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int
+    features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int, *, balanced: bool = False
 ) -> NDArray[np.float64]:
     """RM (N,) of the data that the Gaussians are fitted to; higher = harder."""
-    return fit(features, labels, num_classes).relative_distance(features, labels)
+    return fit(features, labels, num_classes, balanced=balanced).relative_distance(features, labels)
 
 
 def mahalanobis(features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int) -> NDArray[np.float64]:

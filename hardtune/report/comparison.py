@@ -253,7 +253,7 @@ def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path,
             if metrics != headed:  # else the panel above shows it
                 lower = next(_lower_is_better(row) for row in rows if row["metric"] == metric)
                 heading = f"{_heading(metric)} ({'lower' if lower else 'higher'} is better)"
-                axes.set_title(textwrap.fill(heading, 36), fontsize=8)
+                axes.set_title(textwrap.fill(heading, 30), fontsize=8)
         headed = metrics
         panels[0].set_ylabel(textwrap.fill(f"minus {rows[0]['reference']}", 20), fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -280,6 +280,7 @@ def _forest(axes: Any, rows: Sequence[Row], names: Sequence[str]) -> None:
         if math.isfinite(_reach(row)):
             axes.plot([100 * row["low"], 100 * row["high"]], [y, y], color=colour, linewidth=1.5)
         axes.plot(100 * row["difference"], y, marker="o", markersize=4, color=colour)
+    axes.locator_params(axis="x", nbins=4)  # more would run into each other
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)

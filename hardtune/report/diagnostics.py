@@ -32,7 +32,7 @@ def diagnostics_figure(record: Record, path: Path) -> None:
     # longer than drawing.
     figure.subplots_adjust(left=0.6 / width, right=1 - 0.1 / width, bottom=0.13, top=0.86, wspace=0.26)
     FigureCanvasAgg(figure)
-    figure.suptitle(str(record.treatment), fontsize=10)
+    figure.suptitle(f"{record.treatment}, on the test split", fontsize=10)
     for number, draw in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), number + 1)
         axes.spines[["top", "right"]].set_visible(False)

@@ -150,7 +150,9 @@ def _extremes(plan: Planned) -> tuple[str, str]:
         return "", ""
     least = min(plan.classes, key=lambda row: row.count / row.size)
     most = max(plan.classes, key=lambda row: row.count / row.size)
-    return tuple(f"{row.name}: {row.size} → {row.count}" for row in (least, most))  # type: ignore[return-value]
+    shrinks = f"{least.name}: {least.size} → {least.count}" if least.count < least.size else ""
+    grows = f"{most.name}: {most.size} → {most.count}" if most.count > most.size else ""
+    return shrinks, grows
 
 
 def _table(title: str) -> Table:

@@ -41,7 +41,7 @@ def plan_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
             axes.bar(x, heights, bottom=bottom, label=name, width=0.8, zorder=3, linewidth=0.8, **style)
             bottom = bottom + heights
     if len(rows) <= NAMED:
-        axes.set_xticks(x, [row.name for row in rows], rotation=0 if len(rows) <= 12 and _short(rows) else 60)
+        _name_classes(axes, [row.name for row in rows])
         for position, row in enumerate(rows):
             axes.text(
                 position,
@@ -92,7 +92,7 @@ def sweep_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
     )
     axes.set_yticks(range(len(drawn)), [label for label, _ in drawn], fontsize=7)
     if len(classes) <= NAMED:
-        axes.set_xticks(range(len(classes)), classes, rotation=0 if len(classes) <= 12 else 60)
+        _name_classes(axes, classes)
         for y, (_, plan) in enumerate(drawn):
             for x, row in enumerate(plan.classes):
                 dark = abs(np.log2(max(ratios[y, x], 2**-4))) > 0.65 * spread
@@ -109,5 +109,8 @@ def sweep_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
     figure.savefig(path, dpi=150)
 
 
-def _short(rows: Sequence[object]) -> bool:
-    return all(len(str(getattr(row, "name", ""))) <= 6 for row in rows)
+def _name_classes(axes: Any, names: Sequence[str]) -> None:
+    if len(names) <= 12 and all(len(name) <= 6 for name in names):
+        axes.set_xticks(range(len(names)), names)
+    else:
+        axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")

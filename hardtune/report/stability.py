@@ -45,8 +45,9 @@ def verdict(stability: Stability, rate: float) -> str:
     count = len(stability.bootstrap)
     needed = stability.members_for(ENOUGH)
     share = percent(rate)
+    two = "members" if largest.size == 1 else f"ensembles of {largest.size} that share no member"
     text = (
-        f"two ensembles of {largest.size} that share no member rank the samples with ρ = "
+        f"two {two} rank the samples with ρ = "
         f"{largest.rank_correlation.mean():.3f} and have {largest.pruned_overlap.mean():.0%} of the easiest "
         f"{share} in common. "
     )
@@ -54,7 +55,7 @@ def verdict(stability: Stability, rate: float) -> str:
         return text + "They do not agree at all, so no number of members would make them."
     return (
         text + f"By Spearman-Brown two of {count} would reach {stability.expected_correlation(count):.3f}, "
-        f"and ρ = {ENOUGH} takes {needed} members."
+        f"and ρ = {ENOUGH} takes {needed} member{'' if needed == 1 else 's'}."
     )
 
 

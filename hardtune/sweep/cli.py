@@ -238,7 +238,11 @@ def _show(outcome: Outcome, sweep: Sweep, view: View, options: argparse.Namespac
         database = shlex.quote(without_password(outcome.tracking_uri))
         say.append(("MLflow", f"mlflow ui --workers 1 --backend-store-uri {database}"))
     say += outcome.links.items()
-    say.append(("again", shlex.join(["python", "-m", "hardtune", "results", outcome.ledger.id, *_storage(options)])))
+    again = ["python", "-m", "hardtune", "results", outcome.ledger.id, *_storage(options)]
+    say.append(("again", shlex.join(again)))
+    robust = ["ood/msp_auroc"] * bool(sweep.ood) + ["corruptions/accuracy"] * bool(sweep.corruptions)
+    if robust:
+        say.append(("robust", shlex.join([*again, "--compare", "--metrics", *robust])))
     if outcome.tracking_shortfall:
         say.append(("note", outcome.tracking_shortfall))
     say += [("note", f"{path} could not be written: {why}") for path, why in outcome.unwritten.items()]

@@ -28,7 +28,8 @@ class Sweep:
     """One question about one data set: a recipe for all trials, and a space of treatments.
 
     ``space`` maps fields of ``Treatment`` to ``ray.tune`` search spaces or fixed values; a function of an Optuna
-    trial (define-by-run) works too, for spaces with conditions. With a list of treatments there is no search: each is
+    trial (define-by-run) works too, for spaces with conditions: every name that it suggests or returns must be a field
+    of ``Treatment``, so conditions depend on these. With a list of treatments there is no search: each is
     tried once, in order, and they are compared.
     """
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Callable
+import shlex
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import numpy as np
 
 from hardtune import disk
 from hardtune.answers import corruption_pairs
+from hardtune.cautions import cautions
 from hardtune.checks import check_names, check_trials, preview_plan
 from hardtune.data import Dataset, Samples, Split, load, load_ood, load_pool
 from hardtune.errors import InputError, in_a_line, unknown
@@ -37,10 +40,10 @@ from hardtune.sweep.ledger import Ledger, check_same_data, open_ledger
 from hardtune.sweep.live import View
 from hardtune.sweep.nodes import check_shared
 from hardtune.sweep.prepare import control_members, prepare_on_cluster, resolved_on_cluster
-from hardtune.sweep.space import corners, count
+from hardtune.sweep.space import corners, count, without_effect
 from hardtune.sweep.tracking import Tracker
 from hardtune.sweep.tracking_uri import check_experiment, check_tracking, default_uri
-from hardtune.sweep.trials import run_trials
+from hardtune.sweep.trials import direction, run_trials
 from hardtune.training.models import MODELS
 from hardtune.treatment import Treatment
 from hardtune.trial import metric_names
@@ -108,15 +111,17 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
         begun = any(ledger.records.glob("0*.json"))
         study_database(place.study_storage or ledger.study_url, ledger.id, begun=begun, owner=ledger.owner)
         _say_what_repeats(sweep, view)
+        for name in without_effect(sweep.space):
+            view.say(f"note: the space searches {name}, which makes no difference to any treatment in it")
+        for caution in cautions(split, treatments) if not place.subset else ():
+            view.say(f"note: {caution}")
         artifacts = None if uri.startswith("http") else storage / "mlflow-artifacts"
         tracker = Tracker(uri, sweep.name, ledger.id, artifacts)
         tracker.start(_parameters(sweep, split), {"hardtune.data": dataset.fingerprint})
         try:
             store = Store(storage / "store")
             prepared = _prepare(sweep, split, needs, store, share, view)
-            # A subset may be too small for some corners of the space; there, the trials fail and say why.
-            for treatment in treatments if not place.subset else ():
-                preview_plan(prepared, treatment)
+            _say_what_is_infeasible(sweep, prepared, treatments, place, view)
             interrupted = run_trials(sweep, place, prepared, store, share, ledger, tracker, view)
         except BaseException as error:
             tracker.sweep_ended([], {}, [], "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
@@ -186,6 +191,9 @@ def _check(sweep: Sweep) -> tuple[list[Treatment], Needs]:
         if name not in names:
             raise unknown("metric", name, (known for known in names if not known.startswith(UNSEEN)))
         check_objective(name)
+        given, known = sweep.objectives.get(name), direction(name, {})
+        if given not in (None, known):
+            raise InputError(f"objective {name!r} is {given!r}, but {known!r} is better")
     groups = ["final", "test"] + ["ood"] * (sweep.ood is not None) + ["corruptions"] * bool(sweep.corruptions)
     measured = figures_of_members(groups, scaled=sweep.recipe.validation != "test")
     for comparison in sweep.comparisons:
@@ -214,6 +222,31 @@ def _say_what_repeats(sweep: Sweep, view: View) -> None:
             f"the space has {treatments} beside the control, so {sweep.trials - there} of the {sweep.trials} trials "
             "will repeat what was tried"
         )
+
+
+def _say_what_is_infeasible(
+    sweep: Sweep, prepared: Prepared, treatments: Sequence[Treatment], place: Place, view: View
+) -> None:
+    """Say where trials would fail; ``InputError`` if all of a search would, or one of a list.
+
+    A subset may be too small for what the whole data allow, so there each trial says so itself.
+    """
+    if place.subset:
+        return
+    problems = []
+    for treatment in treatments:
+        try:
+            preview_plan(prepared, treatment)
+        except InputError as error:
+            problems.append(error)
+    if not problems:
+        return
+    if sweep.treatments is not None or len(problems) == sum(not treatment.is_control for treatment in treatments):
+        raise problems[0]
+    view.say(
+        f"note: {len(problems)} of {len(treatments)} treatments at the ends of the space are not feasible, and trials "
+        f"like them will fail: {problems[0]} (python -m hardtune plan {shlex.quote(sys.argv[0])} shows all)"
+    )
 
 
 def _writable(storage: Path) -> Path:

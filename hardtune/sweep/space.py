@@ -13,6 +13,7 @@ from typing import Any
 from ray.tune.search.sample import Categorical, Domain, Float, Integer, Quantized, Uniform
 
 from hardtune.errors import InputError, in_a_line, unknown
+from hardtune.member import named_in
 from hardtune.sweep.definition import Space
 from hardtune.treatment import Treatment
 
@@ -33,6 +34,9 @@ def corners(space: Space) -> list[Treatment]:
         treatments = list(space)
     else:
         treatments = [treatment_of(point) for point in (_sampled(space) if callable(space) else _grid(space))]
+    for treatment in treatments:
+        for registry, name in named_in(treatment):
+            registry[name]  # also in fields that are not used
     return list(dict.fromkeys(treatment.canonical() for treatment in treatments))
 
 
@@ -49,6 +53,15 @@ def count(space: Space) -> int | None:
         return None
     points = (dict(zip(values, point, strict=True)) for point in itertools.product(*values.values()))
     return len({treatment_of(point).canonical() for point in points} - {Treatment()})
+
+
+def without_effect(space: Space) -> list[str]:
+    """The fields that a space searches in vain, such as ``estimator`` where nothing is pruned or resampled."""
+    if not isinstance(space, Mapping):
+        return []
+    searched = [name for name, value in space.items() if len({*_ends(name, value)}) > 1]
+    treatments = corners(space)
+    return [name for name in searched if len({getattr(treatment, name) for treatment in treatments}) == 1]
 
 
 def proposer(space: Space) -> Any:

@@ -17,7 +17,10 @@ from hardtune.errors import InputError, in_a_line
 from hardtune.registry import Registry
 
 LOSSES: Registry[Callable[[int, int, torch.device | str], nn.Module]] = Registry("loss")
-"""Factories ``(num_samples, num_classes, device)``; the loss maps (logits, labels, ids) to per-sample losses (B,)."""
+"""Factories ``(num_samples, num_classes, device)``; the loss maps (logits, labels, ids) to per-sample losses (B,).
+
+A loss that depends on class sizes must know them by itself: resampling changes them, and a factory is not told.
+"""
 
 
 def check_loss(name: str, num_classes: int) -> None:

@@ -4,6 +4,7 @@ import csv
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -142,6 +143,16 @@ def test_a_function_that_returns_a_sweep_is_called_with_the_data(command, script
     out, err, code = command("plan", f"{script}:made", "--data", "digits", "--storage", storage)
     assert (err, code) == ("", 0)
     assert "made-digits" in out
+
+
+def test_what_a_function_always_returns_is_fixed(command, script, storage, tmp_path):
+    path = tmp_path / "asked.py"
+    space = 'def space(trial):\n    trial.suggest_float("alpha", 0, 2)\n    return {"policy": "shift"}\n\n'
+    asked = f'{space}asked = Sweep("asked", "digits", recipe, space)\nshort = Sweep'
+    path.write_text(Path(script).read_text().replace("short = Sweep", asked))
+    out, err, code = command("plan", f"{path}:asked", "--alpha", 1, "--storage", storage)
+    assert (err, code) == ("", 0)
+    assert "aum α=1 shift easiest/random on asked" in out
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ PLANTED = {
     "grand": {"flipped": 0.97, "ambiguous": 0.9},
     "grand_init": {},  # no network knows a wrong label before it has seen any (Kirsch 2023), so nothing is promised
     "rmd": {"flipped": 0.97, "ambiguous": 0.9},
+    "rmd_balanced": {"flipped": 0.97, "ambiguous": 0.9},
     "md": {"flipped": 0.85, "ambiguous": 0.55},
     "kmeans": {"ambiguous": 0.7},
 }

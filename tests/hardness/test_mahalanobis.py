@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from hardtune.errors import InputError
@@ -169,3 +170,56 @@ def test_float32_features_far_from_zero_are_summed_in_float64():
     np.testing.assert_allclose(
         relative_mahalanobis(stored, labels, 6), relative_mahalanobis(stored.astype(np.float64), labels, 6), atol=1e-6
     )
+
+
+def test_of_unequal_classes_the_balanced_distance_calls_none_easy_and_finds_more_flipped_labels():
+    sizes, dimensions, classes = [400, 230, 130, 80, 40, 20, 10, 8], 128, 8
+    found = {"rmd": [], "balanced": []}
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        labels = np.repeat(np.arange(classes), sizes)
+        features = 0.5 * rng.normal(size=(classes, dimensions))[labels] + rng.normal(size=(len(labels), dimensions))
+        given = np.where(rng.random(len(labels)) < 0.1, rng.integers(classes, size=len(labels)), labels)
+        flipped = given != labels
+        for name, scores in (
+            ("rmd", relative_mahalanobis(features, given, classes)),
+            ("balanced", relative_mahalanobis(features, given, classes, balanced=True)),
+        ):
+            means = [scores[(given == c) & ~flipped].mean() for c in range(classes)]
+            found[name].append([np.ptp(means), roc_auc_score(flipped, scores)])
+    (apart, auroc), (balanced_apart, balanced_auroc) = (np.mean(found[name], axis=0) for name in found)
+    assert apart > 15
+    assert balanced_apart < 5
+    assert auroc < 0.96
+    assert balanced_auroc > 0.985
+
+
+def test_balanced_or_not_is_the_same_ranking_where_classes_are_equally_large():
+    features, labels = clusters()
+    one, other = (relative_mahalanobis(features, labels, 6, balanced=balanced) for balanced in (False, True))
+    assert spearmanr(one, other).statistic > 0.999
+    plain, balanced = (fit(features, labels, 6, balanced=balanced) for balanced in (False, True))
+    np.testing.assert_allclose(plain.spread, balanced.spread)
+
+
+def test_the_balanced_distance_is_the_direct_form_and_a_single_sample_is_as_far_as_others_are():
+    features, labels = clusters(samples=600, dimensions=8, classes=4)
+    labels = np.where(labels == 3, np.where(np.arange(600) % 5, 0, 3), labels)
+    means = np.stack([features[labels == c].mean(0) for c in range(4)])
+    own = features - means[labels]
+    within = own.T @ own / 600
+    centred = means - means.mean(0)
+    to_all = np.linalg.inv(within + centred.T @ centred / 4)
+    every = features - means.mean(0)
+    sizes = np.bincount(labels)[labels]
+    # Where class means do not differ, a sample's distances to its class and to all are the same, and cancel.
+    bias = np.square(own @ fit(features, labels, 4, balanced=True).directions).sum(1) / (sizes - 1)
+    expected = np.einsum("nd,de,ne->n", own, np.linalg.inv(within), own) + bias
+    expected -= np.einsum("nd,de,ne->n", every, to_all, every)
+    np.testing.assert_allclose(relative_mahalanobis(features, labels, 4, balanced=True), expected, atol=1e-6)
+    alone = np.where(labels == 3, 0, labels)
+    alone[7] = 3
+    gaussians = fit(features, alone, 4, balanced=True)
+    scores, u = gaussians.relative_distance(features, alone), (features[7] - gaussians.mean) @ gaussians.directions
+    assert np.isfinite(scores).all()
+    assert scores[7] == pytest.approx(len(u) - (u**2 / (1 + gaussians.spread)).sum())

@@ -7,7 +7,7 @@ from ray import tune
 
 from hardtune import Treatment
 from hardtune.errors import InputError
-from hardtune.sweep.space import MAX_CORNERS, corners, count, proposer
+from hardtune.sweep.space import MAX_CORNERS, corners, count, proposer, without_effect
 
 
 def test_corners_are_every_choice_at_both_ends_of_every_range():
@@ -22,9 +22,10 @@ def test_fixed_values_are_in_every_corner():
 
 def test_a_huge_space_is_sampled():
     space = {
-        "estimator": tune.choice([f"e{i}" for i in range(30)]),
-        "oversample": tune.choice([f"o{i}" for i in range(30)]),
-        "undersample": tune.choice([f"u{i}" for i in range(30)]),
+        "temperature": tune.choice([0.1 + i for i in range(30)]),
+        "entropy_weight": tune.choice([0.1 + i for i in range(30)]),
+        "prune_rate": tune.choice([0.01 * i for i in range(1, 31)]),
+        "prune": "class",
         "alpha": tune.uniform(1, 2),
     }
     assert 1000 < len(corners(space)) <= MAX_CORNERS
@@ -102,3 +103,18 @@ def test_optuna_is_given_a_list_as_a_function_of_the_trial_and_all_else_as_it_is
     space = {"alpha": tune.uniform(0, 1)}
     assert proposer(space) == space
     assert proposer(ask) is ask
+
+
+def test_a_field_that_is_searched_in_vain_is_told():
+    assert without_effect({"entropy_weight": tune.uniform(0.1, 1), "estimator": tune.choice(["aum", "el2n"])}) == [
+        "estimator"
+    ]
+    assert without_effect({"alpha": tune.uniform(0, 1), "estimator": tune.choice(["aum", "el2n"])}) == []
+    assert without_effect({"alpha": tune.uniform(0, 1), "policy": tune.choice(["shift"])}) == []
+    assert without_effect([Treatment(alpha=1.0)]) == []
+    assert without_effect(lambda trial: {"alpha": 1.0}) == []
+
+
+def test_a_wrong_name_is_told_even_where_it_would_not_be_used():
+    with pytest.raises(InputError, match="unknown estimator 'luck': choose from"):
+        corners({"entropy_weight": tune.uniform(0.1, 1), "estimator": "luck"})

@@ -21,9 +21,10 @@ _ROWS = 512  # float32 images held at a time
 def _too_few_neighbours(request: Request) -> str | None:
     if request.add == 0 or len(request.members) > NEIGHBOURS:
         return None
+    samples = "1 sample" if len(request.members) == 1 else f"{len(request.members)} samples"
     return (
-        f"class {request.name!r} has {len(request.members)} samples, and SMOTE with {NEIGHBOURS} neighbours "
-        f"needs at least {NEIGHBOURS + 1} that are trained on: leave smote out for such classes"
+        f"class {request.name!r} has {samples}, and SMOTE with {NEIGHBOURS} neighbours needs at least "
+        f"{NEIGHBOURS + 1} that are trained on: choose another oversample, such as random"
     )
 
 

@@ -1,0 +1,57 @@
+"""What the scores show to be impossible is said before the first trial, and stops only what can have no result."""
+
+import io
+
+import numpy as np
+import pytest
+from ray import tune
+from rich.console import Console
+
+from hardtune import Recipe, Treatment, load
+from hardtune.errors import InputError
+from hardtune.member import Prepared
+from hardtune.sweep import Sweep
+from hardtune.sweep.definition import THREE_OBJECTIVES, Place
+from hardtune.sweep.engine import _say_what_is_infeasible
+from hardtune.sweep.live import View
+from hardtune.sweep.space import corners
+
+SPLIT = load("digits").hold_out(0.3, 0)
+PREPARED = Prepared(SPLIT, {"aum": SPLIT.train.labels.astype(np.float32) - 4.5})
+"""Of half of the classes the mean margin is below 0, which the paper's ratio cannot express."""
+
+
+def said(space, **place):
+    console = Console(file=io.StringIO(), width=400)
+    sweep = Sweep("s", "digits", Recipe(), space)
+    view = View("s", THREE_OBJECTIVES, console)
+    _say_what_is_infeasible(sweep, PREPARED, corners(space), Place(**place), view)
+    return console.file.getvalue()
+
+
+def test_a_search_goes_on_where_some_of_its_corners_cannot_be_carried_out():
+    out = said({"alpha": tune.choice([0.5, 1.0]), "policy": tune.choice(["shift", "paper"])})
+    assert out.startswith(
+        "note: 2 of 4 treatments at the ends of the space are not feasible, and trials like them will"
+    )
+    assert "cannot be carried out: class '5' has a mean score" in out
+    assert "python -m hardtune plan" in out
+
+
+def test_nothing_is_said_where_all_of_it_can_and_of_a_part_of_the_data():
+    assert said({"alpha": tune.choice([0.5, 1.0]), "policy": "shift"}) == ""
+    assert said({"alpha": tune.choice([0.5, 1.0]), "policy": "paper"}, subset=True) == ""
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        {"alpha": tune.choice([0.5, 1.0]), "policy": "paper"},
+        {"alpha": tune.choice([0.0, 1.0]), "policy": "paper"},  # but the control
+        [Treatment(alpha=1.0, policy="shift"), Treatment(alpha=1.0)],
+    ],
+    ids=["all of it", "all but the control", "a list"],
+)
+def test_what_can_have_no_result_is_an_error(space):
+    with pytest.raises(InputError, match="cannot be carried out: class '5' has a mean score"):
+        said(space)

@@ -1,0 +1,51 @@
+"""What makes figures less telling than they look is said, and only then."""
+
+import numpy as np
+import pytest
+
+from hardtune import Treatment, load
+from hardtune.cautions import cautions
+from hardtune.data import Dataset, Samples
+
+
+def of_sizes(train, test):
+    def samples(sizes):
+        labels = np.repeat(np.arange(len(sizes)), sizes)
+        return Samples(np.arange(len(labels) * 4, dtype=np.uint8).reshape(-1, 2, 2, 1), labels)
+
+    return Dataset("d", samples(train), samples(test), ("cat", "dog", "elk"))
+
+
+BALANCED, METHOD = (100, 100, 100), Treatment(entropy_weight=0.1)
+
+
+def test_nothing_is_said_of_balanced_data_with_enough_held_out():
+    assert cautions(load("digits").hold_out(0.3, 0), [METHOD]) == []
+    assert cautions(of_sizes(BALANCED, BALANCED).hold_out(0.1, 0), [METHOD]) == []
+
+
+def test_few_held_out_samples_of_a_class_are_told_with_the_fewest():
+    (said,) = cautions(of_sizes((100, 100, 60), (100, 100, 60)).hold_out(0.1, 0), [METHOD])
+    assert said.startswith("1 of 3 classes have fewer than 10 held-out samples ('elk' has 6), so their recall")
+    assert cautions(of_sizes((100, 100, 60), (100, 100, 60)).hold_out("test", 0), [METHOD]) == []
+
+
+def test_a_test_split_with_other_shares_of_the_classes_is_told():
+    (said,) = cautions(of_sizes((400, 100, 100), (50, 50, 50)).hold_out(0.1, 0), [METHOD])
+    assert said.startswith("the test split has other shares of the classes")
+
+
+@pytest.mark.parametrize(
+    ("treatment", "told"),
+    [
+        (METHOD, True),
+        (Treatment(alpha=1.0, policy="shift", estimator="rmd"), True),
+        (Treatment(entropy_weight=0.1, entropy_estimator="rmd_balanced"), False),
+        (Treatment(entropy_weight=0.1, entropy_target="constant"), False),
+        (Treatment(alpha=1.0), False),
+    ],
+)
+def test_rmd_is_warned_of_where_it_ranks_classes_by_their_size(treatment, told):
+    split = of_sizes((3000, 300, 200), (3000, 300, 200)).hold_out(0.1, 0)
+    said = cautions(split, [Treatment(), treatment])
+    assert [sentence.startswith("classes have 180 to 2,700 training samples") for sentence in said] == [True] * told
