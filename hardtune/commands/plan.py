@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     from hardtune.needs import needs_of
     from hardtune.report.plans import plan_table, sweep_table, write_csv
     from hardtune.report.plans_figure import plan_figure, sweep_figure
-    from hardtune.sweep.space import corners
+    from hardtune.sweep.space import ASKED, corners
 
     if options.figure is not None:
         make_room_for(options.figure)  # report problems with it before anything is trained
@@ -90,6 +90,8 @@ def run(options: argparse.Namespace) -> int:
     console = Console(markup=False, emoji=False)  # paths and class names may have brackets
     one = len(plans) == 1
     title = f"{plans[0].treatment} on {subject.name}" if one else f"what {subject.name} would do to each class"
+    if not given and subject.sweep is not None and callable(subject.sweep.space):
+        title += f", by {ASKED} random treatments"  # a function has no corners
     name = f"{subject.name}-{_slug(str(plans[0].treatment))}" if one else subject.name
     figure = options.figure or subject.storage / "plans" / f"{name}.png"
     if one and plans[0].problem:

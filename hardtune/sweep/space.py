@@ -17,6 +17,8 @@ from hardtune.member import named_in
 from hardtune.sweep.definition import Space
 from hardtune.treatment import Treatment
 
+ASKED = 256
+"""How many random treatments a define-by-run function is asked for."""
 MAX_CORNERS = 4096
 """A larger space is checked at this many corners, drawn with a fixed seed, and its treatments are not counted."""
 
@@ -25,7 +27,7 @@ def corners(space: Space) -> list[Treatment]:
     """The different treatments at the space's corners: every choice, both ends of every range.
 
     What is feasible at all corners is feasible in between, since class counts change monotonically with alpha. A
-    define-by-run function is asked for 256 random treatments instead, and a list is returned as it is.
+    define-by-run function is asked for ``ASKED`` random treatments instead, and a list is returned as it is.
 
     Raises:
         InputError: a name that is no field of ``Treatment``, a value out of range, a ``grid_search``.
@@ -135,7 +137,7 @@ def _sampled(space: Any) -> list[dict[str, Any]]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     points = []
-    for _ in range(256):
+    for _ in range(ASKED):
         trial = study.ask()
         try:
             fixed = space(trial)

@@ -3,6 +3,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -290,3 +291,17 @@ def test_no_average_is_taken_of_a_member_that_diverged():
     logits[2, 5, 1] = np.nan
     with pytest.raises(InputError, match="finite"):
         averaged_softmax(logits)
+
+
+@pytest.mark.parametrize(
+    "logits",
+    [torch.zeros(2, 3, dtype=torch.bfloat16), torch.zeros(2, 3, requires_grad=True), [[1.0, 2.0], [3.0]], "ab"],
+)
+def test_what_is_no_array_of_numbers_is_said_in_a_sentence(logits):
+    with pytest.raises(InputError, match="logits must be an array of numbers, and are not: "):
+        evaluate(logits, [0, 1])
+
+
+def test_held_out_logits_are_of_the_same_classes():
+    with pytest.raises(InputError, match="held-out logits are of 3 classes, the others of 4"):
+        evaluate_members(np.zeros((2, 5, 4)), np.arange(5) % 4, held_out=(np.zeros((2, 5, 3)), np.arange(5) % 3))
