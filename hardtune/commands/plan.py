@@ -6,7 +6,8 @@
 
 One treatment: a row for each class, with its hardness, its size, what pruning and undersampling drop, what
 oversampling adds and from where, and the reason if it is infeasible. A sweep: a row for each distinct plan at the ends
-of its ranges, and whether it is feasible. Both write a figure and a table of all classes (CSV).
+of its ranges (of a function: for 256 random treatments), and whether it is feasible. Both write a figure and a table of
+all classes (CSV).
 
 Class counts follow from scores, read from the store if a sweep computed them; --score computes them here.
 Exit codes: 0 everything is feasible, 1 something is not, 2 invalid input.
