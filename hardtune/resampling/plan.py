@@ -181,8 +181,6 @@ def _draft(
             raise InputError(f"{name} must be {shape}, for each training sample, got {array.shape}")
     if len(train) and train.labels.max() >= len(classes):
         raise InputError(f"a training sample has the label {train.labels.max()}, and there are {len(classes)} classes")
-    if features is not None and not (np.isfinite(features.min()) and np.isfinite(features.max())):
-        raise InputError("the features contain NaN or infinity")
     if scores is not None and not np.isfinite(scores).all():
         bad = np.flatnonzero(~np.isfinite(scores))
         raise InputError(f"scores must be finite, and {len(bad)} of them are not (training sample {bad[0]} for one)")

@@ -302,8 +302,8 @@ def test_a_label_without_a_class_is_an_error_and_not_left_out():
 
 def test_features_and_confidences_that_are_not_numbers_are_an_error():
     features = FEATURES.copy()
-    features[5, 2] = np.nan
-    with pytest.raises(InputError, match="the features contain NaN or infinity"):
+    features[np.flatnonzero(LABELS == 3)[5], 2] = np.nan
+    with pytest.raises(InputError, match="the features of class 'dog' contain NaN or infinity"):
         plan(alpha=1.0, oversample="smote_encoder", features=features)
     for bad in ({"confidence": np.full(2000, np.nan)}, {"class_confidence": np.full(4, np.inf)}):
         with pytest.raises(InputError, match="the confidences in a pool contain NaN or infinity"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from hardtune.errors import InputError
 from hardtune.resampling.neighbours import nearest
 from hardtune.resampling.oversamplers.request import Added, Request, oversampler
 
@@ -39,7 +40,10 @@ def smote(request: Request, rng: np.random.Generator) -> Added:
 def smote_encoder(request: Request, rng: np.random.Generator) -> Added:
     """SMOTE whose neighbours are the nearest in a frozen encoder's space; images are still mixed in pixels (ours)."""
     assert request.features is not None  # checked before any draw
-    return _interpolate(request, request.features[request.members], rng)
+    points = request.features[request.members]
+    if not np.isfinite(points).all():
+        raise InputError(f"the features of class {request.name!r} contain NaN or infinity")
+    return _interpolate(request, points, rng)
 
 
 def _interpolate(request: Request, points: NDArray[np.generic], rng: np.random.Generator) -> Added:
