@@ -32,7 +32,7 @@ def _few_held_out(split: Split) -> str:
     return (
         f"{np.count_nonzero(held_out < FEW)} of {split.num_classes} classes have fewer than {FEW} held-out samples "
         f"({split.classes[least]!r} has {held_out[least]}), so their recall, and the gap between classes, is mostly "
-        "chance: hold out more, say --recipe validation=0.3"
+        "chance: hold out more (--recipe validation=…)"
     )
 
 

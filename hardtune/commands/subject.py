@@ -42,18 +42,24 @@ class Subject:
 
     @property
     def fixed(self) -> dict[str, Any]:
-        """The fields that the sweep's space fixes, such as its policy; of a function, those that never differ."""
+        """The fields that the sweep's space fixes, such as its policy; of a function, those that never differ.
+
+        ``prune`` and its rate go together: neither is fixed if only one of them is.
+        """
         from hardtune.sweep.space import corners
 
         space = self.sweep.space if self.sweep is not None else {}
         if isinstance(space, Mapping):
-            return {name: value for name, value in space.items() if isinstance(value, (str, int, float))}
-        resampling = [dataclasses.asdict(treatment) for treatment in corners(space) if treatment.alpha > 0]
-        return {
-            name: value
-            for name, value in (resampling[0].items() if resampling else ())
-            if all(treatment[name] == value for treatment in resampling)
-        }
+            fixed = {name: value for name, value in space.items() if isinstance(value, (str, int, float))}
+        elif callable(space):
+            resampling = [dataclasses.asdict(treatment) for treatment in corners(space) if treatment.alpha > 0]
+            first = resampling[0] if resampling else {}
+            fixed = {name: first[name] for name in first if all(one[name] == first[name] for one in resampling)}
+        else:  # each treatment of a list is its own
+            return {}
+        if ("prune" in fixed) != ("prune_rate" in fixed):
+            fixed = {name: value for name, value in fixed.items() if name not in ("prune", "prune_rate")}
+        return fixed
 
 
 def add_subject_flags(flags: argparse.ArgumentParser) -> None:

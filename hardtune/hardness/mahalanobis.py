@@ -78,8 +78,8 @@ class ClassGaussians:
     def relative_distance(self, features: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.float64]:
         """RM (N,): MD minus the distance to all data; higher = harder.
 
-        Its mean over the fitted data is 0, or negative with a ridge, unless ``balanced``. A class's only sample is as
-        far from its mean as samples are on average.
+        Its mean over the fitted data is 0, or negative with a ridge, unless ``balanced``. There, a class's only sample
+        counts as 1, the variance within classes, in each direction.
         """
         class_means = self.class_means @ self.directions
         result = np.empty(len(features))

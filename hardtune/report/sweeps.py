@@ -45,7 +45,9 @@ class Kept:
     @property
     def metrics(self) -> dict[str, Better]:
         """Which way each metric is better; those of its script, too, which may not be registered here."""
-        return directions() | self.content.get("about", {}).get("metrics", {})
+        # Sweeps of earlier versions tell only by their objectives.
+        own = {name.rpartition("/")[2]: way for name, way in self.content["objectives"].items()}
+        return own | directions() | self.content.get("about", {}).get("metrics", {})
 
     @property
     def recipe(self) -> Recipe:

@@ -223,8 +223,10 @@ def _draft(
 
 
 def _checked(stay: Any, among: int, what: str, exactly: int | None = None) -> NDArray[np.int64]:
-    """The positions that stay; ``InputError`` if they are none, or too few or many: a plug-in may be user code."""
+    """The positions that stay; ``InputError`` for anything else, or too few or many: a plug-in may be user code."""
     positions = np.asarray(stay)
+    if positions.shape == (0,):
+        positions = positions.astype(np.int64)  # that of a list is float64
     if positions.ndim != 1 or positions.dtype.kind not in "iu":
         raise InputError(f"{what} must give positions (n,), got {positions.dtype} {positions.shape}")
     inside = not len(positions) or (positions.min() >= 0 and positions.max() < among)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import shlex
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -244,8 +242,8 @@ def _say_what_is_infeasible(
     if sweep.treatments is not None or len(problems) == sum(not treatment.is_control for treatment in treatments):
         raise problems[0]
     view.say(
-        f"note: {len(problems)} of {len(treatments)} treatments at the ends of the space are not feasible, and trials "
-        f"like them will fail: {problems[0]} (python -m hardtune plan {shlex.quote(sys.argv[0])} shows all)"
+        f"note: {len(problems)} of {len(treatments)} treatments that the space was tried at are not feasible, and "
+        f"trials like them will fail: {problems[0]} (python -m hardtune plan shows all, given this sweep's flags)"
     )
 
 

@@ -155,6 +155,23 @@ def test_what_a_function_always_returns_is_fixed(command, script, storage, tmp_p
     assert "aum α=1 shift easiest/random on asked" in out
 
 
+def test_a_rate_that_a_function_fixes_for_ways_to_prune_that_it_does_not_is_not_taken(
+    command, script, storage, tmp_path
+):
+    path = tmp_path / "asked.py"
+    space = """
+def space(trial):
+    prune = trial.suggest_categorical("prune", ["class", "dataset"])
+    return {"alpha": trial.suggest_float("alpha", 0.1, 1), "policy": "shift", "prune": prune, "prune_rate": 0.2}
+
+asked = Sweep("asked", "digits", recipe, space)
+short = Sweep"""
+    path.write_text(Path(script).read_text().replace("short = Sweep", space))
+    out, err, code = command("plan", f"{path}:asked", "--alpha", 1, "--storage", storage)
+    assert (err, code) == ("", 0)
+    assert "aum α=1 shift easiest/random on asked" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
