@@ -243,26 +243,26 @@ def _show(outcome: Outcome, sweep: Sweep, view: View, options: argparse.Namespac
     robust = ["ood/msp_auroc"] * bool(sweep.ood) + ["corruptions/accuracy"] * bool(sweep.corruptions)
     if robust:
         say.append(("robust", shlex.join([*again, "--compare", "--metrics", *robust])))
-    if outcome.tracking_shortfall:
-        say.append(("note", outcome.tracking_shortfall))
-    say += [("note", f"{path} could not be written: {why}") for path, why in outcome.unwritten.items()]
     for name, text in say:
         console.print(f"{name}  ", style="bold", end="")
-        view.say(text)
+        view.whole(text)
+    notes = [outcome.tracking_shortfall] * bool(outcome.tracking_shortfall)
+    for note in (*notes, *(f"{path} could not be written: {why}" for path, why in outcome.unwritten.items())):
+        view.say(f"note: {note}")
 
 
 def _exit_code(outcome: Outcome, view: View, options: argparse.Namespace) -> int:
     """One of ``EXIT_CODES``; prints how to continue if that makes sense."""
     if outcome.interrupted:
-        view.say(f"finished networks are kept: {_again(options)}")
+        view.whole(f"finished networks are kept: {_again(options)}")
         return 130
     failed = [record for record in outcome.records if record.state == "failed"]
     again = sum(record.again for record in failed)
     if again:
         trials = "a trial" if again == 1 else f"{again} trials"
-        view.console.print(f"{trials} ended in errors: {_again(options)}", highlight=False, soft_wrap=True)
+        view.whole(f"{trials} ended in errors: {_again(options)}")
     elif outcome.unwritten:
-        view.console.print(f"to have them written, {_again(options)}", highlight=False, soft_wrap=True)
+        view.whole(f"to have them written, {_again(options)}")
     return 1 if again or outcome.unwritten or len(failed) == len(outcome.records) - 1 else 0
 
 

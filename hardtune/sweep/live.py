@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import threading
 import time
 from collections.abc import Mapping
@@ -68,13 +69,19 @@ class View:
             self._next_line.cancel()
 
     def say(self, text: str) -> None:
-        """Print a line that stays."""
+        """Print a sentence that stays; a terminal wraps it between words, and never within a path."""
+        if self.console.is_terminal:
+            text = textwrap.fill(text, self.console.width, break_long_words=False, break_on_hyphens=False)
+        self.whole(text)
+
+    def whole(self, text: str) -> None:
+        """Print a line that stays in one piece, however long, so that the command in it can be copied."""
         self.console.print(text, highlight=False, soft_wrap=True)
 
     def begin(self, folder: Path) -> None:
         """Print where the sweep keeps its results, from which --resume continues."""
         self.folder = folder
-        self.say(f"results in {folder}")
+        self.whole(f"results in {folder}")
 
     def remark(self, note: str) -> None:
         """Show a line below the others until the next one; an empty one clears it."""
@@ -149,7 +156,7 @@ class View:
             self._next_line = None
         self._last_line = time.monotonic()
         amount = f" {self._done}/{self._of} {self._unit}".rstrip() if self._of else ""
-        self.console.print(f"{self._phase}{amount} · {' · '.join(self._lines())}", highlight=False, soft_wrap=True)
+        self.whole(f"{self._phase}{amount} · {' · '.join(self._lines())}")
 
 
 class _Amount(ProgressColumn):

@@ -42,6 +42,23 @@ def test_a_log_gets_the_phase_the_counts_the_best_figures_and_the_time():
     assert last == "trials 3/4 · 1 failed · best so far: recall gap 0.1000 · accuracy 0.9000 · 0:00 so far"
 
 
+def test_a_terminal_wraps_sentences_between_words_and_leaves_what_is_copied_whole():
+    path = "/scratch/" + "a-long-name/" * 12
+    note = f"note: classes have few held-out samples, see {path} and hold out more of them next time, or it is chance"
+    it, out = view(terminal=True)
+    it.say(note)
+    printed = out.getvalue().splitlines()
+    assert path in printed
+    assert " ".join(printed) == note
+    assert all(len(line) <= 100 for line in printed if line != path)
+    it, out = view(terminal=True)
+    it.whole("go on with python sweeps/digits.py --resume " + path)
+    assert len(out.getvalue().splitlines()) == 1
+    it, out = view()
+    it.say(note)
+    assert out.getvalue() == note + "\n", "a log has a line for each"
+
+
 def test_what_stopping_trials_saves_is_shown():
     it, out = view()
     it.ended(ended(0, 0.3, 0.8, "stopped"))
