@@ -11,7 +11,7 @@ from hardtune.data import Split
 from hardtune.errors import InputError
 from hardtune.evaluation import check_metrics
 from hardtune.hardness.estimators import ESTIMATORS, check_estimator
-from hardtune.member import Prepared, named_in, needed_scores, needs_features, needs_pool
+from hardtune.member import Prepared, named_in, needed_scores, needs_pool, plan_arguments
 from hardtune.recipe import Recipe
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request
 from hardtune.resampling.plan import ClassPlan, preview
@@ -120,17 +120,7 @@ def class_plans(prepared: Prepared, treatment: Treatment) -> tuple[ClassPlan, ..
     Raises:
         InputError: class counts cannot be computed.
     """
-    treatment = treatment.canonical()
-    scored = treatment.alpha > 0 or treatment.prune_rate > 0
-    return preview(
-        treatment,
-        prepared.split.train,
-        prepared.split.classes,
-        scores=prepared.scores_of(treatment.estimator) if scored else None,
-        low_is_hard=ESTIMATORS[treatment.estimator].low_is_hard,
-        features=prepared.features if needs_features(treatment) else None,
-        pool=prepared.pool,
-    )
+    return preview(**plan_arguments(prepared, treatment))
 
 
 def _check_policy(treatment: Treatment) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 from hardtune import disk
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, content: str | bytes) -> None:
     """Replace the file at ``path``; without the ``fsync``, a file system may keep the new name and lose the text."""
     aside = path.with_name(f".{path.stem}.{uuid.uuid4().hex}")
     try:
-        with disk.named(path), aside.open("w") as file:
-            file.write(text)
+        with disk.named(path), aside.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)

@@ -112,7 +112,7 @@ def needed_scores(treatment: Treatment) -> set[str]:
     """The estimators whose scores a treatment reads."""
     treatment = treatment.canonical()
     names = set()
-    if treatment.alpha > 0 or treatment.prune_rate > 0:
+    if treatment.moves_samples:
         names.add(treatment.estimator)
     if treatment.entropy_weight > 0 and treatment.entropy_target != "constant":
         names.add(treatment.entropy_estimator)
@@ -131,18 +131,21 @@ def needs_pool(treatment: Treatment) -> bool:
 
 def plan_for(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: int) -> Plan:
     """One member's training set, as the treatment makes it."""
+    return make_plan(**plan_arguments(prepared, treatment), seed=member_seed(recipe, member, "plan"))
+
+
+def plan_arguments(prepared: Prepared, treatment: Treatment) -> dict[str, Any]:
+    """What ``make_plan`` and ``preview`` need to know."""
     treatment = treatment.canonical()
-    scored = treatment.alpha > 0 or treatment.prune_rate > 0
-    return make_plan(
-        treatment,
-        prepared.split.train,
-        prepared.split.classes,
-        scores=prepared.scores_of(treatment.estimator) if scored else None,
-        low_is_hard=ESTIMATORS[treatment.estimator].low_is_hard,
-        seed=member_seed(recipe, member, "plan"),
-        features=prepared.features if needs_features(treatment) else None,
-        pool=prepared.pool,
-    )
+    return {
+        "treatment": treatment,
+        "train": prepared.split.train,
+        "classes": prepared.split.classes,
+        "scores": prepared.scores_of(treatment.estimator) if treatment.moves_samples else None,
+        "low_is_hard": ESTIMATORS[treatment.estimator].low_is_hard,
+        "features": prepared.features if needs_features(treatment) else None,
+        "pool": prepared.pool,
+    }
 
 
 def weights_for(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: int) -> NDArray[np.float32] | None:

@@ -44,6 +44,8 @@ class Registry(Mapping[str, T]):
 
     def register(self, name: str) -> Callable[[T], T]:
         """Add the decorated plug-in under ``name``, which must be new."""
+        if not isinstance(name, str):  # a decorator without parentheses is given what it decorates
+            raise InputError(f"a {self.kind} is registered under a name, in parentheses and quotes, got {name!r}")
 
         def add(entry: T) -> T:
             if name in self._sent:  # it came without its module, imported only now

@@ -105,8 +105,15 @@ class Treatment:
             parts.append(it.loss)
         if it.entropy_weight:
             by = it.entropy_estimator if it.entropy_target == "difficulty" else it.entropy_target
-            parts.append(f"λ={it.entropy_weight:.3g} {by}")
+            scale = "" if it.entropy_scale == "clipped" else f" {it.entropy_scale}"
+            heat = "" if it.temperature == Treatment.temperature else f" T={it.temperature:.3g}"
+            parts.append(f"λ={it.entropy_weight:.3g} {by}{scale}{heat}")
         return ", ".join(parts) or "control"
+
+    @property
+    def moves_samples(self) -> bool:
+        """Whether it prunes or resamples, and so needs its estimator's scores."""
+        return self.canonical().alpha > 0 or self.canonical().prune_rate > 0
 
     @property
     def is_control(self) -> bool:

@@ -30,8 +30,8 @@ from hardtune.commands.subject import (
     files_of,
     missing,
     progress_bar,
-    scored,
     subject_of,
+    with_scores,
 )
 from hardtune.errors import InputError
 
@@ -192,13 +192,14 @@ def _prepared(
 ) -> Prepared:
     """With the sweep's own scores, whatever device trains here; with ``--score``, new ones if those are gone."""
     from hardtune.needs import needs_of
+    from hardtune.scoring import gather
 
     needs = needs_of([treatment])
     of = theirs or device
     if options.score and missing(subject, needs, of):
         of = device
-    prepared, _, _ = scored(subject, needs, argparse.Namespace(device=of, score=options.score))
-    return prepared
+    subject, of = with_scores(subject, needs, device=of, score=options.score)
+    return gather(subject.split, subject.recipe, needs, subject.store, device=of)
 
 
 def _trained(

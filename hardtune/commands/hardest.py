@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hardtune.commands.subject import add_subject_flags, available, files_of, make_room_for, scored, subject_of
+from hardtune.commands.subject import add_subject_flags, available, files_of, make_room_for, subject_of, with_scores
 from hardtune.errors import InputError
 
 
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         make_room_for(options.figure)  # report problems with it before anything is trained
     subject = subject_of(options)  # a script may register estimators
     needs = Needs(frozenset({name}), features=ESTIMATORS[name].source == "features")
-    _, subject, device = scored(subject, needs, options)
+    subject, device = with_scores(subject, needs, device=options.device, score=options.score)
     everything = available(subject, device)
     found = gather(subject.split, subject.recipe, everything, subject.store, device=device).scores
     train, classes, scores = subject.split.train, subject.split.classes, found[name]

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hardtune.commands.subject import add_subject_flags, make_room_for, scored, subject_of
+from hardtune.commands.subject import add_subject_flags, make_room_for, subject_of, with_scores
 from hardtune.errors import InputError
 from hardtune.treatment import Treatment
 
@@ -68,6 +68,7 @@ def run(options: argparse.Namespace) -> int:
     from hardtune.needs import needs_of
     from hardtune.report.plans import plan_table, sweep_table, write_csv
     from hardtune.report.plans_figure import plan_figure, sweep_figure
+    from hardtune.scoring import gather
     from hardtune.sweep.space import ASKED, corners
 
     if options.figure is not None:
@@ -85,7 +86,9 @@ def run(options: argparse.Namespace) -> int:
     treatments = _only_counts(asked)
     for treatment in treatments:
         check_sources(subject.split, treatment)
-    prepared, _, _ = scored(subject, needs_of(treatments), options)
+    needs = needs_of(treatments)
+    subject, device = with_scores(subject, needs, device=options.device, score=options.score)
+    prepared = gather(subject.split, subject.recipe, needs, subject.store, device=device)
     plans = [_planned(prepared, treatment) for treatment in treatments]
 
     console = Console(markup=False, emoji=False)  # paths and class names may have brackets

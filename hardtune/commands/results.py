@@ -221,4 +221,8 @@ def _compared(
     # Trials chosen among many are corrected for all of them.
     tried = tuple(record.treatment for record in found if record.state in ("finished", "stopped"))
     rows = compared(found, Comparison(tried, metrics=metrics), sweep.metrics)
-    return [{**row, "treatment": f"{row['trial']}: {row['treatment']}"} for row in rows if row["trial"] in chosen]
+    asked = {finished[number].treatment.canonical() for number in chosen}  # of a treatment tried twice, either trial
+    shown = {row["trial"] for row in rows if finished[row["trial"]].treatment.canonical() in asked}
+    if not shown:
+        raise InputError(f"trial {chosen[0]} changes nothing, as the control: name others to compare with it")
+    return [{**row, "treatment": f"{row['trial']}: {row['treatment']}"} for row in rows if row["trial"] in shown]

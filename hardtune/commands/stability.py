@@ -19,7 +19,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hardtune.commands.subject import Subject, add_subject_flags, available, make_room_for, scored, subject_of
+from hardtune.commands.subject import Subject, add_subject_flags, available, make_room_for, subject_of, with_scores
 from hardtune.errors import InputError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
         raise InputError("one member cannot disagree with itself: give --members 2 or more")
     pruned_count(len(subject.split.train), options.rate)
     needs = Needs(frozenset(estimators))
-    _, subject, device = scored(subject, needs, options)
+    subject, device = with_scores(subject, needs, device=options.device, score=options.score)
     members = _members(subject, needs, device)
     found = {name: _assess(subject, name, members[name], options) for name in estimators}
     everything = available(subject, device)

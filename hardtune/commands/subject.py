@@ -106,9 +106,15 @@ def subject_of(options: argparse.Namespace, **recipe: Any) -> Subject:
     size = options.image_size
     if size is None and sweep is not None:
         size = sweep.image_size
-    dataset = load(data, options.data_dir, image_size=size)
     path = options.pool or (sweep.pool if sweep is not None else None)
-    pool = None if path is None else load_pool(path, dataset)
+    with progress_bar() as progress:
+        bar = progress.add_task("reading images", total=None, visible=False)
+
+        def on_read(done: int, of: int) -> None:
+            progress.update(bar, completed=done, total=of, visible=done < of)
+
+        dataset = load(data, options.data_dir, image_size=size, progress=on_read)
+        pool = None if path is None else load_pool(path, dataset, progress=on_read)
     split = dataclasses.replace(dataset.hold_out(changed.validation, changed.seed), pool=pool)
     storage = local_folder(options.storage)
     name = sweep.name if sweep is not None else dataset.name
@@ -144,25 +150,24 @@ def load_sweep(script: str, **given: str | None) -> Sweep:
     return found
 
 
-def scored(subject: Subject, needs: Needs, options: argparse.Namespace) -> tuple[Prepared, Subject, str]:
-    """All that is needed from the store, trained first if ``--score`` is given; and its recipe and device.
+def with_scores(subject: Subject, needs: Needs, *, device: str | None, score: bool) -> tuple[Subject, str]:
+    """The subject, with the device and the recipe as resolved there, for which all that is needed is in the store.
 
     Raises:
-        InputError: something is not in the store, and ``--score`` was not given.
+        InputError: something is not in the store, and may not be made (``score``).
     """
-    from hardtune.scoring import gather
-
-    kinds = [options.device] if options.device else devices()
-    for device in kinds:
-        for found in _as_on(device, subject):
-            if not missing(found, needs, device):
-                return gather(found.split, found.recipe, needs, found.store, device=device), found, device
-    if not options.score:
+    kinds = [device] if device else devices()
+    for kind in kinds:
+        for found in _as_on(kind, subject):
+            if not missing(found, needs, kind):
+                return found, kind
+    if not score:
         raise InputError(
             f"{missing(subject, needs, kinds[0])}: run the sweep, or let --score make them here "
             "(scores belong to data, recipe and seed: see --data and --recipe)"
         )
-    return _score(subject, needs, kinds[0]), subject, kinds[0]
+    _score(subject, needs, kinds[0])
+    return subject, kinds[0]
 
 
 def missing(subject: Subject, needs: Needs, device: str) -> str:
@@ -245,12 +250,13 @@ def _as_on(device: str, subject: Subject) -> list[Subject]:
 
 
 def progress_bar() -> Progress:
-    """A bar for epochs, on stderr, removed when they are done."""
+    """A bar on a terminal's stderr, removed when all is done."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _score(subject: Subject, needs: Needs, device: str) -> Prepared:

@@ -31,6 +31,9 @@ UNSEEN = ("test", "ood", "corruptions")
 CORRUPTION_METRICS = ("accuracy", "ece")
 """Those measured under each corruption."""
 
+_DERIVED = ("recall_hard_easy", "temperature")
+"""What :func:`hardtune.evaluation.evaluate` computes beside the metrics, and these again as ``…_scaled``."""
+
 
 def directions() -> dict[str, Better]:
     """Which way each registered metric is better."""
@@ -50,14 +53,15 @@ def metric(name: str, better: Better) -> Callable[[Function], Function]:
 
     Raises:
         InputError: The name has characters that MLflow does not allow, or a slash, which separates a metric's name
-            from what it is measured on; or ``better`` is neither ``min`` nor ``max``; or the name is taken.
+            from what it is measured on; or it is taken; or ``better`` is neither ``min`` nor ``max``.
 
     >>> METRICS["ece"].better
     'min'
     """
 
-    if not isinstance(name, str):
-        raise InputError('a metric is registered under a name: @metric("name", better="max")')
+    register = METRICS.register(name)
+    if name in _DERIVED or name.endswith("_scaled"):
+        raise InputError(f"{name!r} is what hardtune computes beside the metrics: choose another name")
     if not re.fullmatch(r"\w[\w.\- ]*", name):
         raise InputError(
             f"a metric's name begins with a letter or digit and has letters, digits, _, -, . and spaces, got {name!r}"
@@ -65,8 +69,8 @@ def metric(name: str, better: Better) -> Callable[[Function], Function]:
     if better not in ("min", "max"):
         raise InputError(f"metric {name!r} is better='min' where lower is better, or 'max', got {better!r}")
 
-    def register(function: Function) -> Function:
-        METRICS.register(name)(Metric(function, better))
+    def add(function: Function) -> Function:
+        register(Metric(function, better))
         return function
 
-    return register
+    return add

@@ -82,11 +82,10 @@ def estimator(name: str, doc: str = "", *, centred: bool = False) -> Callable[[F
         centred: whether the mean over all samples is 0, so that the policies ``paper`` and ``margin`` have no ratio.
     """
 
-    if not isinstance(name, str):
-        raise InputError('an estimator is registered under a name: @estimator("name")')
+    register = ESTIMATORS.register(name)
 
     def add(compute: FeatureScores) -> FeatureScores:
-        ESTIMATORS.register(name)(Estimator(name, "features", doc, centred=centred, from_features=compute))
+        register(Estimator(name, "features", doc, centred=centred, from_features=compute))
         return compute
 
     return add

@@ -25,6 +25,8 @@ from hardtune.report.table import label, on_test
 from hardtune.treatment import Treatment
 
 Row = dict[str, Any]
+Line = tuple[int | None, str]
+"""A treatment's trial and its description."""
 GROUPS = ("final", "test", "ood", "corruptions")
 """Prefixes of the names of members' figures."""
 METRICS_A_TABLE = 4
@@ -116,7 +118,10 @@ def compared(
     ``recall_hard_easy`` counts by its absolute value: hard classes recalled more often than easy ones are just as
     unequal. ``metrics``: as for :func:`figures_of_members`.
     """
-    found = {record.treatment.canonical(): record for record in records if record.state == "finished"}
+    found: dict[Treatment, Record] = {}
+    for record in records:
+        if record.state == "finished":
+            found.setdefault(record.treatment.canonical(), record)  # one that was tried twice counts once
     reference = found.get(comparison.reference.canonical())
     others = [found[key] for key in dict.fromkeys(t.canonical() for t in comparison.treatments) if key in found]
     others = [record for record in others if record is not reference]
@@ -203,7 +208,7 @@ def _table(rows: Sequence[Row], note: str) -> Table:
     table.title = (
         f"Against {first['reference']}: difference × 100 ± 95 % interval, paired over {first['members']} members"
     )
-    lines = len({row["treatment"] for row in rows})
+    lines = len({_line(row) for row in rows})
     family = first.get("of", lines)  # missing in files of earlier versions
     told = "all lines" if family == lines else f"all {family} treatments that were tried"
     table.caption = f"* significant after Holm's correction for {told}; ↓ lower is better, ↑ higher. {note}".strip()
@@ -215,14 +220,14 @@ def _table(rows: Sequence[Row], note: str) -> Table:
         name = _heading(metric).replace(" ", "\n")
         table.add_column(f"{name} {'↓' if lower[metric] else '↑'}", justify="right", no_wrap=True)
     table.add_row(first["reference"], *(f"{100 * columns[m]:.{digits[m]}f}  " for m in columns), style="yellow")
-    cells: dict[str, list[Text]] = {}
+    cells: dict[Line, list[Text]] = {}
     for row in rows:
         reach, places = _reach(row), digits[row["metric"]]
         star = "*" if row["verdict"] != "open" else " "
         text = f"{100 * row['difference']:+.{places}f} ±{reach:.{places}f} {star}"
         colour = {"better": "green", "worse": "red"}.get(row["verdict"], "")
-        cells.setdefault(row["treatment"], []).append(Text(text, colour))
-    for treatment, line in cells.items():
+        cells.setdefault(_line(row), []).append(Text(text, colour))
+    for (_, treatment), line in cells.items():
         table.add_row(treatment, *line)
     return table
 
@@ -232,23 +237,22 @@ def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path,
 
     ``note``: as in :func:`tables`.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     blocks = _blocks([rows for rows in families if rows])
-    heights = [len(names) + 0.6 for _, _, names in blocks]
+    heights = [len(lines) + 0.6 for _, _, lines in blocks]
     width = max(len(metrics) for metrics, _, _ in blocks)
     figure = Figure(figsize=(1.8 + 2.2 * width, 1.2 + 0.3 * (sum(heights) + len(heights))), layout="constrained")
-    FigureCanvasAgg(figure)
     says = "differences × 100 with 95 % intervals; green is better and red worse after Holm's correction"
     figure.suptitle("\n".join(filter(None, [f"{title}: {says}", note])), fontsize=9)
     grid = figure.subplots(len(heights), width, squeeze=False, height_ratios=heights)
     headed: list[str] = []
-    for panels, (metrics, rows, names) in zip(grid, blocks, strict=True):
+    for panels, (metrics, rows, lines) in zip(grid, blocks, strict=True):
+        names = [treatment for _, treatment in lines]
         for axes in panels[len(metrics) :]:
             axes.axis("off")
         for axes, metric in zip(panels, metrics, strict=False):
-            _forest(axes, [row for row in rows if row["metric"] == metric], names)
+            _forest(axes, [row for row in rows if row["metric"] == metric], lines)
             axes.set_yticks(range(len(names)), names if axes is panels[0] else [], fontsize=8)
             if metrics != headed:  # else the panel above shows it
                 lower = next(_lower_is_better(row) for row in rows if row["metric"] == metric)
@@ -260,7 +264,7 @@ def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path,
     figure.savefig(path, dpi=150)
 
 
-def _blocks(families: Sequence[Sequence[Row]]) -> list[tuple[list[str], list[Row], list[str]]]:
+def _blocks(families: Sequence[Sequence[Row]]) -> list[tuple[list[str], list[Row], list[Line]]]:
     """The figure's rows of panels: some metrics of a family, its rows for them, and its treatments."""
     blocks = []
     each = [list(dict.fromkeys(row["metric"] for row in rows)) for rows in families]
@@ -269,21 +273,26 @@ def _blocks(families: Sequence[Sequence[Row]]) -> list[tuple[list[str], list[Row
             some = metrics[start : start + METRICS_A_TABLE]
             shown = [row for row in rows if row["metric"] in some]
             if shown:
-                blocks.append((some, shown, list(dict.fromkeys(row["treatment"] for row in shown))))
+                blocks.append((some, shown, list(dict.fromkeys(map(_line, shown)))))
     return blocks
 
 
-def _forest(axes: Any, rows: Sequence[Row], names: Sequence[str]) -> None:
+def _forest(axes: Any, rows: Sequence[Row], lines: Sequence[Line]) -> None:
     axes.axvline(0, color="#b9c0c8", linewidth=1, zorder=1)
     for row in rows:
-        y, colour = names.index(row["treatment"]), VERDICT_COLOURS[row["verdict"]]
+        y, colour = lines.index(_line(row)), VERDICT_COLOURS[row["verdict"]]
         if math.isfinite(_reach(row)):
             axes.plot([100 * row["low"], 100 * row["high"]], [y, y], color=colour, linewidth=1.5)
         axes.plot(100 * row["difference"], y, marker="o", markersize=4, color=colour)
     axes.locator_params(axis="x", nbins=4)  # more would run into each other
-    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_ylim(len(lines) - 0.5, -0.5)
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _line(row: Row) -> Line:
+    """What tells the treatments of a family apart: numbers that are rounded may not."""
+    return row.get("trial"), row["treatment"]
 
 
 def _lower_is_better(row: Row) -> bool:

@@ -18,7 +18,6 @@ def diagnostics_figure(record: Record, path: Path) -> None:
     The reliability diagram and the risk-coverage curve, on test samples; and, if there are any, the histogram of the
     entropy weights, and the accuracy and ECE under corruptions by severity.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     panels: list[Callable[[Any, Record], None]] = [_reliability, _risk_coverage]
@@ -31,7 +30,6 @@ def diagnostics_figure(record: Record, path: Path) -> None:
     # Set by hand, in inches, as are titles and ticks: a sweep draws one figure per trial, and automatic layout takes
     # longer than drawing.
     figure.subplots_adjust(left=0.6 / width, right=1 - 0.1 / width, bottom=0.13, top=0.86, wspace=0.26)
-    FigureCanvasAgg(figure)
     figure.suptitle(f"{record.treatment}, on the test split", fontsize=10)
     for number, draw in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), number + 1)

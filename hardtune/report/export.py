@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hardtune import disk, durable
+from hardtune import durable
 from hardtune.data import Split
 from hardtune.errors import InputError
 from hardtune.member import Prepared, plan_for, weights_for
@@ -116,16 +115,8 @@ def write_weights(network: torch.nn.Module, path: Path) -> None:
 
     state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
     floats = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
-    aside = path.with_name(f".{path.name}")
-    # Copies, since two names may share one tensor.
-    data = save({name: value.clone(memory_format=torch.contiguous_format) for name, value in floats.items()})
-    try:
-        with disk.named(path):
-            aside.write_bytes(data)  # save_file makes it unreadable to others
-        os.replace(aside, path)
-    except BaseException:
-        disk.removed(aside)
-        raise
+    # Copies, since two names may share one tensor; save_file would make it unreadable to others.
+    durable.write(path, save({name: v.clone(memory_format=torch.contiguous_format) for name, v in floats.items()}))
 
 
 def write_about(

@@ -32,7 +32,6 @@ def pareto_figure(
     more, against its counterpart on the test split or, if it has none, the trials' numbers. ``note`` is a sentence that
     readers must see.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     finished = [record for record in records if record.state == "finished"]
@@ -40,7 +39,6 @@ def pareto_figure(
     pairs = list(itertools.combinations(names, 2))
     pairs = pairs or [(_varied_number(finished) or on_test(names[0]) or TRIAL, names[0])]
     figure = Figure(figsize=(4.6 * len(pairs) + 0.6, 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
     figure.suptitle("\n".join(filter(None, [title, note])))
     on_front = {record.number for record in front}
     for panel, (x, y) in enumerate(pairs):

@@ -32,13 +32,11 @@ def hardest_figure(
         scores: of the samples (N,), higher = harder.
         rows: (N,) numbers to label the images with.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     shown = by_hardness(scores, samples.labels, len(classes))[:MAX_CLASSES]
     easy = max(1, each // 2)
     figure = Figure(figsize=(1.6 + 0.72 * (each + easy), 0.9 + 0.88 * len(shown)), layout="constrained")
-    FigureCanvasAgg(figure)
     figure.suptitle(title if len(shown) == len(classes) else f"{title}: the {len(shown)} hardest classes")
     panels = figure.subplots(len(shown), each + easy + 1, squeeze=False, width_ratios=[*[1] * each, 0.3, *[1] * easy])
     for axes in panels.flat:
@@ -51,7 +49,7 @@ def hardest_figure(
         hardest = ranked[: min(each, len(ranked) - len(easiest))]
         for axes, n in [*zip(line[:each], hardest, strict=False), *zip(line[each + 1 :], easiest, strict=False)]:
             image = samples.images[n]
-            axes.imshow(image[..., 0] if image.shape[2] == 1 else image, cmap="gray", vmin=0, vmax=255)
+            axes.imshow(image[..., :3] if image.shape[2] >= 3 else image[..., 0], cmap="gray", vmin=0, vmax=255)
             axes.set_title(str(rows[n]), fontsize=6, pad=2)
     panels[0, 0].annotate("hardest", (0, 1.35), xycoords="axes fraction", fontsize=8, color="#c92a2a")
     panels[0, each + 1].annotate("easiest", (0, 1.35), xycoords="axes fraction", fontsize=8, color="#2b8a3e")

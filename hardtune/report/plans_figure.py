@@ -18,14 +18,12 @@ NAMED = 30
 
 def plan_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
     """A bar per class, hardest first: samples kept, added, and (outlined) removed. PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rows = list(plans[0].classes)
     if any(row.hardness is not None for row in rows):
         rows.sort(key=lambda row: -(row.hardness or 0.0))
     figure = Figure(figsize=(max(6.0, min(14.0, 1.5 + 0.55 * len(rows))), 4.4), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     x = np.arange(len(rows))
     kept = np.array([row.size - row.pruned - row.dropped for row in rows])
@@ -69,7 +67,6 @@ def plan_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
 
 def sweep_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
     """A row for each different plan, a cell for each class: its new size, relative to its original one. PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     drawn = [(label, plan) for label, plan in merge(plans) if plan.classes][:MAX_ROWS]
@@ -79,7 +76,6 @@ def sweep_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
     classes = [row.name for row in drawn[0][1].classes]
     height = 1.4 + 0.32 * len(drawn)
     figure = Figure(figsize=(max(7.0, min(16.0, 4.5 + 0.55 * len(classes))), height), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     spread = max(0.1, float(np.abs(np.log2(np.maximum(ratios, 2**-4))).max(initial=0.0)))
     image = axes.imshow(

@@ -19,11 +19,9 @@ def stability_figure(
     found: Mapping[str, Stability], classes: Sequence[str], rate: float, title: str, path: Path
 ) -> None:
     """A row for each estimator: the nested change, and the agreement of disjoint and bootstrap ensembles. PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(14.5, 0.7 + 3.5 * len(found)), layout="constrained")
-    FigureCanvasAgg(figure)
     figure.suptitle(title)
     panels = figure.subplots(len(found), 4, squeeze=False)
     for row, (name, stability) in zip(panels, found.items(), strict=True):
@@ -51,13 +49,11 @@ def stability_figure(
 
 def comparison_figure(scores: Mapping[str, NDArray[np.floating]], rate: float, title: str, path: Path) -> None:
     """Every pair of estimators: rank correlation, and overlap of the easiest part. PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     names = list(scores)
     side = 2.2 + 0.42 * len(names)
     figure = Figure(figsize=(2 * side + 1.2, side), layout="constrained")
-    FigureCanvasAgg(figure)
     figure.suptitle(title)
     common = f"common share of the easiest {percent(rate)} (chance: {percent(rate)})"
     both = (

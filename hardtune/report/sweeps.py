@@ -33,9 +33,14 @@ class Kept:
         return content
 
     @property
+    def trials(self) -> Path:
+        """The folder with a record of each trial."""
+        return self.folder / "trials"
+
+    @property
     def records(self) -> list[Record]:
         """Those of the trials that have ended so far, the control first."""
-        return records.read_all(self.folder / "trials")
+        return records.read_all(self.trials)
 
     @property
     def objectives(self) -> dict[str, str]:

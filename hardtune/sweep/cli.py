@@ -23,7 +23,7 @@ from hardtune.store import local_folder
 from hardtune.sweep.confirm import confirming
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.live import View
-from hardtune.sweep.passwords import has_password, hidden, without_password
+from hardtune.sweep.passwords import hidden, without_password
 from hardtune.sweep.sigterm import stop_at_sigterm
 from hardtune.warned import pass_on
 
@@ -149,12 +149,11 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
         raise InputError(f"--concurrent must be at least 1, got {options.concurrent}")
     hand_over = (options.address or "").startswith(("http://", "https://"))
     if hand_over or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
-        _check_paths(options, sys.argv[1:] if hand_over else None)
-    if hand_over:
-        _check_passwords(sys.argv[1:])
-        from hardtune.sweep.job import run_as_job
+        from hardtune.sweep import job
 
-        return run_as_job(options.address, Path(sys.argv[0]), sys.argv[1:], sweep.name)
+        job.check_paths(options, sys.argv[1:] if hand_over else None)
+        if hand_over:
+            return job.run_as_job(options.address, Path(sys.argv[0]), sys.argv[1:], sweep.name)
     confirmation = None
     if options.confirm:
         confirmation = confirming(sweep, local_folder(options.storage), recipe_changes(options.recipe))
@@ -228,7 +227,7 @@ def _show(outcome: Outcome, sweep: Sweep, view: View, options: argparse.Namespac
     for record in failed[:3]:
         view.say(f"trial {record.number} ({record.treatment}) failed: {record.reason}")
     if len(failed) > 3:
-        view.say(f"and {len(failed) - 3} more failed; their reasons are in {outcome.ledger.records}")
+        view.say(f"and {len(failed) - 3} more failed; their reasons are in {outcome.ledger.trials}")
     for warning in {record.warning: record for record in outcome.records if record.warning}.values():
         view.say(f"trial {warning.number} ({warning.treatment}): {warning.warning}")
     say = [("figure", str(figure)) for figure in outcome.figures[:1]]
@@ -297,26 +296,6 @@ def configured(sweep: Sweep, options: argparse.Namespace) -> Sweep:
     if options.severities and not changed.corruptions:
         raise InputError("--severities are of corruptions, and none is named: see --corruptions")
     return changed
-
-
-def _check_paths(options: argparse.Namespace, given: list[str] | None) -> None:
-    """Raise ``InputError`` for a relative path: a job runs in its own folder, which is deleted when it ends.
-
-    ``given``: check only the flags on this command line, since defaults are the cluster's own.
-    """
-    for flag, path in (("--storage", options.storage), ("--data-dir", options.data_dir), ("--pool", options.pool)):
-        mine = given is None or any(word.split("=")[0] == flag for word in given)
-        if mine and path is not None and not Path(path).is_absolute():
-            raise InputError(f"on a cluster {flag} must be an absolute path that all nodes see, got {str(path)!r}")
-
-
-def _check_passwords(given: list[str]) -> None:
-    """Raise ``InputError`` for a password in a job's command line, which the cluster shows to all who can reach it."""
-    if any(map(has_password, given)):
-        raise InputError(
-            "a job's command line is no place for a password: set MLFLOW_TRACKING_URI and OPTUNA_STORAGE on the "
-            "cluster's head, or keep the password there in ~/.pgpass, and leave it out of the URL"
-        )
 
 
 def _storage(options: argparse.Namespace) -> list[str]:

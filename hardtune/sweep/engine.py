@@ -22,7 +22,6 @@ from hardtune.evaluation.metric import UNSEEN
 from hardtune.hardness.encoders import check_encoder
 from hardtune.member import Prepared
 from hardtune.needs import Needs, needs_of
-from hardtune.report import records
 from hardtune.report.comparison import Row, check_comparison, compared, comparison_figure, figures_of_members
 from hardtune.report.drawing import one_at_a_time
 from hardtune.report.figure import pareto_figure
@@ -53,7 +52,6 @@ class Outcome:
 
     ledger: Ledger
     records: list[Record]
-    front: list[Record]
     rows: list[dict[str, Any]]
     comparisons: list[list[Row]]
     """The rows of each of the sweep's comparisons; none if too little of it finished."""
@@ -81,10 +79,10 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
     uri = place.tracking_uri or default_uri(storage)
     check_tracking(uri)
     check_experiment(uri, sweep.name)
-    dataset, pool = _load(sweep, place)
+    dataset, pool = _load(sweep, place, view)
     if needs.features:
         _check_encoder(sweep.recipe.encoder, dataset, place)
-    split = _split(sweep, dataset, pool, place)
+    split = _split(sweep, dataset, pool, place, view)
     if place.data_of is not None:
         check_same_data(place.data_of, split)
     check_trials(split, sweep.recipe, treatments)
@@ -106,7 +104,7 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
         recipe = ledger.resolved(sweep.recipe, lambda: resolved_on_cluster(sweep.recipe, share))
         sweep = dataclasses.replace(sweep, recipe=recipe)
         share = _filled(share, sweep)
-        begun = any(ledger.records.glob("0*.json"))
+        begun = any(ledger.trials.glob("0*.json"))
         study_database(place.study_storage or ledger.study_url, ledger.id, begun=begun, owner=ledger.owner)
         _say_what_repeats(sweep, view)
         for name in without_effect(sweep.space):
@@ -130,7 +128,7 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
 
 def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrupted: bool) -> Outcome:
     """The front, its table and figure, on disk and in MLflow."""
-    found = records.read_all(ledger.records)
+    found = ledger.records
     best = front(found, sweep.objectives)
     table = rows(best, next(record for record in found if record.is_control), sweep.objectives)
     unwritten: dict[Path, str] = {}
@@ -164,7 +162,6 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
     return Outcome(
         ledger=ledger,
         records=found,
-        front=best,
         rows=table,
         comparisons=comparisons,
         figures=figures,
@@ -258,22 +255,22 @@ def _writable(storage: Path) -> Path:
     return storage
 
 
-def _load(sweep: Sweep, place: Place) -> tuple[Dataset, Samples | None]:
+def _load(sweep: Sweep, place: Place, view: View) -> tuple[Dataset, Samples | None]:
     """The data, and the pool of synthetic images that the sweep names."""
-    dataset = load(sweep.data, place.data_dir, image_size=sweep.image_size)
-    pool = None if sweep.pool is None else load_pool(sweep.pool, dataset)
+    dataset = load(sweep.data, place.data_dir, image_size=sweep.image_size, progress=view.reading)
+    pool = None if sweep.pool is None else load_pool(sweep.pool, dataset, progress=view.reading)
     if not place.subset:
         return dataset, pool
     few = dataset.subset(classes=10, train=12, test=6, seed=sweep.recipe.seed)
     return few, None if pool is None else pool.take(np.flatnonzero(pool.labels < few.num_classes))
 
 
-def _split(sweep: Sweep, dataset: Dataset, pool: Samples | None, place: Place) -> Split:
+def _split(sweep: Sweep, dataset: Dataset, pool: Samples | None, place: Place, view: View) -> Split:
     """All data that trials see: for training, for selection, and for the final evaluation."""
     return dataclasses.replace(
         dataset.hold_out(sweep.recipe.validation, sweep.recipe.seed),
         pool=pool,
-        ood=None if sweep.ood is None else load_ood(sweep.ood, dataset, place.data_dir),
+        ood=None if sweep.ood is None else load_ood(sweep.ood, dataset, place.data_dir, progress=view.reading),
         corruptions=corruption_pairs(sweep.corruptions, sweep.severities),
     )
 

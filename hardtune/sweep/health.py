@@ -58,6 +58,7 @@ def examine_nodes(answers: Sequence[Answer]) -> Iterator[Finding]:
 
 def examine_storage(storage: Path) -> Iterator[Finding]:
     """Does every node see and write the storage, can it be locked, and is there room?"""
+    storage = storage.expanduser()
     fix = "give --storage (or HARDTUNE_STORAGE) an absolute path on a file system that all nodes have mounted"
     if not storage.is_absolute() and len(_alive()) > 1:
         yield Finding("storage", f"{storage} is relative, and means another folder on every node", fix)
@@ -206,7 +207,7 @@ def _versions(answers: Sequence[Answer]) -> Iterator[Finding]:
 
 
 def _gpus(answers: Sequence[Answer]) -> Iterator[Finding]:
-    good = 0
+    good, unused = 0, False
     for answer in answers:
         gpus = answer.value["gpus"]
         if gpus["devices"] <= gpus["ray"] == gpus["torch"]:
@@ -216,8 +217,10 @@ def _gpus(answers: Sequence[Answer]) -> Iterator[Finding]:
             f"{answer.node} has {gpus['devices']} GPU devices; Ray counts {gpus['ray']} and torch sees {gpus['torch']}"
         )
         fix = "update the driver to the CUDA version of torch (nvidia-smi, torch.version.cuda), restart Ray there"
+        unused = True
         yield Finding("GPUs", says, fix)
-    yield Finding("GPUs", f"{good} that Ray counts and torch sees" if good else "none: trials run on CPUs")
+    if good or not unused:
+        yield Finding("GPUs", f"{good} that Ray counts and torch sees" if good else "none: trials run on CPUs")
 
 
 def _clocks(answers: Sequence[Answer]) -> Iterator[Finding]:

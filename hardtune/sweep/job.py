@@ -6,6 +6,7 @@ cluster's job server (``--address http://…``) submits itself and only follows 
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import logging
 import shlex
@@ -19,6 +20,7 @@ from typing import Any
 
 import hardtune
 from hardtune.errors import InputError, first_line
+from hardtune.sweep.passwords import has_password
 from hardtune.sweep.plug_ins import own_modules
 
 
@@ -29,8 +31,9 @@ def run_as_job(address: str, script: Path, flags: Sequence[str], name: str) -> i
     the local code; data and results are on the cluster. Ctrl-C stops following the log, not the sweep.
 
     Raises:
-        InputError: no job server answers at ``address``, or it does not take the job.
+        InputError: no job server answers at ``address``, it does not take the job, or a flag has a password.
     """
+    _check_passwords(flags)
     from ray.job_submission import JobStatus, JobSubmissionClient
 
     for chatty in ("dashboard_sdk", "job.sdk"):
@@ -63,6 +66,29 @@ def run_as_job(address: str, script: Path, flags: Sequence[str], name: str) -> i
     if info.driver_exit_code is None:
         print(f"error: job {job} {status.value.lower()}: {info.message}", file=sys.stderr)
     return info.driver_exit_code or (130 if status == JobStatus.STOPPED else 1)
+
+
+def check_paths(options: argparse.Namespace, given: list[str] | None) -> None:
+    """Raise ``InputError`` for a relative path: a job runs in its own folder, which is deleted when it ends.
+
+    ``given``: check only the flags on this command line, since defaults are the cluster's own.
+    """
+    paths = {"--storage": options.storage, "--data-dir": options.data_dir, "--pool": options.pool}
+    # These may also be names; what is a folder only here would be an unknown name there.
+    paths |= {flag: it for flag, it in (("--data", options.data), ("--ood", options.ood)) if it and Path(it).is_dir()}
+    for flag, path in paths.items():
+        mine = given is None or any(word.split("=")[0] == flag for word in given)
+        if mine and path is not None and not Path(path).is_absolute():
+            raise InputError(f"on a cluster {flag} must be an absolute path that all nodes see, got {str(path)!r}")
+
+
+def _check_passwords(given: Sequence[str]) -> None:
+    """Raise ``InputError`` for a password in a job's command line, which the cluster shows to all who can reach it."""
+    if any(map(has_password, given)):
+        raise InputError(
+            "a job's command line is no place for a password: set MLFLOW_TRACKING_URI and OPTUNA_STORAGE on the "
+            "cluster's head, or keep the password there in ~/.pgpass, and leave it out of the URL"
+        )
 
 
 def pack(script: Path, folder: Path) -> None:

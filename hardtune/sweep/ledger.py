@@ -30,18 +30,8 @@ CODE = "plug-ins"
 
 
 @dataclasses.dataclass(frozen=True)
-class Ledger:
-    """The folder with one sweep's persistent state."""
-
-    folder: Path
-
-    @property
-    def id(self) -> str:
-        return self.folder.name
-
-    @property
-    def records(self) -> Path:
-        return self.folder / "trials"
+class Ledger(Kept):
+    """The folder of the sweep that runs."""
 
     @property
     def study_url(self) -> str:
@@ -50,7 +40,7 @@ class Ledger:
     @property
     def owner(self) -> str:
         """What distinguishes this sweep from one of the same name with its study in the same database."""
-        owner: str = json.loads((self.folder / "sweep.json").read_text())["owner"]
+        owner: str = self.content["owner"]
         return owner
 
     def resolved(self, recipe: Recipe, resolve: Callable[[], Recipe]) -> Recipe:

@@ -101,6 +101,12 @@ class View:
         self._progress.update(self._task, completed=done)
         self._line()
 
+    def reading(self, done: int, of: int) -> None:
+        """Show how many of a folder's images are read, which for large folders takes minutes."""
+        if (self._phase, self._of) != ("reading", of) or done < self._done:
+            self.phase("reading", of, "images")
+        self.advance(done)
+
     def trials(self, running: int, members: int, saved: int = 0) -> None:
         """Update how many trials run, how many of their members are done, and how many were saved by stopping."""
         self._states["running"], self._members, self._saved = running, members, saved

@@ -39,18 +39,12 @@ class Recorder(tune.Callback):
         self._waits_again = waits_again
         self._folder, self._tracker, self._view, self._standing = folder, tracker, view, standing
         self._members = 0
-        self._trained = 0
         self._already = self._ended = self._told = already
         self._running: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks for its own restore, which resuming here never uses."""
         return {}
-
-    @property
-    def members(self) -> tuple[int, int]:
-        """How many members were reported, and how many of them had to be trained."""
-        return self._members, self._trained
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._running.add(trial.trial_id)
@@ -65,7 +59,6 @@ class Recorder(tune.Callback):
     ) -> None:
         if "members" in result and not result[FINISHED]:
             self._members += 1
-            self._trained += bool(result["trained"])
             figures = {name: value for name, value in result.items() if name.startswith("members/")}
             self._tracker.member(_record(trial, "running"), result["members"], figures)
             self._show()

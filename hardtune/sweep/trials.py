@@ -61,8 +61,8 @@ def run_trials(
     control = _control(sweep, prepared, store, share, ledger)
     bounds = {name: (direction(name, sweep.objectives), control.metrics[name]) for name in sweep.no_worse_than_control}
     context = TrialContext(prepared, sweep.recipe, store.root, share.device, share.cpus, share.at_once, bounds)
-    _complete(ledger.records, search, share, context, view)
-    former = [record for record in records.read_all(ledger.records) if not record.again]
+    _complete(ledger.trials, search, share, context, view)
+    former = [record for record in ledger.records if not record.again]
     for record in former:
         tracker.trial_ended(record)  # from an earlier part of the sweep; logs only what MLflow lacks
         view.ended(record)
@@ -71,17 +71,17 @@ def run_trials(
     left = sweep.trials - already
     tracker.progress(already, standing.figures())  # in case a killed driver did not
     view.phase("trials", sweep.trials, already=already)
-    recorder = Recorder(ledger.records, tracker, view, standing, already, search.waits_again)
+    recorder = Recorder(ledger.trials, tracker, view, standing, already, search.waits_again)
     if left <= 0:
         return False
     slots = place.concurrent or share.slots(ray.cluster_resources())
-    run = tune.with_parameters(trainable, context=context, folder=ledger.records, objectives=list(sweep.objectives))
+    run = tune.with_parameters(trainable, context=context, folder=ledger.trials, objectives=list(sweep.objectives))
     interrupted = False
     while left > 0 and not interrupted:
         # Runs once, unless trials end in errors and are handed out again.
         scheduler = None
         if sweep.racing:
-            scheduler = Racing(sweep.racing, sweep.recipe.members, sweep.objectives, ledger.records)
+            scheduler = Racing(sweep.racing, sweep.recipe.members, sweep.objectives, ledger.trials)
         interrupted = schedule(
             run, search, ledger.folder, share, trials=left, slots=slots, recorder=recorder, scheduler=scheduler
         )
@@ -192,7 +192,7 @@ def _control(sweep: Sweep, prepared: Prepared, store: Store, share: Share, ledge
     """The control's figures: its members are the scoring ensemble's, so nothing is trained."""
     result = run_trial(Treatment(), prepared, sweep.recipe, store, device=share.device)
     record = record_of(CONTROL, result, prepared.split.classes, bounds={})
-    records.write(ledger.records, record)
+    records.write(ledger.trials, record)
     return record
 
 

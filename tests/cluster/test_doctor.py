@@ -45,6 +45,7 @@ def test_another_version_on_a_node_is_named():
 def test_gpus_that_cannot_be_used_are_counted(gpus):
     (finding,) = wrong(answer(gpus=gpus))
     devices, ray, seen = gpus
+    assert "none: trials run on CPUs" not in [it.says for it in examine_nodes([answer(gpus=gpus)])]
     assert finding.says == f"10.0.0.1 has {devices} GPU devices; Ray counts {ray} and torch sees {seen}"
 
 

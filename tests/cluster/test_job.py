@@ -41,6 +41,14 @@ def test_a_relative_path_is_refused_before_the_sweep_is_handed_over(tmp_path, fl
     assert sentence in said(tmp_path, "--address", CLUSTER, flag, "here")
 
 
+@pytest.mark.parametrize("flag", ["--data", "--ood"])
+def test_a_relative_folder_of_images_is_refused_and_a_name_is_not(tmp_path, flag):
+    (tmp_path / "birds").mkdir()
+    sentence = f"on a cluster {flag} must be an absolute path that all nodes see, got 'birds'"
+    assert sentence in said(tmp_path, "--address", CLUSTER, flag, "birds")
+    assert "does not take the sweep" in said(tmp_path, "--address", CLUSTER, flag, "fashion_mnist")
+
+
 def test_results_in_a_jobs_own_folder_are_refused_since_it_is_thrown_away(tmp_path):
     assert "on a cluster --storage must be an absolute path" in said(tmp_path, RAY_JOB_CONFIG_JSON_ENV_VAR="{}")
 

@@ -51,11 +51,11 @@ def swept(tmp_path_factory, script, storage):
     prepared = gather(split, recipe, needs_of([TREATED, STOPPED]), store, device="cpu")
     for number, treatment in ((CONTROL, Treatment()), (0, TREATED)):
         record = carry_out(number, treatment, TrialContext(prepared, recipe, store.root, "cpu", cpus=1, at_once=1))
-        records.write(ledger.records, record)
-    records.write(ledger.records, Record(1, STOPPED, "stopped"))
-    records.write(ledger.records, Record(2, FAILED, "failed", reason="it cannot be done"))
+        records.write(ledger.trials, record)
+    records.write(ledger.trials, Record(1, STOPPED, "stopped"))
+    records.write(ledger.trials, Record(2, FAILED, "failed", reason="it cannot be done"))
     for path in (folder / "sweeps").glob("few-*"):
-        shutil.copytree(ledger.records, path / "trials")
+        shutil.copytree(ledger.trials, path / "trials")
     return folder, ledger.id, prepared, recipe
 
 

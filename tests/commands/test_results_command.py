@@ -42,7 +42,7 @@ def sweeps(tmp_path_factory):
     def begun(name, space, found, **options):
         ledger = open_ledger(Sweep(name, "digits", Recipe(), space, **options), split, storage, resume=False)
         for record in found:
-            records.write(ledger.records, record)
+            records.write(ledger.trials, record)
         return ledger.folder
 
     begun("pets", SPACE, [control, finished(0, TREATMENTS[0], 0.5, 0.1, 0.9)])  # an earlier one of the name
@@ -57,6 +57,8 @@ def sweeps(tmp_path_factory):
     listed = begun("list", TREATMENTS, search[:3])
     rows = compared(search, Comparison(TREATMENTS, metrics=("test/ece",)))
     (listed / "comparison.json").write_text(json.dumps([{"comparison": 0, **row} for row in rows]))
+    again = [finished(1, TREATMENTS[0], 0.1, 0.79, 0.5), finished(2, Treatment(), 0.2, 0.80, 0.6)]
+    begun("again", SPACE, [control, finished(0, TREATMENTS[0], 0.1, 0.79, 0.5), *again])
     begun("fresh", SPACE, [])
     begun("old", SPACE, search[:3], objectives={"final/mine": "max"})  # as earlier versions left it: without the metric
     with pytest.MonkeyPatch.context() as its_script:
@@ -88,6 +90,7 @@ def test_the_sweeps_of_a_storage_are_listed_with_what_became_of_their_trials(res
     lines = [line.split() for line in results().splitlines()]
     counts = [(words[0].split("-")[0], *words[1:4]) for words in lines if len(words) > 4 and words[0] != "sweep"]
     assert sorted(counts) == [
+        ("again", "3", "0", "0"),
         ("fresh", "0", "0", "0"),
         ("list", "2", "0", "0"),
         ("old", "2", "0", "0"),
@@ -144,6 +147,13 @@ def test_the_front_is_held_against_the_control_on_the_test_split(results, tmp_pa
     out = results("pets", "--compare", 2, "--metrics", "final/nll")
     assert "2: aum α=2" in out
     assert "1: focal" not in out
+
+
+@pytest.mark.parametrize("trial", [(), (0,), (1,), (0, 1)])
+def test_a_treatment_that_was_tried_twice_is_compared_once_whichever_trial_is_named(results, trial):
+    out = results("again", "--compare", *trial)
+    assert re.findall(r"^ *(\d): aum", out, re.MULTILINE) == ["0"]
+    assert "correction for all lines" in " ".join(out.split())
 
 
 def test_whoever_picks_trials_of_a_list_is_corrected_for_all_of_it(results):
@@ -205,6 +215,7 @@ def test_everything_is_in_tables_by_trial_member_and_class(results, tmp_path):
         (["pets", "--objectives", "test/mine"], "say which way test/mine is better: test/mine=min or test/mine=max"),
         (["pets", "--objectives", "test/nll=up"], "say which way test/nll is better"),
         (["pets", "--compare", "3"], "trial 3 has not finished, so it cannot be compared: choose from 0, 1, 2"),
+        (["again", "--compare", "2"], "trial 2 changes nothing, as the control: name others to compare with it"),
         (["pets", "--metrics", "ood/msp_auroc"], "unknown figure of a member 'ood/msp_auroc': choose from .*test/nll"),
         (["pets", "--metrics", "test/mine"], "the sweep does not say which way test/mine is better"),
         (["pets", "--objectives", "final/nll=max", "--compare", "--csv", "it.txt"], "a table's name must end in .csv"),

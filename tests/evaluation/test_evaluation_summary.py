@@ -240,7 +240,7 @@ def test_a_metric_of_ones_own_cannot_change_what_others_are_given(monkeypatch, f
 def test_a_name_that_is_taken_or_lacking_is_said():
     with pytest.raises(InputError, match="the metric name 'ece' is taken"):
         metric("ece", better="min")(lambda predictions: 0.0)
-    with pytest.raises(InputError, match=r"@metric\(.name., better="):
+    with pytest.raises(InputError, match="a metric is registered under a name, in parentheses and quotes"):
         metric(lambda predictions: 0.0, better="min")
 
 
@@ -260,6 +260,12 @@ def test_a_metric_of_ones_own_that_raises_is_named_with_what_it_raised(monkeypat
 def test_a_metric_that_records_could_not_show_under_its_name_is_refused_where_it_is_written(name):
     with pytest.raises(InputError, match=r"a metric's name .* has letters, digits, _, -, \. and spaces, got"):
         metric(name, better="max")
+
+
+@pytest.mark.parametrize("name", ["temperature", "recall_hard_easy", "nll_scaled"])
+def test_a_metric_cannot_have_the_name_of_what_is_computed_beside_it(name):
+    with pytest.raises(InputError, match=f"{name!r} is what hardtune computes beside the metrics"):
+        metric(name, better="min")
 
 
 def test_a_metric_says_which_way_it_is_better():

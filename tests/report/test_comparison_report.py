@@ -79,6 +79,29 @@ def test_hard_classes_that_are_recalled_more_often_than_easy_ones_are_as_unequal
     assert rows[1]["difference"] == pytest.approx(0)
 
 
+def test_treatments_that_print_alike_keep_their_own_lines(tmp_path, monkeypatch):
+    close = Treatment(alpha=0.8541), Treatment(alpha=0.8544)
+    assert str(close[0]) == str(close[1])
+    found = [RECORDS[0], record(0, close[0], 0.95, 0.01), record(1, close[1], 0.80, 0.2)]
+    rows = compared(found, Comparison(close, metrics=FIGURES))
+    out = io.StringIO()
+    for table in tables(rows):
+        Console(file=out, width=80).print(table)
+    lines = [line for line in out.getvalue().splitlines() if "0.854" in line]
+    assert [line.count("+") for line in lines] == [1, 1], "more accurate and less calibrated, then the other way round"
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: drawn.append(figure))
+    comparison_figure([rows], "it", tmp_path / "it.png")
+    for axes in drawn[0].axes:
+        assert [line.get_ydata()[0] for line in axes.lines if line.get_marker() == "o"] == [0, 1]
+
+
+def test_what_else_the_entropy_weights_depend_on_is_told_where_it_is_not_the_default():
+    assert str(Treatment(entropy_weight=0.2)) == "λ=0.2 rmd"
+    assert str(Treatment(entropy_weight=0.2, entropy_scale="rank", temperature=1.5)) == "λ=0.2 rmd rank T=1.5"
+    assert str(Treatment(entropy_weight=0.2, entropy_target="constant", temperature=1.5)) == "λ=0.2 constant"
+
+
 def test_any_treatment_can_be_the_reference():
     rows = compared(RECORDS, Comparison((SHUFFLED,), reference=METHOD, metrics=FIGURES))
     assert [row["reference"] for row in rows] == [str(METHOD)] * 2

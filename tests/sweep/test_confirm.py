@@ -31,7 +31,7 @@ def kept(storage, *trials, sweep=SEARCH):
     ledger = open_ledger(sweep, load("digits").hold_out(0.1, 0), storage, resume=False)
     for number, (treatment, ece, accuracy) in enumerate(((Treatment(), 0.2, 0.7), *trials), start=CONTROL):
         figures = {"final/ece": ece, "ensemble/accuracy": accuracy, "final/nll": ece}
-        records.write(ledger.records, Record(number, treatment, "finished", figures, members={}))
+        records.write(ledger.trials, Record(number, treatment, "finished", figures, members={}))
     return ledger
 
 

@@ -67,6 +67,16 @@ def test_what_stopping_trials_saves_is_shown():
     assert "trials 0/4 · 2 running, 1 stopped, 7 members done, 3 saved · " in out.getvalue()
 
 
+def test_reading_a_large_folder_shows_how_far_it_is_and_so_does_the_next_folder():
+    it, out = view()
+    for of in (200, 300, 300):  # data, pool, foreign images
+        it.reading(64, of)
+        it.reading(of, of)
+    assert [line.split(" ·")[0] for line in out.getvalue().splitlines()] == [
+        f"reading 0/{of} images" for of in (200, 300, 300)
+    ]
+
+
 def test_a_log_is_not_flooded():
     it, out = view()
     with it:

@@ -13,8 +13,12 @@ import pytest
 
 from hardtune.errors import InputError
 from hardtune.evaluation.metric import METRICS, Metric
+from hardtune.hardness.estimators import estimator
 from hardtune.registry import plug_ins
+from hardtune.resampling.oversamplers import oversampler
 from hardtune.sweep.plug_ins import with_plug_ins
+from hardtune.training.losses import LOSSES
+from hardtune.training.models import MODELS
 
 SCRIPT = """
 import sys
@@ -92,6 +96,15 @@ def write(folder, **modules):
     (folder / "package" / "numbers.py").write_text("THRICE = 3")
     for name, text in modules.items():
         (folder / f"{name}.py").write_text(text)
+
+
+@pytest.mark.parametrize("decorator", [LOSSES.register, MODELS.register, oversampler, estimator])
+def test_a_decorator_without_a_name_says_that_it_needs_one(decorator):
+    with pytest.raises(InputError, match="is registered under a name, in parentheses and quotes, got <function"):
+
+        @decorator
+        def mine():
+            pass
 
 
 @pytest.mark.slow

@@ -112,13 +112,15 @@ def oversampler(
     arrays are read-only. ``infeasible`` says whether it can, before any training and without reading images.
     """
 
+    register = OVERSAMPLERS.register(name)
+
     def add(draw: Draw) -> Draw:
         def check(request: Request) -> str | None:
             if needs is not None and getattr(request, needs) is None:
                 return f"oversampling {name!r} needs {_NEEDED[needs]}"
             return infeasible(request)
 
-        OVERSAMPLERS.register(name)(Oversampler(draw, check, needs))
+        register(Oversampler(draw, check, needs))
         return draw
 
     return add
