@@ -85,7 +85,7 @@ def score_member(
         return False
     prepared = Prepared(_asked(split, recipe, member))
     with store.alone(entries(prepared, recipe, Treatment(), member, device)["member"]):
-        return _train_what_lacks(prepared, recipe, needs, member, store, device, on_epoch)
+        return _train_missing(prepared, recipe, needs, member, store, device, on_epoch)
 
 
 def is_scored(split: Split, recipe: Recipe, needs: Needs, member: int, store: Store, *, device: str) -> bool:
@@ -95,7 +95,7 @@ def is_scored(split: Split, recipe: Recipe, needs: Needs, member: int, store: St
     return all(key in store for key in (*parts.values(), *findings.values()))
 
 
-def _train_what_lacks(
+def _train_missing(
     prepared: Prepared,
     recipe: Recipe,
     needs: Needs,

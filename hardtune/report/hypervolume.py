@@ -23,7 +23,7 @@ def hypervolume(front: Sequence[Record], control: Record, objectives: Mapping[st
     the control's, so the box is [0, 2] in each of d objectives and known before the first trial; its volume is 2^d. In
     [0, 1], higher = better; the control alone has 0.5^d, and whatever is added to a front can only raise it (Zitzler &
     Thiele 1999, IEEE Trans. Evol. Comput. 3). A control with zero cost in an objective can only be equalled there:
-    anything with a higher cost counts nothing. For costs below 0, see :func:`costing_less_than_nothing`.
+    anything with a higher cost counts nothing. For costs below 0, see :func:`with_negative_costs`.
 
     >>> from hardtune import Treatment
     >>> control = Record(-1, Treatment(), "finished", {"final/ece": 0.02, "final/accuracy": 0.90})
@@ -42,7 +42,7 @@ def hypervolume(front: Sequence[Record], control: Record, objectives: Mapping[st
     return float(volume) / REFERENCE ** len(objectives)
 
 
-def costing_less_than_nothing(control: Record, objectives: Mapping[str, str]) -> list[str]:
+def with_negative_costs(control: Record, objectives: Mapping[str, str]) -> list[str]:
     """The objectives in which the control's cost is below 0 and so cannot be a unit: there is no hypervolume.
 
     The control's value is above 1 if they are maximised, or below 0 if they are minimised.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hardtune.report.hypervolume import costing_less_than_nothing, hypervolume
+from hardtune.report.hypervolume import with_negative_costs, hypervolume
 from hardtune.report.pareto import front
 from hardtune.report.records import Record
 from hardtune.treatment import Treatment
@@ -50,7 +50,7 @@ class Standing:
     def figures(self) -> dict[str, float]:
         """What MLflow shows over time; no hypervolume if the control's costs cannot be its unit."""
         volume = {}
-        if not costing_less_than_nothing(self._control, self._objectives):
+        if not with_negative_costs(self._control, self._objectives):
             volume["front/hypervolume"] = hypervolume(self._front, self._control, self._objectives)
         return {
             **volume,

@@ -13,7 +13,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from hardtune.errors import InputError
 from hardtune.evaluation.racing import Verdict, judge, learn_noise
 from hardtune.report import records
-from hardtune.report.hypervolume import REFERENCE, costing_less_than_nothing, relative_costs
+from hardtune.report.hypervolume import REFERENCE, with_negative_costs, relative_costs
 from hardtune.report.pareto import front
 from hardtune.report.records import Record
 from hardtune.sweep.search import FINISHED, SHORTFALL
@@ -50,7 +50,7 @@ class Racing(FIFOScheduler):
         """The objectives as relative costs, (M, O) per treatment; NaN where there is no member yet."""
         former = records.read_all(folder)
         self._control = next(record for record in former if record.is_control)
-        for name in costing_less_than_nothing(self._control, objectives):
+        for name in with_negative_costs(self._control, objectives):
             raise InputError(
                 f"racing counts in units of what the control costs, which is its value where an objective is minimised "
                 f"and 1 - value where it is maximised, and the control's {name} is {self._control.metrics[name]:.3g}: "

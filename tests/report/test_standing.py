@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hardtune import Treatment
-from hardtune.report.hypervolume import costing_less_than_nothing, hypervolume
+from hardtune.report.hypervolume import with_negative_costs, hypervolume
 from hardtune.report.records import CONTROL, Record
 from hardtune.report.standing import Standing
 
@@ -98,4 +98,4 @@ def test_stopped_failed_and_infeasible_trials_are_no_part_of_the_front():
 
 def test_the_least_bit_of_negative_cost_is_found():
     for gap, accuracy, wrong in ((0.1, 1.001, ["final/accuracy"]), (-0.001, 0.9, ["final/recall_gap"]), (0, 1, [])):
-        assert costing_less_than_nothing(record(CONTROL, gap, accuracy, 0.02), OBJECTIVES) == wrong
+        assert with_negative_costs(record(CONTROL, gap, accuracy, 0.02), OBJECTIVES) == wrong
