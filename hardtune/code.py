@@ -21,6 +21,8 @@ import numpy as np
 
 _DEEPEST = 100
 """Maximum nesting depth that is followed."""
+_ADDED_BY_PYTHON = frozenset(vars(ModuleType("any"))) | {"__builtins__", "__cached__", "__file__", "__path__"}
+"""Names of a module that say where and as what it was loaded, not what it does: a script's is ``__main__``."""
 _PLAIN = (bool, int, float, complex, str, bytes, range, np.generic, type(None), type(...))
 _WRAPPERS = (staticmethod, classmethod, property, MethodType, functools.partial, functools.cached_property)
 _WRAPPED = ("__func__", "__self__", "__wrapped__", "fget", "fset", "fdel", "func", "args", "keywords")
@@ -138,7 +140,8 @@ def _used_by(function: FunctionType, home: str) -> Iterator[Any]:
     waiting = [function.__code__]
     while waiting:
         code = waiting.pop()
-        found = [function.__globals__[name] for name in code.co_names if name in function.__globals__]
+        names = [name for name in code.co_names if name not in _ADDED_BY_PYTHON]
+        found = [function.__globals__[name] for name in names if name in function.__globals__]
         imports = [step.argval for step in dis.get_instructions(code) if step.opname == "IMPORT_NAME"]
         found += [_imported(name, function.__globals__.get("__package__")) for name in imports]
         for one in found:

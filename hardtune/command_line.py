@@ -28,7 +28,7 @@ def add_recipe_flag(flags: argparse._ActionsContainer) -> None:
         nargs="+",
         default=[],
         metavar="NAME=VALUE",
-        help="change the recipe: epochs=30 members=3 encoder=ViT-B-32@weights.safetensors "
+        help="change the recipe: epochs=30 members=3 encoder=ViT-B-32/openai@weights.safetensors "
         f"({', '.join(field.name for field in dataclasses.fields(Recipe))})",
     )
 

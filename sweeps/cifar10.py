@@ -10,7 +10,7 @@ Cost: 8 scoring networks, then 5 per trial: 248 networks of 200 epochs, about 9 
 minus what racing saves: a trial stops after a member once its remaining members are not expected to raise the front's
 hypervolume by their share of a hundredth.
 CLIP ViT-B-32 weights are downloaded once (about 600 MB), or read from a file:
---recipe encoder=ViT-B-32@/path/weights.safetensors
+--recipe encoder=ViT-B-32/openai@/path/weights.safetensors
 """
 
 from ray import tune

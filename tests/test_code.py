@@ -139,6 +139,33 @@ def test_every_process_says_the_same(tmp_path, monkeypatch):
         assert said.split() == list(here.values())
 
 
+def test_a_script_is_the_same_whether_it_runs_or_is_imported(tmp_path):
+    """As a sweep runs it, and as commands that are given it read it."""
+    (tmp_path / "mine.py").write_text(
+        "import logging\n"
+        "from pathlib import Path\n"
+        "from torch import nn\n"
+        "from hardtune.code import code_digest\n"
+        "def make(channels, classes, size):\n"
+        "    class Inner(nn.Module):\n"
+        "        home = Path(__file__).parent\n"
+        "        def forward(self, x):\n"
+        "            logging.getLogger(__name__).debug('seen')\n"
+        "            return x\n"
+        "    return Inner()\n"
+        "print(code_digest(make))\n"
+    )
+    ways = (["mine.py"], ["-c", "import mine"], ["-c", "import runpy; runpy.run_path('mine.py', run_name='other')"])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    said = {
+        subprocess.run(
+            [sys.executable, *way], env=environment, cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=True
+        ).stdout
+        for way in ways
+    }
+    assert len(said) == 1
+
+
 def test_what_was_typed_is_known_by_its_instructions(monkeypatch):
     command = ["import it; it.run()"]  # of `python -c`, which Python 3.13 keeps
     monkeypatch.setitem(linecache.cache, "<string>", (len(command[0]), None, command, "<string>"))

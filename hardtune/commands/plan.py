@@ -2,7 +2,7 @@
 
     python -m hardtune plan sweeps/digits.py                       every corner of the sweep's space
     python -m hardtune plan sweeps/digits.py --alpha 1.5           one treatment of the sweep's data
-    python -m hardtune plan --data digits --alpha 1 --estimator rmd --policy shift --recipe encoder=pixels
+    python -m hardtune plan --data digits --alpha 1 --estimator rmd --policy shift --recipe encoder=pixels --score
 
 One treatment: a row for each class, with its hardness, its size, what pruning and undersampling drop, what
 oversampling adds and from where, and the reason if it is infeasible. A sweep: a row for each distinct plan at the ends

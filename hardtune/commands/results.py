@@ -161,6 +161,7 @@ def _front(
     from hardtune.evaluation.metric import UNSEEN
     from hardtune.report.figure import pareto_figure
     from hardtune.report.pareto import front
+    from hardtune.report.standing import saved_by_stopping
     from hardtune.report.table import render, rows
 
     best = front(found, objectives)
@@ -168,6 +169,9 @@ def _front(
     by_test = any(name.startswith(UNSEEN) for name in objectives)
     note = "Chosen on the test split." if by_test else sweep.chosen_on_test
     console.print(render(rows(best, control, objectives), objectives, title, note))
+    saved = saved_by_stopping(found, objectives, sweep.recipe.members)
+    if saved:
+        console.print(saved)
     title = f"{sweep.id}: {len(found) - 1} trials"
     return lambda path: pareto_figure(found, best, objectives, title, path, note)
 
@@ -208,10 +212,12 @@ def _compared(
     chosen = options.compare or [record.number for record in best if not record.is_control]
     if not chosen:
         raise InputError(f"the front of {sweep.id} is its control alone: name the trials to compare with it")
+    ended = {record.number for record in found}
     for number in chosen:
         if number not in finished:
             choices = ", ".join(map(str, finished))
-            raise InputError(f"trial {number} has not finished, so it cannot be compared: choose from {choices}")
+            why = "has not finished" if number in ended else "is not there"
+            raise InputError(f"trial {number} {why}, so it cannot be compared: choose from {choices}")
     metrics = tuple(options.metrics or metrics_of(sweep.objectives, control.members, sweep.metrics))
     for metric in metrics:
         if metric not in control.members:

@@ -43,6 +43,8 @@ def run(options: argparse.Namespace) -> int:
     """Run the action; returns 1 if ``verify`` found damage."""
     if options.older_than is not None and not options.older_than >= 0:  # as nan is
         raise InputError(f"--older-than must be at least 0 days, got {options.older_than:g}")
+    if options.action != "prune" and (options.older_than is not None or options.dry_run):
+        raise InputError(f"--older-than and --dry-run are for prune, and this is {options.action}")
     storage = options.storage if "://" in options.storage else str(local_folder(options.storage))
     store = Store(f"{storage.rstrip('/')}/store")
     entries = store.entries()
@@ -74,7 +76,7 @@ def _list(entries: list[Entry], console: Console) -> int:
 def _verify(store: Store, entries: list[Entry], console: Console) -> int:
     results = [entry for entry in entries if entry.is_result]
     damaged = 0
-    for entry in track(results, "checking", console=console, transient=True):
+    for entry in track(results, "checking", console=console, transient=True, disable=not console.is_terminal):
         problem = store.verify(entry)
         if problem is not None:
             damaged += 1

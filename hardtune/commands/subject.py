@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import inspect
 import runpy
+import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from hardtune.command_line import add_data_flags, add_recipe_flag, recipe_changes
 from hardtune.errors import InputError
 from hardtune.recipe import Recipe
+from hardtune.report.sweeps import kept
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -162,12 +164,25 @@ def with_scores(subject: Subject, needs: Needs, *, device: str | None, score: bo
             if not missing(found, needs, kind):
                 return found, kind
     if not score:
-        raise InputError(
-            f"{missing(subject, needs, kinds[0])}: run the sweep, or let --score make them here "
-            "(scores belong to data, recipe and seed: see --data and --recipe)"
-        )
+        raise InputError(f"{missing(subject, needs, kinds[0])}: {_where_scores_may_be(subject)}")
     _score(subject, needs, kinds[0])
     return subject, kinds[0]
+
+
+def _where_scores_may_be(subject: Subject) -> str:
+    former = kept(subject.storage, subject.name)
+    theirs = Recipe(**former[-1].content["recipe"]) if former else subject.recipe
+    differ = [name for name, value in vars(theirs).items() if value != getattr(subject.recipe, name)]
+    if differ:
+        flags = shlex.join(f"{name}={_as_flag(getattr(theirs, name))}" for name in differ)
+        return f"{former[-1].id} had --recipe {flags}, so give the same, or let --score make others here"
+    first = "" if subject.sweep is None else "run the sweep, or "
+    return f"{first}let --score make them here (scores belong to data, recipe and seed: see --data and --recipe)"
+
+
+def _as_flag(value: Any) -> str:
+    """As ``recipe_changes`` reads it."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def missing(subject: Subject, needs: Needs, device: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hardtune.report.hypervolume import with_negative_costs, hypervolume
+from hardtune.report.hypervolume import hypervolume, with_negative_costs
 from hardtune.report.pareto import front
 from hardtune.report.records import Record
 from hardtune.treatment import Treatment
@@ -58,3 +58,15 @@ class Standing:
             "members_trained": self.trained,
             "members_saved": self.saved,
         }
+
+
+def saved_by_stopping(records: Sequence[Record], objectives: Mapping[str, str], members: int) -> str:
+    """A sentence on what racing saved; empty if it stopped no trial. Arguments: as for :class:`Standing`."""
+    stopped = sum(record.state == "stopped" for record in records)
+    if not stopped:
+        return ""
+    cost = Standing(records, objectives, members)
+    return (
+        f"{stopped} of {len(records) - 1} trials were stopped, which saved {cost.saved} of {cost.saved + cost.trained} "
+        "networks"
+    )

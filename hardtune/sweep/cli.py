@@ -16,7 +16,7 @@ from hardtune import disk
 from hardtune.command_line import add_data_flags, add_recipe_flag, default_storage, recipe_changes, run_and_exit
 from hardtune.errors import InputError
 from hardtune.report.comparison import tables
-from hardtune.report.standing import Standing
+from hardtune.report.standing import saved_by_stopping
 from hardtune.report.sweeps import Kept, chosen_on_test
 from hardtune.report.table import render
 from hardtune.store import local_folder
@@ -213,14 +213,9 @@ def _show(outcome: Outcome, sweep: Sweep, view: View, options: argparse.Namespac
         console.print(f"Stopped after {len(outcome.records) - 1} of {sweep.trials} trials; so far:")
     if sweep.treatments is None:
         console.print(render(outcome.rows, sweep.objectives, title, note))
-    stopped = sum(record.state == "stopped" for record in outcome.records)
-    if stopped:
-        cost = Standing(outcome.records, sweep.objectives, sweep.recipe.members)
-        console.print(
-            f"{stopped} of {len(outcome.records) - 1} trials were stopped, "
-            f"which saved {cost.saved} of {cost.saved + cost.trained} networks",
-            highlight=False,
-        )
+    saved = saved_by_stopping(outcome.records, sweep.objectives, sweep.recipe.members)
+    if saved:
+        view.say(saved)
     for table in (table for rows in outcome.comparisons if rows for table in tables(rows, note)):
         console.print(table)
     failed = [record for record in outcome.records if record.state == "failed"]

@@ -205,7 +205,9 @@ def _filled(share: cluster.Share, sweep: Sweep) -> cluster.Share:
 
 def _check_encoder(encoder: str, dataset: Dataset, place: Place) -> None:
     if place.subset and encoder.startswith("file:"):
-        raise InputError(f"--smoke trains on a few samples, which {encoder} is not of: without it, pixels stand in")
+        raise InputError(
+            f"--smoke trains on a few samples, and {encoder} has features of all: leave it out, and they are of pixels"
+        )
     check_encoder(encoder, dataset)
 
 

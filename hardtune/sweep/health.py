@@ -120,7 +120,8 @@ def examine_data(
     try:
         dataset = load(name, data_dir, image_size=image_size)
     except InputError as error:
-        yield Finding("data", str(error), "put the files there; only the driver's machine reads them")
+        fix = "put the files there, or name other data; only the driver's machine reads them"
+        yield Finding("data", str(error), fix)
         return
     train = dataset.train
     images = train.images.nbytes + dataset.test.images.nbytes

@@ -49,7 +49,10 @@ def run_as_job(address: str, script: Path, flags: Sequence[str], name: str) -> i
                 runtime_env={"working_dir": folder, "py_modules": [str(Path(hardtune.__file__).parent)]},
             )
         except Exception as error:  # ConnectionError, RuntimeError, AuthenticationError, aiohttp's and requests' own
-            raise InputError(f"the cluster at {address} does not take the sweep: {first_line(error)}") from error
+            reason = first_line(error)
+            if "auth" in reason.lower():
+                reason += " (a cluster with a token takes it with RAY_AUTH_MODE=token and its ~/.ray/auth_token)"
+            raise InputError(f"the cluster at {address} does not take the sweep: {reason}") from error
     print(f"job {job}: closing this terminal leaves it running", flush=True)
     try:
         asyncio.run(_follow(client, job))

@@ -13,7 +13,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from hardtune.errors import InputError
 from hardtune.evaluation.racing import Verdict, judge, learn_noise
 from hardtune.report import records
-from hardtune.report.hypervolume import REFERENCE, with_negative_costs, relative_costs
+from hardtune.report.hypervolume import REFERENCE, relative_costs, with_negative_costs
 from hardtune.report.pareto import front
 from hardtune.report.records import Record
 from hardtune.sweep.search import FINISHED, SHORTFALL

@@ -1,6 +1,7 @@
 """``python -m hardtune hardest``, as one would type it."""
 
 import csv
+import dataclasses
 import re
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from hardtune.hardness.estimators import ESTIMATORS
 from hardtune.needs import Needs
 from hardtune.report.hardest_figure import hardest_figure
 from hardtune.scoring import gather
+from hardtune.sweep.ledger import open_ledger
 
 
 @pytest.fixture
@@ -163,3 +165,15 @@ def test_what_cannot_be_shown_is_said_in_a_sentence(command, script, tmp_path, f
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert re.search(says, err)
+
+
+def test_scores_of_a_sweep_with_another_recipe_are_pointed_to(command, script, tmp_path):
+    sweep = load_sweep(script)
+    recipe = dataclasses.replace(sweep.recipe, epochs=3, milestones=(0.5,), validation=0.2)
+    split = load("digits").hold_out(0.2, 0)
+    ledger = open_ledger(dataclasses.replace(sweep, recipe=recipe), split, tmp_path, resume=False)
+    _, err, _ = command("hardest", script, "--storage", tmp_path)
+    flags = ["epochs=3", "milestones=0.5", "validation=0.2"]
+    assert f"{ledger.id} had --recipe {' '.join(flags)}, so give the same, or let --score make others here" in err
+    _, err, _ = command("hardest", script, "--storage", tmp_path, "--recipe", *flags)
+    assert "run the sweep, or let --score make them here" in err

@@ -59,6 +59,8 @@ def sweeps(tmp_path_factory):
     (listed / "comparison.json").write_text(json.dumps([{"comparison": 0, **row} for row in rows]))
     again = [finished(1, TREATMENTS[0], 0.1, 0.79, 0.5), finished(2, Treatment(), 0.2, 0.80, 0.6)]
     begun("again", SPACE, [control, finished(0, TREATMENTS[0], 0.1, 0.79, 0.5), *again])
+    raced = Record(1, TREATMENTS[1], "stopped", members={"final/ece": [0.3]}, reason="it came to nothing")
+    begun("raced", SPACE, [control, finished(0, TREATMENTS[0], 0.1, 0.79, 0.5), raced])
     begun("fresh", SPACE, [])
     begun("old", SPACE, search[:3], objectives={"final/mine": "max"})  # as earlier versions left it: without the metric
     with pytest.MonkeyPatch.context() as its_script:
@@ -98,6 +100,7 @@ def test_the_sweeps_of_a_storage_are_listed_with_what_became_of_their_trials(res
         ("own", "2", "0", "0"),
         ("pets", "1", "0", "0"),
         ("pets", "3", "0", "1"),
+        ("raced", "1", "1", "0"),
     ]
     out, _, code = command("results", "--storage", tmp_path)
     assert (out.split()[:5], code) == (["no", "sweep", "left", "anything", "in"], 0)
@@ -120,6 +123,12 @@ def test_a_front_may_be_by_other_figures_and_drawn_for_a_paper(results, tmp_path
     assert figure.read_bytes().startswith(b"%PDF")
     assert trials(results("pets", "--objectives", "test/nll", "--figure", tmp_path / "nll.png")) == ["1", "control"]
     assert trials(results("pets", "--objectives", "final/mine=max", "final/nll=max")) == ["2", "control"]
+
+
+def test_what_racing_saved_is_said_again(results):
+    members = Recipe().members
+    assert f"1 of 2 trials were stopped, which saved {members - 1} of {members + 3} networks" in results("raced")
+    assert "were stopped" not in results("pets")
 
 
 def test_figures_of_held_out_samples_say_so_beside_those_of_the_test_split(results):
@@ -215,6 +224,7 @@ def test_everything_is_in_tables_by_trial_member_and_class(results, tmp_path):
         (["pets", "--objectives", "test/mine"], "say which way test/mine is better: test/mine=min or test/mine=max"),
         (["pets", "--objectives", "test/nll=up"], "say which way test/nll is better"),
         (["pets", "--compare", "3"], "trial 3 has not finished, so it cannot be compared: choose from 0, 1, 2"),
+        (["pets", "--compare", "99"], "trial 99 is not there, so it cannot be compared: choose from 0, 1, 2"),
         (["again", "--compare", "2"], "trial 2 changes nothing, as the control: name others to compare with it"),
         (["pets", "--metrics", "ood/msp_auroc"], "unknown figure of a member 'ood/msp_auroc': choose from .*test/nll"),
         (["pets", "--metrics", "test/mine"], "the sweep does not say which way test/mine is better"),

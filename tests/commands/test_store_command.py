@@ -127,3 +127,8 @@ def test_an_empty_store_and_a_wrong_number_get_a_sentence(capsys, tmp_path):
     assert "nothing is stored" in run(capsys, tmp_path, "ls")
     for days in ("-1", "nan"):
         assert "--older-than must be at least 0" in run(capsys, tmp_path, "prune", "--older-than", days, code=2)
+
+
+@pytest.mark.parametrize("flags", [("--older-than", "3"), ("--dry-run",)])
+def test_flags_of_prune_are_refused_elsewhere(capsys, storage, flags):
+    assert "--older-than and --dry-run are for prune, and this is ls" in run(capsys, storage, "ls", *flags, code=2)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hardtune import Treatment
-from hardtune.report.hypervolume import with_negative_costs, hypervolume
+from hardtune.report.hypervolume import hypervolume, with_negative_costs
 from hardtune.report.records import CONTROL, Record
 from hardtune.report.standing import Standing
 

@@ -125,7 +125,7 @@ def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
         ({"flags": ["--recipe", "encoder=file:/no/f.npy"], "space": {"entropy_weight": 0.1}}, "/no/f.npy"),
         (
             {"flags": ["--smoke", "--recipe", "encoder=file:f.npy"], "space": {"entropy_weight": 0.1}},
-            "--smoke trains on a few samples, which file:f.npy is not of: without it, pixels stand in",
+            "--smoke trains on a few samples, and file:f.npy has features of all: leave it out, and they are of pixels",
         ),
         ({"no_worse_than_control": "final/accuracy"}, "no_worse_than_control must be a list, got 'final/accuracy'"),
         ({"corruptions": "fog"}, "corruptions must be a list, got 'fog'"),
