@@ -62,8 +62,10 @@ class Dataset:
 
     To use your own image arrays with :func:`hardtune.run` or, by name, in sweeps::
 
+        from hardtune.data import DATASETS, Dataset, Samples
+
         @DATASETS.register("mine")
-        def mine(data_dir: Path, progress: Progress | None) -> Dataset:
+        def mine(data_dir, progress):  # its Path, and what to call with (images read, images), or None
             return Dataset("mine", Samples(images, labels), Samples(test_images, test_labels), ("cat", "dog"))
     """
 
