@@ -173,7 +173,7 @@ def _where_scores_may_be(subject: Subject) -> str:
     former = kept(subject.storage, subject.name)
     theirs = Recipe(**former[-1].content["recipe"]) if former else subject.recipe
     differ = [name for name, value in vars(theirs).items() if value != getattr(subject.recipe, name)]
-    if differ:
+    if set(differ) - {"members"}:  # which scores do not depend on
         flags = shlex.join(f"{name}={_as_flag(getattr(theirs, name))}" for name in differ)
         return f"{former[-1].id} had --recipe {flags}, so give the same, or let --score make others here"
     first = "" if subject.sweep is None else "run the sweep, or "

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import hardtune
+from hardtune.data import DATASETS
+from hardtune.data.out_of_distribution import VIEWS
 from hardtune.errors import InputError, first_line
 from hardtune.sweep.passwords import has_password
 from hardtune.sweep.plug_ins import own_modules
@@ -78,7 +80,8 @@ def check_paths(options: argparse.Namespace, given: list[str] | None) -> None:
     """
     paths = {"--storage": options.storage, "--data-dir": options.data_dir, "--pool": options.pool}
     # These may also be names; what is a folder only here would be an unknown name there.
-    paths |= {flag: it for flag, it in (("--data", options.data), ("--ood", options.ood)) if it and Path(it).is_dir()}
+    images = {"--data": options.data, "--ood": options.ood}
+    paths |= {flag: it for flag, it in images.items() if it and it not in {*DATASETS, *VIEWS} and Path(it).is_dir()}
     for flag, path in paths.items():
         mine = given is None or any(word.split("=")[0] == flag for word in given)
         if mine and path is not None and not Path(path).is_absolute():

@@ -46,6 +46,7 @@ def test_a_relative_folder_of_images_is_refused_and_a_name_is_not(tmp_path, flag
     (tmp_path / "birds").mkdir()
     sentence = f"on a cluster {flag} must be an absolute path that all nodes see, got 'birds'"
     assert sentence in said(tmp_path, "--address", CLUSTER, flag, "birds")
+    (tmp_path / "fashion_mnist").mkdir()
     assert "does not take the sweep" in said(tmp_path, "--address", CLUSTER, flag, "fashion_mnist")
 
 
