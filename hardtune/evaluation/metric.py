@@ -32,7 +32,16 @@ CORRUPTION_METRICS = ("accuracy", "ece")
 """Those measured under each corruption."""
 
 _DERIVED = ("recall_hard_easy", "temperature")
-"""What :func:`hardtune.evaluation.evaluate` computes beside the metrics, and these again as ``…_scaled``."""
+"""What :func:`hardtune.evaluation.evaluate` computes beside the metrics, and those of calibration as ``…_scaled``."""
+
+
+def _is_scaled(name: str) -> bool:
+    """Whether it is the name of a calibration metric after temperature scaling."""
+    if not name.endswith("_scaled"):
+        return False
+    from hardtune.evaluation.calibration import CALIBRATION  # whose metrics are registered here
+
+    return name.removesuffix("_scaled") in CALIBRATION
 
 
 def directions() -> dict[str, Better]:
@@ -60,7 +69,7 @@ def metric(name: str, better: Better) -> Callable[[Function], Function]:
     """
 
     register = METRICS.register(name)
-    if name in _DERIVED or name.endswith("_scaled"):
+    if name in _DERIVED or _is_scaled(name):
         raise InputError(f"{name!r} is what hardtune computes beside the metrics: choose another name")
     if not re.fullmatch(r"\w[\w.\- ]*", name):
         raise InputError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from hardtune.report.comparison import Comparison, figures_of_members, metrics_o
 from hardtune.report.pareto import front
 from hardtune.report.sweeps import Kept, kept
 from hardtune.sweep.definition import Sweep
-from hardtune.treatment import Treatment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,12 +67,4 @@ def confirming(sweep: Sweep, storage: Path, changes: Mapping[str, Any]) -> Confi
     many = "the treatment" if len(treatments) == 1 else f"the {len(treatments)} treatments"
     anew = "held-out samples, scores and networks" if scaled else "scores and networks, on the test split as before"
     said = f"confirming {many} on the front of {search.id} ({len(trials)} trials) with seed {recipe.seed}: other {anew}"
-    before = [one.id for one in kept(storage, confirmation.name) if _tried(one, treatments, recipe.seed)]
-    if before:
-        said += f", as {before[-1]} did: --recipe seed={recipe.seed + 1} would draw anew"
     return Confirmation(confirmation, search, said)
-
-
-def _tried(former: Kept, treatments: Sequence[Treatment], seed: int) -> bool:
-    tried = {record.treatment.canonical() for record in former.records}
-    return former.recipe.seed == seed and tried.issuperset(treatment.canonical() for treatment in treatments)

@@ -1,5 +1,6 @@
 """What a sweep script says before it hands itself to a cluster; that it runs there is test_launcher's."""
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -8,6 +9,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from hardtune.errors import InputError
+from hardtune.sweep.job import check_paths
 
 SCRIPT = str(Path(__file__).parents[2] / "sweeps" / "digits.py")
 CLUSTER = "http://127.0.0.1:9"
@@ -48,6 +52,15 @@ def test_a_relative_folder_of_images_is_refused_and_a_name_is_not(tmp_path, flag
     assert sentence in said(tmp_path, "--address", CLUSTER, flag, "birds")
     (tmp_path / "fashion_mnist").mkdir()
     assert "does not take the sweep" in said(tmp_path, "--address", CLUSTER, flag, "fashion_mnist")
+
+
+def test_a_folder_of_images_that_came_with_the_job_may_be_relative(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "birds").mkdir()
+    options = argparse.Namespace(storage=tmp_path, data_dir=None, pool=None, data="birds", ood="birds")
+    check_paths(options, None)
+    with pytest.raises(InputError, match="--data must be an absolute path"):
+        check_paths(options, ["--data", "birds"])
 
 
 def test_results_in_a_jobs_own_folder_are_refused_since_it_is_thrown_away(tmp_path):

@@ -268,6 +268,12 @@ def test_a_metric_cannot_have_the_name_of_what_is_computed_beside_it(name):
         metric(name, better="min")
 
 
+def test_a_metric_may_be_called_scaled_if_nothing_else_is(monkeypatch):
+    monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
+    metric("mine_scaled", better="min")(lambda predictions: 0.5)
+    assert evaluate(np.eye(2), [0, 1])["mine_scaled"] == 0.5
+
+
 def test_a_metric_says_which_way_it_is_better():
     with pytest.raises(InputError, match="metric 'mine' is better='min' where lower is better, or 'max', got 'higher'"):
         metric("mine", better="higher")

@@ -73,17 +73,6 @@ def test_a_confirmation_is_not_what_is_confirmed_next(tmp_path):
     assert confirming(SEARCH, tmp_path, {}).sweep == sweep
 
 
-def test_that_the_same_was_confirmed_before_is_said_with_how_to_draw_anew(tmp_path):
-    kept(tmp_path, (FAIR, 0.1, 0.8))
-    first = confirming(SEARCH, tmp_path, {})
-    assert "as pets-confirmed" not in first.says
-    done = kept(tmp_path, (FAIR, 0.4, 0.1), sweep=first.sweep)
-    assert confirming(SEARCH, tmp_path, {}).says.endswith(f", as {done.id} did: --recipe seed=5 would draw anew")
-    assert "did: --recipe" not in confirming(SEARCH, tmp_path, {"seed": 5}).says
-    kept(tmp_path, (WORSE, 0.05, 0.9))
-    assert "did: --recipe" not in confirming(SEARCH, tmp_path, {}).says, "another search, another front"
-
-
 @pytest.mark.parametrize(
     ("trials", "sweep", "sentence"),
     [
