@@ -153,10 +153,10 @@ def load_sweep(script: str, **given: str | None) -> Sweep:
 
 
 def with_scores(subject: Subject, needs: Needs, *, device: str | None, score: bool) -> tuple[Subject, str]:
-    """The subject, with the device and the recipe as resolved there, for which all that is needed is in the store.
+    """The subject with the recipe, and the device, whose scores are in the store; made first if ``score``.
 
     Raises:
-        InputError: something is not in the store, and may not be made (``score``).
+        InputError: something is not in the store, and may not be made.
     """
     kinds = [device] if device else devices()
     for kind in kinds:

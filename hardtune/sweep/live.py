@@ -69,7 +69,7 @@ class View:
             self._next_line.cancel()
 
     def say(self, text: str) -> None:
-        """Print a sentence that stays; a terminal wraps it between words, and never within a path."""
+        """Print a sentence that stays; a terminal wraps it at spaces only."""
         if self.console.is_terminal:
             text = textwrap.fill(text, self.console.width, break_long_words=False, break_on_hyphens=False)
         self.whole(text)
