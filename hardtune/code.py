@@ -8,12 +8,13 @@ import functools
 import hashlib
 import importlib.util
 import inspect
+import logging
 import os
 import sys
 import sysconfig
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -33,10 +34,15 @@ def code_digest(it: Any) -> str:
 
     It covers the source and, in turn, all that it uses: the user's own functions, classes and modules by their source,
     those of hardtune and of libraries by name, and numbers, arrays, tensors and objects by present value. Comments,
-    docstrings and layout do not count; nor does anything known only at run time, such as files that are read.
+    docstrings and layout do not count; nor does the folder that the code is in, or anything known only at run time,
+    such as files that are read.
     """
     home = str(getattr(it, "__module__", "")).partition(".")[0]
-    return hashlib.sha256("\n".join(_words(it, home, {})).encode()).hexdigest()
+    seen: dict[int, Any] = {}
+    text = "\n".join(_words(it, home, seen))
+    for folder in _folders(seen.values(), home):
+        text = text.replace(folder, ".")
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def is_installed(file: str) -> bool:
@@ -44,6 +50,13 @@ def is_installed(file: str) -> bool:
     if {"site-packages", "dist-packages"} & set(Path(file).parts):
         return True
     return Path(file).resolve().is_relative_to(Path(sysconfig.get_path("stdlib")).resolve())
+
+
+def _folders(seen: Iterable[Any], home: str) -> list[str]:
+    """Where the user's functions are, inner folders first: a job on a cluster has another folder each time."""
+    users = (it.__globals__.get("__file__") for it in seen if isinstance(it, FunctionType) and _is_users(it, home))
+    found = {Path(file).absolute().parent for file in users if file}
+    return sorted({str(folder) for it in found for folder in (it, it.resolve())}, key=len, reverse=True)
 
 
 def _words(it: Any, home: str, seen: dict[int, Any], depth: int = 0) -> Iterator[str]:
@@ -75,6 +88,10 @@ def _parts(it: Any, home: str) -> Iterable[Any]:
         return it.items() if it is not os.environ else ()
     if isinstance(it, (list, tuple, np.ndarray)):
         return it
+    if isinstance(it, PurePath):
+        return [str(it)]
+    if isinstance(it, logging.Logger):  # its name is often the module's
+        return [type(it)]
     if isinstance(it, FunctionType):
         return _used_by(it, home) if _is_users(it, home) else ()
     if isinstance(it, (type, ModuleType)):
@@ -145,7 +162,7 @@ def _used_by(function: FunctionType, home: str) -> Iterator[Any]:
         imports = [step.argval for step in dis.get_instructions(code) if step.opname == "IMPORT_NAME"]
         found += [_imported(name, function.__globals__.get("__package__")) for name in imports]
         for one in found:
-            yield from _named_in(one, code.co_names, home)
+            yield from _named_in(one, names, home)
         waiting += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
 
 

@@ -139,31 +139,46 @@ def test_every_process_says_the_same(tmp_path, monkeypatch):
         assert said.split() == list(here.values())
 
 
-def test_a_script_is_the_same_whether_it_runs_or_is_imported(tmp_path):
-    """As a sweep runs it, and as commands that are given it read it."""
-    (tmp_path / "mine.py").write_text(
-        "import logging\n"
+def test_a_script_is_the_same_whether_it_runs_or_is_imported_and_in_any_folder(tmp_path):
+    """As a sweep runs it, as commands that are given it read it, and as each job on a cluster has it."""
+    script = (
+        "import logging, os\n"
         "from pathlib import Path\n"
         "from torch import nn\n"
+        "import beside\n"
         "from hardtune.code import code_digest\n"
+        "log = logging.getLogger(__name__)\n"
+        "HERE = Path(__file__).parent\n"
+        "TABLE = os.path.join(os.path.dirname(__file__), 'table.npy')\n"
         "def make(channels, classes, size):\n"
         "    class Inner(nn.Module):\n"
         "        home = Path(__file__).parent\n"
         "        def forward(self, x):\n"
         "            logging.getLogger(__name__).debug('seen')\n"
-        "            return x\n"
+        "            log.debug('seen in %s, %s, %s', HERE, TABLE, beside.__file__)\n"
+        "            return x + beside.ONE\n"
         "    return Inner()\n"
         "print(code_digest(make))\n"
     )
-    ways = (["mine.py"], ["-c", "import mine"], ["-c", "import runpy; runpy.run_path('mine.py', run_name='other')"])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
-    said = {
-        subprocess.run(
-            [sys.executable, *way], env=environment, cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=True
-        ).stdout
-        for way in ways
-    }
-    assert len(said) == 1
+    said = []
+    for text in (script, script.replace("'table.npy'", "'other.npy'")):
+        for name in ("here", "there"):
+            folder = tmp_path / name
+            folder.mkdir(exist_ok=True)
+            (folder / "mine.py").write_text(text)
+            (folder / "beside.py").write_text("ONE = 1\n")
+            for way in (
+                ["mine.py"],
+                ["-c", "import mine"],
+                ["-c", f"import runpy; runpy.run_path({str(folder / 'mine.py')!r}, run_name='other')"],
+            ):
+                environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
+                ran = [sys.executable, "-B", *way]
+                said.append(subprocess.run(ran, env=environment, cwd=folder, capture_output=True, text=True).stdout)
+    assert len(said) == 12
+    first, other = set(said[:6]), set(said[6:])
+    assert len(first) == len(other) == 1
+    assert first != other != {""}
 
 
 def test_what_was_typed_is_known_by_its_instructions(monkeypatch):
