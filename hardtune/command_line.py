@@ -80,6 +80,8 @@ def recipe_changes(pairs: Sequence[str]) -> dict[str, Any]:
 
     >>> recipe_changes(["epochs=3", "milestones=0.5,0.75"])
     {'epochs': 3, 'milestones': (0.5, 0.75)}
+    >>> recipe_changes(["milestones="])
+    {'milestones': ()}
     """
     kinds = {field.name: str(field.type) for field in dataclasses.fields(Recipe)}
     changes: dict[str, Any] = {}
@@ -118,7 +120,7 @@ _READ: dict[str, Callable[[str], Any]] = {
     "int": int,
     "float": float,
     "str": str,
-    "tuple[float, ...]": lambda text: tuple(map(float, text.split(","))),
+    "tuple[float, ...]": lambda text: tuple(map(float, text.split(",") if text else ())),
 }
 
 

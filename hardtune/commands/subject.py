@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import inspect
+import json
 import runpy
 import shlex
 import sys
@@ -136,7 +137,7 @@ def load_sweep(script: str, **given: str | None) -> Sweep:
     if not Path(path).is_file():
         raise InputError(f"there is no sweep script {path or script!r}")
     sys.path.insert(0, str(Path(path).resolve().parent))  # as Python does for a script
-    names = runpy.run_path(path, run_name="hardtune_subject")
+    names = runpy.run_path(str(Path(path).absolute()), run_name="hardtune_subject")
     found = names.get(name)
     if inspect.isfunction(found):
         parameters = inspect.signature(found).parameters
@@ -170,19 +171,22 @@ def with_scores(subject: Subject, needs: Needs, *, device: str | None, score: bo
 
 
 def _where_scores_may_be(subject: Subject) -> str:
-    former = kept(subject.storage, subject.name)
-    theirs = Recipe(**former[-1].content["recipe"]) if former else subject.recipe
-    differ = [name for name, value in vars(theirs).items() if value != getattr(subject.recipe, name)]
-    if set(differ) - {"members"}:  # which scores do not depend on
-        flags = shlex.join(f"{name}={_as_flag(getattr(theirs, name))}" for name in differ)
-        return f"{former[-1].id} had --recipe {flags}, so give the same, or let --score make others here"
+    mine = json.loads(json.dumps(dataclasses.asdict(subject.recipe)))  # as sweeps keep theirs
+    same_data = [
+        one for one in kept(subject.storage, subject.name) if one.content["data"] == subject.split.dataset_fingerprint
+    ]
+    theirs = same_data[-1].content["recipe"] if same_data else mine
+    differ = {name: value for name, value in theirs.items() if name in mine and value != mine[name]}
+    if set(differ) - {"members", "scoring_members"}:  # with other sizes of ensembles the scores are the same
+        flags = shlex.join(f"{name}={_as_flag(value)}" for name, value in differ.items())
+        return f"{same_data[-1].id} had --recipe {flags}, so give the same, or let --score make others here"
     first = "" if subject.sweep is None else "run the sweep, or "
     return f"{first}let --score make them here (scores belong to data, recipe and seed: see --data and --recipe)"
 
 
 def _as_flag(value: Any) -> str:
     """As ``recipe_changes`` reads it."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def missing(subject: Subject, needs: Needs, device: str) -> str:

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 
 from hardtune import Store, load
 from hardtune.commands.subject import load_sweep
-from hardtune.data import Samples
+from hardtune.data import Samples, decoding
 from hardtune.data.image_folder import read_image_folder, training_files
 from hardtune.hardness.estimators import ESTIMATORS
 from hardtune.needs import Needs
@@ -115,6 +116,17 @@ def test_images_of_a_folder_are_named_by_their_files(command, tmp_path, layout, 
     assert len(rows) == scored, "without those that are held out"
 
 
+def test_the_reading_of_images_is_shown_on_a_terminal(command, tmp_path, monkeypatch):
+    images_of(tmp_path / "pets", ["cat", "dog"], 10)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes stderr for a terminal, which it redraws 10 times a second
+    read = decoding._read
+    monkeypatch.setattr(decoding, "_read", lambda *of: time.sleep(0.02) or read(*of))
+    _, err, _ = command("hardest", "--data", tmp_path / "pets", "--storage", tmp_path)
+    assert "reading images" in err
+    _, err, _ = command("hardest", "--data", "digits", "--storage", tmp_path)
+    assert "reading images" not in err
+
+
 def test_every_training_sample_is_scored_where_none_is_held_out_as_the_help_says(command, tmp_path):
     images_of(tmp_path / "pets", ["cat", "dog"], 10)
     flags = ["--recipe", "encoder=pixels", "validation=test", "--estimator", "rmd", "--score", "--storage", tmp_path]
@@ -175,5 +187,11 @@ def test_scores_of_a_sweep_with_another_recipe_are_pointed_to(command, script, t
     _, err, _ = command("hardest", script, "--storage", tmp_path)
     flags = ["epochs=3", "milestones=0.5", "validation=0.2"]
     assert f"{ledger.id} had --recipe {' '.join(flags)}, so give the same, or let --score make others here" in err
-    _, err, _ = command("hardest", script, "--storage", tmp_path, "--recipe", *flags)
-    assert "run the sweep, or let --score make them here" in err
+    for more in ([], ["members=2", "scoring_members=3"]):  # ensembles of another size are no other recipe
+        _, err, _ = command("hardest", script, "--storage", tmp_path, "--recipe", *flags, *more)
+        assert "run the sweep, or let --score make them here" in err
+    images_of(tmp_path / "pets", ["cat", "dog"], 10)
+    of_other_data = "small"  # a data set's name and that of a sweep on another are not told apart by themselves
+    (tmp_path / "pets").rename(tmp_path / of_other_data)
+    _, err, _ = command("hardest", "--data", tmp_path / of_other_data, "--storage", tmp_path)
+    assert ": let --score make them here" in err
