@@ -27,6 +27,7 @@ from hardtune.sweep.versions import ALL, versions
 from hardtune.training.choices import LEFT_TO_THE_DEVICE
 
 CODE = "plug-ins"
+_READ_OTHERWISE = "edited, or read otherwise by another version of hardtune or Python"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +103,11 @@ def _differences(former: Kept, content: dict[str, Any]) -> list[str]:
         then = former.content.get(name, {} if name == CODE else None)  # earlier versions did not record it
         if isinstance(now, dict) and isinstance(then, dict):
             fields = [key for key in now | then if now.get(key) != then.get(key)]
-            changes = [key if name == CODE else f"{key} was {then.get(key)}, is {now.get(key)}" for key in fields]
-            differ += [f"{name} ({'; '.join(changes)})"] if fields else []
+            if fields and name == CODE:
+                differ.append(f"{name} ({', '.join(fields)}: {_READ_OTHERWISE})")
+            elif fields:
+                changes = [f"{key} was {then.get(key)}, is {now.get(key)}" for key in fields]
+                differ.append(f"{name} ({'; '.join(changes)})")
         elif now != then:
             differ.append(name)
     return differ
