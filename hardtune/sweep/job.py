@@ -81,7 +81,11 @@ def check_paths(options: argparse.Namespace, given: list[str] | None) -> None:
     paths = {"--storage": options.storage, "--data-dir": options.data_dir, "--pool": options.pool}
     # These may also be names; what is a folder only here would be an unknown name there. In the job, it came with it.
     images = {} if given is None else {"--data": options.data, "--ood": options.ood}
-    paths |= {flag: it for flag, it in images.items() if it and it not in {*DATASETS, *VIEWS} and Path(it).is_dir()}
+    paths |= {
+        flag: it
+        for flag, it in images.items()
+        if it and it not in {*DATASETS, *VIEWS} and Path(it).expanduser().is_dir()
+    }
     for flag, path in paths.items():
         mine = given is None or any(word.split("=")[0] == flag for word in given)
         if mine and path is not None and not Path(path).is_absolute():

@@ -50,6 +50,8 @@ def test_a_relative_folder_of_images_is_refused_and_a_name_is_not(tmp_path, flag
     (tmp_path / "birds").mkdir()
     sentence = f"on a cluster {flag} must be an absolute path that all nodes see, got 'birds'"
     assert sentence in said(tmp_path, "--address", CLUSTER, flag, "birds")
+    at_home = sentence.replace("birds", "~/birds")
+    assert at_home in said(tmp_path, "--address", CLUSTER, flag, "~/birds", HOME=str(tmp_path))
     (tmp_path / "fashion_mnist").mkdir()
     assert "does not take the sweep" in said(tmp_path, "--address", CLUSTER, flag, "fashion_mnist")
 
