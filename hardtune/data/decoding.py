@@ -26,7 +26,7 @@ def decode(
     """Images as uint8 (N, H, W, C), C = 1 where all are grayscale and 3 otherwise.
 
     Each is resized to ``image_size``, in pixels or as (height, width). ``progress`` is called with (images read,
-    images) now and then.
+    images) at the start, now and then, and at the end.
 
     Raises ``InputError`` at once if sizes differ without ``image_size``, and for unreadable images after all were
     tried: it says how many and names the first few.
@@ -56,6 +56,8 @@ def decode(
         return colour, unread
 
     colour, unread = False, []
+    if progress is not None:
+        progress(0, len(files))
     # Threads: Pillow's decoders release the interpreter lock.
     pool = ThreadPoolExecutor(min(32, os.cpu_count() or 1))
     try:

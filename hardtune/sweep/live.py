@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
@@ -70,9 +70,7 @@ class View:
 
     def say(self, text: str) -> None:
         """Print a sentence that stays; a terminal wraps it at spaces only."""
-        if self.console.is_terminal:
-            text = textwrap.fill(text, self.console.width, break_long_words=False, break_on_hyphens=False)
-        self.whole(text)
+        self.whole(_wrapped(text, self.console.width) if self.console.is_terminal else text)
 
     def whole(self, text: str) -> None:
         """Print a line that stays in one piece, however long, so that the command in it can be copied."""
@@ -103,9 +101,12 @@ class View:
 
     def reading(self, done: int, of: int) -> None:
         """Show how many of a folder's images are read, which for large folders takes minutes."""
-        if (self._phase, self._of) != ("reading", of) or done < self._done:
+        if done == of:
+            self.phase("starting", 0)
+        elif done == 0:
             self.phase("reading", of, "images")
-        self.advance(done)
+        else:
+            self.advance(done)
 
     def trials(self, running: int, members: int, saved: int = 0) -> None:
         """Update how many trials run, how many of their members are done, and how many were saved by stopping."""
@@ -170,6 +171,21 @@ class _Amount(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         return Text("" if task.total is None else f"{task.completed}/{task.total}")
+
+
+def _wrapped(text: str, width: int) -> str:
+    """The text in lines of at most ``width`` columns, but for longer words: rich would break those, paths too."""
+    lines = []
+    for line in text.splitlines():
+        words = iter(line.split(" "))
+        lines.append(next(words))
+        for word in words:
+            longer = f"{lines[-1]} {word}"
+            if cell_len(longer) <= width:
+                lines[-1] = longer
+            else:
+                lines.append(word)
+    return "\n".join(lines)
 
 
 def _clock(seconds: float) -> str:

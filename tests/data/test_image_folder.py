@@ -154,7 +154,7 @@ def test_progress_reaches_the_number_of_images(tmp_path: Path):
     write_classes(tmp_path, {"a": 70, "b": 70}, shape=(2, 2))
     calls: list[tuple[int, int]] = []
     load(str(tmp_path), progress=lambda done, of: calls.append((done, of)))
-    assert calls == [(64, 140), (128, 140), (140, 140)]
+    assert calls == [(0, 140), (64, 140), (128, 140), (140, 140)]
 
 
 def test_different_sizes_name_the_file_unless_an_image_size_brings_them_to_one(tmp_path: Path):

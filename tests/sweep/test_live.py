@@ -5,14 +5,17 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
+from ray import tune
 from ray.tune.experiment import Trial
+from rich.cells import cell_len
 from rich.console import Console
 
-from hardtune import Treatment
+from hardtune import Recipe, Treatment
 from hardtune.report import records
 from hardtune.report.records import CONTROL, Record
 from hardtune.report.standing import Standing
-from hardtune.sweep import live
+from hardtune.sweep import Sweep, live, main, parser
 from hardtune.sweep.live import View, label
 from hardtune.sweep.recorder import Recorder
 from hardtune.sweep.tracking import Tracker
@@ -52,6 +55,11 @@ def test_a_terminal_wraps_sentences_between_words_and_leaves_what_is_copied_whol
     assert " ".join(printed) == note
     assert all(len(line) <= 100 for line in printed if line != path)
     it, out = view(terminal=True)
+    it.say("two\nlines of " + 60 * "字 ")  # each as wide as two letters
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "two"
+    assert all(cell_len(line) <= 100 for line in lines)
+    it, out = view(terminal=True)
     it.whole("go on with python sweeps/digits.py --resume " + path)
     assert len(out.getvalue().splitlines()) == 1
     it, out = view()
@@ -67,14 +75,35 @@ def test_what_stopping_trials_saves_is_shown():
     assert "trials 0/4 · 2 running, 1 stopped, 7 members done, 3 saved · " in out.getvalue()
 
 
-def test_reading_a_large_folder_shows_how_far_it_is_and_so_does_the_next_folder():
+def test_reading_a_large_folder_shows_how_far_it_is_and_so_does_the_next_folder(monkeypatch):
+    monkeypatch.setattr(live, "QUIET_SECONDS", 0.0)
     it, out = view()
-    for of in (200, 300, 300):  # data, pool, foreign images
-        it.reading(64, of)
-        it.reading(of, of)
+    for of in (200, 300):  # data, pool
+        for done in (0, 64, of):
+            it.reading(done, of)
     assert [line.split(" ·")[0] for line in out.getvalue().splitlines()] == [
-        f"reading 0/{of} images" for of in (200, 300, 300)
+        "reading 0/200 images",
+        "reading 64/200 images",
+        "starting",
+        "reading 0/300 images",
+        "reading 64/300 images",
+        "starting",
     ]
+
+
+def test_a_sweep_shows_the_reading_of_its_data_its_pool_and_foreign_images(tmp_path, capsys):
+    for name, each in (("data", 20), ("pool", 3), ("ood", 4)):
+        for label_ in ("cat", "dog"):
+            (tmp_path / name / label_).mkdir(parents=True)
+            for number in range(each):
+                Image.new("L", (8, 8), number).save(tmp_path / name / label_ / f"{number}.png")
+    recipe = Recipe(model="small_cnn", epochs=1, members=1, scoring_members=1, validation=0.25, crop_padding=1)
+    data, pool, ood = (str(tmp_path / name) for name in ("data", "pool", "ood"))
+    sweep = Sweep("read", data, recipe, {"alpha": tune.uniform(0, 1), "policy": "shift"}, pool=pool, ood=ood)
+    with pytest.raises(SystemExit):  # after reading, nothing is there to resume
+        main(sweep, parser("").parse_args(["--storage", str(tmp_path / "results"), "--resume"]))
+    said = [line.split(" ·")[0] for line in capsys.readouterr().out.splitlines()]
+    assert [line for line in said if "reading" in line] == [f"reading 0/{n} images" for n in (40, 6, 8)]
 
 
 def test_a_log_is_not_flooded():
