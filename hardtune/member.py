@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from hardtune import answers
 from hardtune.answers import Answers
@@ -259,10 +260,17 @@ def _objective(
 ) -> Objective:
     count = len(prepared.split.train) + len(plan.labels)
     loss = LOSSES[treatment.loss](count, prepared.split.num_classes, device)
+    of_class = torch.from_numpy(plan.class_weights).to(device)
+    reweighted = bool((plan.class_weights != 1).any())
+
+    def counted(losses: Tensor, labels: Tensor) -> Tensor:
+        return losses * of_class[labels] if reweighted else losses
+
     weights = weights_for(prepared, recipe, treatment, member)
     if weights is None:
-        return lambda logits, labels, ids: loss(logits, labels, ids).mean()
+        return lambda logits, labels, ids: counted(loss(logits, labels, ids), labels).mean()
     # A synthesised image is as difficult as the sample that it was made from.
     s = torch.from_numpy(np.concatenate([weights, weights[plan.parents]])).to(device)
-    strength = treatment.entropy_weight
-    return lambda logits, labels, ids: regularised(loss(logits, labels, ids), logits, s[ids], strength)
+    return lambda logits, labels, ids: regularised(
+        counted(loss(logits, labels, ids), labels), logits, counted(s[ids], labels), treatment.entropy_weight
+    )

@@ -7,11 +7,12 @@
 No search: each treatment is trained once, as an ensemble with one member per seed (member i has the same seed in all
 treatments), and compared by paired confidence intervals. The method gives hard classes more samples and easy ones fewer
 (Pukowski & Osmani, arXiv 2504.07031). Class sizes follow the policy `shift`: at alpha = 1 the hardest class is twice as
-large as the easiest, at alpha = 2 about five times. Two questions:
+large as the easiest, at alpha = 2 about five times. Three questions:
 
 1. Is it, or one of its parts, fairer than the unmodified data (the control), and what does that cost?
 2. Does hardness matter? `reversed` applies the same amount of resampling in reverse, and `random/random` removes random
    samples of a class rather than its easiest.
+3. Does it take other samples? `reweight` leaves all as they are, and lets their losses count for as much instead.
 
 For results, see docs/results/resampling.md.
 """
@@ -35,14 +36,17 @@ def sweep(data: str = "digits") -> Sweep:
     method = Treatment(alpha=1.0, policy="shift")
     by_lot = dataclasses.replace(method, undersample="random")
     wrong_way = dataclasses.replace(method, policy="reversed")
-    treatments = (
+    repeats = dataclasses.replace(method, undersample="none")
+    weights = dataclasses.replace(method, undersample="reweight", oversample="reweight")
+    heavier = dataclasses.replace(repeats, oversample="reweight")
+    resampled = (
         method,
         dataclasses.replace(method, alpha=2.0),
         wrong_way,
         by_lot,
         dataclasses.replace(method, oversample="smote"),
         dataclasses.replace(method, oversample="hard"),
-        dataclasses.replace(method, undersample="none"),
+        repeats,
         dataclasses.replace(method, oversample="none"),
     )
     fairness = ("test/recall_gap", "test/worst_recall", "test/recall_hard_easy", "test/recall_range")
@@ -51,10 +55,13 @@ def sweep(data: str = "digits") -> Sweep:
         name=f"resampling-{data_name(data)}",
         data=data,
         recipe={"digits": on_digits, "cifar10": on_cifar10}.get(data, Recipe()),
-        space=treatments,
+        space=(*resampled, weights, heavier),
         comparisons=[
-            Comparison(treatments, metrics=fairness + price),
+            Comparison(resampled, metrics=fairness + price),
             Comparison((by_lot, wrong_way), reference=method, metrics=fairness + price),
+            Comparison((weights, heavier), metrics=fairness + price),
+            Comparison((weights,), reference=by_lot, metrics=fairness + price),
+            Comparison((heavier,), reference=repeats, metrics=fairness + price),
         ],
     )
 

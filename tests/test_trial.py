@@ -146,6 +146,25 @@ def test_a_synthesised_image_is_as_difficult_as_its_parent(prepared, split):
         assert objective(logits, label, torch.tensor([position])).item() == pytest.approx(expected.item())
 
 
+def test_a_reweighted_class_counts_in_both_terms_of_the_loss(prepared, split):
+    treatment = dataclasses.replace(TREATMENT, undersample="reweight", oversample="reweight")
+    plan = plan_for(prepared, RECIPE, treatment, 0)
+    assert plan.class_weights.min() < 1 < plan.class_weights.max()
+    logits, ids = torch.randn(8, 10, generator=torch.Generator().manual_seed(0)), torch.arange(0, 80, 10)
+    labels = torch.from_numpy(split.train.labels)[ids]
+    weights = torch.tensor([plan.classes[label].weight for label in labels], dtype=torch.float32)
+    for strength in (0.0, 0.2):
+        one = dataclasses.replace(treatment, entropy_weight=strength)
+        objective = member._objective(prepared, RECIPE, one, plan, 0, "cpu")
+        s = torch.from_numpy(weights_for(prepared, RECIPE, TREATMENT, 0))[ids]
+        losses = cross_entropy(logits, labels, reduction="none") - strength * s * entropy(logits)
+        assert objective(logits, labels, ids).item() == pytest.approx((weights * losses).mean().item(), rel=1e-5)
+    again, plain = (
+        run_trial(t, prepared, RECIPE).test_logits for t in (treatment, dataclasses.replace(treatment, alpha=0))
+    )
+    assert not np.array_equal(again, plain)
+
+
 def test_temperatures_are_fitted_on_held_out_samples_and_reported_for_the_test(prepared, split):
     result = run_trial(Treatment(), prepared, RECIPE)
     held_out = [train_member(prepared, RECIPE, Treatment(), i, device="cpu").held_out for i in range(2)]

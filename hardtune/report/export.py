@@ -82,8 +82,9 @@ def write_training_set(
 ) -> None:
     """A line for each sample of the data set's training split, with three columns per member.
 
-    ``copies``: how often an epoch shows it. ``synthesised``: how many images are made from it, or, from a pool, take
-    its weight. ``entropy_weight``: s, empty if the entropy term is off.
+    ``weight``: what its loss counts, as do those of images made from it. ``copies``: how often an epoch shows it.
+    ``synthesised``: how many images are made from it, or, from a pool, stand in for it. ``entropy_weight``: s, empty if
+    the entropy term is off.
 
     Args:
         members: how many, from the first.
@@ -96,6 +97,7 @@ def write_training_set(
     columns: dict[str, Any] = {}
     for member in range(members):
         plan = plan_for(prepared, recipe, treatment, member)
+        columns["weight"] = plan.class_weights[split.train.labels]  # the same for each member
         weights = weights_for(prepared, recipe, treatment, member)
         columns[f"copies_{member}"] = np.bincount(plan.indices, minlength=len(split.kept))
         columns[f"synthesised_{member}"] = np.bincount(plan.parents, minlength=len(split.kept))
@@ -105,7 +107,7 @@ def write_training_set(
         lines.writerow(["row", *(["file"] if files else []), "class", "part", *columns])
         for row, (label, n) in enumerate(zip(labels.tolist(), place.tolist(), strict=True)):
             named = [row, *([files[row]] if files else []), split.classes[label]]
-            held_out = ["held-out", *(0, 0, "") * members]
+            held_out = ["held-out", 0, *(0, 0, "") * members]
             lines.writerow(named + (held_out if n < 0 else ["training", *(column[n] for column in columns.values())]))
 
 

@@ -53,7 +53,8 @@ def plan_table(plans: Sequence[Planned], title: str) -> Table:
         ("dropped", [str(-row.dropped) if row.dropped else "" for row in rows]),
         ("added", [f"+{row.added}" if row.added else "" for row in rows]),
         ("count", [str(row.count) for row in rows]),
-        ("of size", [f"{row.count / row.size:.0%}" for row in rows]),
+        *([("weight", [f"{row.weight:.2f}" for row in rows])] if any(row.weight != 1 for row in rows) else []),
+        ("of size", [f"{row.share:.0%}" for row in rows]),
         ("from", [row.source for row in rows]),
     ]
     left = ("class", "from")
@@ -116,7 +117,7 @@ def merge(plans: Sequence[Planned]) -> list[tuple[str, Planned]]:
     """The different plans, each with a label that lists all treatments that result in it."""
     same: dict[object, list[Planned]] = {}
     for plan in plans:
-        counts = tuple((row.pruned, row.dropped, row.added) for row in plan.classes)
+        counts = tuple((row.pruned, row.dropped, row.added, row.weight) for row in plan.classes)
         without = replace(plan.treatment, undersample="", oversample="")
         same.setdefault((without, counts, plan.why_not), []).append(plan)
     return [(_label(group), group[0]) for group in same.values()]
@@ -126,7 +127,7 @@ def write_csv(plans: Sequence[Planned], path: Path) -> None:
     """A line for each class of each plan."""
     with path.open("w", newline="") as file:
         lines = csv.writer(file)
-        fields = ("hardness", "size", "pruned", "dropped", "added", "target", "count", "source", "infeasible")
+        fields = ("hardness", "size", "pruned", "dropped", "added", "target", "count", "weight", "source", "infeasible")
         lines.writerow(["treatment", "class", *fields])
         for plan in plans:
             if plan.problem:
@@ -148,11 +149,17 @@ def _label(group: Sequence[Planned]) -> str:
 def _extremes(plan: Planned) -> tuple[str, str]:
     if not plan.classes:
         return "", ""
-    least = min(plan.classes, key=lambda row: row.count / row.size)
-    most = max(plan.classes, key=lambda row: row.count / row.size)
-    shrinks = f"{least.name}: {least.size} → {least.count}" if least.count < least.size else ""
-    grows = f"{most.name}: {most.size} → {most.count}" if most.count > most.size else ""
-    return shrinks, grows
+    least, most = (pick(plan.classes, key=lambda row: row.share) for pick in (min, max))
+    return _change(least) if least.share < 1 else "", _change(most) if most.share > 1 else ""
+
+
+def _change(row: ClassPlan) -> str:
+    return f"{row.name}: {row.size} → {counted(row)}"
+
+
+def counted(row: ClassPlan) -> str:
+    """How many samples a class has in the end, and what each counts if that is not 1."""
+    return f"{row.count}" if row.weight == 1 else f"{row.count} × {row.weight:.2f}"
 
 
 def _table(title: str) -> Table:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.report.plans import MAX_ROWS, Planned, merge
+from hardtune.report.plans import MAX_ROWS, Planned, counted, merge
 
 KEPT, ADDED, DROPPED, PRUNED = "#b9c0c8", "#d9480f", "#ffffff", "#f1f3f5"
 NAMED = 30
@@ -44,7 +44,7 @@ def plan_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
             axes.text(
                 position,
                 row.count,
-                str(row.count),
+                counted(row),
                 ha="center",
                 va="bottom",
                 fontsize=8,
@@ -72,7 +72,7 @@ def sweep_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
     drawn = [(label, plan) for label, plan in merge(plans) if plan.classes][:MAX_ROWS]
     if not drawn:
         drawn = [("nothing can be planned", Planned(plans[0].treatment, ()))]
-    ratios = np.array([[row.count / row.size for row in plan.classes] for _, plan in drawn])
+    ratios = np.array([[row.share for row in plan.classes] for _, plan in drawn])
     classes = [row.name for row in drawn[0][1].classes]
     height = 1.4 + 0.32 * len(drawn)
     figure = Figure(figsize=(max(7.0, min(16.0, 4.5 + 0.55 * len(classes))), height), layout="constrained")
@@ -92,7 +92,7 @@ def sweep_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
         for y, (_, plan) in enumerate(drawn):
             for x, row in enumerate(plan.classes):
                 dark = abs(np.log2(max(ratios[y, x], 2**-4))) > 0.65 * spread
-                text = f"{row.count}{'!' if row.infeasible else ''}"
+                text = f"{row.count if row.weight == 1 else f'× {row.weight:.2f}'}{'!' if row.infeasible else ''}"
                 axes.text(x, y, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")
     else:
         axes.set_xticks([])

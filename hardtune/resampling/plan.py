@@ -1,4 +1,4 @@
-"""A treatment's training set, as indices and synthesised images; and a preview by class, before any are made."""
+"""A treatment's training set, as indices, synthesised images and weights of classes; and a preview by class."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from hardtune.resampling.prune import PRUNERS
 from hardtune.resampling.undersample import UNDERSAMPLERS
 from hardtune.treatment import Treatment
 
+_KEEPING = ("none", "reweight")
+"""The under- and oversamplings that leave a class the samples it has."""
+
 
 @dataclass(frozen=True)
 class ClassPlan:
@@ -35,7 +38,9 @@ class ClassPlan:
     added: int
     """How many oversampling adds."""
     target: int
-    """The count class hardness asks for; ``count`` differs from it if under- or oversampling is ``none``."""
+    """The count class hardness asks for; with ``none`` or ``reweight``, ``count`` differs from it."""
+    weight: float
+    """What the loss of each of its samples counts: ``target / count`` where that is done by ``reweight``, else 1."""
     source: str
     """The oversampler, or an empty string if nothing is added."""
     infeasible: str | None
@@ -47,9 +52,15 @@ class ClassPlan:
         return self.size - self.pruned - self.dropped + self.added
 
     @property
+    def share(self) -> float:
+        """How much of the class counts in training, of the ``size`` it had: 1.2 if a fifth more."""
+        return self.count * self.weight / self.size
+
+    @property
     def at_floor(self) -> bool:
         """Whether it loses as many as allowed: alpha may have asked for more."""
-        return self.dropped > 0 and self.size - self.pruned - self.dropped == floor_of(self.size - self.pruned)
+        size = self.size - self.pruned
+        return (self.dropped > 0 or self.weight < 1) and self.target == floor_of(size)
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,11 @@ class Plan:
     def __len__(self) -> int:
         return len(self.indices) + len(self.labels)
 
+    @property
+    def class_weights(self) -> NDArray[np.float32]:
+        """(K,), to multiply the losses of each class's samples by before their mean is taken; 1 unless reweighted."""
+        return np.array([row.weight for row in self.classes], np.float32)
+
 
 def make_plan(
     treatment: Treatment,
@@ -86,7 +102,8 @@ def make_plan(
 
     A class's hardness is the mean over all its training samples, pruned ones included. The total stays what pruning
     left, unless under- or oversampling is ``none``: then one half of the exchange is missing, and the set grows or
-    shrinks. The control uses every sample once.
+    shrinks. With ``reweight``, classes keep their samples, whose losses count in proportion. The control uses every
+    sample once.
 
     Args:
         scores: (N,) of the treatment's estimator, higher = harder; None if the treatment neither prunes nor resamples.
@@ -172,7 +189,7 @@ def _draft(
     scores, features = (None if array is None else np.asarray(array) for array in (scores, features))
     train, scores, features, pool = map(_read_only, (train, scores, features, pool))
     prune = PRUNERS[treatment.prune]
-    undersamples = UNDERSAMPLERS[treatment.undersample] is not UNDERSAMPLERS["none"]
+    UNDERSAMPLERS[treatment.undersample]  # raises if there is none
     oversample = OVERSAMPLERS[treatment.oversample]
     treatment = treatment.canonical()
     for name, array, ndim in (("scores", scores, 1), ("features", features, 2)):
@@ -210,15 +227,17 @@ def _draft(
     rows: list[ClassPlan] = []
     for label, name in enumerate(classes):
         size, target = int(sizes[label]), int(targets[label])
-        dropped = max(size - target, 0) if undersamples else 0
-        added = max(target - size, 0) if treatment.oversample != "none" else 0
+        how = treatment.undersample if target < size else treatment.oversample
+        moved = 0 if how in _KEEPING else target - size
+        dropped, added = max(-moved, 0), max(moved, 0)
+        weight = target / size if how == "reweight" else 1.0
         request = Request(name, label, added, members[label], pruned[label], train, scores, features, pool)
         requests.append(request)
         infeasible = oversample.infeasible(request) if added else None
         source = treatment.oversample if added else ""
         lost = len(pruned[label])
         mean = None if hardness is None else float(hardness[label])
-        rows.append(ClassPlan(name, mean, size + lost, lost, dropped, added, target, source, infeasible))
+        rows.append(ClassPlan(name, mean, size + lost, lost, dropped, added, target, weight, source, infeasible))
     return _Draft(treatment, tuple(requests), tuple(rows))
 
 

@@ -35,3 +35,9 @@ def random(scores: NDArray[np.floating], drop: int, rng: np.random.Generator) ->
 def none(scores: NDArray[np.floating], drop: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Drop none: easy classes keep what they have, and the training set grows by what hard classes gain."""
     return np.arange(len(scores))
+
+
+@UNDERSAMPLERS.register("reweight")
+def reweight(scores: NDArray[np.floating], drop: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Drop none, but let the class's samples count less in the loss: as much as those that would have stayed (ours)."""
+    return np.arange(len(scores))

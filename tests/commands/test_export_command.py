@@ -124,9 +124,10 @@ def test_the_training_set_is_told_sample_by_sample(export, swept, tmp_path):
     held_out = [row for row in rows if row["part"] == "held-out"]
     assert len(held_out) == len(data.train) - len(kept)
     assert {(row["copies_0"], row["synthesised_1"], row["entropy_weight_0"]) for row in held_out} == {("0", "0", "")}
+    training = [rows[n] for n in kept]
+    assert {row["weight"] for row in training} == {"1.0"}
     for member in range(2):
         plan = plan_for(prepared, recipe, TREATED, member)
-        training = [rows[n] for n in kept]
         copies = np.array([int(row[f"copies_{member}"]) for row in training])
         np.testing.assert_array_equal(copies, np.bincount(plan.indices, minlength=len(kept)))
         made = np.array([int(row[f"synthesised_{member}"]) for row in training])
@@ -145,6 +146,18 @@ def test_files_are_named_and_no_entropy_term_has_no_weights(swept, tmp_path):
     assert [row["file"] for row in rows] == files
     assert {(row["part"], row["copies_0"]) for row in rows} == {("training", "1"), ("held-out", "0")}
     assert {row["entropy_weight_0"] for row in rows} == {""}
+
+
+def test_what_a_reweighted_samples_loss_counts_is_told(swept, tmp_path):
+    _, _, prepared, recipe = swept
+    labels = load("digits").train.labels
+    treatment = Treatment(alpha=1.0, policy="shift", undersample="reweight", oversample="reweight")
+    write_training_set(prepared, recipe, treatment, 2, labels, None, tmp_path / "it.csv")
+    training = [row for row in table(tmp_path / "it.csv") if row["part"] == "training"]
+    assert {row["copies_1"] for row in training} == {"1"}
+    weight = {row.name: row.weight for row in plan_for(prepared, recipe, treatment, 0).classes}
+    assert min(weight.values()) < 1 < max(weight.values())
+    assert [float(row["weight"]) for row in training] == pytest.approx([weight[row["class"]] for row in training])
 
 
 def test_a_network_is_held_against_the_sweeps_own_where_there_are_answers_of_it(export, swept, tmp_path):

@@ -5,13 +5,13 @@ import io
 from rich.console import Console
 
 from hardtune import Treatment
-from hardtune.report.plans import Planned, sweep_table
+from hardtune.report.plans import Planned, plan_table, sweep_table
 from hardtune.resampling.plan import ClassPlan
 
 
 def test_long_names_of_classes_leave_room_for_the_treatments():
     names = ["a class with a long name", "another class with one"]
-    classes = tuple(ClassPlan(name, 0.5, 5000, 0, 100, 300, 5200, "random", None) for name in names)
+    classes = tuple(ClassPlan(name, 0.5, 5000, 0, 100, 300, 5200, 1.0, "random", None) for name in names)
     plans = [Planned(Treatment(alpha=alpha, policy="shift"), classes) for alpha in (1.0, 2.0)]
     console = Console(file=io.StringIO(), width=80)
     console.print(sweep_table(plans, "title"))
@@ -20,3 +20,19 @@ def test_long_names_of_classes_leave_room_for_the_treatments():
     assert heading == ["treatment", "samples", "shrinks", "most", "grows", "most", "feasible"]
     assert max(map(len, lines)) <= 80
     assert sum("α=" in line for line in lines) == 2, "a treatment's name is not cut within its words"
+
+
+def test_reweighted_classes_are_told_by_what_each_sample_counts():
+    classes = tuple(
+        ClassPlan(name, hardness, 500, 0, 0, 0, target, target / 500, "", None)
+        for name, hardness, target in (("cat", 2.0, 600), ("ship", 1.0, 400))
+    )
+    plans = [Planned(Treatment(alpha=1.0, undersample="reweight", oversample="reweight"), classes)]
+    for table, expected in (
+        (plan_table, ["cat 2 500 500 1.20 120%", "ship 1 500 500 0.80 80%"]),
+        (sweep_table, ["reweight 1000 ship: 500 → 500 × 0.80 cat: 500 → 500 × 1.20 yes"]),
+    ):
+        console = Console(file=io.StringIO(), width=120)
+        console.print(table(plans, "title"))
+        said = [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
+        assert all(any(line.endswith(one) for line in said) for one in expected), said

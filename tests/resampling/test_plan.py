@@ -75,7 +75,13 @@ def test_a_plan_holds_what_its_preview_promised(treatment):
     made, promised = plan(**treatment), rows(**treatment)
     assert made.classes == promised
     assert list(sizes_of(made)) == [row.count for row in promised]
-    if "none" not in (treatment["undersample"], treatment["oversample"]):
+    for row in promised:
+        how = treatment["undersample" if row.target < row.size - row.pruned else "oversample"]
+        assert (row.weight != 1) == (how == "reweight")
+        assert how == "none" or row.count * row.weight == pytest.approx(row.target)
+        assert row.share * row.size == pytest.approx(row.count * row.weight)
+    np.testing.assert_array_equal(made.class_weights, np.array([row.weight for row in promised], np.float32))
+    if not {"none", "reweight"} & {treatment["undersample"], treatment["oversample"]}:
         assert [row.count for row in promised] == [row.target for row in promised]
         assert len(made) == N - sum(row.pruned for row in promised)
 
@@ -145,6 +151,22 @@ def test_without_undersampling_the_set_grows_and_without_oversampling_it_shrinks
 def test_with_neither_the_data_stay_as_they_are():
     made = plan(alpha=1.0, undersample="none", oversample="none")
     np.testing.assert_array_equal(made.indices, np.arange(N))
+
+
+def test_reweighting_keeps_the_data_as_they_are_and_the_sum_of_weights_as_well():
+    made = plan(alpha=1.0, undersample="reweight", oversample="reweight")
+    np.testing.assert_array_equal(made.indices, np.arange(N))
+    assert made.class_weights[LABELS].sum() == pytest.approx(N)
+    assert made.class_weights[0] < 1 < made.class_weights[3]
+    resampled = plan(alpha=1.0)
+    np.testing.assert_allclose(made.class_weights * 100, sizes_of(resampled), rtol=1e-6)
+
+
+def test_a_class_that_weighs_the_least_it_may_is_at_its_floor():
+    made = plan(alpha=50.0, undersample="reweight", oversample="reweight")
+    assert made.classes[0].at_floor
+    assert made.classes[0].weight == pytest.approx(0.1)
+    assert not made.classes[3].at_floor
 
 
 def test_pruning_alone_keeps_the_hardest():

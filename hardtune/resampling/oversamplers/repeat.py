@@ -14,6 +14,12 @@ def none(request: Request, rng: np.random.Generator) -> Added:
     return Added()
 
 
+@oversampler("reweight")
+def reweight(request: Request, rng: np.random.Generator) -> Added:
+    """Nothing, but the class's samples count more in the loss: as much as if it had gained them (ours)."""
+    return Added()
+
+
 @oversampler("random")
 def random(request: Request, rng: np.random.Generator) -> Added:
     """The class's own samples, uniformly with replacement (HBR)."""
