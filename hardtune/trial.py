@@ -59,6 +59,8 @@ class Result:
     test: MemberSummary
     class_counts: NDArray[np.int64]
     """(K,) samples of each class in one epoch of the first member's training."""
+    class_weights: NDArray[np.float32]
+    """(K,) what each of their losses counts; 1 unless the treatment reweights classes."""
     weights: WeightSummary | None
     """Summary of the first member's entropy weights s; None if the entropy term is off."""
     diagnostics: Diagnostics
@@ -175,6 +177,7 @@ def run_trial(
             held_out=None if split.chooses_on_test else (held_out, split.held_out.labels),
         ),
         class_counts=np.bincount(trained_on, minlength=split.num_classes),
+        class_weights=plan.class_weights,
         weights=None if weights is None else summarise(weights),
         diagnostics=diagnose(test, split.test.labels),
         held_out_logits=held_out,

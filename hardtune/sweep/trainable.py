@@ -101,6 +101,7 @@ def record_of(number: int, result: Result, classes: tuple[str, ...], bounds: Map
     metrics = result.metrics()
     columns = {
         "size": result.class_counts,
+        "weight": result.class_weights,
         "recall": result.held_out.recall.mean(axis=0),
         "test_recall": result.test.recall.mean(axis=0),
         "test_ece": result.diagnostics.class_ece,
