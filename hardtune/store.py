@@ -31,6 +31,11 @@ from hardtune.errors import HardtuneWarning, InputError
 
 Arrays = Mapping[str, NDArray[Any]]
 
+_RESULT = r"[^/]+/[0-9a-f]{64}\.safetensors(\.[^/]+)?"
+"""How a result's file lies in the store, and what is written or set aside next to it."""
+_SCRATCH = r"\.?(probe-)?[0-9a-f]{32}\.[^/]+|\.probe-[0-9a-f]{32}"
+"""How files are named that exist in a store's folder while it is checked, or while a task counts."""
+
 
 def digest(*arrays: NDArray[Any]) -> str:
     """SHA-256 over dtype, shape and content of arrays, to represent them in an identity."""
@@ -175,18 +180,13 @@ class Store:
     def __contains__(self, identity: Mapping[str, Any]) -> bool:
         return bool(self._files.exists(self._file(identity)))
 
-    def entries(self, *, among_others: bool = False) -> list[Entry]:
-        """Every file of the store, sorted by path: results and leftovers, but no locks.
-
-        ``among_others``: the folder may hold other files, so only those named and placed like entries count.
-        """
+    def entries(self) -> list[Entry]:
+        """Every file of the store, sorted by path: results and leftovers, but no locks, and nobody else's files."""
         if not self._files.exists(self._path):
             return []
-        files = self._files.find(self._path, maxdepth=2 if among_others else None, detail=True).values()
-        found = [item for item in files if not _is_lock(item["name"])]
-        if among_others:
-            ours = re.compile(rf"{re.escape(self._path)}/[^/]+/[0-9a-f]{{64}}\.safetensors(\.[^/]+)?")
-            found = [item for item in found if ours.fullmatch(item["name"])]
+        files = self._files.find(self._path, maxdepth=2, detail=True).values()
+        ours = re.compile(rf"{re.escape(self._path)}/({_RESULT}|{_SCRATCH})")
+        found = [item for item in files if ours.fullmatch(item["name"]) and not item["name"].endswith(".lock")]
         return sorted((Entry(item["name"], item["size"], _age(item)) for item in found), key=lambda entry: entry.path)
 
     def verify(self, entry: Entry) -> str | None:
@@ -256,10 +256,6 @@ def _locked(path: str) -> Iterator[None]:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
             return
-
-
-def _is_lock(path: str) -> bool:
-    return path.endswith(".lock")
 
 
 def _canonical(identity: Mapping[str, Any]) -> str:

@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     entries = store.entries()
     if not entries:
         store = Store(storage)
-        entries = store.entries(among_others=True)
+        entries = store.entries()
     console = Console(markup=False, emoji=False)  # paths may have brackets
     if not entries:
         nothing = f"nothing is stored in {storage.rstrip('/')}/store, nor in {storage} itself"

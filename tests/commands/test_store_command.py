@@ -61,20 +61,22 @@ def test_where_no_store_can_be_is_said_in_a_sentence(capsys, url):
     assert said.count("\n") == 1
 
 
-def test_a_store_of_ones_own_is_found_and_what_lies_beside_it_is_left_alone(capsys, tmp_path):
-    store = Store(tmp_path)
+@pytest.mark.parametrize("below", ["", "store"], ids=["a store of one's own", "a storage's"])
+def test_a_store_is_found_and_what_lies_beside_its_results_is_left_alone(capsys, tmp_path, below):
+    """A folder called store may well be somebody else's, and the storage a slip of the hand."""
+    store = Store(tmp_path / below)
     for key in KEYS:
         store.put(key, {"x": np.arange(1000.0)})
     name = f"{'0' * 64}.safetensors"
     for place in ("notes.txt", "member/notes.txt", "member/model.safetensors", name, f"another/member/{name}"):
-        path = tmp_path / place
+        path = tmp_path / below / place
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"mine")
         os.utime(path, (0, 0))
     mine = sorted(path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size == 4)
     out = run(capsys, tmp_path, "ls").splitlines()
     assert [line.split()[:2] for line in out] == [["dynamics", "1"], ["member", "2"]]
-    damage(next(tmp_path.glob("dynamics/*.safetensors")))
+    damage(next((tmp_path / below).glob("dynamics/*.safetensors")))
     assert "2 of 3 results are whole" in run(capsys, tmp_path, "verify", code=1)
     assert "removed 1 of 3 files" in run(capsys, tmp_path, "prune")
     assert "removed 2 of 2 files" in run(capsys, tmp_path, "prune", "--older-than", "0")
@@ -103,9 +105,10 @@ def test_prune_removes_leftovers_and_keeps_results_and_files_being_written(capsy
     damage(files(storage)[0])
     run(capsys, storage, "verify", code=1)
     folder = storage / "store" / "member"
-    for name, age in (("young.tmp", 0), ("old.tmp", 7200)):
-        (folder / name).write_bytes(b"half")
-        os.utime(folder / name, (time.time() - age,) * 2)
+    for name, age in (("young", 0), ("old", 7200)):
+        path = folder / f"{'0' * 64}.safetensors.{name}.tmp"
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - age,) * 2)
     before = files(storage)
     assert "would remove 2" in run(capsys, storage, "prune", "--dry-run")
     assert files(storage) == before
