@@ -88,11 +88,17 @@ def score_member(
         return _train_missing(prepared, recipe, needs, member, store, device, on_epoch)
 
 
-def is_scored(split: Split, recipe: Recipe, needs: Needs, member: int, store: Store, *, device: str) -> bool:
-    """Whether a member of the scoring ensemble is in the store with everything that is needed."""
+def is_scored(
+    split: Split, recipe: Recipe, needs: Needs, member: int, store: Store, *, device: str, whole: bool = False
+) -> bool:
+    """Whether a member of the scoring ensemble is in the store with everything that is needed.
+
+    ``whole``: read it all, so that what is damaged is set aside and counts as missing.
+    """
     parts = entries(Prepared(_asked(split, recipe, member)), recipe, Treatment(), member, device)
     findings = finding_identities(split, recipe, needs, member, device)
-    return all(key in store for key in (*parts.values(), *findings.values()))
+    keys = (*parts.values(), *findings.values())
+    return all([store.get(key) is not None for key in keys] if whole else [key in store for key in keys])
 
 
 def _train_missing(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from hardtune import durable
 
 
 @dataclass(frozen=True)
@@ -18,9 +19,7 @@ class Counter:
 
     def write(self, done: int) -> None:
         """Replace the number atomically."""
-        aside = self.path.with_suffix(".tmp")
-        aside.write_text(str(done))
-        os.replace(aside, self.path)
+        durable.write(self.path, str(done))
 
     def read(self) -> int:
         """The number written last; 0 before that."""

@@ -62,7 +62,9 @@ def prepare_on_cluster(
     """
     total = control_members(recipe, needs)
     missing = [
-        member for member in range(total) if not is_scored(split, recipe, needs, member, store, device=share.device)
+        member
+        for member in range(total)
+        if not is_scored(split, recipe, needs, member, store, device=share.device, whole=True)
     ]
     cached = total - len(missing)
     on_member(cached, total, cached)

@@ -10,6 +10,7 @@ import ray
 from rich.console import Console
 
 from hardtune import Recipe, Store, load
+from hardtune.errors import HardtuneWarning
 from hardtune.needs import Needs
 from hardtune.sweep import cluster
 from hardtune.sweep.cluster import Share
@@ -67,6 +68,27 @@ def test_a_task_trains_some_members_beside_each_other_and_all_are_told(ray_here,
     assert told[4] == (0, 3, 0)
     assert told[-1] == (3, 3, 0)
     assert len(told) == 5 + -(-3 // -(-3 // Share(1, 0).slots(ray.cluster_resources())))
+
+
+def test_what_is_damaged_in_the_store_is_made_again_by_the_workers(ray_here, tmp_path):
+    split = load("digits").subset(classes=10, train=20, test=5, seed=0).hold_out(RECIPE.validation, RECIPE.seed)
+    recipe, store, told = dataclasses.replace(RECIPE, members=3), Store(tmp_path), []
+
+    def prepared():
+        told.clear()
+        on_member = lambda *progress: told.append(progress)  # noqa: E731
+        return prepare_on_cluster(split, recipe, Needs(), store, Share(1, 0), on_member=on_member)
+
+    hard = prepared().hard_classes
+    for kind in ("member", "dynamics"):
+        first = min((tmp_path / kind).glob("*.safetensors"))
+        first.write_bytes(first.read_bytes()[:-1])
+    with pytest.warns(HardtuneWarning, match="set aside .* which is damaged"):
+        again = prepared().hard_classes
+    np.testing.assert_array_equal(again, hard)
+    assert told[0][0] < told[-1][0] == 3
+    prepared()
+    assert told == [(3, 3, 3)]
 
 
 @pytest.mark.parametrize(
