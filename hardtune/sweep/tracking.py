@@ -73,10 +73,8 @@ class Tracker:
         self.experiment_id = ""
         self.trouble = ""
         """Why records wait, or empty while they flow."""
-        self._lost = 0
-        """How many records MLflow refused for good."""
-        self._refusal = ""
-        """Why it refused the first of them."""
+        self._lost, self._refusal = 0, ""
+        """How many records MLflow refused for good, and why it refused the first of them."""
         self.shortfall = ""
         """Set by ``close``: a sentence on what MLflow did not accept, why, and what to do; empty if it took all."""
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
@@ -202,9 +200,9 @@ class Tracker:
             why = f" ({self.trouble})" if self.trouble else ""
             self.shortfall = f"MLflow did not take every record{why}; the same command with --resume sends them again"
         elif self._lost:
+            what = f"{self._lost} of the records" if self._parent else "the sweep's run"
             self.shortfall = (
-                f"MLflow refused {self._lost} of the records ({self._refusal}), as it would again; "
-                "the sweep's folder has them all"
+                f"MLflow refused {what} ({self._refusal}), as it would again; the sweep's folder has all records"
             )
         return not self.shortfall
 
@@ -248,6 +246,8 @@ class Tracker:
                     if refusals == 3:
                         self._lost += 1
                         self._refusal = self._refusal or self.trouble
+                        if not self._parent:  # without the sweep's run there is nowhere to log anything
+                            self._abandoned.set()
                         break
                     self._abandoned.wait(pause)
                     pause = min(2 * pause, 15.0)

@@ -6,6 +6,7 @@ import re
 import shutil
 import sqlite3
 import threading
+import time
 
 import pytest
 from mlflow import MlflowClient
@@ -121,6 +122,19 @@ def test_what_mlflow_refuses_is_counted_with_the_reason_and_the_rest_goes_on(cli
     assert re.search(r"refused 1 of the records \(.*no/such\*name.*\), as it would again", refused.shortfall)
     assert "--resume" not in refused.shortfall
     assert steps(client, "refused", "0") == {1: 0.7, 2: 0.8, 3: 0.9}
+
+
+def test_a_sweep_whose_run_mlflow_refuses_does_not_wait_for_it(client):
+    refused = Tracker(client.tracking_uri, "test", "no-run", None)
+    refused.start({"no/such*name": 0.7}, {})
+    refused.trial_ended(FINISHED)
+    refused.progress(1, {"front/size": 1})
+    began = time.monotonic()
+    assert not refused.close(patience=60)
+    assert time.monotonic() - began < 30
+    assert re.search(
+        r"refused the sweep's run \(.*no/such\*name.*\), as it would again; .* all records", refused.shortfall
+    )
 
 
 def test_files_that_their_store_does_not_take_are_told_and_keep_nothing_else_from_mlflow(tmp_path):
