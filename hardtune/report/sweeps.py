@@ -57,8 +57,14 @@ class Kept:
     @property
     def recipe(self) -> Recipe:
         """Its recipe, with what it left to the device resolved."""
-        settled = self.folder / "settled.json"
-        return Recipe(**self.content["recipe"] | (json.loads(settled.read_text()) if settled.exists() else {}))
+        choices = {name: value for name, value in self.settled.items() if name != "device"}
+        return Recipe(**self.content["recipe"] | choices)
+
+    @property
+    def settled(self) -> dict[str, Any]:
+        """What was decided as its training began: the kind of device, and what a recipe leaves to it."""
+        path = self.folder / "settled.json"
+        return json.loads(path.read_text()) if path.exists() else {}
 
     @property
     def is_search(self) -> bool:

@@ -101,7 +101,7 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
             ledger = open_ledger(sweep, split, storage, resume=False)
             running.enter_context(ledger.held())
         view.begin(ledger.folder)
-        recipe = ledger.resolved(sweep.recipe, lambda: resolved_on_cluster(sweep.recipe, share))
+        recipe = ledger.resolved(lambda: resolved_on_cluster(sweep.recipe, share), share.device)
         sweep = dataclasses.replace(sweep, recipe=recipe)
         share = _filled(share, sweep)
         begun = any(ledger.trials.glob("0*.json"))

@@ -44,13 +44,24 @@ class Ledger(Kept):
         owner: str = self.content["owner"]
         return owner
 
-    def resolved(self, recipe: Recipe, resolve: Callable[[], Recipe]) -> Recipe:
-        """The recipe with what it leaves to the device resolved, once and for all when the sweep begins."""
+    def resolved(self, resolve: Callable[[], Recipe], device: str) -> Recipe:
+        """The recipe with what it leaves to the device resolved, once and for all when the sweep begins.
+
+        Raises:
+            InputError: the sweep began on another kind of device, whose networks must not be compared with this one's.
+        """
         path = self.folder / "settled.json"
         if not path.exists():
             decided = resolve()
-            durable.write(path, json.dumps({name: getattr(decided, name) for name in LEFT_TO_THE_DEVICE}, indent=1))
-        return dataclasses.replace(recipe, **json.loads(path.read_text()))
+            choices = {name: getattr(decided, name) for name in LEFT_TO_THE_DEVICE}
+            durable.write(path, json.dumps({**choices, "device": device}, indent=1))
+        began = self.settled.get("device", device)
+        if began != device:
+            raise InputError(
+                f"{self.id} began on {began} and would go on on {device}, whose networks differ: resume it where it "
+                "began (--gpus-per-trial says how much of a GPU a trial has), or start a new sweep"
+            )
+        return self.recipe
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:

@@ -47,7 +47,7 @@ def swept(tmp_path_factory, script, storage):
     open_ledger(dataclasses.replace(sweep, name="few"), few, folder, resume=False)
     split = data.hold_out(0.3, 0)
     ledger = open_ledger(dataclasses.replace(sweep, cpus_per_trial=2), split, folder, resume=False)
-    recipe = ledger.resolved(sweep.recipe, lambda: resolved(sweep.recipe, "cpu"))
+    recipe = ledger.resolved(lambda: resolved(sweep.recipe, "cpu"), "cpu")
     prepared = gather(split, recipe, needs_of([TREATED, STOPPED]), store, device="cpu")
     for number, treatment in ((CONTROL, Treatment()), (0, TREATED)):
         record = carry_out(number, treatment, TrialContext(prepared, recipe, store.root, "cpu", cpus=1, at_once=1))

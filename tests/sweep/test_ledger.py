@@ -211,11 +211,23 @@ def test_another_pool_is_another_sweep(split, tmp_path):
 
 def test_what_the_recipe_leaves_to_the_device_is_decided_once_a_sweep(split, tmp_path):
     """A busy machine may find another precision faster the next time; a resumed sweep trains on as it began."""
-    auto, decided = Recipe(), Recipe(precision="bfloat16", layout="channels_first")
+    decided = dataclasses.replace(SWEEP.recipe, precision="bfloat16", layout="channels_first", compile=False)
     ledger = open_ledger(SWEEP, split, tmp_path, resume=False)
-    began = ledger.resolved(auto, lambda: decided)
-    resumed = open_ledger(SWEEP, split, tmp_path, resume=True).resolved(auto, lambda: pytest.fail("decided again"))
+    began = ledger.resolved(lambda: decided, "cpu")
+    resumed = open_ledger(SWEEP, split, tmp_path, resume=True).resolved(lambda: pytest.fail("decided again"), "cpu")
     assert began == resumed == decided
+
+
+def test_a_sweep_is_not_resumed_on_another_kind_of_device(split, tmp_path):
+    ledger = open_ledger(SWEEP, split, tmp_path, resume=False)
+    ledger.resolved(lambda: SWEEP.recipe, "cuda")
+    assert ledger.resolved(lambda: pytest.fail("decided again"), "cuda") == SWEEP.recipe
+    with pytest.raises(InputError, match=f"{ledger.id} began on cuda and would go on on cpu"):
+        ledger.resolved(lambda: pytest.fail("decided again"), "cpu")
+    settled = json.loads((ledger.folder / "settled.json").read_text())
+    del settled["device"]  # as an earlier version wrote it
+    (ledger.folder / "settled.json").write_text(json.dumps(settled))
+    assert ledger.resolved(lambda: pytest.fail("decided again"), "cpu") == SWEEP.recipe
 
 
 def test_a_kill_as_the_sweep_begins_leaves_nothing_half_described(split, tmp_path):
