@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import re
 import shlex
 import shutil
 import sys
@@ -40,7 +41,8 @@ def run_as_job(address: str, script: Path, flags: Sequence[str], name: str) -> i
 
     for chatty in ("dashboard_sdk", "job.sdk"):
         logging.getLogger(f"ray.dashboard.modules.{chatty}").setLevel(logging.WARNING)
-    job = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    plain = re.sub(r"[^\w.-]+", "-", name)  # it becomes part of a URL
+    job = f"{plain}-{time.strftime('%Y%m%d-%H%M%S')}"
     with tempfile.TemporaryDirectory() as folder:
         pack(script, Path(folder))
         try:
@@ -130,7 +132,7 @@ def without_address(flags: Sequence[str]) -> list[str]:
 async def _follow(client: Any, job: str, patience: float = 60.0) -> None:
     """Print the job's log until it ends; after a lost connection, resume where it broke off, within ``patience`` s."""
     printed = 0
-    deadline = time.monotonic() + patience
+    deadline = None  # as long as the connection holds
     while True:
         seen = 0
         try:
@@ -139,8 +141,9 @@ async def _follow(client: Any, job: str, patience: float = 60.0) -> None:
                 seen += len(text)
                 printed = max(printed, seen)
                 print(new, end="", flush=True)
-                deadline = time.monotonic() + patience
+                deadline = None
         except (OSError, RuntimeError) as error:
+            deadline = deadline or time.monotonic() + patience
             if time.monotonic() > deadline:
                 raise InputError(f"lost sight of job {job}: {first_line(error)}; look with: ray job list") from error
             await asyncio.sleep(2)

@@ -1,6 +1,7 @@
 """What a sweep script says before it hands itself to a cluster; that it runs there is test_launcher's."""
 
 import argparse
+import asyncio
 import os
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hardtune.errors import InputError
-from hardtune.sweep.job import check_paths
+from hardtune.sweep.job import _follow, check_paths
 
 SCRIPT = str(Path(__file__).parents[2] / "sweeps" / "digits.py")
 CLUSTER = "http://127.0.0.1:9"
@@ -63,6 +64,30 @@ def test_a_folder_of_images_that_came_with_the_job_may_be_relative(tmp_path, mon
     check_paths(options, None)
     with pytest.raises(InputError, match="--data must be an absolute path"):
         check_paths(options, ["--data", "birds"])
+
+
+def test_a_connection_that_breaks_after_a_long_silence_is_taken_up_again(capsys):
+    class Quiet:
+        calls = 0
+
+        async def tail_job_logs(self, job):
+            self.calls += 1
+            if self.calls == 1:
+                yield "begins "
+                await asyncio.sleep(0.3)  # a phase that prints nothing for longer than the patience
+                raise ConnectionError("reset")
+            yield "begins and ends"
+
+    asyncio.run(_follow(Quiet(), "mine", patience=0.1))
+    assert capsys.readouterr().out == "begins and ends"
+
+    class Gone:
+        async def tail_job_logs(self, job):
+            raise ConnectionError("refused")
+            yield ""
+
+    with pytest.raises(InputError, match="lost sight of job mine: refused"):
+        asyncio.run(_follow(Gone(), "mine", patience=0.1))
 
 
 def test_results_in_a_jobs_own_folder_are_refused_since_it_is_thrown_away(tmp_path):
