@@ -26,9 +26,10 @@ class Record:
     """``finished``, ``stopped`` (by a scheduler, so its figures cover only part of its ensemble) or ``failed``."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """By full name, such as ``final/accuracy``; complete only if the state is ``finished``."""
-    per_class: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """By class name: ``size`` in training, ``recall`` on held-out and ``test_recall`` on test samples, and there also
-    ``test_ece`` and ``test_overconfidence`` (mean confidence minus recall), all means over members."""
+    per_class: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    """By class name: ``size`` in training and the ``weight`` of each of its losses, ``recall`` on held-out and
+    ``test_recall`` on test samples, and there also ``test_ece`` and ``test_overconfidence`` (mean confidence minus
+    recall), all means over members; None for a class without samples."""
     members: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Each member's figures by full name, in the order of the members; member i shares its seed in every trial."""
     curves: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
@@ -61,8 +62,7 @@ def write(folder: Path, record: Record) -> None:
 
 def read(folder: Path, number: int) -> Record | None:
     """The record of one trial, or None if there is none yet, or none that can be read."""
-    path = _file(folder, number)
-    return _parse(path) if path.exists() else None
+    return _parse(_file(folder, number))
 
 
 def remove(folder: Path, number: int) -> None:
@@ -84,5 +84,7 @@ def _parse(path: Path) -> Record | None:
     try:
         fields: dict[str, Any] = json.loads(path.read_text())
         return Record(**{**fields, "treatment": Treatment(**fields["treatment"])})
+    except FileNotFoundError:  # removed meanwhile by a sweep that tries the trial again
+        return None
     except (ValueError, TypeError, KeyError):  # a disk error; a resumed sweep makes the record again
         return None

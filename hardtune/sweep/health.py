@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,13 +234,13 @@ def _clocks(answers: Sequence[Answer]) -> Iterator[Finding]:
 
 def _lock(storage: Path) -> Finding:
     """Whether the file system supports locks, which keep two drivers from running one sweep."""
-    from filelock import FileLock
-
-    probe = storage / ".probe.lock"
+    probe = storage / f".probe-{uuid.uuid4().hex}.lock"
     try:
-        with FileLock(probe, timeout=5):
-            pass
-    except (OSError, NotImplementedError, TimeoutError) as error:
+        import fcntl  # not filelock, which makes do without locks where there are none
+
+        with probe.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError) as error:
         return Finding("storage", f"{storage} cannot lock files: {error}", "mount it with locks (NFS 4, or flock)")
     finally:
         probe.unlink(missing_ok=True)

@@ -65,8 +65,7 @@ class View:
     ) -> None:
         if self.console.is_terminal:
             self._live.stop()
-        if self._next_line is not None:
-            self._next_line.cancel()
+        self._cancel()
 
     def say(self, text: str) -> None:
         """Print a sentence that stays; a terminal wraps it at spaces only."""
@@ -158,12 +157,15 @@ class View:
                 self._next_line.daemon = True
                 self._next_line.start()
             return
-        if self._next_line is not None:
-            self._next_line.cancel()
-            self._next_line = None
+        self._cancel()
         self._last_line = time.monotonic()
         amount = f" {self._done}/{self._of} {self._unit}".rstrip() if self._of else ""
         self.whole(f"{self._phase}{amount} · {' · '.join(self._lines())}")
+
+    def _cancel(self) -> None:
+        timer, self._next_line = self._next_line, None  # at once, since the timer's own thread comes here, too
+        if timer is not None:
+            timer.cancel()
 
 
 class _Amount(ProgressColumn):

@@ -65,6 +65,11 @@ class Recorder(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         record = records.read(self._folder, trial.config["number"])
+        if record is None and trial.last_result.get(FINISHED):
+            self._view.say(f"note: the record of trial {trial.config['number']} is lost; --resume makes it again")
+            self._running.discard(trial.trial_id)
+            self._show()
+            return
         if record is None:
             record = _record(trial, "stopped", reason="the scheduler stopped it before its ensemble was whole")
         if record.state == "stopped":  # so it had no chance to record its own warnings

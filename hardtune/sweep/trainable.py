@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ray import tune
 
 from hardtune.errors import DivergedError, InputError
@@ -116,7 +117,10 @@ def record_of(number: int, result: Result, classes: tuple[str, ...], bounds: Map
         result.treatment,
         "finished",
         metrics,
-        per_class={name: {key: column[k].item() for key, column in columns.items()} for k, name in enumerate(classes)},
+        per_class={
+            name: {key: None if np.isnan(column[k]) else column[k].item() for key, column in columns.items()}
+            for k, name in enumerate(classes)
+        },
         members=result.by_member(),
         curves={
             name: {field: values.tolist() for field, values in vars(curves).items()}

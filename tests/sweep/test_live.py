@@ -157,6 +157,29 @@ def test_the_time_left_is_judged_by_the_trials_of_this_part_of_the_sweep(tmp_pat
     assert "1:40 so far, about 1:40 left in this phase" in out.getvalue()
 
 
+def test_a_finished_trial_whose_record_is_lost_is_left_for_a_resumed_sweep_to_make_again(tmp_path):
+    tracker = Tracker(f"sqlite:///{tmp_path}/mlflow.db", "digits", "digits-1", tmp_path)
+    it, out = view()
+    recorder = Recorder(
+        tmp_path,
+        tracker,
+        it,
+        Standing([ended(CONTROL, 0.2, 0.8)], OBJECTIVES, members=3),
+        0,
+        waits_again=lambda number: False,
+    )
+    trial = Trial("", config={"number": 3}, stub=True)
+    (tmp_path / "00003.json").write_text("")  # as a disk error leaves it
+    trial.run_metadata.last_result = {"finished": True}
+    recorder.on_trial_complete(0, [], trial)
+    assert (tmp_path / "00003.json").read_text() == "", "a stopped trial would have a record"
+    assert "the record of trial 3 is lost; --resume makes it again" in out.getvalue()
+    trial.run_metadata.last_result = {"finished": False}
+    recorder.on_trial_complete(0, [], trial)
+    assert records.read(tmp_path, 3).state == "stopped"
+    tracker.close(patience=0)
+
+
 def test_a_terminal_shows_no_amount_before_there_is_one():
     it, out = view(terminal=True)
     with it:
