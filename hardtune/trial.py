@@ -21,14 +21,22 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from hardtune.answers import Answers, corruption_pairs
-from hardtune.checks import check_device, check_names, check_trials
+from hardtune.checks import check_device, check_names, check_trials, class_plans
 from hardtune.data import Dataset, Samples, load_ood
 from hardtune.errors import InputError
-from hardtune.evaluation import CORRUPTION_METRICS, METRICS, Diagnostics, MemberSummary, diagnose, evaluate_members
+from hardtune.evaluation import (
+    CORRUPTION_METRICS,
+    METRICS,
+    Diagnostics,
+    MemberSummary,
+    diagnose,
+    evaluate,
+    evaluate_members,
+)
 from hardtune.evaluation.corruptions import SEVERITIES
 from hardtune.evaluation.ood import member_ood_metrics
 from hardtune.hardness.encoders import check_encoder
-from hardtune.member import Prepared, plan_for, stored_member, weights_for
+from hardtune.member import Prepared, stored_member, weights_for
 from hardtune.needs import needs_of
 from hardtune.recipe import Recipe
 from hardtune.scoring import is_encoded, prepare
@@ -58,7 +66,7 @@ class Result:
     held_out: MemberSummary
     test: MemberSummary
     class_counts: NDArray[np.int64]
-    """(K,) samples of each class in one epoch of the first member's training."""
+    """(K,) samples of each class in one epoch."""
     class_weights: NDArray[np.float32]
     """(K,) what each of their losses counts; 1 unless the treatment reweights classes."""
     weights: WeightSummary | None
@@ -159,10 +167,9 @@ def run_trial(
     for member, (answers, trained) in enumerate(in_parallel(one, range(recipe.members), at_once)):
         members.append(answers)
         if on_member is not None:
-            newest = evaluate_members(answers.held_out[None], split.held_out.labels, hard_classes=hard)
-            on_member(Progress(member + 1, recipe.members, trained, newest.member_mean))
-    plan = plan_for(prepared, recipe, treatment, 0)
-    trained_on = np.concatenate([split.train.labels[plan.indices], plan.labels])
+            newest = evaluate(answers.held_out, split.held_out.labels, hard_classes=hard)
+            on_member(Progress(member + 1, recipe.members, trained, newest))
+    classes = class_plans(prepared, treatment)
     weights = weights_for(prepared, recipe, treatment, 0)
     held_out = np.stack([answers.held_out for answers in members])
     test = np.stack([answers.test for answers in members])
@@ -176,8 +183,8 @@ def run_trial(
             hard_classes=hard,
             held_out=None if split.chooses_on_test else (held_out, split.held_out.labels),
         ),
-        class_counts=np.bincount(trained_on, minlength=split.num_classes),
-        class_weights=plan.class_weights,
+        class_counts=np.array([row.count for row in classes]),
+        class_weights=np.array([row.weight for row in classes], np.float32),
         weights=None if weights is None else summarise(weights),
         diagnostics=diagnose(test, split.test.labels),
         held_out_logits=held_out,
