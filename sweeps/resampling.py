@@ -1,7 +1,7 @@
 """Do hard classes gain from more samples, and is hardness the reason? HBR's method, its parts and its control.
 
-    python sweeps/resampling.py                      on digits: about 2 minutes on 2 CPU cores
-    python sweeps/resampling.py --data cifar10       real images: about an hour on a laptop (estimated)
+    python sweeps/resampling.py                      on digits: about 3 minutes on 2 CPU cores
+    python sweeps/resampling.py --data cifar10       real images: about three hours on 2 CPU cores (estimated)
     python sweeps/resampling.py --smoke              every code path in about a minute
 
 No search: each treatment is trained once, as an ensemble with one member per seed (member i has the same seed in all
