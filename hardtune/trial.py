@@ -146,7 +146,6 @@ def run_trial(
     device: str = "cpu",
     at_once: int = 1,
     on_member: Callable[[Progress], None] | None = None,
-    on_epoch: Callable[[int], None] | None = None,
 ) -> Result:
     """Train the treatment's ensemble (or find its members in the store) and measure it.
 
@@ -162,7 +161,7 @@ def run_trial(
     members: list[Answers] = []
 
     def one(member: int) -> tuple[Answers, bool]:
-        return stored_member(prepared, recipe, treatment, member, store, device=device, on_epoch=on_epoch)
+        return stored_member(prepared, recipe, treatment, member, store, device=device)
 
     for member, (answers, trained) in enumerate(in_parallel(one, range(recipe.members), at_once)):
         members.append(answers)

@@ -10,8 +10,8 @@ takes as long as in the sweep, whose recipe cannot be changed here (--recipe onl
 scores that the treatment is based on are read from the store; --score computes missing ones.
 
 The folder gets member-0.safetensors, …; model.json, their metadata; README.md, code that loads them; and
-training-set.csv, with a row for each sample of the data set's training split: how often each network saw it per epoch,
-how many images were synthesised from it, and its entropy weight.
+training-set.csv, with a row for each sample of the data set's training split: what its loss counted, how often each
+network saw it per epoch, how many images were synthesised from it, and its entropy weight.
 """
 
 from __future__ import annotations

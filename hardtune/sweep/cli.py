@@ -49,8 +49,8 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     what.add_argument(
         "--smoke",
         action="store_true",
-        help="every code path in under a minute: 4 trials of 2 networks, 1 epoch, a few samples of 10 classes; "
-        "pixels replace a pre-trained encoder unless --recipe names one",
+        help="every code path within minutes: 4 trials (or all that the sweep lists) of 2 networks, 1 epoch, a few "
+        "samples of 10 classes; pixels replace a pre-trained encoder unless --recipe names one",
     )
     what.add_argument(
         "--resume",

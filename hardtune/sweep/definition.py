@@ -157,7 +157,7 @@ class Sweep:
         return dataclasses.replace(self, name=f"{self.name}-{data_name(data)}", data=data, image_size=size)
 
     def smoke(self) -> Sweep:
-        """The same sweep at its smallest: every code path, in a minute.
+        """The same sweep at its smallest: 4 trials, or all of a list, of 2 networks and 1 epoch.
 
         After one epoch every class has a mean AUM below zero, for which the paper's ratio is undefined, so ``shift``
         replaces it. Racing is off, so that every trial runs to its end.

@@ -105,7 +105,8 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
         sweep = dataclasses.replace(sweep, recipe=recipe)
         share = _filled(share, sweep)
         begun = any(ledger.trials.glob("0*.json"))
-        study_database(place.study_storage or ledger.study_url, ledger.id, begun=begun, owner=ledger.owner)
+        url = place.study_storage or ledger.study_url
+        study = study_database(url, ledger.id, begun=begun, owner=ledger.owner)
         _say_what_repeats(sweep, view)
         for name in without_effect(sweep.space):
             view.say(f"note: the space searches {name}, which makes no difference to any treatment in it")
@@ -118,7 +119,7 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
             store = Store(storage / "store")
             prepared = _prepare(sweep, split, needs, store, share, view)
             _say_what_is_infeasible(sweep, prepared, treatments, place, view)
-            interrupted = run_trials(sweep, place, prepared, store, share, ledger, tracker, view)
+            interrupted = run_trials(sweep, place, prepared, store, share, ledger, study, tracker, view)
         except BaseException as error:
             tracker.sweep_ended([], {}, [], "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             tracker.close(patience=5)

@@ -22,7 +22,7 @@ from hardtune.treatment import Treatment
 
 
 class Racing(FIFOScheduler):
-    """Stops a trial, or lets it continue, after each member but the last, never while one trains.
+    """Stops a trial, or lets it continue, after each member but the last; members in training are finished.
 
     The rule is ``hardtune.evaluation.racing``. A member found in the store is no reason to stop: the next may be
     there too, and cost nothing. Trials from earlier parts of the sweep, including the control, are known from their

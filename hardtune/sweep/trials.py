@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from optuna.storages import BaseStorage
 from ray import tune
 from ray.tune.execution import class_cache
 from ray.tune.schedulers import TrialScheduler
@@ -23,7 +24,7 @@ from hardtune.report.records import CONTROL, Record
 from hardtune.report.standing import Standing
 from hardtune.store import Store
 from hardtune.sweep.cluster import Share, given_back
-from hardtune.sweep.databases import OWNER, study_database
+from hardtune.sweep.databases import OWNER
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.ledger import Ledger
 from hardtune.sweep.live import View
@@ -45,6 +46,7 @@ def run_trials(
     store: Store,
     share: Share,
     ledger: Ledger,
+    study: BaseStorage,
     tracker: Tracker,
     view: View,
 ) -> bool:
@@ -53,7 +55,7 @@ def run_trials(
         proposer(sweep.space),
         sweep.objectives,
         study_name=ledger.id,
-        storage=study_database(place.study_storage or ledger.study_url, ledger.id),
+        storage=study,
         seed=sweep.recipe.seed,
         adopt=place.resume,
     )

@@ -111,13 +111,9 @@ def test_no_images_are_no_images():
     assert corrupt(np.empty((0, 8, 8, 3), np.uint8), "fog", 1).shape == (0, 8, 8, 3)
 
 
-def test_chunks_cover_everything_and_progress_says_so():
+def test_chunks_cover_everything():
     count = CHUNK_VALUES // (32 * 32) + 5
-    images = np.full((count, 32, 32, 1), 100, np.uint8)
-    seen = []
-    result = corrupt(images, "brightness", 1, progress=lambda done, of: seen.append((done, of)))
-    assert (result == 113).all()
-    assert seen == [(count - 5, count), (count, count)]
+    assert (corrupt(np.full((count, 32, 32, 1), 100, np.uint8), "brightness", 1) == 113).all()
 
 
 def test_no_two_chunks_draw_alike():

@@ -11,7 +11,6 @@ tables.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,14 +26,7 @@ CHUNK_VALUES = 2**21
 """How many values are corrupted at once: it bounds memory, and each chunk has its own random stream."""
 
 
-def corrupt(
-    images: NDArray[np.uint8],
-    kind: str,
-    severity: int,
-    *,
-    seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> NDArray[np.uint8]:
+def corrupt(images: NDArray[np.uint8], kind: str, severity: int, *, seed: int = 0) -> NDArray[np.uint8]:
     """A corrupted copy of ``images``, uint8 (N, H, W, C) like them.
 
     Args:
@@ -42,7 +34,6 @@ def corrupt(
         kind: A name in :data:`CORRUPTIONS`.
         severity: 1 (mild) to 5.
         seed: Equal arguments give equal images; kinds, severities and seeds draw independently.
-        progress: Called with (images done, N).
 
     Raises:
         InputError: An unknown kind, a severity outside 1..5, or images of another type or shape.
@@ -63,6 +54,4 @@ def corrupt(
         part = slice(start, start + size)
         changed = function(np.divide(images[part], 255, dtype=np.float32), severity, rng)
         result[part] = np.rint(np.clip(changed, 0, 1) * 255)
-        if progress is not None:
-            progress(min(start + size, len(images)), len(images))
     return result
