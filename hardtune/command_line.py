@@ -8,11 +8,14 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hardtune import disk
 from hardtune.errors import DivergedError, InputError, unknown
 from hardtune.recipe import Recipe
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def default_storage() -> Path:
@@ -113,6 +116,20 @@ def run_and_exit(run: Callable[[], int], when_stopped: Callable[[], str] = lambd
         print(f"\n{when_stopped()}", file=sys.stderr)
         code = 130
     sys.exit(code)
+
+
+def plain_console() -> Console:
+    """A console that prints text as it is: paths and class names may have brackets, which rich takes for markup."""
+    from rich.console import Console
+
+    return Console(markup=False, emoji=False, highlight=False)
+
+
+def show_path(console: Console, label: str, path: Path) -> None:
+    """Print where something was written, in one piece, so that it can be copied."""
+    from rich.text import Text
+
+    console.print(Text.assemble((label, "bold"), f"  {path}"), soft_wrap=True)
 
 
 _READ: dict[str, Callable[[str], Any]] = {

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hardtune.command_line import recipe_changes
+from hardtune.command_line import plain_console, recipe_changes, show_path
 from hardtune.commands.subject import (
     Subject,
     add_subject_flags,
@@ -64,8 +64,6 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, compare and write; 0."""
-    from rich.console import Console
-    from rich.text import Text
 
     from hardtune.report.export import make_room, write_about, write_training_set, write_weights
     from hardtune.report.sweeps import find
@@ -85,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     prepared = _prepared(subject, treatment, theirs, device, options)
     make_room(folder, kept, record)
 
-    console = Console(markup=False, emoji=False, highlight=False)  # paths and class names may have brackets
+    console = plain_console()
     console.print(f"{trial.replace('-', ' ')} of {kept.id}: {treatment}", soft_wrap=True)
     if theirs not in (device, None):
         console.print(f"the sweep trained on {theirs}, and this is {device}: networks will be like its own, not equal")
@@ -114,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
             write_about(folder, kept, record, split, recipe, members)
     for number, known in enumerate(members):
         console.print(f"member {number}: {known['compared']}", soft_wrap=True)
-    console.print(Text.assemble(("folder", "bold"), f"  {folder}"), soft_wrap=True)
+    show_path(console, "folder", folder)
     return 0
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from hardtune.command_line import plain_console, show_path
 from hardtune.commands.subject import add_subject_flags, available, files_of, make_room_for, subject_of, with_scores
 from hardtune.errors import InputError
 
@@ -38,8 +39,6 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print, draw and write it; 0."""
-    from rich.console import Console
-    from rich.text import Text
 
     from hardtune.hardness.estimators import ESTIMATORS
     from hardtune.needs import Needs
@@ -62,8 +61,8 @@ def run(options: argparse.Namespace) -> int:
     make_room_for(figure)
     hardest_figure(train, scores, classes, subject.split.kept, options.each, f"{name} on {subject.name}", figure)
     write_csv(found, train.labels, classes, subject.split.kept, files_of(subject), figure.with_suffix(".csv"))
-    console = Console(markup=False, emoji=False)  # paths and class names may have brackets
+    console = plain_console()
     console.print(class_table(scores, train.labels, classes, f"{name} on {subject.name}"))
     for label, path in (("figure", figure), ("scores", figure.with_suffix(".csv"))):
-        console.print(Text.assemble((label, "bold"), f"  {path}"), soft_wrap=True)
+        show_path(console, label, path)
     return 0

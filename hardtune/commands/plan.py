@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hardtune.command_line import plain_console, show_path
 from hardtune.commands.subject import add_subject_flags, make_room_for, subject_of, with_scores
 from hardtune.errors import InputError
 from hardtune.treatment import Treatment
@@ -61,8 +62,6 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print and draw the plans; 0 if all of them are feasible, else 1."""
-    from rich.console import Console
-    from rich.text import Text
 
     from hardtune.checks import check_names, check_sources
     from hardtune.needs import needs_of
@@ -91,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
     prepared = gather(subject.split, subject.recipe, needs, subject.store, device=device)
     plans = [_planned(prepared, treatment) for treatment in treatments]
 
-    console = Console(markup=False, emoji=False)  # paths and class names may have brackets
+    console = plain_console()
     one = len(plans) == 1
     title = f"{plans[0].treatment} on {subject.name}" if one else f"what {subject.name} would do to each class"
     if not given and subject.sweep is not None and callable(subject.sweep.space):
@@ -105,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
     write_csv(plans, figure.with_suffix(".csv"))
     console.print((plan_table if one else sweep_table)(plans, title))
     for label, path in (("figure", figure), ("table", figure.with_suffix(".csv"))):
-        console.print(Text.assemble((label, "bold"), f"  {path}"), soft_wrap=True)
+        show_path(console, label, path)
     return 0 if all(plan.feasible for plan in plans) else 1
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hardtune import disk
-from hardtune.command_line import add_storage_flag
+from hardtune.command_line import add_storage_flag, plain_console
 from hardtune.commands.subject import make_room_for
 from hardtune.errors import InputError, unknown
 from hardtune.store import local_folder
@@ -67,12 +67,11 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print, draw and write what was asked for; 0."""
-    from rich.console import Console
 
     from hardtune.report.csv_tables import TABLES, write_csv
     from hardtune.report.sweeps import find, kept
 
-    console = Console(markup=False, emoji=False, highlight=False)  # paths and class names may have brackets
+    console = plain_console()
     storage = local_folder(options.storage)
     if options.sweep is None:
         asked = [name for name in ("objectives", "compare", "metrics", "figure", "csv", "by") if vars(options)[name]]
@@ -116,13 +115,12 @@ def _written(path: Path, write: Draw) -> None:
 
 
 def _list(there: Sequence[Kept], storage: Path, console: Console) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+    from hardtune.report.table import plain_table
 
     if not there:
         console.print(f"no sweep left anything in {storage}", soft_wrap=True)
         return
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = plain_table()
     table.add_column("sweep", overflow="fold")
     for column in ("finished", "stopped", "failed", "last result"):
         table.add_column(column, justify="right", no_wrap=True)

@@ -19,6 +19,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hardtune.command_line import plain_console, show_path
 from hardtune.commands.subject import Subject, add_subject_flags, available, make_room_for, subject_of, with_scores
 from hardtune.errors import InputError
 
@@ -55,8 +56,6 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print and draw it all; 0."""
-    from rich.console import Console
-    from rich.text import Text
 
     from hardtune.hardness.stability import pruned_count
     from hardtune.needs import Needs
@@ -86,14 +85,14 @@ def run(options: argparse.Namespace) -> int:
     stability_figure(found, subject.split.classes, options.rate, f"{subject.name}: how settled scores are", figure)
     comparison_figure(scores, options.rate, f"{subject.name}: how far estimators agree", others)
     write_csv(found, table)
-    console = Console(markup=False, emoji=False)  # paths and class names may have brackets
+    console = plain_console()
     for name, stability in found.items():
         console.print(stability_table(stability, options.rate, f"{name} on {subject.name}"))
-        console.print(f"{name}: {verdict(stability, options.rate)}\n", highlight=False)
+        console.print(f"{name}: {verdict(stability, options.rate)}\n")
     for part in comparison_tables(scores, options.rate, f"estimators on {subject.name}", console.width):
         console.print(part)
     for label, path in (("figures", figure), ("       ", others), ("table", table)):
-        console.print(Text.assemble((label, "bold"), f"  {path}"), soft_wrap=True)
+        show_path(console, label, path)
     return 0
 
 

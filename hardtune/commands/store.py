@@ -17,6 +17,7 @@ from collections import defaultdict
 from rich.console import Console
 from rich.progress import track
 
+from hardtune.command_line import plain_console
 from hardtune.errors import InputError
 from hardtune.store import Entry, Store, local_folder
 
@@ -51,10 +52,10 @@ def run(options: argparse.Namespace) -> int:
     if not entries:
         store = Store(storage)
         entries = store.entries()
-    console = Console(markup=False, emoji=False)  # paths may have brackets
+    console = plain_console()
     if not entries:
         nothing = f"nothing is stored in {storage.rstrip('/')}/store, nor in {storage} itself"
-        console.print(nothing, highlight=False, soft_wrap=True)
+        console.print(nothing, soft_wrap=True)
         return 0
     if options.action == "ls":
         return _list(entries, console)
@@ -69,7 +70,7 @@ def _list(entries: list[Entry], console: Console) -> int:
         by_kind[entry.kind if entry.is_result else "leftovers"].append(entry)
     for kind, group in by_kind.items():
         newest = min(entry.age for entry in group)
-        console.print(f"{kind:12} {len(group):6} files  {_size(group):>9}  newest {_days(newest)}", highlight=False)
+        console.print(f"{kind:12} {len(group):6} files  {_size(group):>9}  newest {_days(newest)}")
     return 0
 
 
@@ -80,8 +81,8 @@ def _verify(store: Store, entries: list[Entry], console: Console) -> int:
         problem = store.verify(entry)
         if problem is not None:
             damaged += 1
-            console.print(f"set aside {entry.path}: {problem}", highlight=False, soft_wrap=True)
-    console.print(f"{len(results) - damaged} of {len(results)} results are whole", highlight=False)
+            console.print(f"set aside {entry.path}: {problem}", soft_wrap=True)
+    console.print(f"{len(results) - damaged} of {len(results)} results are whole")
     return 1 if damaged else 0
 
 
@@ -92,7 +93,7 @@ def _prune(store: Store, entries: list[Entry], options: argparse.Namespace, cons
         if not options.dry_run:
             store.remove(entry)
     verb = "would remove" if options.dry_run else "removed"
-    console.print(f"{verb} {len(gone)} of {len(entries)} files, {_size(gone)}", highlight=False)
+    console.print(f"{verb} {len(gone)} of {len(entries)} files, {_size(gone)}")
     return 0
 
 

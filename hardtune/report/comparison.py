@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -21,7 +20,7 @@ from hardtune.evaluation.comparison import compare
 from hardtune.evaluation.metric import CORRUPTION_METRICS, METRICS, Better, directions
 from hardtune.evaluation.ood import OOD_FIGURES, OOD_SCORES
 from hardtune.report.records import Record
-from hardtune.report.table import label, on_test
+from hardtune.report.table import label, on_test, plain_table
 from hardtune.treatment import Treatment
 
 Row = dict[str, Any]
@@ -204,7 +203,7 @@ def tables(rows: Sequence[Row], note: str = "") -> list[Table]:
 
 def _table(rows: Sequence[Row], note: str) -> Table:
     first = rows[0]
-    table = Table(title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), min_width=78)
+    table = plain_table(min_width=78)
     table.title = (
         f"Against {first['reference']}: difference × 100 ± 95 % interval, paired over {first['members']} members"
     )

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from hardtune.hardness.estimators import class_hardness
+from hardtune.report.table import plain_table
 
 SHARE = 0.1
 """The hardest share of all samples, whose classes are counted."""
@@ -34,7 +34,7 @@ def class_table(scores: NDArray[np.floating], labels: NDArray[np.int64], classes
     hardest = np.argsort(-scores, kind="stable")[: max(1, round(SHARE * len(scores)))]
     among = np.bincount(labels[hardest], minlength=len(classes))
     sizes = np.bincount(labels, minlength=len(classes))
-    table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = plain_table(title)
     table.add_column("class", overflow="fold")
     for column in ("samples", "hardness", "of all", f"of the hardest {SHARE:.0%}"):
         table.add_column(column, justify="right", no_wrap=True)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from hardtune.report.table import plain_table
 from hardtune.resampling.plan import ClassPlan
 from hardtune.treatment import Treatment
 
@@ -42,7 +42,7 @@ def plan_table(plans: Sequence[Planned], title: str) -> Table:
     hard = any(row.hardness is not None for row in rows)
     if hard:
         rows = tuple(sorted(rows, key=lambda row: -(row.hardness or 0.0)))
-    table = _table(title)
+    table = plain_table(title)
     columns = [("class", [row.name for row in rows])]
     if hard:
         columns.append(("hardness", ["" if row.hardness is None else f"{row.hardness:.3g}" for row in rows]))
@@ -90,7 +90,7 @@ def sweep_table(plans: Sequence[Planned], title: str) -> Table:
 
     Under- and oversamplings with the same resulting counts share a row.
     """
-    table = _table(title)
+    table = plain_table(title)
     table.add_column("treatment", overflow="fold", min_width=18)
     table.add_column("samples", justify="right", no_wrap=True)
     table.add_column("shrinks most", overflow="fold")
@@ -160,7 +160,3 @@ def _change(row: ClassPlan) -> str:
 def counted(row: ClassPlan) -> str:
     """How many samples a class has in the end, and what each counts if that is not 1."""
     return f"{row.count}" if row.weight == 1 else f"{row.count} × {row.weight:.2f}"
-
-
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from hardtune.hardness.stability import Agreement, Stability, pruned_overlap, rank_correlations
+from hardtune.report.table import plain_table
 
 ENOUGH = 0.95
 """The rank correlation between two ensembles for which :func:`verdict` counts the members needed."""
@@ -20,7 +20,7 @@ ENOUGH = 0.95
 
 def stability_table(stability: Stability, rate: float, title: str) -> Table:
     """A row for each number of members."""
-    table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = plain_table(title)
     for name in ("members", "Δ sizes", "Δ pruned", "ρ disjoint", "overlap", "ρ bootstrap", "overlap"):
         table.add_column(name, justify="right", no_wrap=True)
     for size in range(1, len(stability.bootstrap) + 1):
@@ -78,7 +78,7 @@ def comparison_tables(scores: Mapping[str, NDArray[np.floating]], rate: float, t
     columns = math.ceil(len(names) / math.ceil(len(names) / most))
     tables = []
     for start in range(0, len(names), columns):
-        table = Table(title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table = plain_table()
         table.add_column("", no_wrap=True)
         shown = range(start, min(start + columns, len(names)))
         for column in shown:

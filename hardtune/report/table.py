@@ -53,7 +53,7 @@ def render(
 
     ``chosen_on_test``: the sentence that says so if the objectives were measured on the test split.
     """
-    table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = plain_table(title)
     pairs = not chosen_on_test and any(on_test(name) in row for row in table_rows for name in objectives)
     held_out = "Each figure: on held-out training data, which the search saw / on the test split, which it did not."
     table.caption = f"{chosen_on_test or (held_out if pairs else '')} ↓ lower is better, ↑ higher.".strip()
@@ -76,6 +76,13 @@ def render(
         treatment = f"changes nothing ({place})" if is_control else row["treatment"]
         table.add_row(str(row["trial"]), treatment, *figures, style="yellow" if is_control else "")
     return table
+
+
+def plain_table(title: str | None = None, **options: Any) -> Table:
+    """An empty table with little ink, its title and caption on the left."""
+    return Table(
+        title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), **options
+    )
 
 
 def labels(metrics: Iterable[str]) -> dict[str, str]:
