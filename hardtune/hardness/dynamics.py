@@ -42,7 +42,7 @@ from torch import Tensor
 from hardtune.errors import InputError
 from hardtune.hardness.batch import check_batch, check_range
 from hardtune.hardness.ranks import check_ranks, first_ranks, merge
-from hardtune.hardness.sums import SEEN, SQUARE, el2n, scores_of
+from hardtune.hardness.sums import SEEN, SQUARE, el2n, scores_of, warn_of_other_labels
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -58,7 +58,7 @@ _PART = 16_384
 class Dynamics:
     """Accumulates the training dynamics of ``num_samples`` samples; :meth:`scores` reads them.
 
-    Everything stays on ``device`` in O(N) memory (81 bytes per sample), except predict's (N, K) logits once, and only
+    Everything stays on ``device`` in O(N) memory (89 bytes per sample), except predict's (N, K) logits once, and only
     :meth:`end_epoch` waits for the device while training. On a GPU :meth:`update` changes tensors in place and
     nothing else, so it may be captured in a CUDA graph; on a CPU it copies batches, and processes several at
     once. Averages are over the number of times each sample was seen, which may differ between samples.
@@ -72,7 +72,7 @@ class Dynamics:
             before ``init_process_group``); ids are those of the whole data set. Whether a sample was forgotten depends
             on what the rank that had it an epoch ago saw, so ranks are merged in ``end_epoch``, not at the end of
             training. If several ranks see a sample in an epoch, as with ``DistributedSampler``'s padding, it counts
-            as if their views were in one batch. This takes 153 bytes per sample; each epoch sends 81 of them.
+            as if their views were in one batch. This takes 169 bytes per sample; each epoch sends 89 of them.
 
     Raises:
         InputError: numbers below 1 or that differ between ranks, or a device that their group does not support.
@@ -99,7 +99,7 @@ class Dynamics:
         self.epochs = 0
         """How many epochs have ended."""
         # float64: a variance taken from sums of squares needs it, and so does a mean over hundreds of epochs.
-        self._sums = torch.zeros(num_samples, 9, dtype=torch.float64, device=self.device)
+        self._sums = torch.zeros(num_samples, 10, dtype=torch.float64, device=self.device)
         self._was_correct = torch.zeros(num_samples, dtype=torch.uint8, device=self.device)
         self._labels = torch.full((num_samples,), -1, dtype=torch.int64, device=self.device)
         self._total = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -176,6 +176,7 @@ class Dynamics:
                 p_y,
                 correct.float(),
                 forgotten.float(),
+                labels.float(),
             ),
             dim=1,
         ).double()
@@ -206,6 +207,7 @@ class Dynamics:
             self._merged += self._sums
             self._sums.zero_()
         self._require_finite(f"in epoch {self.epochs}")
+        warn_of_other_labels(self._sums if self._merged is None else self._merged, self._labels)
         self._total.zero_()
         if self.epochs != self.early_epoch or predict is None:
             return

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-SEEN, MARGIN, PROBABILITY_MARGIN, EL2N, LOG_P, CONFIDENCE, SQUARE, CORRECT, FORGOTTEN = range(9)
-"""The columns of the sums: one (B, 9) matrix and one indexed add serve every score."""
+from hardtune.errors import HardtuneWarning
+
+SEEN, MARGIN, PROBABILITY_MARGIN, EL2N, LOG_P, CONFIDENCE, SQUARE, CORRECT, FORGOTTEN, LABEL = range(10)
+"""The columns of the sums: one (B, 10) matrix and one indexed add serve every score."""
 
 
 def scores_of(sums: NDArray[np.float64]) -> dict[str, NDArray[np.floating]]:
-    """Every score, (N,) each, higher = harder, from the sums (N, 9); all samples must have been seen."""
+    """Every score, (N,) each, higher = harder, from the sums (N, 10); all samples must have been seen."""
     seen = sums[:, SEEN]
     margin, probability_margin, el2n_sum, log_p, confidence, square = (
         sums[:, column] / seen for column in range(MARGIN, CORRECT)
@@ -30,6 +34,13 @@ def scores_of(sums: NDArray[np.float64]) -> dict[str, NDArray[np.floating]]:
         "dataiq": confidence - square,
         "loss": -log_p,
     }
+
+
+def warn_of_other_labels(sums: Tensor, labels: Tensor) -> None:
+    """Warn unless each sample had its last label (N,) whenever it was seen; waits for the device."""
+    if bool((sums[:, LABEL] != sums[:, SEEN] * labels).any()):
+        message = "a sample was seen with different labels: ids must be positions in the data set, not in the loader"
+        warnings.warn(message, HardtuneWarning, stacklevel=4)
 
 
 def el2n(logits: Tensor, labels: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hardtune.errors import InputError
+from hardtune.errors import HardtuneWarning, InputError
 from hardtune.hardness.dynamics import Dynamics
 
 # Probabilities of (given class, strongest rival, the third), and who gets which in four epochs.
@@ -283,9 +283,25 @@ def test_an_update_writes_into_the_same_memory_every_time_so_a_captured_graph_ca
     assert {name: getattr(dynamics, name).data_ptr() for name in state} == where
 
 
-def test_memory_is_some_eighty_bytes_a_sample():
+def test_ids_of_the_loader_instead_of_the_data_set_are_noticed():
+    labels, dynamics = torch.arange(40) % 4, Dynamics(40)
+    rng = torch.Generator().manual_seed(0)
+
+    def epoch(ids_of):
+        for number, batch in enumerate(torch.randperm(40, generator=rng).split(8)):
+            dynamics.update(ids_of(number, batch), torch.randn(len(batch), 4, generator=rng), labels[batch])
+
+    for _ in range(2):
+        epoch(lambda number, batch: batch)
+        dynamics.end_epoch()
+    epoch(lambda number, batch: torch.arange(8 * number, 8 * number + 8))
+    with pytest.warns(HardtuneWarning, match="with different labels: ids must be positions in the data set"):
+        dynamics.end_epoch()
+
+
+def test_memory_is_some_ninety_bytes_a_sample():
     state = [value for value in vars(Dynamics(1000)).values() if isinstance(value, torch.Tensor)]
-    assert sum(tensor.nbytes for tensor in state) <= 81 * 1000 + 16
+    assert sum(tensor.nbytes for tensor in state) <= 89 * 1000 + 16
 
 
 def test_half_precision_logits_give_the_scores_of_the_same_numbers_in_float32():
@@ -338,6 +354,6 @@ def test_a_state_of_another_shape_changes_nothing():
     dynamics = Dynamics(3)
     dynamics.update(torch.arange(3), torch.rand(3, 4), LABELS)
     before = dynamics.state_dict()
-    with pytest.raises(InputError, match=r"the state's sums are \(9,\), and here they are \(3, 9\)"):
+    with pytest.raises(InputError, match=r"the state's sums are \(9,\), and here they are \(3, 10\)"):
         dynamics.load_state_dict({**before, "sums": torch.zeros(9), "labels": torch.zeros(3, dtype=torch.int64)})
     assert all(torch.equal(value, before[name]) for name, value in dynamics.state_dict().items())
