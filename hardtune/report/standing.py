@@ -66,7 +66,8 @@ def saved_by_stopping(records: Sequence[Record], objectives: Mapping[str, str], 
     if not stopped:
         return ""
     cost = Standing(records, objectives, members)
+    were = "was" if stopped == 1 else "were"
     return (
-        f"{stopped} of {len(records) - 1} trials were stopped, which saved {cost.saved} of {cost.saved + cost.trained} "
-        "networks"
+        f"{stopped} of {len(records) - 1} trials {were} stopped, which saved {cost.saved} of "
+        f"{cost.saved + cost.trained} networks"
     )

@@ -38,6 +38,11 @@ class Kept:
         return self.folder / "trials"
 
     @property
+    def has_results(self) -> bool:
+        """Whether its control is trained: before that, there is nothing to show or compare."""
+        return (self.trials / "control.json").exists()
+
+    @property
     def records(self) -> list[Record]:
         """Those of the trials that have ended so far, the control first."""
         return records.read_all(self.trials)
@@ -92,7 +97,7 @@ def kept(storage: Path, name: str | None = None) -> list[Kept]:
 
 
 def find(storage: Path, wanted: str) -> Kept:
-    """The sweep of this id, or the latest of this name.
+    """The sweep of this id, or the latest of this name; one without results only if there is no other.
 
     Raises:
         InputError: there is none.
@@ -103,6 +108,6 @@ def find(storage: Path, wanted: str) -> Kept:
             return sweep
     named = kept(storage, wanted)
     if named:
-        return named[-1]
+        return next((sweep for sweep in reversed(named) if sweep.has_results), named[-1])
     choices = f"choose from {', '.join(sweep.id for sweep in there)}" if there else "no sweep left anything there"
     raise InputError(f"there is no sweep {wanted!r} in {storage}: {choices}")

@@ -11,6 +11,7 @@ from hardtune.evaluation.metric import METRICS, Metric
 from hardtune.report import records
 from hardtune.report.comparison import Comparison, compared
 from hardtune.report.records import CONTROL, Record
+from hardtune.report.sweeps import find
 from hardtune.sweep import Sweep
 from hardtune.sweep.ledger import open_ledger
 
@@ -127,8 +128,8 @@ def test_a_front_may_be_by_other_figures_and_drawn_for_a_paper(results, tmp_path
 
 def test_what_racing_saved_is_said_again(results):
     members = Recipe().members
-    assert f"1 of 2 trials were stopped, which saved {members - 1} of {members + 3} networks" in results("raced")
-    assert "were stopped" not in results("pets")
+    assert f"1 of 2 trials was stopped, which saved {members - 1} of {members + 3} networks" in results("raced")
+    assert "stopped, which saved" not in results("pets")
 
 
 def test_figures_of_held_out_samples_say_so_beside_those_of_the_test_split(results):
@@ -212,6 +213,15 @@ def test_everything_is_in_tables_by_trial_member_and_class(results, tmp_path):
         ("0", "cat", "12"),
         ("0", "dog", "30"),
     ]
+
+
+def test_a_sweep_that_has_just_begun_hides_no_finished_one_of_its_name(tmp_path):
+    sweep, split = Sweep("pets", "digits", Recipe(), SPACE), load("digits").hold_out(0.1, 0)
+    first, second = (open_ledger(sweep, split, tmp_path, resume=False) for _ in range(2))
+    assert find(tmp_path, "pets").id == second.id, "there is nothing better"
+    records.write(first.trials, finished(CONTROL, Treatment(), 0.2, 0.80, 0.6))
+    assert find(tmp_path, "pets").id == first.id
+    assert find(tmp_path, second.id).id == second.id
 
 
 @pytest.mark.parametrize(
