@@ -29,7 +29,7 @@ class Treatment:
     """What a hard class gains."""
 
     prune: str = "none"
-    """Remove a fraction of the samples first: ``none``, ``dataset`` or ``class`` (HBR's case study)."""
+    """Remove a fraction first: ``none``, the easiest samples (``dataset`` or ``class``; HBR), or the ``hardest``."""
     prune_rate: float = 0.0
     """The fraction of the training samples that pruning removes, in [0, 1)."""
 

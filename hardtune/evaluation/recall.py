@@ -33,6 +33,12 @@ def accuracy(predictions: Predictions) -> float:
     return float(predictions.correct.mean())
 
 
+@metric("balanced_accuracy", better="max")
+def balanced_accuracy(predictions: Predictions) -> float:
+    """Mean recall over the classes that have samples: the accuracy if all classes were equally large."""
+    return float(_present_recall(predictions).mean())
+
+
 @metric("recall_gap", better="min")
 def recall_gap(predictions: Predictions) -> float:
     """Population standard deviation of recall over classes: HBR v1's headline (arXiv 2504.07031)."""

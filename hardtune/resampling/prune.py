@@ -1,4 +1,4 @@
-"""Remove the easiest samples first (HBR's case study): globally, or class by class."""
+"""Remove samples first: the easiest globally or class by class (HBR's case study), or the hardest."""
 
 from __future__ import annotations
 
@@ -49,6 +49,21 @@ def per_class(scores: NDArray[np.floating], labels: NDArray[np.int64], rate: flo
     removed = np.minimum(np.rint(rate * sizes).astype(np.int64), np.maximum(sizes - 1, 0))
     position = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # within the class
     return np.sort(order[position >= np.repeat(removed, sizes)])
+
+
+@PRUNERS.register("hardest")
+def hardest(scores: NDArray[np.floating], labels: NDArray[np.int64], rate: float) -> NDArray[np.int64]:
+    """Remove the hardest round(rate · N) of all samples, where mislabelled ones gather (ours).
+
+    The easiest sample of each class stays; ties are broken at random, as in :func:`dataset`.
+
+    >>> hardest(np.array([0.1, 0.9, 0.2, 0.8]), np.array([0, 0, 1, 1]), 0.5)
+    array([0, 2])
+    """
+    order = np.lexsort((_lots(len(scores)), scores))  # from easy to hard
+    _, easiest = np.unique(labels[order], return_index=True)
+    last = np.delete(order, easiest)[::-1][: round(rate * len(scores))]
+    return np.setdiff1d(np.arange(len(scores)), last)
 
 
 def _lots(count: int) -> NDArray[np.int64]:

@@ -42,6 +42,7 @@ def test_per_class_figures_agree_with_scikit_learn_where_classes_have_samples(pa
         assert np.allclose(values[present], reference[present])
         assert np.isnan(values[~present]).all()
     assert recall.macro_f1(ours) == pytest.approx(f1[present].mean())
+    assert recall.balanced_accuracy(ours) == pytest.approx(recalls[present].mean())
 
 
 def test_gaps_of_hbrs_cifar10_baseline_are_those_of_its_figure():

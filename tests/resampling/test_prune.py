@@ -1,4 +1,4 @@
-"""Pruning removes the easiest: the published code in this field has kept them instead."""
+"""Pruning removes the easiest, unless the hardest are asked for: published code in this field has mixed them up."""
 
 import numpy as np
 import pytest
@@ -26,6 +26,17 @@ def test_the_class_level_removes_the_same_share_of_every_class_and_its_easiest(r
     assert list(np.bincount(LABELS[removed])) == [round(rate * n) for n in (100, 100, 60, 40)]
     for label in range(4):
         assert SCORES[removed][LABELS[removed] == label].max() <= SCORES[kept][LABELS[kept] == label].min()
+
+
+def test_the_hardest_go_first_if_asked_for_and_no_class_goes_with_them():
+    kept = PRUNERS["hardest"](SCORES, LABELS, 0.1)
+    removed = np.setdiff1d(np.arange(300), kept)
+    assert len(removed) == 30
+    assert SCORES[removed].min() >= SCORES[kept].max()
+    most = PRUNERS["hardest"](SCORES, LABELS, 0.99)
+    assert len(most) == 4
+    for label in range(4):
+        assert SCORES[most][LABELS[most] == label].min() == SCORES[label == LABELS].min()
 
 
 def test_the_dataset_level_makes_easy_classes_smaller_and_the_class_level_does_not():
