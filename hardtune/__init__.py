@@ -1,6 +1,6 @@
 """Which treatment of hard classes and hard samples gives the best trade-off on your data?
 
-Six names are exported here; everything else is in a sub-package (``hardtune.hardness``, ``hardtune.resampling``, …).
+Seven names are exported here; everything else is in a sub-package (``hardtune.hardness``, ``hardtune.resampling``, …).
 They are imported on first use, so ``import hardtune`` costs nothing.
 """
 
@@ -10,16 +10,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hardtune.data import load
+    from hardtune.data import Dataset, load
     from hardtune.errors import InputError
     from hardtune.recipe import Recipe
     from hardtune.store import Store
     from hardtune.treatment import Treatment
     from hardtune.trial import run
 
-__all__ = ["InputError", "Recipe", "Store", "Treatment", "load", "run"]
+__all__ = ["Dataset", "InputError", "Recipe", "Store", "Treatment", "load", "run"]
 
 _HOME = {
+    "Dataset": "hardtune.data",
     "InputError": "hardtune.errors",
     "Recipe": "hardtune.recipe",
     "Store": "hardtune.store",

@@ -1,6 +1,7 @@
 """Evaluating predictions: recall gaps, calibration, selective prediction, out-of-distribution detection."""
 
 from hardtune.evaluation.calibration import fit_temperature, reliability
+from hardtune.evaluation.comparison import Difference, compare, paired_difference
 from hardtune.evaluation.diagnostics import Curves, Diagnostics, diagnose
 from hardtune.evaluation.metric import CORRUPTION_METRICS, METRICS, Metric, metric
 from hardtune.evaluation.predictions import Predictions
@@ -13,17 +14,20 @@ __all__ = [
     "METRICS",
     "Curves",
     "Diagnostics",
+    "Difference",
     "MemberSummary",
     "Metric",
     "Predictions",
     "averaged_softmax",
     "check_metrics",
     "class_recall",
+    "compare",
     "diagnose",
     "evaluate",
     "evaluate_members",
     "fit_temperature",
     "metric",
+    "paired_difference",
     "reliability",
     "risk_coverage",
 ]

@@ -39,7 +39,7 @@ def paired_difference(treatment: ArrayLike, control: ArrayLike, *, confidence: f
 
     Member i of both shares its seed, so differences are taken per member and the seed's common effect cancels.
     One member has no spread: its interval is unbounded and its p-value 1. That of a few members that all differ by the
-    same amount is unbounded, too, unless the sign test is significant.
+    same amount, other than 0, is unbounded, too, unless the sign test is significant.
 
     Args:
         treatment, control: One figure per member, (M,), in the same order.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hardtune.errors import InputError, in_a_line
+from hardtune.errors import HardtuneWarning, InputError, in_a_line
 
 Floats = NDArray[np.float64]
 
@@ -104,6 +105,9 @@ def checked_logits(logits: ArrayLike) -> Floats:
         raise InputError(
             f"logits must be finite, and those of {bad} of {len(values)} samples are not: has it diverged?"
         )
+    if values.min() >= 0 and np.allclose(values.sum(axis=1), 1):
+        message = "these look like probabilities, and logits are asked for: pass their logarithms"
+        warnings.warn(message, HardtuneWarning, stacklevel=3)
     return values
 
 

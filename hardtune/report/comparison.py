@@ -210,7 +210,10 @@ def _table(rows: Sequence[Row], note: str) -> Table:
     lines = len({_line(row) for row in rows})
     family = first.get("of", lines)  # missing in files of earlier versions
     told = "all lines" if family == lines else f"all {family} treatments that were tried"
-    table.caption = f"* significant after Holm's correction for {told}; ↓ lower is better, ↑ higher. {note}".strip()
+    table.caption = (
+        f"* significant after Holm's correction for {told} (intervals are not corrected); "
+        f"↓ lower is better, ↑ higher. {note}"
+    ).strip()
     table.add_column("treatment", overflow="fold", min_width=15)
     columns = {row["metric"]: row["reference_mean"] for row in rows}
     lower = {row["metric"]: _lower_is_better(row) for row in rows}

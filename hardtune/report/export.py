@@ -82,7 +82,7 @@ def write_training_set(
 ) -> None:
     """A line for each sample of the data set's training split, with three columns per member.
 
-    ``weight``: what its loss counts, as do those of images made from it. ``copies``: how often an epoch shows it.
+    ``weight``: w of w (loss - λ s H), also for images made from it. ``copies``: how often an epoch shows it.
     ``synthesised``: how many images are made from it, or, from a pool, stand in for it. ``entropy_weight``: s, empty if
     the entropy term is off.
 

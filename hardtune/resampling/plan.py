@@ -40,7 +40,7 @@ class ClassPlan:
     target: int
     """The count class hardness asks for; with ``none`` or ``reweight``, ``count`` differs from it."""
     weight: float
-    """What the loss of each of its samples counts: ``target / count`` where that is done by ``reweight``, else 1."""
+    """What each of its samples counts in the mean that is minimised: ``target / count`` by ``reweight``, else 1."""
     source: str
     """The oversampler, or an empty string if nothing is added."""
     infeasible: str | None
@@ -83,7 +83,7 @@ class Plan:
 
     @property
     def class_weights(self) -> NDArray[np.float32]:
-        """(K,), to multiply the losses of each class's samples by before their mean is taken; 1 unless reweighted."""
+        """(K,) w: what is minimised is the mean of w (loss - λ s H) over the samples; 1 unless reweighted."""
         return np.array([row.weight for row in self.classes], np.float32)
 
 

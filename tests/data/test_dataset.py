@@ -172,6 +172,10 @@ def test_arrays_of_the_wrong_kind_are_told_what_is_right(images, labels, message
         ({"test": samples([])}, "no test samples"),
         ({"mean": (0.5, 0.5)}, "one value for each of the 1 channels"),
         ({"std": (0.0,)}, "std must be above 0"),
+        (
+            {split: Samples(np.zeros((2, 3, 32, 32), np.uint8), np.arange(2)) for split in ("train", "test")},
+            r"look like \(N, C, H, W\): \(3, 32, 32\)",
+        ),
         ({"test": Samples(np.zeros((1, 3, 3, 1), np.uint8), np.zeros(1, np.int64))}, "test images are"),
     ],
 )

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hardtune.errors import InputError
+from hardtune.errors import HardtuneWarning, InputError
 from hardtune.evaluation import (
     METRICS,
     Predictions,
@@ -21,9 +21,9 @@ from hardtune.evaluation import (
 )
 
 PROMISED = {
-    "accuracy", "recall_gap", "recall_range", "recall_topk_gap", "recall_mad", "worst_recall", "macro_f1", "nll",
-    "brier", "ece", "ece_adaptive", "ece_classwise", "aurc", "eaurc", "accuracy_at_80", "accuracy_at_90",
-    "accuracy_at_95", "misclassification_auroc",
+    "accuracy", "balanced_accuracy", "recall_gap", "recall_range", "recall_topk_gap", "recall_mad", "worst_recall",
+    "macro_f1", "nll", "brier", "ece", "ece_adaptive", "ece_classwise", "aurc", "eaurc", "accuracy_at_80",
+    "accuracy_at_90", "accuracy_at_95", "misclassification_auroc",
 }  # fmt: skip
 
 
@@ -39,8 +39,8 @@ def test_every_promised_metric_is_there_and_says_which_way_is_better():
     logits, labels = ensemble()
     assert set(evaluate(logits[0], labels)) == set(METRICS) == PROMISED
     assert {name for name in METRICS if METRICS[name].better == "max"} == {
-        "accuracy", "worst_recall", "macro_f1", "accuracy_at_80", "accuracy_at_90", "accuracy_at_95",
-        "misclassification_auroc",
+        "accuracy", "balanced_accuracy", "worst_recall", "macro_f1", "accuracy_at_80", "accuracy_at_90",
+        "accuracy_at_95", "misclassification_auroc",
     }  # fmt: skip
 
 
@@ -56,6 +56,14 @@ def test_everything_is_finite_for_any_finite_logits(data):
     assert all(0 <= figures[name] <= 1 + 1e-12 for name in PROMISED - {"nll", "brier"})
     both = evaluate_members(np.stack([logits, -logits]), labels, held_out=(np.stack([logits, -logits]), labels))
     assert all(np.isfinite(v) for v in both.ensemble.values())
+
+
+def test_probabilities_are_not_taken_for_logits_in_silence():
+    logits = np.random.default_rng(0).normal(size=(50, 4))
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    with pytest.warns(HardtuneWarning, match="look like probabilities, and logits are asked for"):
+        evaluate(p, np.arange(50) % 4)
+    assert evaluate(np.log(p), np.arange(50) % 4)["ece"] == pytest.approx(evaluate(logits, np.arange(50) % 4)["ece"])
 
 
 def test_perfect_predictions_score_perfectly():

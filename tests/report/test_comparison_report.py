@@ -175,7 +175,7 @@ def test_tables_fit_a_terminal_of_80_columns_and_show_every_metric():
     assert "[" not in text, "colours are no part of the text"
     starred = next(line for line in text.splitlines() if "label_smoothing" in line)
     assert "*" in starred
-    assert "after Holm's correction for all lines; " in text
+    assert "after Holm's correction for all lines " in text
     assert " ".join(text.split()).count("intervals are over seeds of training, on one split") == 1
 
 
