@@ -59,6 +59,7 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
         metavar="TRIAL",
         help="compare trials with the control (default: those on the front)",
     )
+    flags.add_argument("--against", type=int, metavar="TRIAL", help="compare with this trial, not with the control")
     flags.add_argument("--metrics", nargs="+", metavar="NAME", help="member metrics that --compare compares")
     flags.add_argument("--figure", type=Path, metavar="FILE.png", help="also plot it (.png, .pdf or .svg)")
     flags.add_argument("--csv", type=Path, metavar="FILE.csv", help="write all data of each trial")
@@ -74,9 +75,10 @@ def run(options: argparse.Namespace) -> int:
     console = plain_console()
     storage = local_folder(options.storage)
     if options.sweep is None:
-        asked = [name for name in ("objectives", "compare", "metrics", "figure", "csv", "by") if vars(options)[name]]
-        if asked or options.compare is not None:
-            raise InputError(f"--{(asked or ['compare'])[0]} is for a sweep: name one, or list them without it")
+        flags = ("objectives", "compare", "against", "metrics", "figure", "csv", "by")
+        asked = [name for name in flags if vars(options)[name] is not None]
+        if asked:
+            raise InputError(f"--{asked[0]} is for a sweep: name one, or list them without it")
         _list(kept(storage), storage, console)
         return 0
     sweep = find(storage, options.sweep)
@@ -90,7 +92,8 @@ def run(options: argparse.Namespace) -> int:
         if path is not None:
             make_room_for(path, what)
     objectives = _directions(options.objectives, sweep, control) if options.objectives else sweep.objectives
-    if options.compare is not None or options.metrics or not (options.objectives or sweep.is_search):
+    comparing = any(value is not None for value in (options.compare, options.against, options.metrics))
+    if comparing or not (options.objectives or sweep.is_search):
         draw = _compare(sweep, found, control, objectives, options, console)
     else:
         draw = _front(sweep, found, control, objectives, console)
@@ -185,7 +188,7 @@ def _compare(
     from hardtune.report.comparison import comparison_figure, tables
 
     own = sweep.folder / "comparison.json"
-    if options.compare is None and not options.metrics and own.exists():
+    if options.compare is None and options.against is None and not options.metrics and own.exists():
         rows = json.loads(own.read_text())
         # Files of earlier versions do not number their comparisons.
         families = [list(rows) for _, rows in groupby(rows, lambda row: (row.get("comparison"), row["reference"]))]
@@ -201,17 +204,19 @@ def _compare(
 def _compared(
     sweep: Kept, found: Sequence[Record], control: Record, objectives: Mapping[str, str], options: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """The named trials compared with the control, or those on the front or of the sweep's list."""
+    """The named trials compared with the control or another, or those on the front or of the sweep's list."""
     from hardtune.report.comparison import Comparison, compared, figures_of_members, metrics_of
     from hardtune.report.pareto import front
 
     finished = {record.number: record for record in found if record.state == "finished" and not record.is_control}
     best = front(found, objectives) if sweep.is_search or options.objectives else list(finished.values())
-    chosen = options.compare or [record.number for record in best if not record.is_control]
+    against = options.against
+    chosen = options.compare or [record.number for record in best if not record.is_control and record.number != against]
     if not chosen:
-        raise InputError(f"the front of {sweep.id} is its control alone: name the trials to compare with it")
+        alone = "its control" if against is None else f"trial {against}"
+        raise InputError(f"the front of {sweep.id} is {alone} alone: name the trials to compare with it")
     ended = {record.number for record in found}
-    for number in chosen:
+    for number in chosen if against is None else (against, *chosen):
         if number not in finished:
             choices = ", ".join(map(str, finished))
             why = "has not finished" if number in ended else "is not there"
@@ -223,10 +228,13 @@ def _compared(
         if metric not in figures_of_members(metrics=sweep.metrics):
             raise InputError(f"the sweep does not say which way {metric} is better, so it cannot be compared")
     # Trials chosen among many are corrected for all of them.
-    tried = tuple(record.treatment for record in found if record.state in ("finished", "stopped"))
-    rows = compared(found, Comparison(tried, metrics=metrics), sweep.metrics)
+    tried = tuple(r.treatment for r in found if r.state in ("finished", "stopped") and not r.is_control)
+    reference = control if against is None else finished[against]
+    rows = compared(found, Comparison(tried, reference.treatment, metrics), sweep.metrics)
     asked = {finished[number].treatment.canonical() for number in chosen}  # of a treatment tried twice, either trial
-    shown = {row["trial"] for row in rows if finished[row["trial"]].treatment.canonical() in asked}
+    whose = {record.number: record.treatment.canonical() for record in found}
+    shown = {row["trial"] for row in rows if whose[row["trial"]] in asked}
     if not shown:
-        raise InputError(f"trial {chosen[0]} changes nothing, as the control: name others to compare with it")
+        same = "changes nothing, as the control" if against is None else f"has the treatment of trial {against}"
+        raise InputError(f"trial {chosen[0]} {same}: name others to compare with it")
     return [{**row, "treatment": f"{row['trial']}: {row['treatment']}"} for row in rows if row["trial"] in shown]

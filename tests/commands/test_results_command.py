@@ -171,6 +171,16 @@ def test_whoever_picks_trials_of_a_list_is_corrected_for_all_of_it(results):
     assert "correction for all 2 treatments that were tried" in " ".join(out.split())
 
 
+def test_trials_may_be_compared_with_one_of_them(results):
+    out = " ".join(results("pets", "--against", 0, "--metrics", "test/nll").split())
+    assert f"Against {TREATMENTS[0]}: difference" in out
+    assert f" 1: {TREATMENTS[1]} " in out, "the front's other trial"
+    assert "-9.97 ±" in out, "0.4 instead of 0.5, and a little noise"
+    assert "for all 2 treatments" in out
+    both = results("pets", "--compare", 1, 2, "--against", 0, "--metrics", "test/nll")
+    assert "2: aum" in both
+
+
 def test_a_list_of_treatments_is_compared_as_it_asked_for(results):
     out = results("list")
     assert "ECE ↓" in out
@@ -235,6 +245,9 @@ def test_a_sweep_that_has_just_begun_hides_no_finished_one_of_its_name(tmp_path)
         (["pets", "--objectives", "test/nll=up"], "say which way test/nll is better"),
         (["pets", "--compare", "3"], "trial 3 has not finished, so it cannot be compared: choose from 0, 1, 2"),
         (["pets", "--compare", "99"], "trial 99 is not there, so it cannot be compared: choose from 0, 1, 2"),
+        (["again", "--compare", "1", "--against", "0"], "trial 1 has the treatment of trial 0: name others"),
+        (["pets", "--against", "3"], "trial 3 has not finished, so it cannot be compared: choose from 0, 1, 2"),
+        (["--against", "3"], "--against is for a sweep: name one"),
         (["again", "--compare", "2"], "trial 2 changes nothing, as the control: name others to compare with it"),
         (["pets", "--metrics", "ood/msp_auroc"], "unknown figure of a member 'ood/msp_auroc': choose from .*test/nll"),
         (["pets", "--metrics", "test/mine"], "the sweep does not say which way test/mine is better"),
