@@ -24,6 +24,38 @@ def cautions(split: Split, treatments: Sequence[Treatment]) -> list[str]:
     return [sentence for sentence in found if sentence]
 
 
+def chance_in_the_gap(gap: float, recall: NDArray[np.floating], split: Split) -> str:
+    """A sentence if at least half of the control's recall ``gap`` on held-out samples may be chance; else empty.
+
+    Args:
+        recall: (K,), its mean recall of each class there.
+    """
+    chance = gap_by_chance(recall, np.bincount(split.held_out.labels, minlength=split.num_classes))
+    if split.chooses_on_test or chance < gap / 2:
+        return ""
+    return (
+        f"if all classes were recognised equally well, their recall gap on {len(split.held_out):,} held-out samples "
+        f"would still be about {chance:.3f}, and the control's is {gap:.3f}: what the search finds fairer may be luck, "
+        "so hold out more (--recipe validation=…), and see what --confirm says of it"
+    )
+
+
+def gap_by_chance(recall: NDArray[np.floating], sizes: NDArray[np.integer]) -> float:
+    """About the recall gap that samples alone make between classes that are recognised equally well.
+
+    sqrt((K - 1)/K mean p (1 - p)/n), from the variance of a share of n samples; K classes that have samples.
+
+    Args:
+        recall: (K,) p of each class.
+        sizes: (K,) n, on how many samples it was measured.
+
+    >>> round(gap_by_chance(np.full(10, 0.8), np.full(10, 36)), 3)
+    0.063
+    """
+    p, n = recall[sizes > 0], sizes[sizes > 0]
+    return float(np.sqrt((len(n) - 1) / len(n) * np.mean(p * (1 - p) / n)))
+
+
 def _few_held_out(split: Split) -> str:
     held_out = np.bincount(split.held_out.labels, minlength=split.num_classes)
     least = int(held_out.argmin())

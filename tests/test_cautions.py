@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hardtune import Treatment, load
-from hardtune.cautions import cautions
+from hardtune.cautions import cautions, chance_in_the_gap, gap_by_chance
 from hardtune.data import Dataset, Samples
 
 
@@ -49,3 +49,20 @@ def test_rmd_is_warned_of_where_it_ranks_classes_by_their_size(treatment, told):
     split = of_sizes((3000, 300, 200), (3000, 300, 200)).hold_out(0.1, 0)
     said = cautions(split, [Treatment(), treatment])
     assert [sentence.startswith("classes have 180 to 2,700 training samples") for sentence in said] == [True] * told
+
+
+@pytest.mark.parametrize(("p", "n"), [(0.8, 36), (0.8, 100), (0.95, 500)])
+def test_the_gap_by_chance_is_what_equally_good_classes_have(p, n):
+    shares = np.random.default_rng(0).binomial(n, p, (4000, 10)) / n
+    assert gap_by_chance(np.full(10, p), np.full(10, n)) == pytest.approx(shares.std(axis=1).mean(), rel=0.05)
+
+
+def test_a_gap_that_is_mostly_chance_is_told_and_no_other():
+    split = load("digits").hold_out(0.3, 0)  # some 38 of each class
+    said = chance_in_the_gap(0.03, np.full(10, 0.98), split)
+    assert "recall gap on 378 held-out samples would still be about 0.022, and the control's is 0.030" in said
+    assert chance_in_the_gap(0.05, np.full(10, 0.98), split) == ""
+    assert chance_in_the_gap(0.03, np.full(10, 0.98), load("digits").hold_out("test", 0)) == ""
+    gone = np.array([0.9] * 9 + [np.nan])  # a class without held-out samples
+    sizes = np.array([30] * 9 + [0])
+    assert gap_by_chance(gone, sizes) == pytest.approx(gap_by_chance(gone[:9], sizes[:9]))

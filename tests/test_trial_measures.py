@@ -1,13 +1,16 @@
 """What a trial measures beside accuracy: hard classes, weights, foreign and corrupted images."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
 from hardtune import Recipe, Store, Treatment, load, run
 from hardtune.answers import corruption_pairs
+from hardtune.checks import class_plans
 from hardtune.errors import InputError
+from hardtune.evaluation import Predictions, class_recall
 from hardtune.evaluation.metric import UNSEEN
 from hardtune.evaluation.ood import OOD_SCORES, ood_metrics
 from hardtune.hardness.estimators import class_hardness
@@ -16,6 +19,7 @@ from hardtune.needs import Needs
 from hardtune.report.comparison import figures_of_members
 from hardtune.scoring import hard_classes, prepare
 from hardtune.scoring_member import score_member
+from hardtune.sweep.trainable import record_of
 from hardtune.trial import metric_names, run_trial
 
 RECIPE = Recipe(
@@ -205,3 +209,27 @@ def test_one_call_measures_shifted_images_too():
     assert {"ood/msp_auroc", "corruptions/ece"} <= metrics.keys()
     with pytest.raises(InputError, match="unknown corruption 'smog'"):
         run(Treatment(), dataset, recipe, corruptions=["smog"])
+
+
+def test_a_record_tells_each_class_with_its_spread_in_json_for_every_parser(prepared, split):
+    few = np.flatnonzero(split.test.labels > 0)
+    without = dataclasses.replace(
+        prepared, split=dataclasses.replace(split, test=split.test.take(few), ood=None, corruptions=())
+    )
+    treatment = dataclasses.replace(RESAMPLED, undersample="reweight", oversample="reweight")
+    result = run_trial(treatment, without, RECIPE)
+    record = record_of(0, result, split.classes, bounds={})
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    told = json.loads(json.dumps(dataclasses.asdict(record)), parse_constant=refuse)["per_class"]
+    assert told[split.classes[0]]["test_recall"] is told[split.classes[0]]["test_recall_std"] is None
+    recall = np.stack(
+        [class_recall(Predictions.of(logits, without.split.test.labels)) for logits in result.test_logits]
+    )
+    assert told[split.classes[3]]["test_recall"] == pytest.approx(recall[:, 3].mean())
+    assert told[split.classes[3]]["test_recall_std"] == pytest.approx(recall[:, 3].std(ddof=1))
+    assert [told[name]["weight"] for name in split.classes] == pytest.approx(
+        [row.weight for row in class_plans(without, treatment)]
+    )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from ray import tune
 
 from hardtune.errors import DivergedError, InputError
@@ -104,7 +105,9 @@ def record_of(number: int, result: Result, classes: tuple[str, ...], bounds: Map
         "size": result.class_counts,
         "weight": result.class_weights,
         "recall": result.held_out.recall.mean(axis=0),
+        "recall_std": _std(result.held_out.recall),
         "test_recall": result.test.recall.mean(axis=0),
+        "test_recall_std": _std(result.test.recall),
         "test_ece": result.diagnostics.class_ece,
         "test_overconfidence": result.diagnostics.class_overconfidence,
     }
@@ -131,6 +134,11 @@ def record_of(number: int, result: Result, classes: tuple[str, ...], bounds: Map
         shortfall=max(behind, default=0.0),
         warning=result.warning,
     )
+
+
+def _std(figures: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The standard deviation over members, of figures (M, K): (K,), 0 for a single member."""
+    return figures.std(axis=0, ddof=1 if len(figures) > 1 else 0)
 
 
 def report_member(progress: Progress, warning: str) -> None:

@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 from optuna.storages import BaseStorage
 from ray import tune
 from ray.tune.execution import class_cache
 from ray.tune.schedulers import TrialScheduler
 
+from hardtune.cautions import chance_in_the_gap
 from hardtune.member import Prepared
 from hardtune.report import records
 from hardtune.report.comparison import better
@@ -61,6 +63,11 @@ def run_trials(
     )
     search.study.set_user_attr(OWNER, ledger.owner)
     control = _control(sweep, prepared, store, share, ledger)
+    if any("recall" in name for name in sweep.objectives) and not place.subset:
+        recall = np.array([figures["recall"] for figures in control.per_class.values()], np.float64)
+        caution = chance_in_the_gap(control.metrics["final/recall_gap"], recall, prepared.split)
+        if caution:
+            view.say(f"note: {caution}")
     bounds = {name: (direction(name, sweep.objectives), control.metrics[name]) for name in sweep.no_worse_than_control}
     context = TrialContext(prepared, sweep.recipe, store.root, share.device, share.cpus, share.at_once, bounds)
     _complete(ledger.trials, search, share, context, view)
