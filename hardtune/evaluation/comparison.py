@@ -101,6 +101,21 @@ def compare(
     }
 
 
+def least_significant(members: int, comparisons: int, *, confidence: float = 0.95) -> float:
+    """How large a mean difference must be, in its standard deviations over members, to be significant.
+
+    That is for the largest of so many comparisons, by which Holm's correction begins. Infinite for a single member.
+
+    >>> round(least_significant(5, 1), 1), round(least_significant(5, 48), 1)
+    (1.2, 3.8)
+    """
+    from scipy.special import stdtrit
+
+    if members < 2:
+        return math.inf
+    return float(stdtrit(members - 1, 1 - (1 - confidence) / 2 / comparisons)) / math.sqrt(members)
+
+
 def holm(p_values: ArrayLike) -> list[float]:
     """Holm's adjusted p-values, in the order given.
 

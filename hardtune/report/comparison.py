@@ -16,7 +16,7 @@ from rich.text import Text
 
 from hardtune.errors import InputError, unknown
 from hardtune.evaluation.calibration import CALIBRATION
-from hardtune.evaluation.comparison import compare
+from hardtune.evaluation.comparison import compare, least_significant
 from hardtune.evaluation.metric import CORRUPTION_METRICS, METRICS, Better, directions
 from hardtune.evaluation.ood import OOD_FIGURES, OOD_SCORES
 from hardtune.report.records import Record
@@ -210,8 +210,10 @@ def _table(rows: Sequence[Row], note: str) -> Table:
     lines = len({_line(row) for row in rows})
     family = first.get("of", lines)  # missing in files of earlier versions
     told = "all lines" if family == lines else f"all {family} treatments that were tried"
+    needed = least_significant(first["members"], family)
+    takes = f", which takes a mean difference of {needed:.1f} standard deviations" if 2 < needed < math.inf else ""
     table.caption = (
-        f"* significant after Holm's correction for {told} (intervals are not corrected); "
+        f"* significant after Holm's correction for {told}{takes} (intervals are not corrected); "
         f"↓ lower is better, ↑ higher. {note}"
     ).strip()
     table.add_column("treatment", overflow="fold", min_width=15)

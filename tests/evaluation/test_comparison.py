@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 
 from hardtune.errors import InputError
-from hardtune.evaluation.comparison import compare, holm, paired_difference
+from hardtune.evaluation.comparison import compare, holm, least_significant, paired_difference
+
+
+@pytest.mark.parametrize(("members", "comparisons"), [(2, 1), (5, 48), (8, 10)])
+def test_what_is_barely_significant_is_the_first_that_holm_accepts(members, comparisons):
+    spread = np.linspace(-1, 1, members)
+    spread /= spread.std(ddof=1)
+    least = least_significant(members, comparisons)
+    for factor in (0.99, 1.01):
+        others = {str(n): spread for n in range(comparisons - 1)}  # which differ by nothing on average
+        found = compare({**others, "it": spread + factor * least}, np.zeros(members))
+        assert found["it"].significant == (factor > 1)
 
 
 def test_the_interval_and_p_value_are_scipys_paired_t_test():
