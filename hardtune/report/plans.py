@@ -154,9 +154,5 @@ def _extremes(plan: Planned) -> tuple[str, str]:
 
 
 def _change(row: ClassPlan) -> str:
-    return f"{row.name}: {row.size} → {counted(row)}"
-
-
-def counted(row: ClassPlan) -> str:
-    """How many samples a class has in the end, and what each counts if that is not 1."""
-    return f"{row.count}" if row.weight == 1 else f"{row.count} × {row.weight:.2f}"
+    weight = "" if row.weight == 1 else f" × {row.weight:.2f}"
+    return f"{row.name}: {row.size} → {row.count}{weight}"

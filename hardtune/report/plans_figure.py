@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.report.plans import MAX_ROWS, Planned, counted, merge
+from hardtune.report.plans import MAX_ROWS, Planned, merge
+from hardtune.resampling.plan import ClassPlan
 
 KEPT, ADDED, DROPPED, PRUNED = "#b9c0c8", "#d9480f", "#ffffff", "#f1f3f5"
 NAMED = 30
@@ -44,7 +45,7 @@ def plan_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
             axes.text(
                 position,
                 row.count,
-                counted(row),
+                _said(row),
                 ha="center",
                 va="bottom",
                 fontsize=8,
@@ -92,7 +93,7 @@ def sweep_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
         for y, (_, plan) in enumerate(drawn):
             for x, row in enumerate(plan.classes):
                 dark = abs(np.log2(max(ratios[y, x], 2**-4))) > 0.65 * spread
-                text = f"{row.count if row.weight == 1 else f'× {row.weight:.2f}'}{'!' if row.infeasible else ''}"
+                text = f"{_said(row)}{'!' if row.infeasible else ''}"
                 axes.text(x, y, text, ha="center", va="center", fontsize=7, color="white" if dark else "black")
     else:
         axes.set_xticks([])
@@ -103,6 +104,11 @@ def sweep_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
     bar.set_label("of its size", fontsize=8)
     figure.suptitle(title)
     figure.savefig(path, dpi=150)
+
+
+def _said(row: ClassPlan) -> str:
+    """How many samples a class has in the end, or what each of them counts if that is not 1."""
+    return str(row.count) if row.weight == 1 else f"× {row.weight:.2f}"
 
 
 def _name_classes(axes: Any, names: Sequence[str]) -> None:
