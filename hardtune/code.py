@@ -53,10 +53,16 @@ def is_installed(file: str) -> bool:
 
 
 def _folders(seen: Iterable[Any], home: str) -> list[str]:
-    """Where the user's functions are, inner folders first: a job on a cluster has another folder each time."""
-    users = (it.__globals__.get("__file__") for it in seen if isinstance(it, FunctionType) and _is_users(it, home))
-    found = {Path(file).absolute().parent for file in users if file}
+    """Where the user's code is, inner folders first: a job on a cluster has another folder each time."""
+    users = (it for it in seen if isinstance(it, (FunctionType, type)) and _is_users(it, home))
+    found = {Path(file).absolute().parent for file in map(_file_of, users) if file}
     return sorted({str(folder) for it in found for folder in (it, it.resolve())}, key=len, reverse=True)
+
+
+def _file_of(it: FunctionType | type) -> str | None:
+    if isinstance(it, FunctionType):
+        return it.__globals__.get("__file__")
+    return getattr(sys.modules.get(it.__module__), "__file__", None)
 
 
 def _words(it: Any, home: str, seen: dict[int, Any], depth: int = 0) -> Iterator[str]:

@@ -33,7 +33,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 _RESULT = r"[^/]+/[0-9a-f]{64}\.safetensors(\.[^/]+)?"
 """How a result's file lies in the store, and what is written or set aside next to it."""
-_SCRATCH = r"\.?(probe-)?[0-9a-f]{32}\.[^/]+|\.probe-[0-9a-f]{32}"
+_SCRATCH = r"[0-9a-f]{32}\.counter|\.[0-9a-f]{32}\.[0-9a-f]{32}|\.probe-[0-9a-f]{32}(\.[0-9a-f]{32}\.tmp)?"
 """How files are named that exist in a store's folder while it is checked, or while a task counts."""
 
 

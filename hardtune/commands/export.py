@@ -64,7 +64,6 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, compare and write; 0."""
-
     from hardtune.report.export import make_room, write_about, write_training_set, write_weights
     from hardtune.report.sweeps import find
     from hardtune.training.worker import configure_process

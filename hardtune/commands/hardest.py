@@ -39,7 +39,6 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print, draw and write it; 0."""
-
     from hardtune.hardness.estimators import ESTIMATORS
     from hardtune.needs import Needs
     from hardtune.report.hardest import class_table, write_csv

@@ -62,7 +62,6 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print and draw the plans; 0 if all of them are feasible, else 1."""
-
     from hardtune.checks import check_names, check_sources
     from hardtune.needs import needs_of
     from hardtune.report.plans import plan_table, sweep_table, write_csv

@@ -68,7 +68,6 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print, draw and write what was asked for; 0."""
-
     from hardtune.report.csv_tables import TABLES, write_csv
     from hardtune.report.sweeps import find, kept
 
@@ -237,4 +236,5 @@ def _compared(
     if not shown:
         same = "changes nothing, as the control" if against is None else f"has the treatment of trial {against}"
         raise InputError(f"trial {chosen[0]} {same}: name others to compare with it")
-    return [{**row, "treatment": f"{row['trial']}: {row['treatment']}"} for row in rows if row["trial"] in shown]
+    names = {number: "" if number == control.number else f"{number}: " for number in shown}
+    return [{**row, "treatment": names[row["trial"]] + row["treatment"]} for row in rows if row["trial"] in shown]

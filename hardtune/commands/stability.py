@@ -56,7 +56,6 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print and draw it all; 0."""
-
     from hardtune.hardness.stability import pruned_count
     from hardtune.needs import Needs
     from hardtune.report.stability import comparison_tables, stability_table, verdict, write_csv

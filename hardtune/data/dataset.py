@@ -94,8 +94,10 @@ class Dataset:
                 raise InputError(
                     f"data set {self.name!r} has a {split} label {samples.labels.max()}, but {self.num_classes} classes"
                 )
-        if shape[0] in (1, 3) and shape[2] > 4:
-            raise InputError(f"images are (N, H, W, C), channels last, and these look like (N, C, H, W): {shape}")
+        if shape[0] in (1, 3) and shape[1] == shape[2] > 4:
+            raise InputError(
+                f"images are (N, H, W, C), channels last, and these look like (N, C, H, W): {self.train.images.shape}"
+            )
         if not len(self.mean) and not len(self.std):
             for name, value in zip(("mean", "std"), channel_statistics(self.train.images), strict=True):
                 object.__setattr__(self, name, value)

@@ -106,8 +106,8 @@ def checked_logits(logits: ArrayLike) -> Floats:
             f"logits must be finite, and those of {bad} of {len(values)} samples are not: has it diverged?"
         )
     if values.min() >= 0 and np.allclose(values.sum(axis=1), 1):
-        message = "these look like probabilities, and logits are asked for: pass their logarithms"
-        warnings.warn(message, HardtuneWarning, stacklevel=3)
+        message = "these look like probabilities, and logits are asked for: pass their logarithms, zeros clipped"
+        warnings.warn(message, HardtuneWarning, stacklevel=4)
     return values
 
 

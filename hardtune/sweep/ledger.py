@@ -50,12 +50,13 @@ class Ledger(Kept):
         Raises:
             InputError: the sweep began on another kind of device, whose networks must not be compared with this one's.
         """
-        path = self.folder / "settled.json"
-        if not path.exists():
+        settled = self.settled
+        if not settled:
             decided = resolve()
-            choices = {name: getattr(decided, name) for name in LEFT_TO_THE_DEVICE}
-            durable.write(path, json.dumps({**choices, "device": device}, indent=1))
-        began = self.settled.get("device", device)
+            settled = {name: getattr(decided, name) for name in LEFT_TO_THE_DEVICE}
+        if "device" not in settled:  # earlier versions did not record it
+            durable.write(self.folder / "settled.json", json.dumps({**settled, "device": device}, indent=1))
+        began = self.settled["device"]
         if began != device:
             raise InputError(
                 f"{self.id} began on {began} and would go on on {device}, whose networks differ: resume it where it "

@@ -108,9 +108,9 @@ def _ends(name: str, value: Any) -> Sequence[Any]:
     if isinstance(value, (Float, Integer)):
         if not (math.isfinite(value.lower) and math.isfinite(value.upper)):
             raise InputError(f"{name} is a range without ends, which Optuna cannot propose: use tune.uniform")
-        if not value.lower < value.upper:
-            raise InputError(f"{name} is a range from {value.lower:g} up to {value.upper:g}, which holds nothing")
         whole = isinstance(value, Integer) and not isinstance(value.get_sampler(), Quantized)
+        if value.upper - whole < value.lower:
+            raise InputError(f"{name} is a range from {value.lower:g} up to {value.upper:g}, which holds nothing")
         return [value.lower, value.upper - whole]  # integer ranges exclude their upper end
     if isinstance(value, dict) and "grid_search" in value:
         raise InputError(f"{name} is a grid_search, which Optuna cannot propose: use tune.choice")

@@ -63,7 +63,7 @@ def run_trials(
     )
     search.study.set_user_attr(OWNER, ledger.owner)
     control = _control(sweep, prepared, store, share, ledger)
-    if any("recall" in name for name in sweep.objectives) and not place.subset:
+    if sweep.treatments is None and any("recall" in name for name in sweep.objectives) and not place.subset:
         recall = np.array([figures["recall"] for figures in control.per_class.values()], np.float64)
         caution = chance_in_the_gap(control.metrics["final/recall_gap"], recall, prepared.split)
         if caution:

@@ -68,7 +68,14 @@ def test_a_store_is_found_and_what_lies_beside_its_results_is_left_alone(capsys,
     for key in KEYS:
         store.put(key, {"x": np.arange(1000.0)})
     name = f"{'0' * 64}.safetensors"
-    for place in ("notes.txt", "member/notes.txt", "member/model.safetensors", name, f"another/member/{name}"):
+    for place in (
+        "notes.txt",
+        "member/notes.txt",
+        "member/model.safetensors",
+        f"{'d' * 32}.jpg",
+        name,
+        f"another/member/{name}",
+    ):
         path = tmp_path / below / place
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"mine")

@@ -174,7 +174,7 @@ def test_arrays_of_the_wrong_kind_are_told_what_is_right(images, labels, message
         ({"std": (0.0,)}, "std must be above 0"),
         (
             {split: Samples(np.zeros((2, 3, 32, 32), np.uint8), np.arange(2)) for split in ("train", "test")},
-            r"look like \(N, C, H, W\): \(3, 32, 32\)",
+            r"look like \(N, C, H, W\): \(2, 3, 32, 32\)",
         ),
         ({"test": Samples(np.zeros((1, 3, 3, 1), np.uint8), np.zeros(1, np.int64))}, "test images are"),
     ],

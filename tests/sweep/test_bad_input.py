@@ -55,7 +55,10 @@ def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
         ({"space": {"oversample": "smoote"}}, "unknown oversampling 'smoote': choose from .*smote"),
         ({"space": {"undersample": "hardest"}}, "unknown undersampling 'hardest': choose from easiest, none, random"),
         ({"space": {"policy": "papper"}}, "unknown policy 'papper': choose from margin, paper, reversed, shift"),
-        ({"space": {"prune": "all", "prune_rate": 0.1}}, "unknown pruning 'all': choose from class, dataset, hardest, none"),
+        (
+            {"space": {"prune": "all", "prune_rate": 0.1}},
+            "unknown pruning 'all': choose from class, dataset, hardest, none",
+        ),
         ({"space": {"loss": "mse"}}, "unknown loss 'mse': choose from .*cross_entropy"),
         ({"space": {"entropy_weight": 0.1, "entropy_scale": "log"}}, "unknown entropy scale 'log': choose from clip"),
         ({"space": {"entropy_weight": 0.1, "entropy_target": "all"}}, "unknown entropy target 'all': choose from con"),

@@ -227,7 +227,10 @@ def test_a_sweep_is_not_resumed_on_another_kind_of_device(split, tmp_path):
     settled = json.loads((ledger.folder / "settled.json").read_text())
     del settled["device"]  # as an earlier version wrote it
     (ledger.folder / "settled.json").write_text(json.dumps(settled))
-    assert ledger.resolved(lambda: pytest.fail("decided again"), "cpu") == SWEEP.recipe
+    for device in ("cpu", "cpu"):
+        assert ledger.resolved(lambda: pytest.fail("decided again"), device) == SWEEP.recipe
+    with pytest.raises(InputError, match="began on cpu"):
+        ledger.resolved(lambda: pytest.fail("decided again"), "cuda")
 
 
 def test_a_kill_as_the_sweep_begins_leaves_nothing_half_described(split, tmp_path):

@@ -109,6 +109,11 @@ def test_optuna_is_given_a_list_as_a_function_of_the_trial_and_all_else_as_it_is
     assert proposer(ask) is ask
 
 
+def test_a_range_of_one_value_holds_it():
+    assert [treatment.alpha for treatment in corners({"alpha": tune.uniform(0.5, 0.5)})] == [0.5]
+    assert [treatment.alpha for treatment in corners({"alpha": tune.randint(3, 4)})] == [3]
+
+
 def test_a_field_that_is_searched_in_vain_is_told():
     assert without_effect({"entropy_weight": tune.uniform(0.1, 1), "estimator": tune.choice(["aum", "el2n"])}) == [
         "estimator"
