@@ -102,9 +102,7 @@ class Recorder(tune.Callback):
         self._show()
 
     def _show(self) -> None:
-        self._view.note = (
-            f"MLflow does not answer, records wait ({self._tracker.trouble})" if self._tracker.trouble else ""
-        )
+        self._view.note = self._tracker.note
         self._view.trials(len(self._running), self._members, self._standing.saved)
 
 

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
@@ -27,15 +26,14 @@ from hardtune import disk
 from hardtune.errors import in_a_line
 from hardtune.report.drawing import one_at_a_time
 from hardtune.report.records import CONTROL, Record
-from hardtune.sweep.passwords import scrubbed, without_password
-from hardtune.sweep.tracking_uri import make_database
+from hardtune.sweep.passwords import scrubbed
+from hardtune.sweep.tracking_uri import make_database, pages
 
 SWEEP_TAG, TRIAL_TAG, STATE_TAG, PARETO_TAG = "hardtune.sweep", "hardtune.trial", "hardtune.state", "pareto"
 _SWEEP = "sweep"
 """The parent run's ``TRIAL_TAG``."""
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "PERMISSION_DENIED"}
 _STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
-
 
 Rows = Sequence[Mapping[str, Any]]
 """A table: rows with the same columns."""
@@ -79,6 +77,15 @@ class Tracker:
         """Set by ``close``: a sentence on what MLflow did not accept, why, and what to do; empty if it took all."""
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
+
+    @property
+    def note(self) -> str:
+        """A line on what MLflow does not take at present; empty while it takes everything."""
+        if not self.trouble:
+            return ""
+        if self._abandoned.is_set():
+            return f"MLflow refused the sweep's run ({self.trouble})"
+        return f"MLflow does not answer, records wait ({self.trouble})"
 
     def start(self, parameters: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         """Open the parent run, or reopen the one from an earlier part of the same sweep."""
@@ -207,22 +214,11 @@ class Tracker:
         return not self.shortfall
 
     def links(self, figure: str, objective: str, direction: str) -> dict[str, str]:
-        """Links to the sweep's pages: ``result`` has its figure and tables, ``charts`` compares its trials.
-
-        Charts are sorted by the objective, best first (MLflow shows none until sorted by a metric). Empty if MLflow
-        never answered.
-        """
+        """Links to the sweep's pages, as :func:`pages` makes them; empty if MLflow never answered."""
         if not self._parent:
             return {}
-        server = self._uri.startswith("http")
-        base = without_password(self._uri).rstrip("/") if server else "http://127.0.0.1:5000"  # of `mlflow ui`
-        runs = f"{base}/#/experiments/{self.experiment_id}/runs"
-        search = quote(f"tags.`{SWEEP_TAG}` = '{self._sweep}'")
-        order = f"orderByKey={quote(f'metrics.`{objective}`')}&orderByAsc={str(direction == 'min').lower()}"
-        return {
-            "result": f"{runs}/{self._parent}/artifacts/{figure}",
-            "charts": f"{runs}?searchFilter={search}&{order}&compareRunsMode=CHART",
-        }
+        tag = f"tags.`{SWEEP_TAG}` = '{self._sweep}'"
+        return pages(self._uri, self.experiment_id, self._parent, tag, figure, objective, direction)
 
     @contextlib.contextmanager
     def _files(self) -> Iterator[None]:

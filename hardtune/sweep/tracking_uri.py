@@ -1,4 +1,4 @@
-"""Checks where MLflow keeps records, before anything is trained."""
+"""Where MLflow keeps records, checked before anything is trained; and where it shows them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import shlex
 import urllib.request
 import uuid
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import sqlalchemy
 from mlflow import MlflowClient
@@ -133,3 +133,24 @@ def _health(uri: str) -> urllib.request.Request:
 def _reason(error: Exception, uri: str) -> str:
     lines = str(getattr(error, "reason", error)).strip().splitlines() or [type(error).__name__]
     return scrubbed(lines[0], uri)
+
+
+def pages(
+    uri: str, experiment: str, run: str, search: str, figure: str, objective: str, direction: str
+) -> dict[str, str]:
+    """URLs of MLflow's pages on a sweep: ``result`` has its figure and tables, ``charts`` compares its trials.
+
+    Charts are sorted by the objective, best first: MLflow shows none until sorted by a metric.
+
+    Args:
+        experiment, run: the ids of the sweep's experiment and of its parent run.
+        search: MLflow's filter for the sweep's trials.
+        figure: the name of the run's main figure.
+    """
+    base = without_password(uri).rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"  # of `mlflow ui`
+    runs = f"{base}/#/experiments/{experiment}/runs"
+    order = f"orderByKey={quote(f'metrics.`{objective}`')}&orderByAsc={str(direction == 'min').lower()}"
+    return {
+        "result": f"{runs}/{run}/artifacts/{figure}",
+        "charts": f"{runs}?searchFilter={quote(search)}&{order}&compareRunsMode=CHART",
+    }

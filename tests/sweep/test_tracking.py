@@ -130,6 +130,10 @@ def test_a_sweep_whose_run_mlflow_refuses_does_not_wait_for_it(client):
     refused.trial_ended(FINISHED)
     refused.progress(1, {"front/size": 1})
     began = time.monotonic()
+    while "refused" not in refused.note:  # it says at first that it waits, and not for ever
+        assert time.monotonic() - began < 30, refused.note
+        time.sleep(0.05)
+    assert re.search(r"^MLflow refused the sweep's run \(.*no/such\*name.*\)$", refused.note)
     assert not refused.close(patience=60)
     assert time.monotonic() - began < 30
     assert re.search(
