@@ -18,6 +18,7 @@ from torch import nn
 
 from hardtune import Recipe, Store, Treatment, answers, load
 from hardtune.code import code_digest
+from hardtune.commands.subject import read_script
 from hardtune.evaluation.corruptions import CORRUPTIONS
 from hardtune.hardness.encoders import encoder_identity
 from hardtune.hardness.encoders.encoder import ENCODERS
@@ -139,49 +140,63 @@ def test_every_process_says_the_same(tmp_path, monkeypatch):
         assert said.split() == list(here.values())
 
 
-def test_a_script_is_the_same_whether_it_runs_or_is_imported_and_in_any_folder(tmp_path):
+PLACED = """
+import logging, os
+from pathlib import Path
+from torch import nn
+import beside
+from hardtune.code import code_digest
+
+log = logging.getLogger(__name__)
+HERE = Path(__file__).parent
+TABLE = os.path.join(os.path.dirname(__file__), "table.npy")
+
+class Places:
+    table = str(HERE / "more.npy")
+
+def make(channels, classes, size):
+    class Inner(nn.Module):
+        home = Path(__file__).parent
+
+        def forward(self, x):
+            logging.getLogger(__name__).debug("seen")
+            log.debug("seen in %s, %s, %s", HERE, TABLE, beside.__file__)
+            return x + beside.FACTOR
+    return Inner()
+
+if __name__ == "__main__":
+    print(code_digest(Places), code_digest(make))
+"""
+
+
+def test_a_script_is_the_same_whether_it_runs_or_is_imported_and_in_any_folder(tmp_path, monkeypatch):
     """As a sweep runs it, as commands that are given it read it, and as each job on a cluster has it."""
-    script = (
-        "import logging, os\n"
-        "from pathlib import Path\n"
-        "from torch import nn\n"
-        "import beside\n"
-        "from hardtune.code import code_digest\n"
-        "log = logging.getLogger(__name__)\n"
-        "HERE = Path(__file__).parent\n"
-        "TABLE = os.path.join(os.path.dirname(__file__), 'table.npy')\n"
-        "class Places:\n"
-        "    table = str(HERE / 'more.npy')\n"
-        "print(code_digest(Places), end=' ')\n"
-        "def make(channels, classes, size):\n"
-        "    class Inner(nn.Module):\n"
-        "        home = Path(__file__).parent\n"
-        "        def forward(self, x):\n"
-        "            logging.getLogger(__name__).debug('seen')\n"
-        "            log.debug('seen in %s, %s, %s', HERE, TABLE, beside.__file__)\n"
-        "            return x + beside.ONE\n"
-        "    return Inner()\n"
-        "print(code_digest(make))\n"
-    )
-    said = []
-    for text in (script, script.replace("'table.npy'", "'other.npy'")):
-        for name in ("here", "there"):
-            folder = tmp_path / name
-            folder.mkdir(exist_ok=True)
-            (folder / "mine.py").write_text(text)
-            (folder / "beside.py").write_text("ONE = 1\n")
-            for way in (
-                ["mine.py"],
-                ["-c", "import mine"],
-                ["-c", f"import runpy; runpy.run_path({str(folder / 'mine.py')!r}, run_name='other')"],
-            ):
-                environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
-                ran = [sys.executable, "-B", *way]
-                said.append(subprocess.run(ran, env=environment, cwd=folder, capture_output=True, text=True).stdout)
-    assert len(said) == 12
-    first, other = set(said[:6]), set(said[6:])
-    assert len(first) == len(other) == 1
-    assert first != other != {""}
+
+    def said(text, folder, way):
+        folder.mkdir(parents=True)
+        path = folder / "mine.py"
+        path.write_text(text)
+        (folder / "beside.py").write_text(BESIDE)
+        if way == "run":
+            run = [sys.executable, "-B", str(path)]
+            return subprocess.run(run, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+        with monkeypatch.context() as patch:
+            patch.syspath_prepend(folder)
+            for name in ("mine", "beside", "hardtune_subject"):
+                patch.delitem(sys.modules, name, raising=False)
+            module = importlib.import_module("mine") if way == "imported" else read_script(path)
+            found = [code_digest(module.Places), code_digest(module.make)]
+        for name in ("mine", "beside", "hardtune_subject"):
+            sys.modules.pop(name, None)
+        return found
+
+    first = said(PLACED, tmp_path / "run", "run")
+    for way in ("imported", "read"):
+        for folder in ("here", "there"):
+            assert said(PLACED, tmp_path / way / folder, way) == first
+    other = said(PLACED.replace("table.npy", "other.npy"), tmp_path / "other", "read")
+    assert other[0] == first[0]
+    assert other[1] != first[1]
 
 
 def test_what_was_typed_is_known_by_its_instructions(monkeypatch):

@@ -6,12 +6,12 @@ import argparse
 import dataclasses
 import inspect
 import json
-import runpy
 import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from hardtune.command_line import add_data_flags, add_recipe_flag, recipe_changes
@@ -137,7 +137,7 @@ def load_sweep(script: str, **given: str | None) -> Sweep:
     if not Path(path).is_file():
         raise InputError(f"there is no sweep script {path or script!r}")
     sys.path.insert(0, str(Path(path).resolve().parent))  # as Python does for a script
-    names = runpy.run_path(str(Path(path).absolute()), run_name="hardtune_subject")
+    names = vars(read_script(Path(path).absolute()))
     found = names.get(name)
     if inspect.isfunction(found):
         parameters = inspect.signature(found).parameters
@@ -151,6 +151,18 @@ def load_sweep(script: str, **given: str | None) -> Sweep:
         instead = f"; it has {', '.join(f'{path}:{other}' for other in others)}" if others else ""
         raise InputError(f"{path} defines no Sweep named {name!r}{instead}")
     return found
+
+
+def read_script(script: Path) -> ModuleType:
+    """The script as a module that stays loaded, since ``code_digest`` asks where classes are from.
+
+    Not by ``importlib``, which would leave bytecode next to the script.
+    """
+    module = ModuleType("hardtune_subject")
+    module.__file__ = str(script)
+    sys.modules[module.__name__] = module
+    exec(compile(script.read_bytes(), str(script), "exec"), vars(module))
+    return module
 
 
 def with_scores(subject: Subject, needs: Needs, *, device: str | None, score: bool) -> tuple[Subject, str]:
