@@ -5,6 +5,7 @@
     python -m hardtune results digits --objectives test/nll test/worst_recall --figure front.pdf
     python -m hardtune results digits --compare                   its front against the control, with intervals
     python -m hardtune results digits --compare 3 8 --metrics test/recall_gap test/ece
+    python -m hardtune results digits --compare 3 --against 8     one trial against another
     python -m hardtune results digits --csv trials.csv            each trial's treatment and all its figures
     python -m hardtune results digits --csv classes.csv --by class
 
@@ -24,7 +25,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hardtune import disk
 from hardtune.command_line import add_storage_flag, plain_console
@@ -35,6 +36,7 @@ from hardtune.store import local_folder
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from hardtune.report.comparison import Row
     from hardtune.report.records import Record
     from hardtune.report.sweeps import Kept
 
@@ -93,7 +95,8 @@ def run(options: argparse.Namespace) -> int:
     objectives = _directions(options.objectives, sweep, control) if options.objectives else sweep.objectives
     comparing = any(value is not None for value in (options.compare, options.against, options.metrics))
     if comparing or not (options.objectives or sweep.is_search):
-        draw = _compare(sweep, found, control, objectives, options, console)
+        own = [] if comparing else _own_comparisons(sweep)
+        draw = _show(own or [_compared(sweep, found, control, objectives, options)], sweep, console)
     else:
         draw = _front(sweep, found, control, objectives, console)
     if options.figure is not None:
@@ -176,33 +179,27 @@ def _front(
     return lambda path: pareto_figure(found, best, objectives, title, path, note)
 
 
-def _compare(
-    sweep: Kept,
-    found: Sequence[Record],
-    control: Record,
-    objectives: Mapping[str, str],
-    options: argparse.Namespace,
-    console: Console,
-) -> Draw:
+def _own_comparisons(sweep: Kept) -> list[list[Row]]:
+    """The rows of each of the comparisons that the sweep itself made; none if it made none."""
+    path = sweep.folder / "comparison.json"
+    rows = json.loads(path.read_text()) if path.exists() else []
+    # Files of earlier versions do not number their comparisons.
+    return [list(family) for _, family in groupby(rows, lambda row: (row.get("comparison"), row["reference"]))]
+
+
+def _show(comparisons: Sequence[list[Row]], sweep: Kept, console: Console) -> Draw:
     from hardtune.report.comparison import comparison_figure, tables
 
-    own = sweep.folder / "comparison.json"
-    if options.compare is None and options.against is None and not options.metrics and own.exists():
-        rows = json.loads(own.read_text())
-        # Files of earlier versions do not number their comparisons.
-        families = [list(rows) for _, rows in groupby(rows, lambda row: (row.get("comparison"), row["reference"]))]
-    else:
-        families = [_compared(sweep, found, control, objectives, options)]
-    for family in families:
-        for table in tables(family, sweep.chosen_on_test):
+    for rows in comparisons:
+        for table in tables(rows, sweep.chosen_on_test):
             console.print(table)
-    title = f"{sweep.id}: {families[0][0]['members']} members"
-    return lambda path: comparison_figure(families, title, path, sweep.chosen_on_test)
+    title = f"{sweep.id}: {comparisons[0][0]['members']} members"
+    return lambda path: comparison_figure(comparisons, title, path, sweep.chosen_on_test)
 
 
 def _compared(
     sweep: Kept, found: Sequence[Record], control: Record, objectives: Mapping[str, str], options: argparse.Namespace
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """The named trials compared with the control or another, or those on the front or of the sweep's list."""
     from hardtune.report.comparison import Comparison, compared, figures_of_members, metrics_of
     from hardtune.report.pareto import front

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
+from hardtune.command_line import plain_console
 from hardtune.report.records import Record
 from hardtune.report.table import label
 
@@ -28,7 +29,7 @@ class View:
     """
 
     def __init__(self, title: str, objectives: Mapping[str, str], console: Console | None = None) -> None:
-        self.console = console or Console(markup=False, emoji=False)  # paths, class names and reasons may have brackets
+        self.console = console or plain_console()
         self._objectives = objectives
         self._best: dict[str, float] = {}
         self._states = {"running": 0, "stopped": 0, "failed": 0, "finished": 0}
@@ -73,7 +74,7 @@ class View:
 
     def whole(self, text: str) -> None:
         """Print a line that stays in one piece, however long, so that the command in it can be copied."""
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(text, soft_wrap=True)
 
     def begin(self, folder: Path) -> None:
         """Print where the sweep keeps its results, from which --resume continues."""

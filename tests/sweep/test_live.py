@@ -25,7 +25,9 @@ OBJECTIVES = {"final/recall_gap": "min", "final/accuracy": "max"}
 
 def view(terminal=False):
     out = io.StringIO()
-    return View("hardtune · digits", OBJECTIVES, Console(file=out, width=100, force_terminal=terminal)), out
+    return View(
+        "hardtune · digits", OBJECTIVES, Console(file=out, width=100, force_terminal=terminal, highlight=False)
+    ), out
 
 
 def ended(number, gap, accuracy, state="finished"):
