@@ -260,17 +260,20 @@ def _objective(
 ) -> Objective:
     count = len(prepared.split.train) + len(plan.labels)
     loss = LOSSES[treatment.loss](count, prepared.split.num_classes, device)
-    of_class = torch.from_numpy(plan.class_weights).to(device)
-    reweighted = bool((plan.class_weights != 1).any())
+    of_class, offsets = (torch.from_numpy(each).to(device) for each in (plan.class_weights, plan.class_offsets))
+    reweighted, adjusted = bool((of_class != 1).any()), bool(offsets.any())
 
-    def counted(losses: Tensor, labels: Tensor) -> Tensor:
-        return losses * of_class[labels] if reweighted else losses
+    def counted(values: Tensor, labels: Tensor) -> Tensor:
+        return values * of_class[labels] if reweighted else values
+
+    def per_sample(logits: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
+        return counted(loss(logits - offsets if adjusted else logits, labels, ids), labels)
 
     weights = weights_for(prepared, recipe, treatment, member)
     if weights is None:
-        return lambda logits, labels, ids: counted(loss(logits, labels, ids), labels).mean()
+        return lambda logits, labels, ids: per_sample(logits, labels, ids).mean()
     # A synthesised image is as difficult as the sample that it was made from.
     s = torch.from_numpy(np.concatenate([weights, weights[plan.parents]])).to(device)
     return lambda logits, labels, ids: regularised(
-        counted(loss(logits, labels, ids), labels), logits, counted(s[ids], labels), treatment.entropy_weight
+        per_sample(logits, labels, ids), logits, counted(s[ids], labels), treatment.entropy_weight
     )

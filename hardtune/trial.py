@@ -69,6 +69,8 @@ class Result:
     """(K,) samples of each class in one epoch."""
     class_weights: NDArray[np.float32]
     """(K,) what each of their losses counts; 1 unless the treatment reweights classes."""
+    class_offsets: NDArray[np.float32]
+    """(K,) what losses subtract from their logits; 0 unless the treatment adjusts logits."""
     weights: WeightSummary | None
     """Summary of the first member's entropy weights s; None if the entropy term is off."""
     diagnostics: Diagnostics
@@ -184,6 +186,7 @@ def run_trial(
         ),
         class_counts=np.array([row.count for row in classes]),
         class_weights=np.array([row.weight for row in classes], np.float32),
+        class_offsets=np.array([row.offset for row in classes], np.float32),
         weights=None if weights is None else summarise(weights),
         diagnostics=diagnose(test, split.test.labels),
         held_out_logits=held_out,

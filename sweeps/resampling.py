@@ -12,7 +12,8 @@ large as the easiest, at alpha = 2 about five times. Three questions:
 1. Is it, or one of its parts, fairer than the unmodified data (the control), and what does that cost?
 2. Does hardness matter? `reversed` applies the same amount of resampling in reverse, and `random/random` removes random
    samples of a class rather than its easiest.
-3. Does it take other samples? `reweight` leaves all as they are, and lets their losses count for as much instead.
+3. Does it take other samples? `reweight` leaves all as they are, and lets their losses count for as much instead;
+   `adjust` lets the odds of their labels, by a shift of the logits (Menon et al., arXiv 2007.07314).
 
 For results, see docs/results/resampling.md.
 """
@@ -39,6 +40,7 @@ def sweep(data: str = "digits") -> Sweep:
     repeats = dataclasses.replace(method, undersample="none")
     weights = dataclasses.replace(method, undersample="reweight", oversample="reweight")
     heavier = dataclasses.replace(repeats, oversample="reweight")
+    logits = dataclasses.replace(method, undersample="adjust", oversample="adjust")
     resampled = (
         method,
         dataclasses.replace(method, alpha=2.0),
@@ -55,12 +57,12 @@ def sweep(data: str = "digits") -> Sweep:
         name=f"resampling-{data_name(data)}",
         data=data,
         recipe={"digits": on_digits, "cifar10": on_cifar10}.get(data, Recipe()),
-        space=(*resampled, weights, heavier),
+        space=(*resampled, weights, heavier, logits),
         comparisons=[
             Comparison(resampled, metrics=fairness + price),
             Comparison((by_lot, wrong_way), reference=method, metrics=fairness + price),
-            Comparison((weights, heavier), metrics=fairness + price),
-            Comparison((weights,), reference=by_lot, metrics=fairness + price),
+            Comparison((weights, heavier, logits), metrics=fairness + price),
+            Comparison((weights, logits), reference=by_lot, metrics=fairness + price),
             Comparison((heavier,), reference=repeats, metrics=fairness + price),
         ],
     )

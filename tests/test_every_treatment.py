@@ -69,7 +69,8 @@ def test_it_can_be_trained_and_its_class_counts_are_those_of_its_plan(treatment,
     result = run_trial(treatment, prepared, RECIPE)
     plan = plan_for(prepared, RECIPE, treatment, 0)
     assert list(result.class_counts) == [row.count for row in plan.classes]
-    np.testing.assert_array_equal(result.class_weights, np.float32([row.weight for row in plan.classes]))
+    np.testing.assert_array_equal(result.class_weights, plan.class_weights)
+    np.testing.assert_array_equal(result.class_offsets, plan.class_offsets)
     assert 0 <= result.metrics()["final/accuracy"] <= 1
 
 

@@ -64,13 +64,18 @@ def test_class_sizes_can_be_balanced_as_the_page_says(monkeypatch):
     labels = np.repeat(np.arange(4), [160, 60, 20, 8])
     train = Samples(np.zeros((248, 2, 2, 1), np.uint8), labels)
     scores = feature_scores("rarity", np.zeros((248, 1), np.float32), labels, 4, seed=0)
-    reweighted = dataclasses.replace(names["balanced"], undersample="reweight", oversample="reweight")
-    sizes, weights = (
+    reweighted, adjusted = (
+        dataclasses.replace(names["balanced"], undersample=how, oversample=how) for how in ("reweight", "adjust")
+    )
+    sizes, weights, logits = (
         make_plan(treatment, train, tuple("abcd"), scores=scores, low_is_hard=False, seed=0)
-        for treatment in (names["balanced"], reweighted)
+        for treatment in (names["balanced"], reweighted, adjusted)
     )
     assert [row.count for row in sizes.classes] == [62] * 4
     np.testing.assert_allclose(weights.class_weights, 62 / np.bincount(labels))
+    # Menon et al. 2021 add the log of the classes' shares to the logits in training, which a constant does not change.
+    added = np.log(np.bincount(labels) / len(labels))
+    np.testing.assert_allclose(-logits.class_offsets, added - added.mean() - (logits.class_offsets.mean()), rtol=1e-5)
 
 
 def test_every_row_has_a_formula_a_source_a_function_and_a_test():

@@ -165,6 +165,40 @@ def test_a_reweighted_class_counts_in_both_terms_of_the_loss(prepared, split):
     assert not np.array_equal(again, plain)
 
 
+def test_adjusted_logits_are_those_of_the_loss_and_not_of_predictions_or_entropy(prepared, split):
+    treatment = dataclasses.replace(TREATMENT, undersample="adjust", oversample="adjust")
+    plan = plan_for(prepared, RECIPE, treatment, 0)
+    offsets = torch.from_numpy(plan.class_offsets)
+    assert offsets.min() < 0 < offsets.max()
+    logits, ids = torch.randn(8, 10, generator=torch.Generator().manual_seed(0)), torch.arange(0, 80, 10)
+    labels = torch.from_numpy(split.train.labels)[ids]
+    for strength in (0.0, 0.2):
+        one = dataclasses.replace(treatment, entropy_weight=strength)
+        objective = member._objective(prepared, RECIPE, one, plan, 0, "cpu")
+        s = torch.from_numpy(weights_for(prepared, RECIPE, TREATMENT, 0))[ids]
+        losses = cross_entropy(logits - offsets, labels, reduction="none") - strength * s * entropy(logits)
+        assert objective(logits, labels, ids).item() == pytest.approx(losses.mean().item(), rel=1e-5)
+
+
+def test_a_network_of_adjusted_logits_predicts_as_if_hard_classes_had_more_samples(prepared, split):
+    """One that knows nothing but the classes' sizes, for which the best logits can be written down."""
+    treatment = Treatment(alpha=1.0, policy="shift", undersample="adjust", oversample="adjust")
+    plan = plan_for(prepared, RECIPE, treatment, 0)
+    objective = member._objective(prepared, RECIPE, treatment, plan, 0, "cpu")
+    labels, logits = torch.from_numpy(split.train.labels), torch.zeros(10, requires_grad=True)
+    optimiser = torch.optim.LBFGS([logits], max_iter=100, line_search_fn="strong_wolfe")
+
+    def loss():
+        optimiser.zero_grad()
+        value = objective(logits.expand(len(labels), -1), labels, torch.arange(len(labels)))
+        value.backward()
+        return value
+
+    optimiser.step(loss)
+    targets = np.array([row.target for row in plan.classes])
+    np.testing.assert_allclose(logits.detach().softmax(0), targets / targets.sum(), rtol=1e-3)
+
+
 def test_temperatures_are_fitted_on_held_out_samples_and_reported_for_the_test(prepared, split):
     result = run_trial(Treatment(), prepared, RECIPE)
     held_out = [train_member(prepared, RECIPE, Treatment(), i, device="cpu").held_out for i in range(2)]

@@ -216,7 +216,7 @@ def test_a_record_tells_each_class_with_its_spread_in_json_for_every_parser(prep
     without = dataclasses.replace(
         prepared, split=dataclasses.replace(split, test=split.test.take(few), ood=None, corruptions=())
     )
-    treatment = dataclasses.replace(RESAMPLED, undersample="reweight", oversample="reweight")
+    treatment = dataclasses.replace(RESAMPLED, undersample="reweight", oversample="adjust")
     result = run_trial(treatment, without, RECIPE)
     record = record_of(0, result, split.classes, bounds={})
 
@@ -230,6 +230,8 @@ def test_a_record_tells_each_class_with_its_spread_in_json_for_every_parser(prep
     )
     assert told[split.classes[3]]["test_recall"] == pytest.approx(recall[:, 3].mean())
     assert told[split.classes[3]]["test_recall_std"] == pytest.approx(recall[:, 3].std(ddof=1))
-    assert [told[name]["weight"] for name in split.classes] == pytest.approx(
-        [row.weight for row in class_plans(without, treatment)]
-    )
+    plans = class_plans(without, treatment)
+    assert [told[name]["weight"] for name in split.classes] == pytest.approx([row.weight for row in plans])
+    assert [told[name]["offset"] for name in split.classes] == pytest.approx([row.offset for row in plans])
+    assert min(row.weight for row in plans) < 1
+    assert max(row.offset for row in plans) > 0

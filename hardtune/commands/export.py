@@ -90,9 +90,9 @@ def run(options: argparse.Namespace) -> int:
     script = subject.sweep.cpus_per_trial if subject.sweep is not None else 1
     about = kept.content.get("about", {})
     configure_process(about.get("cpus_per_trial", script))  # earlier versions did not record it
-    split, recipe, labels = subject.split, subject.recipe, subject.dataset.train.labels
+    recipe, labels = subject.recipe, subject.dataset.train.labels
     members: list[dict[str, Any]] = []
-    write_about(folder, kept, record, split, recipe, members)
+    write_about(folder, kept, record, prepared, recipe, members)
     for old in folder.glob("member-*.safetensors"):
         old.unlink()
     path = folder / "training-set.csv"
@@ -108,7 +108,7 @@ def run(options: argparse.Namespace) -> int:
             file = f"member-{member}.safetensors"
             write_weights(network, folder / file)
             members.append({"file": file, "trained_on": device, **said})
-            write_about(folder, kept, record, split, recipe, members)
+            write_about(folder, kept, record, prepared, recipe, members)
     for number, known in enumerate(members):
         console.print(f"member {number}: {known['compared']}", soft_wrap=True)
     show_path(console, "folder", folder)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from hardtune import durable
-from hardtune.data import Split
+from hardtune.checks import class_plans
 from hardtune.errors import InputError
 from hardtune.member import Prepared, plan_for, weights_for
 from hardtune.recipe import Recipe
@@ -122,7 +122,7 @@ def write_weights(network: torch.nn.Module, path: Path) -> None:
 
 
 def write_about(
-    folder: Path, kept: Kept, record: Record, split: Split, recipe: Recipe, members: Sequence[Mapping[str, Any]]
+    folder: Path, kept: Kept, record: Record, prepared: Prepared, recipe: Recipe, members: Sequence[Mapping[str, Any]]
 ) -> None:
     """Write ``model.json``, and a ``README.md`` with the same for people, and how to load the networks.
 
@@ -130,6 +130,7 @@ def write_about(
         recipe: as the sweep resolved it.
         members: for each network written so far, its ``file`` and what is known about it.
     """
+    split = prepared.split
     height, width, channels = split.train.images.shape[1:]
     about = {
         "sweep": kept.id,
@@ -146,6 +147,7 @@ def write_about(
         "classes": split.classes,
         "mean": split.mean,
         "std": split.std,
+        "class_offsets": [row.offset for row in class_plans(prepared, record.treatment)],
         "members": members,
         "figures": record.metrics,
     }

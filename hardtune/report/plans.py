@@ -53,7 +53,7 @@ def plan_table(plans: Sequence[Planned], title: str) -> Table:
         ("dropped", [str(-row.dropped) if row.dropped else "" for row in rows]),
         ("added", [f"+{row.added}" if row.added else "" for row in rows]),
         ("count", [str(row.count) for row in rows]),
-        *([("weight", [f"{row.weight:.2f}" for row in rows])] if any(row.weight != 1 for row in rows) else []),
+        *([("factor", [f"× {row.factor:.2f}" for row in rows])] if any(row.factor != 1 for row in rows) else []),
         ("of size", [f"{row.share:.0%}" for row in rows]),
         ("from", [row.source for row in rows]),
     ]
@@ -117,7 +117,7 @@ def merge(plans: Sequence[Planned]) -> list[tuple[str, Planned]]:
     """The different plans, each with a label that lists all treatments that result in it."""
     same: dict[object, list[Planned]] = {}
     for plan in plans:
-        counts = tuple((row.pruned, row.dropped, row.added, row.weight) for row in plan.classes)
+        counts = tuple((row.pruned, row.dropped, row.added, row.weight, row.offset) for row in plan.classes)
         without = replace(plan.treatment, undersample="", oversample="")
         same.setdefault((without, counts, plan.why_not), []).append(plan)
     return [(_label(group), group[0]) for group in same.values()]
@@ -127,7 +127,8 @@ def write_csv(plans: Sequence[Planned], path: Path) -> None:
     """A line for each class of each plan."""
     with path.open("w", newline="") as file:
         lines = csv.writer(file)
-        fields = ("hardness", "size", "pruned", "dropped", "added", "target", "count", "weight", "source", "infeasible")
+        counts = ("size", "pruned", "dropped", "added", "target", "count", "weight", "offset")
+        fields = ("hardness", *counts, "source", "infeasible")
         lines.writerow(["treatment", "class", *fields])
         for plan in plans:
             if plan.problem:
@@ -154,5 +155,5 @@ def _extremes(plan: Planned) -> tuple[str, str]:
 
 
 def _change(row: ClassPlan) -> str:
-    weight = "" if row.weight == 1 else f" × {row.weight:.2f}"
-    return f"{row.name}: {row.size} → {row.count}{weight}"
+    factor = "" if row.factor == 1 else f" × {row.factor:.2f}"
+    return f"{row.name}: {row.size} → {row.count}{factor}"

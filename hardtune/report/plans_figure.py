@@ -107,8 +107,8 @@ def sweep_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
 
 
 def _said(row: ClassPlan) -> str:
-    """How many samples a class has in the end, or what each of them counts if that is not 1."""
-    return str(row.count) if row.weight == 1 else f"× {row.weight:.2f}"
+    """How many samples a class has in the end, or how much they count if that is not 1."""
+    return str(row.count) if row.factor == 1 else f"× {row.factor:.2f}"
 
 
 def _name_classes(axes: Any, names: Sequence[str]) -> None:

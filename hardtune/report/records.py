@@ -27,9 +27,10 @@ class Record:
     metrics: Mapping[str, float] = field(default_factory=dict)
     """By full name, such as ``final/accuracy``; complete only if the state is ``finished``."""
     per_class: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
-    """By class name: ``size`` in training and the ``weight`` of each of its losses, ``recall`` on held-out and
-    ``test_recall`` on test samples, with their ``_std`` over members, ``test_ece`` and ``test_overconfidence`` (mean
-    confidence minus recall), means over members; None for a class without samples."""
+    """By class name: ``size`` in training, the ``weight`` of each of its losses, the ``offset`` that losses subtract
+    from its logit; ``recall`` on held-out and ``test_recall`` on test samples, with their ``_std`` over members,
+    ``test_ece`` and ``test_overconfidence`` (mean confidence minus recall), means over members; None for a class
+    without samples."""
     members: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Each member's figures by full name, in the order of the members; member i shares its seed in every trial."""
     curves: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)

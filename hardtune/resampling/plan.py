@@ -1,8 +1,9 @@
-"""A treatment's training set, as indices, synthesised images and weights of classes; and a preview by class."""
+"""A treatment's training set, as indices, synthesised images and what classes count; and a preview by class."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from hardtune.resampling.prune import PRUNERS
 from hardtune.resampling.undersample import UNDERSAMPLERS
 from hardtune.treatment import Treatment
 
-_KEEPING = ("none", "reweight")
+_KEEPING = ("none", "reweight", "adjust")
 """The under- and oversamplings that leave a class the samples it has."""
 
 
@@ -38,9 +39,11 @@ class ClassPlan:
     added: int
     """How many oversampling adds."""
     target: int
-    """The count class hardness asks for; with ``none`` or ``reweight``, ``count`` differs from it."""
+    """The count class hardness asks for; if that leaves the samples as they are, ``count`` differs from it."""
     weight: float
     """What each of its samples counts in the mean that is minimised: ``target / count`` by ``reweight``, else 1."""
+    offset: float
+    """What the loss subtracts from the class's logit: log(``target / count``) by ``adjust``, else 0."""
     source: str
     """The oversampler, or an empty string if nothing is added."""
     infeasible: str | None
@@ -52,15 +55,20 @@ class ClassPlan:
         return self.size - self.pruned - self.dropped + self.added
 
     @property
+    def factor(self) -> float:
+        """How much its samples count in place of resampling, in the loss or in the odds of its label; else 1."""
+        return self.weight * math.exp(self.offset)
+
+    @property
     def share(self) -> float:
         """How much of the class counts in training, of the ``size`` it had: 1.2 if a fifth more."""
-        return self.count * self.weight / self.size
+        return self.count * self.factor / self.size
 
     @property
     def at_floor(self) -> bool:
         """Whether it loses as many as allowed: alpha may have asked for more."""
         size = self.size - self.pruned
-        return (self.dropped > 0 or self.weight < 1) and self.target == floor_of(size)
+        return (self.dropped > 0 or self.factor < 1) and self.target == floor_of(size)
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,11 @@ class Plan:
         """(K,) w: what is minimised is the mean of w (loss - λ s H) over the samples; 1 unless reweighted."""
         return np.array([row.weight for row in self.classes], np.float32)
 
+    @property
+    def class_offsets(self) -> NDArray[np.float32]:
+        """(K,) b: the loss is that of the logits - b, while predictions and entropy are of the logits; 0 by default."""
+        return np.array([row.offset for row in self.classes], np.float32)
+
 
 def make_plan(
     treatment: Treatment,
@@ -102,8 +115,8 @@ def make_plan(
 
     A class's hardness is the mean over all its training samples, pruned ones included. The total stays what pruning
     left, unless under- or oversampling is ``none``: then one half of the exchange is missing, and the set grows or
-    shrinks. With ``reweight``, classes keep their samples, whose losses count in proportion. The control uses every
-    sample once.
+    shrinks. With ``reweight``, classes keep their samples, whose losses count in proportion; with ``adjust`` too, but
+    the odds of their labels do (logit adjustment). The control uses every sample once.
 
     Args:
         scores: (N,) of the treatment's estimator, higher = harder; None if the treatment neither prunes nor resamples.
@@ -231,13 +244,16 @@ def _draft(
         moved = 0 if how in _KEEPING else target - size
         dropped, added = max(-moved, 0), max(moved, 0)
         weight = target / size if how == "reweight" else 1.0
+        offset = math.log(target / size) if how == "adjust" else 0.0
         request = Request(name, label, added, members[label], pruned[label], train, scores, features, pool)
         requests.append(request)
         infeasible = oversample.infeasible(request) if added else None
         source = treatment.oversample if added else ""
         lost = len(pruned[label])
         mean = None if hardness is None else float(hardness[label])
-        rows.append(ClassPlan(name, mean, size + lost, lost, dropped, added, target, weight, source, infeasible))
+        rows.append(
+            ClassPlan(name, mean, size + lost, lost, dropped, added, target, weight, offset, source, infeasible)
+        )
     return _Draft(treatment, tuple(requests), tuple(rows))
 
 

@@ -41,3 +41,12 @@ def none(scores: NDArray[np.floating], drop: int, rng: np.random.Generator) -> N
 def reweight(scores: NDArray[np.floating], drop: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Drop none, but let the class's samples count less in the loss: as much as those that would have stayed (ours)."""
     return np.arange(len(scores))
+
+
+@UNDERSAMPLERS.register("adjust")
+def adjust(scores: NDArray[np.floating], drop: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Drop none, but train on logits raised by log(n / what would have stayed): the class needs no large margin.
+
+    Logit adjustment (Menon et al. 2021, arXiv 2007.07314), with ratios that follow from hardness (ours).
+    """
+    return np.arange(len(scores))

@@ -104,6 +104,7 @@ def record_of(number: int, result: Result, classes: tuple[str, ...], bounds: Map
     columns = {
         "size": result.class_counts,
         "weight": result.class_weights,
+        "offset": result.class_offsets,
         "recall": result.held_out.recall.mean(axis=0),
         "recall_std": _std(result.held_out.recall),
         "test_recall": result.test.recall.mean(axis=0),

@@ -1,7 +1,9 @@
 """What treatments do to classes is readable in a terminal, whatever the classes are called."""
 
 import io
+import math
 
+import pytest
 from rich.console import Console
 
 from hardtune import Treatment
@@ -11,7 +13,7 @@ from hardtune.resampling.plan import ClassPlan
 
 def test_long_names_of_classes_leave_room_for_the_treatments():
     names = ["a class with a long name", "another class with one"]
-    classes = tuple(ClassPlan(name, 0.5, 5000, 0, 100, 300, 5200, 1.0, "random", None) for name in names)
+    classes = tuple(ClassPlan(name, 0.5, 5000, 0, 100, 300, 5200, 1.0, 0.0, "random", None) for name in names)
     plans = [Planned(Treatment(alpha=alpha, policy="shift"), classes) for alpha in (1.0, 2.0)]
     console = Console(file=io.StringIO(), width=80)
     console.print(sweep_table(plans, "title"))
@@ -22,15 +24,17 @@ def test_long_names_of_classes_leave_room_for_the_treatments():
     assert sum("α=" in line for line in lines) == 2, "a treatment's name is not cut within its words"
 
 
-def test_reweighted_classes_are_told_by_what_each_sample_counts():
-    classes = tuple(
-        ClassPlan(name, hardness, 500, 0, 0, 0, target, target / 500, "", None)
-        for name, hardness, target in (("cat", 2.0, 600), ("ship", 1.0, 400))
-    )
-    plans = [Planned(Treatment(alpha=1.0, undersample="reweight", oversample="reweight"), classes)]
+@pytest.mark.parametrize("how", ["reweight", "adjust"])
+def test_classes_that_keep_their_samples_are_told_by_how_much_these_count(how):
+    def row(name, hardness, factor):
+        weight, offset = (factor, 0.0) if how == "reweight" else (1.0, math.log(factor))
+        return ClassPlan(name, hardness, 500, 0, 0, 0, round(500 * factor), weight, offset, "", None)
+
+    classes = (row("cat", 2.0, 1.2), row("ship", 1.0, 0.8))
+    plans = [Planned(Treatment(alpha=1.0, undersample=how, oversample=how), classes)]
     for table, expected in (
-        (plan_table, ["cat 2 500 500 1.20 120%", "ship 1 500 500 0.80 80%"]),
-        (sweep_table, ["reweight 1000 ship: 500 → 500 × 0.80 cat: 500 → 500 × 1.20 yes"]),
+        (plan_table, ["cat 2 500 500 × 1.20 120%", "ship 1 500 500 × 0.80 80%"]),
+        (sweep_table, [f"{how} 1000 ship: 500 → 500 × 0.80 cat: 500 → 500 × 1.20 yes"]),
     ):
         console = Console(file=io.StringIO(), width=120)
         console.print(table(plans, "title"))

@@ -78,10 +78,12 @@ def test_a_plan_holds_what_its_preview_promised(treatment):
     for row in promised:
         how = treatment["undersample" if row.target < row.size - row.pruned else "oversample"]
         assert (row.weight != 1) == (how == "reweight")
-        assert how == "none" or row.count * row.weight == pytest.approx(row.target)
-        assert row.share * row.size == pytest.approx(row.count * row.weight)
+        assert (row.offset != 0) == (how == "adjust")
+        assert how == "none" or row.count * row.factor == pytest.approx(row.target)
+        assert row.share * row.size == pytest.approx(row.count * row.factor)
     np.testing.assert_array_equal(made.class_weights, np.array([row.weight for row in promised], np.float32))
-    if not {"none", "reweight"} & {treatment["undersample"], treatment["oversample"]}:
+    np.testing.assert_array_equal(made.class_offsets, np.array([row.offset for row in promised], np.float32))
+    if not {"none", "reweight", "adjust"} & {treatment["undersample"], treatment["oversample"]}:
         assert [row.count for row in promised] == [row.target for row in promised]
         assert len(made) == N - sum(row.pruned for row in promised)
 
@@ -162,10 +164,19 @@ def test_reweighting_keeps_the_data_as_they_are_and_the_sum_of_weights_as_well()
     np.testing.assert_allclose(made.class_weights * 100, sizes_of(resampled), rtol=1e-6)
 
 
-def test_a_class_that_weighs_the_least_it_may_is_at_its_floor():
-    made = plan(alpha=50.0, undersample="reweight", oversample="reweight")
+def test_adjusting_keeps_the_data_as_they_are_and_multiplies_odds_by_what_reweighting_does():
+    made, reweighted = (plan(alpha=1.0, undersample=how, oversample=how) for how in ("adjust", "reweight"))
+    np.testing.assert_array_equal(made.indices, np.arange(N))
+    np.testing.assert_allclose(np.exp(made.class_offsets), reweighted.class_weights, rtol=1e-6)
+    assert (made.class_weights == 1).all()
+    assert not reweighted.class_offsets.any()
+
+
+@pytest.mark.parametrize("how", ["reweight", "adjust"])
+def test_a_class_that_counts_the_least_it_may_is_at_its_floor(how):
+    made = plan(alpha=50.0, undersample=how, oversample=how)
     assert made.classes[0].at_floor
-    assert made.classes[0].weight == pytest.approx(0.1)
+    assert made.classes[0].factor == pytest.approx(0.1)
     assert not made.classes[3].at_floor
 
 

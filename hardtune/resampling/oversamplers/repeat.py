@@ -20,6 +20,15 @@ def reweight(request: Request, rng: np.random.Generator) -> Added:
     return Added()
 
 
+@oversampler("adjust")
+def adjust(request: Request, rng: np.random.Generator) -> Added:
+    """Nothing, but its logit is lowered in training, by the log of its growth: the class needs a larger margin.
+
+    Logit adjustment (Menon et al. 2021, arXiv 2007.07314), with ratios that follow from hardness (ours).
+    """
+    return Added()
+
+
 @oversampler("random")
 def random(request: Request, rng: np.random.Generator) -> Added:
     """The class's own samples, uniformly with replacement (HBR)."""
