@@ -38,6 +38,7 @@ from struck_sweep import TREATMENTS, sweep
 from surroundings import Surroundings, surroundings
 
 from hardtune import Store, load
+from hardtune.needs import needs_of
 from hardtune.report import records
 from hardtune.report.records import Record
 from hardtune.scoring import prepare
@@ -54,7 +55,7 @@ def undisturbed(treatments: int, folder: Path) -> list[Record]:
     struck, store = sweep(treatments), Store(folder)
     recipe, tried = struck.recipe, struck.treatments or ()
     split = load("digits").hold_out(recipe.validation, recipe.seed)
-    prepared = prepare(split, recipe, tried, store)
+    prepared = prepare(split, recipe, needs_of(tried), store)
     return [
         record_of(number, run_trial(treatment, prepared, recipe, store), split.classes, bounds={})
         for number, treatment in enumerate(tried)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,12 @@ from hardtune.errors import InputError
 from hardtune.hardness.encoders import encode, encoder_identity
 from hardtune.hardness.estimators import ESTIMATORS, class_hardness, ensemble_scores, feature_scores
 from hardtune.member import Prepared, member_seed
-from hardtune.needs import Needs, needs_of
+from hardtune.needs import Needs
 from hardtune.recipe import Recipe
 from hardtune.resampling.oversamplers import Pool
 from hardtune.resampling.policies import POLICIES
 from hardtune.scoring_member import finding_identities, findings_of, score_member
 from hardtune.store import Store, digest
-from hardtune.treatment import Treatment
 
 Scores = dict[str, NDArray[np.float32]]
 
@@ -115,22 +114,6 @@ def hard_classes(aum: NDArray[np.float32], split: Split) -> NDArray[np.bool_]:
 def prepare(
     split: Split,
     recipe: Recipe,
-    treatments: Iterable[Treatment],
-    store: Store,
-    *,
-    device: str = "cpu",
-    on_member: Callable[[int, int], None] | None = None,
-) -> Prepared:
-    """Compute what the treatments need, one network after another; a sweep does so with one task per member.
-
-    ``on_member(done, of)`` is called after each member of the scoring ensemble.
-    """
-    return fulfil(split, recipe, needs_of(treatments), store, device=device, on_member=on_member)
-
-
-def fulfil(
-    split: Split,
-    recipe: Recipe,
     needs: Needs,
     store: Store,
     *,
@@ -138,7 +121,7 @@ def fulfil(
     on_member: Callable[[int, int], None] | None = None,
     on_epoch: Callable[[int], None] | None = None,
 ) -> Prepared:
-    """Compute what is needed and not yet stored, then gather it.
+    """Compute what is needed and not stored yet, one network after another, then gather all of it.
 
     ``on_member(done, of)`` is called after each member of the scoring ensemble, ``on_epoch(finished)`` as one trains.
     """

@@ -265,7 +265,7 @@ def run(
         kept.check_writable()
         if needs_of([treatment]).features and not is_encoded(split, recipe, kept):
             check_encoder(recipe.encoder, dataset)
-        prepared = prepare(split, recipe, [treatment], kept, device=device, on_member=on_scored)
+        prepared = prepare(split, recipe, needs_of([treatment]), kept, device=device, on_member=on_scored)
         return run_trial(treatment, prepared, recipe, kept, device=device, on_member=on_member)
 
 

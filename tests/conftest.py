@@ -6,6 +6,12 @@ hosts; those of ``tests/commands`` share what they look at.
 
 import os
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # By default every process has a thread a core, and every sweep a worker a core. They would wait for each other, and
+    # a quarter of what a small sweep costs is the start of workers. (OpenMP reads this once, as torch is imported.)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("RAY_OVERRIDE_RESOURCES", '{"CPU": 1}')
+
 import pytest
 import torch
 from xdist.scheduler import LoadScopeScheduling
@@ -25,12 +31,6 @@ LONGEST = (
 if not torch.cuda.is_available():
     # Kernels for GPUs are tried on the CPU: Triton reads this as they are defined, and does itself what they would.
     os.environ.setdefault("TRITON_INTERPRET", "1")
-
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # By default every process has a thread a core, and every sweep a worker a core. They would wait for each other, and
-    # a quarter of what a small sweep costs is the start of workers.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("RAY_OVERRIDE_RESOURCES", '{"CPU": 1}')
 
 
 def group_of(test: str) -> str:

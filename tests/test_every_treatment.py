@@ -9,6 +9,7 @@ from hardtune import Recipe, Store, Treatment, load
 from hardtune.checks import check_names, check_sources
 from hardtune.hardness.estimators import ESTIMATORS
 from hardtune.member import plan_for
+from hardtune.needs import needs_of
 from hardtune.resampling.oversamplers import OVERSAMPLERS
 from hardtune.resampling.policies import POLICIES
 from hardtune.resampling.prune import PRUNERS
@@ -61,7 +62,7 @@ def prepared(tmp_path_factory):
     for treatment in TREATMENTS:
         check_names(treatment)
         check_sources(split, treatment)
-    return prepare(split, RECIPE, TREATMENTS, Store(tmp_path_factory.mktemp("store")))
+    return prepare(split, RECIPE, needs_of(TREATMENTS), Store(tmp_path_factory.mktemp("store")))
 
 
 @pytest.mark.parametrize("treatment", dict.fromkeys(TREATMENTS), ids=str)

@@ -26,7 +26,7 @@ EQUAL = [
 
 def train(root, treatment, together, news):
     torch.set_num_threads(1)
-    prepared = prepare(load("digits").hold_out(0.3, 0), RECIPE, [], Store(root))
+    prepared = prepare(load("digits").hold_out(0.3, 0), RECIPE, Needs(), Store(root))
     together.wait(60)
     for member in range(RECIPE.members):
         _, mine = stored_member(

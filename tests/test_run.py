@@ -10,6 +10,7 @@ from hardtune import Recipe, Store, Treatment, load, run
 from hardtune.checks import preview_plan
 from hardtune.data import Samples
 from hardtune.errors import InputError
+from hardtune.needs import needs_of
 from hardtune.scoring import prepare
 from hardtune.training.models import MODELS
 
@@ -95,7 +96,7 @@ def test_a_pool_that_does_not_fit_is_refused(digits, nothing_is_spent, pool, say
 def test_a_pool_of_the_classes_that_gain_will_do(digits, tmp_path):
     """Which they are, the scores tell; a pool that lacks one of those is refused then."""
     store = Store(tmp_path)
-    prepared = prepare(digits.hold_out(0.3, 0), RECIPE, [SCORED], store)
+    prepared = prepare(digits.hold_out(0.3, 0), RECIPE, needs_of([SCORED]), store)
     gain = [label for label, row in enumerate(preview_plan(prepared, SCORED)) if row.added]
     assert 0 < len(gain) < 4
     pool = digits.train.take(np.flatnonzero(np.isin(digits.train.labels, gain)))

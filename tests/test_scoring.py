@@ -115,7 +115,7 @@ def test_a_treatment_can_prune_by_grand(store):
 
 def test_the_score_is_the_mean_over_all_members_and_a_damaged_one_is_said(split, store):
     recipe = dataclasses.replace(RECIPE, epochs=1)
-    prepared = prepare(split, recipe, [Treatment(alpha=1, policy="shift")], store)
+    prepared = prepare(split, recipe, needs_of([Treatment(alpha=1, policy="shift")]), store)
     members = [findings_of(split, recipe, Needs(), i, store, device="cpu")["aum"] for i in range(2)]
     np.testing.assert_array_equal(prepared.scores["aum"], ensemble_scores(members))
     file = next(Path(store.root, "dynamics").glob("*.safetensors"))
@@ -134,7 +134,7 @@ def test_features_that_are_not_there_are_said_and_not_made(split, store):
     with pytest.raises(InputError, match=r"the features from encoder 'pixels' cannot be read from .* run the same"):
         gather(split, RECIPE, needs, store, device="cpu")
     assert not store.entries()
-    made = prepare(split, RECIPE, [Treatment(entropy_weight=0.1)], store)
+    made = prepare(split, RECIPE, needs_of([Treatment(entropy_weight=0.1)]), store)
     found = gather(split, RECIPE, needs, store, device="cpu")
     np.testing.assert_array_equal(found.scores["rmd"], made.scores["rmd"])
 
@@ -161,7 +161,7 @@ def test_a_treatment_adds_images_of_the_pool(pool, oversample):
 def test_the_pool_is_judged_by_every_scoring_member_once(split, pool, store):
     with_pool = dataclasses.replace(split, pool=pool)
     treatment = Treatment(alpha=1, policy="shift", oversample="pool_hard")
-    prepared = prepare(with_pool, RECIPE, [treatment], store)
+    prepared = prepare(with_pool, RECIPE, needs_of([treatment]), store)
     network = train_network(Prepared(split), RECIPE, Treatment(), 1, device="cpu")
 
     def probabilities(samples):
@@ -183,7 +183,7 @@ def test_the_pool_is_judged_by_every_scoring_member_once(split, pool, store):
     np.testing.assert_allclose(prepared.pool.class_confidence, both, rtol=1e-6)
     assert epochs_of(with_pool, store, Needs(pool=True)) == 0
     # A treatment that leaves the pool alone does without a judgement.
-    assert prepare(with_pool, RECIPE, [Treatment(alpha=1, policy="shift")], store).pool is None
+    assert prepare(with_pool, RECIPE, needs_of([Treatment(alpha=1, policy="shift")]), store).pool is None
 
 
 def test_judging_a_large_pool_in_parts_changes_nothing(split, pool, monkeypatch):
@@ -200,7 +200,7 @@ def test_another_pool_is_judged_anew_and_makes_other_networks(split, pool, store
     keys = []
     for each in (pool, other):
         split = dataclasses.replace(split, pool=each)
-        prepared = prepare(split, recipe, [treatment], store)
+        prepared = prepare(split, recipe, needs_of([treatment]), store)
         keys.append(identity(prepared, recipe, treatment, 0, "cpu"))
     assert keys[0] != keys[1]
     first, second = (key["used"] for key in keys)
@@ -213,7 +213,7 @@ def test_a_pool_in_shared_memory_is_never_written(split, pool):
     pool.images.setflags(write=False)
     pool.labels.setflags(write=False)
     treatment = Treatment(alpha=1, policy="shift", oversample="pool_mean")
-    prepared = prepare(dataclasses.replace(split, pool=pool), recipe, [treatment], Store("memory://shared"))
+    prepared = prepare(dataclasses.replace(split, pool=pool), recipe, needs_of([treatment]), Store("memory://shared"))
     run_trial(treatment, prepared, recipe)
     np.testing.assert_array_equal(pool.images, before)
 
@@ -253,7 +253,7 @@ def test_a_member_that_is_trained_for_gradient_norms_alone_keeps_the_answers_tha
 def test_whoever_prepares_is_told_of_each_member_of_the_scoring_ensemble(split, store):
     told = []
     short = dataclasses.replace(RECIPE, epochs=1)
-    prepare(split, short, [Treatment(alpha=1)], store, on_member=lambda *told_of: told.append(told_of))
+    prepare(split, short, needs_of([Treatment(alpha=1)]), store, on_member=lambda *told_of: told.append(told_of))
     assert told == [(1, 2), (2, 2)]
 
 
@@ -262,7 +262,7 @@ def test_hard_classes_are_the_same_whether_or_not_a_treatment_needs_scores(tmp_p
     for seed in range(3):
         recipe = dataclasses.replace(recipe, seed=seed)
         split, store = DIGITS.hold_out(0.25, seed), Store(tmp_path)
-        scored = prepare(split, recipe, [Treatment(alpha=1, policy="shift")], store)
-        control = prepare(split, recipe, [Treatment()], store)
+        scored = prepare(split, recipe, needs_of([Treatment(alpha=1, policy="shift")]), store)
+        control = prepare(split, recipe, needs_of([Treatment()]), store)
         assert scored.hard_classes is not None
         np.testing.assert_array_equal(scored.hard_classes, control.hard_classes)

@@ -45,7 +45,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def prepared(split, store):
-    return prepare(split, RECIPE, [TREATMENT], store)
+    return prepare(split, RECIPE, needs_of([TREATMENT]), store)
 
 
 def test_a_metric_of_ones_own_that_is_not_a_number_fails_the_trial_for_good_in_a_sentence(prepared, store, monkeypatch):
@@ -251,7 +251,7 @@ def test_nothing_of_the_held_out_or_test_samples_reaches_training(split, prepare
         return dataclasses.replace(samples, images=rng.integers(0, 256, samples.images.shape, dtype=np.uint8))
 
     other = dataclasses.replace(split, held_out=noise(split.held_out), test=noise(split.test))
-    scored = prepare(other, RECIPE, [TREATMENT], Store("memory://noise"))
+    scored = prepare(other, RECIPE, needs_of([TREATMENT]), Store("memory://noise"))
     for name, scores in prepared.scores.items():
         np.testing.assert_array_equal(scored.scores[name], scores)
     moved = dataclasses.replace(other, held_out=split.held_out)

@@ -15,7 +15,7 @@ from hardtune.evaluation.metric import UNSEEN
 from hardtune.evaluation.ood import OOD_SCORES, ood_metrics
 from hardtune.hardness.estimators import class_hardness
 from hardtune.member import weights_for
-from hardtune.needs import Needs
+from hardtune.needs import Needs, needs_of
 from hardtune.report.comparison import figures_of_members
 from hardtune.scoring import hard_classes, prepare
 from hardtune.scoring_member import score_member
@@ -52,7 +52,7 @@ def split():
 
 @pytest.fixture(scope="module")
 def prepared(split, store):
-    return prepare(split, RECIPE, [RESAMPLED, SOFTENED], store)
+    return prepare(split, RECIPE, needs_of([RESAMPLED, SOFTENED]), store)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_every_trial_compares_the_same_hard_classes_whatever_its_estimator(prepa
 
 
 def test_without_a_scoring_ensemble_nobody_knows_the_hard_classes(split, tmp_path):
-    prepared = prepare(split, RECIPE, [SOFTENED], Store(tmp_path))
+    prepared = prepare(split, RECIPE, needs_of([SOFTENED]), Store(tmp_path))
     assert prepared.hard_classes is None
     assert "final/recall_hard_easy" not in run_trial(SOFTENED, prepared, RECIPE).metrics()
 

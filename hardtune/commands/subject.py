@@ -295,7 +295,7 @@ def _score(subject: Subject, needs: Needs, device: str) -> Prepared:
 
     from hardtune.checks import check_network
     from hardtune.hardness.encoders import check_encoder
-    from hardtune.scoring import fulfil
+    from hardtune.scoring import prepare
     from hardtune.training.worker import configure_process
 
     subject.store.check_writable()
@@ -316,7 +316,7 @@ def _score(subject: Subject, needs: Needs, device: str) -> Prepared:
             done = finished * epochs
             progress.update(bar, completed=done)
 
-        return fulfil(
+        return prepare(
             subject.split,
             subject.recipe,
             needs,

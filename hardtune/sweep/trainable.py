@@ -1,11 +1,9 @@
-"""A trial as Ray Tune runs it: one report and one checkpoint per member, and a last report that says it is finished."""
+"""A trial as Ray Tune runs it: one report per member, and a last one that says it is finished."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,22 +141,16 @@ def _std(figures: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def report_member(progress: Progress, warning: str) -> None:
-    """Report one more member to Tune, with a checkpoint that says how far the trial is.
+    """Report one more member to Tune, with the warnings so far, since a scheduler may stop the trial here.
 
-    The warnings so far are included, since a scheduler may stop the trial here.
-
-    The member itself is in the store, where a restart on any node finds it. (Tune keeps all of these tiny checkpoints:
-    told to keep only the last, it would write the state of all trials at each, which is quadratic.)
+    There is nothing to checkpoint: the member is in the store, where a restart on any node finds it.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "progress.json").write_text(json.dumps({"members": progress.done, "of": progress.of}))
-        tune.report(
-            {
-                FINISHED: False,
-                "members": progress.done,
-                "trained": progress.trained,
-                WARNING: warning,
-                **{f"members/{name}": value for name, value in progress.held_out.items()},
-            },
-            checkpoint=tune.Checkpoint.from_directory(folder),
-        )
+    tune.report(
+        {
+            FINISHED: False,
+            "members": progress.done,
+            "trained": progress.trained,
+            WARNING: warning,
+            **{f"members/{name}": value for name, value in progress.held_out.items()},
+        }
+    )
