@@ -14,13 +14,15 @@ from hardtune.treatment import Treatment
 FEW = 10
 """Held-out samples of a class, below which one of them moves its recall by more than a tenth."""
 UNEQUAL = 10
-"""The ratio of class sizes from which on ``rmd`` ranks classes by their size (see docs/methods.md)."""
+"""The ratio of class sizes from which on some estimators rank classes by their size (see docs/methods.md)."""
+BY_SIZE = {"rmd": "easy", "md": "easy", "kmeans": "hard"}
+"""What they call samples of small classes."""
 
 
 def cautions(split: Split, treatments: Sequence[Treatment]) -> list[str]:
     """A sentence for each thing that makes figures of these treatments on these data less telling than they look."""
     found = [] if split.chooses_on_test else [_few_held_out(split), _other_shares(split)]
-    found.append(_small_classes_called_easy(split, treatments))
+    found.append(_called_by_their_size(split, treatments))
     return [sentence for sentence in found if sentence]
 
 
@@ -43,17 +45,19 @@ def chance_in_the_gap(gap: float, recall: NDArray[np.floating], split: Split) ->
 def gap_by_chance(recall: NDArray[np.floating], sizes: NDArray[np.integer]) -> float:
     """About the recall gap that samples alone make between classes that are recognised equally well.
 
-    sqrt((K - 1)/K mean p (1 - p)/n), from the variance of a share of n samples; K classes that have samples.
+    sqrt((K - 1)/K p (1 - p) mean 1/n), from the variance of a share of n samples; K classes that have samples, p the
+    recall that they would all have.
 
     Args:
-        recall: (K,) p of each class.
+        recall: (K,) of each class.
         sizes: (K,) n, on how many samples it was measured.
 
     >>> round(gap_by_chance(np.full(10, 0.8), np.full(10, 36)), 3)
     0.063
     """
-    p, n = recall[sizes > 0], sizes[sizes > 0]
-    return float(np.sqrt((len(n) - 1) / len(n) * np.mean(p * (1 - p) / n)))
+    n = sizes[sizes > 0]
+    p = recall[sizes > 0] @ n / n.sum()
+    return float(np.sqrt((len(n) - 1) / len(n) * p * (1 - p) * np.mean(1 / n)))
 
 
 def _few_held_out(split: Split) -> str:
@@ -78,14 +82,15 @@ def _other_shares(split: Split) -> str:
     )
 
 
-def _small_classes_called_easy(split: Split, treatments: Sequence[Treatment]) -> str:
+def _called_by_their_size(split: Split, treatments: Sequence[Treatment]) -> str:
     sizes = np.bincount(split.train.labels, minlength=split.num_classes)
-    by_size = any("rmd" in needed_scores(treatment) for treatment in treatments)
-    if not by_size or sizes.max() <= UNEQUAL * sizes.min():
+    used = set().union(*(needed_scores(treatment) for treatment in treatments)) & BY_SIZE.keys()
+    if not used or sizes.max() <= UNEQUAL * sizes.min():
         return ""
+    called = " and ".join(f"{name!r} calls samples of small classes {BY_SIZE[name]}" for name in sorted(used))
     return (
-        f"classes have {sizes.min():,} to {sizes.max():,} training samples, and estimator 'rmd' calls samples of small "
-        "classes easy: choose 'rmd_balanced', also as entropy_estimator"
+        f"classes have {sizes.min():,} to {sizes.max():,} training samples, and estimator {called}, "
+        "whatever they show: choose 'rmd_balanced', also as entropy_estimator"
     )
 
 

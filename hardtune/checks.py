@@ -8,13 +8,16 @@ import numpy as np
 import torch
 
 from hardtune.data import Split
-from hardtune.errors import InputError
+from hardtune.errors import InputError, blamed
 from hardtune.evaluation import check_metrics
+from hardtune.evaluation.corruptions import corrupt
+from hardtune.evaluation.ood import OOD_SCORES
 from hardtune.hardness.estimators import ESTIMATORS, check_estimator
 from hardtune.member import Prepared, named_in, needed_scores, needs_pool, plan_arguments
 from hardtune.recipe import Recipe
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request
 from hardtune.resampling.plan import ClassPlan, preview
+from hardtune.resampling.prune import PRUNERS
 from hardtune.training.features import last_linear
 from hardtune.training.fit import check_model
 from hardtune.training.images import DeviceImages
@@ -41,6 +44,7 @@ def check_trials(split: Split, recipe: Recipe, treatments: Sequence[Treatment], 
     for name in sorted({treatment.loss for treatment in treatments}):
         check_loss(name, split.num_classes)
     check_network(split, recipe)
+    _check_shifts(split)
     for samples in (split.held_out, split.test):
         check_metrics(samples.labels, split.num_classes)
 
@@ -66,6 +70,18 @@ def check_network(split: Split, recipe: Recipe) -> None:
         last_linear(network)
 
 
+def _check_shifts(split: Split) -> None:
+    """Raise ``InputError`` unless the test images can be corrupted, and foreign images told, as the split asks."""
+    for kind, severity in split.corruptions:
+        with blamed(f"corruption {kind!r} fails at severity {severity}"):
+            corrupt(split.test.images[:2], kind, severity)
+    for name in OOD_SCORES if split.ood is not None else ():
+        with blamed(f"OOD score {name!r} fails on two samples"):
+            shape = np.shape(OOD_SCORES[name](9 * np.eye(2, split.num_classes)))
+        if shape != (2,):
+            raise InputError(f"OOD score {name!r} gives {shape} for 2 samples; it must give a score each")
+
+
 def check_sources(split: Split, treatment: Treatment, *, every_class: bool = True) -> None:
     """Raise ``InputError`` if a class could not gain a sample, as far as that is known before scoring.
 
@@ -78,19 +94,23 @@ def check_sources(split: Split, treatment: Treatment, *, every_class: bool = Tru
             f"oversampling {treatment.oversample!r} needs a pool of synthetic images: name a folder with a sub-folder "
             "for each class, or an .npz file, with --pool (in Python: pool=)"
         )
-    if treatment.alpha == 0 or treatment.prune_rate > 0:
+    if treatment.alpha == 0:
         return
-    none = np.empty(0, np.int64)
     unknown_scores = np.zeros(len(split.train), np.float32)
+    kept = np.ones(len(split.train), bool)
+    if treatment.prune == "class":  # how many it removes from each is known
+        kept[:] = False
+        kept[PRUNERS[treatment.prune](unknown_scores, split.train.labels, treatment.prune_rate)] = True
     unjudged = None
     if split.pool is not None:
         confidence = np.zeros(len(split.pool))
         unjudged = Pool(split.pool.images, split.pool.labels, confidence, np.zeros(split.num_classes))
     problems = []
     for label, name in enumerate(split.classes):
-        members = np.flatnonzero(split.train.labels == label)
+        own = np.flatnonzero(split.train.labels == label)
+        pruned = own if treatment.prune_rate > 0 else own[:0]  # at most
         features = unknown_scores[:, None]
-        request = Request(name, label, 1, members, none, split.train, unknown_scores, features, unjudged)
+        request = Request(name, label, 1, own[kept[own]], pruned, split.train, unknown_scores, features, unjudged)
         problem = OVERSAMPLERS[treatment.oversample].infeasible(request)
         if problem is not None:
             problems.append(problem)
@@ -128,7 +148,13 @@ def _check_policy(treatment: Treatment) -> None:
     if treatment.alpha > 0 and estimator.centred and treatment.policy in ("paper", "margin"):
         alike = [e.name for e in ESTIMATORS.values() if e.source == estimator.source and not e.centred]
         raise InputError(
-            f"policy {treatment.policy!r} needs hardness above 0, and the scores of estimator {estimator.name!r} have "
-            f"mean 0 or less, so that some classes are always below it: choose policy 'shift', or an estimator such as "
+            f"policy {treatment.policy!r} needs hardness above 0, and the scores of estimator {estimator.name!r} are "
+            f"centred near 0, where ratios of class means say nothing: choose policy 'shift', or an estimator such as "
             f"{' or '.join(map(repr, alike))}"
+        )
+    if treatment.alpha > 0 and treatment.policy == "margin" and estimator.low_is_hard > estimator.in_probabilities:
+        fit = [e.name for e in ESTIMATORS.values() if e.in_probabilities]
+        raise InputError(
+            f"policy 'margin' needs an estimator in probabilities, and {estimator.name!r} is in logits: choose "
+            f"estimator {' or '.join(map(repr, fit))}, or policy 'shift'"
         )

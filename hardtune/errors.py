@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class InputError(ValueError):
@@ -29,6 +30,17 @@ def in_a_line(error: BaseException) -> str:
     'ZeroDivisionError: division by zero'
     """
     return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+
+
+@contextlib.contextmanager
+def blamed(says: str) -> Iterator[None]:
+    """Turn anything raised within, but an ``InputError``, into one that begins with ``says``; it may be user code."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{says}: {in_a_line(error)}") from error
 
 
 def first_line(error: BaseException) -> str:

@@ -47,7 +47,7 @@ class Prepared:
     features: NDArray[np.float32] | None = None
     """Features (N, D) of the training samples, from the recipe's frozen encoder."""
     pool: Pool | None = None
-    """The split's pool of synthetic images, with the scoring ensemble's confidence in them."""
+    """The split's pool of synthetic images, with the scoring ensemble's confidence in them if a treatment needs it."""
     hard_classes: NDArray[np.bool_] | None = None
     """(K,) mask of the hard classes, the same for all treatments (see ``scoring.hard_classes``); None if unknown."""
 
@@ -69,8 +69,9 @@ def identity(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: i
     used = {name: digest(prepared.scores_of(name)) for name in sorted(needed_scores(treatment))}
     if needs_features(treatment) and prepared.features is not None:
         used["features"] = digest(prepared.features)
-    if needs_pool(treatment) and prepared.pool is not None:
-        used["pool"] = prepared.pool.fingerprint
+    pool = prepared.pool if needs_judged_pool(treatment) else prepared.split.pool
+    if needs_pool(treatment) and pool is not None:
+        used["pool"] = pool.fingerprint
     code: Digests = {}
     for registry, name in ((MODELS, recipe.model), *named_in(treatment)):
         code |= registry.code(name)
@@ -127,7 +128,12 @@ def needs_features(treatment: Treatment) -> bool:
 
 def needs_pool(treatment: Treatment) -> bool:
     """Whether resampling draws on a pool of synthetic images."""
-    return OVERSAMPLERS[treatment.canonical().oversample].needs == "pool"
+    return OVERSAMPLERS[treatment.canonical().oversample].needs in ("pool", "judged pool")
+
+
+def needs_judged_pool(treatment: Treatment) -> bool:
+    """Whether it does so by the scoring ensemble's confidence in them."""
+    return OVERSAMPLERS[treatment.canonical().oversample].needs == "judged pool"
 
 
 def plan_for(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: int) -> Plan:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hardtune.hardness.estimators import ESTIMATORS
-from hardtune.member import needed_scores, needs_features, needs_pool
+from hardtune.member import needed_scores, needs_features, needs_judged_pool
 from hardtune.treatment import Treatment
 
 
@@ -31,4 +31,5 @@ def needs_of(treatments: Iterable[Treatment]) -> Needs:
     treatments = list(treatments)
     estimators = frozenset().union(*(needed_scores(treatment) for treatment in treatments))
     from_features = any(ESTIMATORS[name].source == "features" for name in estimators)
-    return Needs(estimators, from_features or any(map(needs_features, treatments)), any(map(needs_pool, treatments)))
+    features = from_features or any(map(needs_features, treatments))
+    return Needs(estimators, features, any(map(needs_judged_pool, treatments)))

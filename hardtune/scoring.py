@@ -69,7 +69,7 @@ def gather(split: Split, recipe: Recipe, needs: Needs, store: Store, *, device: 
         InputError: a needed member or the features are missing.
     """
     scores: Scores = {}
-    pool = None
+    pool = None if split.pool is None else Pool(split.pool.images, split.pool.labels)
     if needs.ensemble:
         members = [
             findings_of(split, recipe, needs, member, store, device=device) for member in range(recipe.scoring_members)
@@ -77,13 +77,23 @@ def gather(split: Split, recipe: Recipe, needs: Needs, store: Store, *, device: 
         for name in sorted(needs.estimators):
             if ESTIMATORS[name].source != "features":
                 scores[name] = ensemble_scores([member[name] for member in members])
-        pool = _judged(split.pool, members) if needs.pool and split.pool is not None else None
-    features = _features(split, recipe, store) if needs.features else None
-    for name in sorted(needs.estimators):
-        if ESTIMATORS[name].source == "features" and features is not None:
-            seed = member_seed(recipe, 0, name)
-            scores[name] = feature_scores(name, features, split.train.labels, split.num_classes, seed=seed)
+        if needs.pool and split.pool is not None:
+            pool = _judged(split.pool, members)
+    features = None
+    if needs.features:
+        features = _features(split, recipe, store)
+        scores |= scores_of_features(split, recipe, needs, features)
     return Prepared(split, scores, features, pool, _hard_classes_of(split, recipe, store, device))
+
+
+def scores_of_features(split: Split, recipe: Recipe, needs: Needs, features: NDArray[np.float32]) -> Scores:
+    """The needed scores, by estimator, that follow from the encoder's features (N, D)."""
+    labels, classes = split.train.labels, split.num_classes
+    return {
+        name: feature_scores(name, features, labels, classes, seed=member_seed(recipe, 0, name))
+        for name in sorted(needs.estimators)
+        if ESTIMATORS[name].source == "features"
+    }
 
 
 def _hard_classes_of(split: Split, recipe: Recipe, store: Store, device: str) -> NDArray[np.bool_] | None:
@@ -125,13 +135,14 @@ def prepare(
 
     ``on_member(done, of)`` is called after each member of the scoring ensemble, ``on_epoch(finished)`` as one trains.
     """
+    if needs.features:  # first, since it is quick, and anything may be wrong with an encoder or a user's estimator
+        features = encoded(split, recipe, store, device=device)
+        scores_of_features(split, recipe, needs, features)
     if needs.ensemble:
         for member in range(recipe.scoring_members):
             score_member(split, recipe, needs, member, store, device=device, on_epoch=on_epoch)
             if on_member is not None:
                 on_member(member + 1, recipe.scoring_members)
-    if needs.features:
-        encoded(split, recipe, store, device=device)
     return gather(split, recipe, needs, store, device=device)
 
 

@@ -104,7 +104,9 @@ class Treatment:
         if it.loss != "cross_entropy":
             parts.append(it.loss)
         if it.entropy_weight:
-            by = it.entropy_estimator if it.entropy_target == "difficulty" else it.entropy_target
+            by = it.entropy_estimator
+            if it.entropy_target != "difficulty":
+                by = it.entropy_target + ("" if by == Treatment.entropy_estimator else f" {by}")
             scale = "" if it.entropy_scale == "clipped" else f" {it.entropy_scale}"
             heat = "" if it.temperature == Treatment.temperature else f" T={it.temperature:.3g}"
             parts.append(f"λ={it.entropy_weight:.3g} {by}{scale}{heat}")

@@ -56,7 +56,7 @@ def test_penultimate_features_are_what_the_last_layer_makes_logits_of(model, pla
     network = build_model(dataclasses.replace(RECIPE, model=model), (8, 8, 1), 10, seed=0, device="cpu")
     images = DeviceImages(plain.test.images[:20], mean=plain.mean, std=plain.std, device="cpu")
     positions = torch.arange(20)
-    logits, features = penultimate(network, images, positions, batch_size=8)
+    logits, features = penultimate(network, images, positions)
     last = [module for module in network.modules() if isinstance(module, torch.nn.Linear)][-1]
     assert features.shape == (20, last.in_features)
     with torch.inference_mode():

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from hardtune import Treatment, load
-from hardtune.cautions import cautions, chance_in_the_gap, gap_by_chance
+from hardtune.cautions import BY_SIZE, cautions, chance_in_the_gap, gap_by_chance
 from hardtune.data import Dataset, Samples
+from hardtune.hardness.estimators import class_hardness, feature_scores
 
 
 def of_sizes(train, test):
@@ -40,21 +41,33 @@ def test_a_test_split_with_other_shares_of_the_classes_is_told():
     [
         (METHOD, True),
         (Treatment(alpha=1.0, policy="shift", estimator="rmd"), True),
+        (Treatment(alpha=1.0, policy="shift", estimator="kmeans"), True),
         (Treatment(entropy_weight=0.1, entropy_estimator="rmd_balanced"), False),
         (Treatment(entropy_weight=0.1, entropy_target="constant"), False),
         (Treatment(alpha=1.0), False),
     ],
 )
-def test_rmd_is_warned_of_where_it_ranks_classes_by_their_size(treatment, told):
+def test_an_estimator_is_warned_of_where_it_ranks_classes_by_their_size(treatment, told):
     split = of_sizes((3000, 300, 200), (3000, 300, 200)).hold_out(0.1, 0)
     said = cautions(split, [Treatment(), treatment])
     assert [sentence.startswith("classes have 180 to 2,700 training samples") for sentence in said] == [True] * told
 
 
-@pytest.mark.parametrize(("p", "n"), [(0.8, 36), (0.8, 100), (0.95, 500)])
+@pytest.mark.parametrize(("name", "called"), BY_SIZE.items())
+def test_what_is_said_of_small_classes_is_what_estimators_call_them(name, called):
+    """Eight Gaussian classes, equally hard."""
+    labels = np.repeat(np.arange(8), [400, 200, 100, 50, 25, 12, 8, 8])
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(8, 128))[labels] * 1.5 + rng.normal(size=(len(labels), 128))
+    hardness = class_hardness(feature_scores(name, features.astype(np.float32), labels, 8, seed=0), labels, 8)
+    assert (hardness[0] > hardness[6:].mean()) == (called == "easy"), hardness
+
+
+@pytest.mark.parametrize(("p", "n"), [(0.9, 5), (0.8, 36), (0.8, 100), (0.95, 500)])
 def test_the_gap_by_chance_is_what_equally_good_classes_have(p, n):
     shares = np.random.default_rng(0).binomial(n, p, (4000, 10)) / n
-    assert gap_by_chance(np.full(10, p), np.full(10, n)) == pytest.approx(shares.std(axis=1).mean(), rel=0.05)
+    said = np.mean([gap_by_chance(recall, np.full(10, n)) for recall in shares])  # from what such classes show
+    assert said == pytest.approx(shares.std(axis=1).mean(), rel=0.05)
 
 
 def test_a_gap_that_is_mostly_chance_is_told_and_no_other():

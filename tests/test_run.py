@@ -10,6 +10,8 @@ from hardtune import Recipe, Store, Treatment, load, run
 from hardtune.checks import preview_plan
 from hardtune.data import Samples
 from hardtune.errors import InputError
+from hardtune.evaluation.corruptions import CORRUPTIONS
+from hardtune.evaluation.ood import OOD_SCORES
 from hardtune.needs import needs_of
 from hardtune.scoring import prepare
 from hardtune.training.models import MODELS
@@ -56,11 +58,17 @@ def without_pixels(samples):
         ({}, {"corruptions": "fog"}, "corruptions and severities must be lists, got 'fog' and "),
         ({}, {"corruptions": ["fog"], "severities": 3}, r"must be lists, got \['fog'\] and 3"),
         ({"model": "no_linear_layer"}, {"ood": "inverted"}, "has no linear layer"),
+        ({}, {"corruptions": ["for_rgb"]}, "corruption 'for_rgb' fails at severity 1: ValueError: "),
+        ({}, {"ood": "inverted"}, r"OOD score 'of_all' gives \(\) for 2 samples; it must give a score each"),
         ({"model": "resnet18", "batch_size": 1}, {}, "'resnet18' fails on images of 8 x 8 x 1 in batches of 1: "),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_spent(digits, nothing_is_spent, monkeypatch, recipe, options, says):
-    monkeypatch.setitem(MODELS._entries, "no_linear_layer", no_linear_layer)  # a plug-in that other tests must not meet
+    # Plug-ins that other tests must not meet.
+    monkeypatch.setitem(MODELS._entries, "no_linear_layer", no_linear_layer)
+    monkeypatch.setitem(CORRUPTIONS._entries, "for_rgb", lambda images, severity, rng: images @ np.eye(3))
+    if says.startswith("OOD score"):
+        monkeypatch.setitem(OOD_SCORES._entries, "of_all", np.max)
     with pytest.raises(InputError, match=says):
         run(SCORED, digits, dataclasses.replace(RECIPE, **recipe), **options)
 
@@ -77,6 +85,18 @@ def test_a_network_that_the_images_are_too_small_for_is_refused(digits, nothing_
     small = dataclasses.replace(digits, train=without_pixels(digits.train), test=without_pixels(digits.test))
     with pytest.raises(InputError, match="'small_cnn' fails on images of 3 x 3 x 1: "):
         run(SCORED, small, RECIPE)
+
+
+@pytest.mark.parametrize("prune", [{}, {"prune": "dataset", "prune_rate": 0.1}])
+def test_a_pool_that_lacks_every_class_is_refused_with_and_without_pruning(digits, nothing_is_spent, prune):
+    with pytest.raises(InputError, match="class '0' needs 1 images of the pool, and it has 0"):
+        run(dataclasses.replace(POOLED, **prune), digits, RECIPE, pool=digits.train.take(np.arange(0)))
+
+
+def test_classes_that_pruning_leaves_too_small_for_smote_are_refused(digits, nothing_is_spent):
+    pruned = dataclasses.replace(SCORED, prune="class", prune_rate=0.7)
+    with pytest.raises(InputError, match="class '0' has 4 samples, and SMOTE"):
+        run(pruned, digits, RECIPE)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hardtune import Recipe, Store, Treatment, load, run, scoring_member
 from hardtune.data import load_pool
 from hardtune.errors import InputError
 from hardtune.hardness.dynamics import Dynamics
-from hardtune.hardness.estimators import ensemble_scores
+from hardtune.hardness.estimators import ESTIMATORS, ensemble_scores, estimator
 from hardtune.member import Prepared, identity, member_seed, train_network
 from hardtune.needs import Needs, needs_of
 from hardtune.scoring import gather, prepare
@@ -183,7 +183,34 @@ def test_the_pool_is_judged_by_every_scoring_member_once(split, pool, store):
     np.testing.assert_allclose(prepared.pool.class_confidence, both, rtol=1e-6)
     assert epochs_of(with_pool, store, Needs(pool=True)) == 0
     # A treatment that leaves the pool alone does without a judgement.
-    assert prepare(with_pool, RECIPE, needs_of([Treatment(alpha=1, policy="shift")]), store).pool is None
+    assert prepare(with_pool, RECIPE, needs_of([Treatment(alpha=1, policy="shift")]), store).pool.confidence is None
+
+
+def test_random_images_of_the_pool_need_no_scoring_ensemble_and_are_the_same_beside_a_judgement(split, pool, tmp_path):
+    with_pool = dataclasses.replace(split, pool=pool)
+    random, hard = (
+        Treatment(alpha=1, policy="shift", estimator="kmeans", oversample=how) for how in ("pool_random", "pool_hard")
+    )
+    told = []
+    alone = prepare(with_pool, RECIPE, needs_of([random]), Store(tmp_path), on_member=lambda *_: told.append("alone"))
+    both = needs_of([random, hard])
+    beside = prepare(with_pool, RECIPE, both, Store(tmp_path), on_member=lambda *_: told.append("beside"))
+    assert told == ["beside"] * 2
+    assert identity(alone, RECIPE, random, 0, "cpu") == identity(beside, RECIPE, random, 0, "cpu")
+    run_trial(random, alone, RECIPE)
+
+
+def test_what_an_estimator_makes_of_features_is_seen_before_the_ensemble_is_trained(split, store, monkeypatch):
+    monkeypatch.setattr(ESTIMATORS, "_entries", dict(ESTIMATORS._entries))
+    monkeypatch.setattr(Dynamics, "update", lambda *_: pytest.fail("a network was trained"))
+
+    @estimator("mine")
+    def mine(features, labels, num_classes, seed):
+        return np.where(np.arange(len(labels)) == 3, 1e300, features[:, 0])
+
+    treatment = Treatment(alpha=1, policy="shift", entropy_weight=0.1, entropy_estimator="mine")
+    with pytest.raises(InputError, match=r"estimator 'mine' gives scores that are not finite .* first for .* sample 3"):
+        prepare(split, RECIPE, needs_of([treatment]), store)
 
 
 def test_judging_a_large_pool_in_parts_changes_nothing(split, pool, monkeypatch):
@@ -224,8 +251,12 @@ def test_a_pool_in_shared_memory_is_never_written(split, pool):
         (Treatment(alpha=1, oversample="pool_hard"), "oversampling 'pool_hard' needs a pool of synthetic images"),
         (Treatment(alpha=1, oversample="pool_hard", prune="class", prune_rate=0.1), "needs a pool"),
         (Treatment(alpha=1, oversample="nonsense"), "unknown oversampling 'nonsense': choose from"),
-        (Treatment(alpha=1, estimator="rmd"), "estimator 'rmd' have mean 0.* choose policy 'shift', or .* 'md'"),
+        (Treatment(alpha=1, estimator="rmd"), "estimator 'rmd' are centred .* choose policy 'shift', or .* 'md'"),
         (Treatment(alpha=1, estimator="rmd", policy="margin"), "policy 'margin' needs hardness above 0"),
+        (
+            Treatment(alpha=1, policy="margin"),
+            "'aum' is in logits: choose estimator 'margin' or 'confidence', or policy",
+        ),
     ],
 )
 def test_what_cannot_work_is_said_before_a_network_is_trained(treatment, says, monkeypatch):

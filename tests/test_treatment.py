@@ -79,6 +79,8 @@ def test_a_constant_penalty_knows_no_difficulty():
         (Treatment(alpha=0.5, policy="shift", oversample="smote"), "aum α=0.5 shift easiest/smote"),
         (Treatment(alpha=2, loss="crl", entropy_weight=0.25), "aum α=2 easiest/random, crl, λ=0.25 rmd"),
         (Treatment(entropy_weight=0.2, entropy_target="shuffled"), "λ=0.2 shuffled"),
+        (Treatment(entropy_weight=0.2, entropy_target="mean", entropy_estimator="aum"), "λ=0.2 mean aum"),
+        (Treatment(entropy_weight=0.2, entropy_target="constant", entropy_estimator="aum"), "λ=0.2 constant"),
     ],
 )
 def test_its_name_says_what_matters(treatment, name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -84,6 +85,9 @@ class Dataset:
         object.__setattr__(self, "std", tuple(map(float, self.std)))
         if self.num_classes < 2:
             raise InputError(f"data set {self.name!r} needs at least 2 classes, got {self.num_classes}")
+        twice = [name for name, times in Counter(self.classes).items() if times > 1]
+        if twice:
+            raise InputError(f"classes need different names, and data set {self.name!r} has more than one {twice[0]!r}")
         shape = self.train.images.shape[1:]
         for split, samples in (("training", self.train), ("test", self.test)):
             if not len(samples):
@@ -236,9 +240,10 @@ def channel_statistics(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tu
     """
     channels = images.shape[-1]
     total, squares = np.zeros(channels), np.zeros(channels)
-    # Integer sums, chunk by chunk: exact, and without a float copy of the data.
-    for start in range(0, len(images), 4096):
-        chunk = images[start : start + 4096].reshape(-1, channels)
+    # Integer sums, chunk by chunk: exact, and without a copy of the data in a larger type.
+    size = max(1, 2**22 // int(np.prod(images.shape[1:])))
+    for start in range(0, len(images), size):
+        chunk = images[start : start + size].reshape(-1, channels)
         total += chunk.sum(0, dtype=np.uint64)
         squares += np.square(chunk, dtype=np.uint32).sum(0, dtype=np.uint64)
     count = images.size // channels

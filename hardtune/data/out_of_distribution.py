@@ -75,7 +75,7 @@ def load_ood(
             raise InputError(f"{name!r} cannot be out of distribution for itself: choose another data set")
         return fitted(_few(load(name, data_dir, progress=progress).test.images, most), height, width, channels)
     folder = Path(name).expanduser()
-    if not folder.is_dir():
+    if not name or not folder.is_dir():  # an empty path would be the current folder
         names = ", ".join(sorted({*VIEWS, *DATASETS} - {dataset.name}))
         raise InputError(f"unknown out-of-distribution set {name!r}: choose from {names}, or give a folder of images")
     return fitted(read_unlabelled(folder, (height, width), most, progress=progress), height, width, channels)

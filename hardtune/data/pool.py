@@ -80,7 +80,9 @@ def _read_npz(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.generic]]:
 def _numbers(path: Path, labels: NDArray[np.generic], classes: Sequence[str]) -> NDArray[np.int64]:
     """Class numbers 0..K-1 of labels (P,) that are numbers or names."""
     if labels.ndim != 1 or labels.dtype.kind not in "iuU":
-        raise InputError(f"the labels of the pool {path} must be class numbers or names (P,), got {labels.dtype}")
+        raise InputError(
+            f"the labels of the pool {path} must be class numbers or names (P,), got {labels.dtype} {labels.shape}"
+        )
     if labels.dtype.kind == "U":
         names, which = np.unique(labels, return_inverse=True)
         for name in names:

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.errors import InputError, in_a_line
+from hardtune.errors import InputError, blamed
 from hardtune.hardness.kmeans import centre_distance
 from hardtune.hardness.mahalanobis import mahalanobis, relative_mahalanobis
 from hardtune.registry import Registry
@@ -32,12 +32,12 @@ class Estimator:
     source: Literal["dynamics", "features", "gradients"]
     """``dynamics``: from :class:`~hardtune.hardness.dynamics.Dynamics`; ``features``: from a frozen encoder's
     features; ``gradients``: from per-sample gradient norms. All but ``features`` are averaged over the ensemble."""
-    doc: str
-    """The textbook form and the paper it comes from."""
     low_is_hard: bool = False
     """Whether the textbook form is low for hard samples, so that the score is its negative."""
+    in_probabilities: bool = False
+    """Whether that form is in [-1, 1], as a difference of probabilities is."""
     centred: bool = False
-    """Whether the mean over all samples is 0, so that some classes are below 0 whatever the data."""
+    """Whether scores are centred near 0, so that a ratio of class means says nothing."""
     version: int = 1
     """Incremented whenever the scores change: it is part of their store key. Scores computed from features are not
     stored, and networks are stored under a digest of the very scores that they were trained with."""
@@ -48,28 +48,28 @@ class Estimator:
 ESTIMATORS: Registry[Estimator] = Registry("estimator")
 
 
-def _add(
-    name: str, source: Literal["dynamics", "features", "gradients"], doc: str, *, low_is_hard: bool = False
+def _measured(
+    name: str, source: Literal["dynamics", "gradients"], *, low_is_hard: bool = False, in_probabilities: bool = False
 ) -> None:
-    ESTIMATORS.register(name)(Estimator(name, source, doc, low_is_hard))
+    ESTIMATORS.register(name)(Estimator(name, source, low_is_hard, in_probabilities))
 
 
-# z: logits, y: the given label, p = softmax(z); means are over all times the sample was seen in training.
-_add("aum", "dynamics", "mean of z_y - max over k≠y of z_k (Pleiss 2020; HBR's default)", low_is_hard=True)
-_add("margin", "dynamics", "mean of p_y - max over k≠y of p_k: AUM on probabilities (ours)", low_is_hard=True)
-_add("el2n", "dynamics", "|p - onehot(y)| at one early epoch, evaluation mode, no augmentation (Paul 2021, HBR)")
-_add("el2n_mean", "dynamics", "mean of |p - onehot(y)| over the training (Paul 2021's norm, our average)")
-_add("forgetting", "dynamics", "times it went from correct to wrong; never learned is hardest (Toneva 2019)")
-_add("confidence", "dynamics", "mean of p_y (Swayamdipta 2020)", low_is_hard=True)
-_add("variability", "dynamics", "standard deviation of p_y (Swayamdipta 2020)")
-_add("dataiq", "dynamics", "mean of p_y (1 - p_y), the aleatoric uncertainty of Data-IQ (Seedat 2022)")
-_add("loss", "dynamics", "mean cross-entropy")
-_add("grand", "gradients", "norm of the loss's gradient by all weights at one early epoch (Paul 2021)")
+# Formulas and papers are in docs/methods.md.
+_measured("aum", "dynamics", low_is_hard=True)
+_measured("margin", "dynamics", low_is_hard=True, in_probabilities=True)
+_measured("el2n", "dynamics")
+_measured("el2n_mean", "dynamics")
+_measured("forgetting", "dynamics")
+_measured("confidence", "dynamics", low_is_hard=True, in_probabilities=True)
+_measured("variability", "dynamics")
+_measured("dataiq", "dynamics")
+_measured("loss", "dynamics")
+_measured("grand", "gradients")
 # A network that has seen no data knows no hard samples: Kirsch 2023 (arXiv 2303.14753) could not reproduce this one.
-_add("grand_init", "gradients", "the same at initialisation (Paul 2021): to compare with, not to rely on")
+_measured("grand_init", "gradients")
 
 
-def estimator(name: str, doc: str = "", *, centred: bool = False) -> Callable[[FeatureScores], FeatureScores]:
+def estimator(name: str, *, centred: bool = False) -> Callable[[FeatureScores], FeatureScores]:
     """Register a function of an encoder's features as an estimator of hardness::
 
         @estimator("norm")
@@ -79,38 +79,38 @@ def estimator(name: str, doc: str = "", *, centred: bool = False) -> Callable[[F
     In a sweep's script, or a module that it imports, this is enough: workers get it, too.
 
     Args:
-        centred: whether the mean over all samples is 0, so that the policies ``paper`` and ``margin`` have no ratio.
+        centred: whether scores are centred near 0, so that the policies ``paper`` and ``margin`` have no ratio.
     """
 
     register = ESTIMATORS.register(name)
 
     def add(compute: FeatureScores) -> FeatureScores:
-        register(Estimator(name, "features", doc, centred=centred, from_features=compute))
+        register(Estimator(name, "features", centred=centred, from_features=compute))
         return compute
 
     return add
 
 
-@estimator("rmd", "distance to the given class minus distance to all data (RMD, section 3)", centred=True)
+@estimator("rmd", centred=True)
 def _rmd(
     features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int, seed: int
 ) -> NDArray[np.floating]:
     return relative_mahalanobis(features, labels, num_classes)
 
 
-@estimator("rmd_balanced", "the same, with every class counting alike in the distance to all data (ours)", centred=True)
+@estimator("rmd_balanced", centred=True)
 def _rmd_balanced(
     features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int, seed: int
 ) -> NDArray[np.floating]:
     return relative_mahalanobis(features, labels, num_classes, balanced=True)
 
 
-@estimator("md", "squared Mahalanobis distance to the given class's mean (RMD's ablation)")
+@estimator("md")
 def _md(features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int, seed: int) -> NDArray[np.floating]:
     return mahalanobis(features, labels, num_classes)
 
 
-@estimator("kmeans", "distance to the nearest of K k-means centres (Sorscher 2022; RMD's ablation)")
+@estimator("kmeans")
 def _kmeans(
     features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int, seed: int
 ) -> NDArray[np.floating]:
@@ -156,15 +156,16 @@ def feature_scores(
     _require_labels(labels, num_classes)
     features, labels = features.view(), labels.view()
     features.flags.writeable = labels.flags.writeable = False  # others are scored by them as well
-    try:
+    with blamed(f"estimator {name!r} fails on features {features.shape}"), np.errstate(over="ignore"):
         scores = np.asarray(compute(features, labels, num_classes, seed), dtype=np.float32)
-    except InputError:
-        raise
-    except Exception as error:  # it may be user code
-        raise InputError(f"estimator {name!r} fails on features {features.shape}: {in_a_line(error)}") from error
     if scores.shape != labels.shape:
         raise InputError(
             f"estimator {name!r} gives {scores.shape} for {len(labels)} samples; it must give a score each"
+        )
+    if not np.isfinite(scores).all():
+        bad = np.flatnonzero(~np.isfinite(scores))
+        raise InputError(
+            f"estimator {name!r} gives scores that are not finite (float32), first for training sample {bad[0]}"
         )
     return scores
 

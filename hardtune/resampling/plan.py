@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.data.dataset import Samples
-from hardtune.errors import InputError
+from hardtune.errors import InputError, blamed
 from hardtune.resampling.counts import class_counts, floor_of
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request, check_added
 from hardtune.resampling.prune import PRUNERS
@@ -143,12 +143,14 @@ def make_plan(
         members = request.members
         if row.dropped:
             assert scores is not None  # resampling needs them
-            stay = UNDERSAMPLERS[treatment.undersample](scores[members], row.dropped, rng)
             what = f"undersampling {treatment.undersample!r}"
+            with blamed(f"{what} fails on class {row.name!r}"):
+                stay = UNDERSAMPLERS[treatment.undersample](scores[members], row.dropped, rng)
             members = members[_checked(stay, len(members), what, exactly=len(members) - row.dropped)]
         kept.append(members)
         if row.added:
-            gain = OVERSAMPLERS[treatment.oversample].draw(request, rng)
+            with blamed(f"oversampling {treatment.oversample!r} fails on class {row.name!r}"):
+                gain = OVERSAMPLERS[treatment.oversample].draw(request, rng)
             check_added(gain, request, treatment.oversample)
             if gain.indices is not None:
                 added.append(gain.indices)
@@ -219,7 +221,9 @@ def _draft(
 
     kept = np.arange(len(train))
     if scores is not None:
-        kept = _checked(prune(scores, train.labels, treatment.prune_rate), len(train), f"pruning {treatment.prune!r}")
+        with blamed(f"pruning {treatment.prune!r} fails"):
+            kept = prune(scores, train.labels, treatment.prune_rate)
+        kept = _checked(kept, len(train), f"pruning {treatment.prune!r}")
     members = _by_class(kept, train.labels, len(classes))
     pruned = _by_class(np.setdiff1d(np.arange(len(train)), kept, assume_unique=True), train.labels, len(classes))
     sizes = np.array([len(indices) for indices in members])

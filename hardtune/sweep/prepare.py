@@ -13,7 +13,7 @@ from hardtune.errors import HardtuneWarning, InputError
 from hardtune.member import Prepared
 from hardtune.needs import Needs
 from hardtune.recipe import Recipe
-from hardtune.scoring import encoded, gather, is_encoded
+from hardtune.scoring import encoded, gather, is_encoded, scores_of_features
 from hardtune.scoring_member import is_scored, score_member
 from hardtune.store import Store
 from hardtune.sweep.cluster import Share
@@ -96,6 +96,8 @@ def prepare_on_cluster(
             encoding -= finished
             if finished:
                 on_encoded(len(split.train), len(split.train))
+                # Anything may be wrong with a user's estimator, so say so before the ensemble is trained.
+                scores_of_features(split, recipe, needs, encoded(split, recipe, store, device=share.device))
             elif encoding:
                 on_encoded(encoded_so_far.read(), len(split.train))
             for group in groups.keys() & set(ready):

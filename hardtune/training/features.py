@@ -22,9 +22,7 @@ def last_linear(model: nn.Module) -> nn.Linear:
 
 
 @torch.inference_mode()
-def penultimate(
-    model: nn.Module, images: DeviceImages, positions: Tensor, batch_size: int = 2048
-) -> tuple[Tensor, Tensor]:
+def penultimate(model: nn.Module, images: DeviceImages, positions: Tensor) -> tuple[Tensor, Tensor]:
     """Eval-mode logits float32 (B, K) of the images as they are, and their features float32 (B, D).
 
     The features are the inputs of the network's last linear layer.
@@ -37,7 +35,7 @@ def penultimate(
         lambda module, inputs: seen.append(inputs[0].float().flatten(1))
     )
     try:
-        logits = predict(model, images, positions, batch_size)
+        logits = predict(model, images, positions)
     finally:
         hook.remove()
     return logits, torch.cat(seen)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from hardtune.errors import DivergedError, InputError, in_a_line
+from hardtune.errors import DivergedError, InputError, blamed
 from hardtune.recipe import Recipe
 from hardtune.training.choices import MEMORY_FORMATS, layout_of, resolved
 from hardtune.training.images import DeviceImages
@@ -18,6 +18,9 @@ from hardtune.training.models import MODELS
 from hardtune.training.schedule import learning_rate
 from hardtune.training.step import Objective, Observer, Step
 from hardtune.training.views import draw_views
+
+PREDICTED_PIXELS = 2**21
+"""Maximum number in a batch that is predicted."""
 
 _one_at_a_time = threading.RLock()  # reentrant: an observer may build its own network
 
@@ -43,17 +46,13 @@ def check_model(recipe: Recipe, images: DeviceImages, num_classes: int) -> nn.Mo
     settled = dataclasses.replace(recipe, precision="float32", layout="channels_first")  # no need to be fast here
     shape = tuple(images.images.shape[1:])
     two = torch.arange(2)
-    try:
-        with torch.random.fork_rng(devices=[]):  # dropout draws
-            network = build_model(settled, shape, num_classes, seed=recipe.seed, device="cpu")
-            answer = tuple(predict(network, images, two).shape)
-            network.train()(images.batch(two[: recipe.batch_size])).sum().backward()
-    except InputError:
-        raise
-    except Exception as error:  # custom code may raise anything
-        size = " x ".join(map(str, shape))
-        batches = f" in batches of {recipe.batch_size}" if recipe.batch_size == 1 else ""
-        raise InputError(f"model {recipe.model!r} fails on images of {size}{batches}: {in_a_line(error)}") from error
+    size = " x ".join(map(str, shape))
+    batches = f" in batches of {recipe.batch_size}" if recipe.batch_size == 1 else ""
+    # Dropout draws.
+    with blamed(f"model {recipe.model!r} fails on images of {size}{batches}"), torch.random.fork_rng(devices=[]):
+        network = build_model(settled, shape, num_classes, seed=recipe.seed, device="cpu")
+        answer = tuple(predict(network, images, two).shape)
+        network.train()(images.batch(two[: recipe.batch_size])).sum().backward()
     if answer != (2, num_classes):
         raise InputError(
             f"model {recipe.model!r} gives {answer} for 2 images of {num_classes} classes; "
@@ -120,15 +119,20 @@ def fit(
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, images: DeviceImages, positions: Tensor, batch_size: int = 2048) -> Tensor:
+def predict(model: nn.Module, images: DeviceImages, positions: Tensor) -> Tensor:
     """Eval-mode logits float32 (len(positions), K) of the images as they are.
+
+    Batches hold 2,048 images of 32 x 32 pixels, and fewer of larger ones: prediction must not take more memory than
+    training, after which it comes.
 
     Inference is in float32 whatever the training precision: rounding logits to 8 bits would create ties among the
     confidences that calibration ranks.
     """
     model.eval()
     layout = layout_of(model)
-    batches = (images.batch(part).contiguous(memory_format=layout) for part in positions.split(batch_size))
+    height, width = images.images.shape[1:3]
+    size = max(1, min(2048, PREDICTED_PIXELS // (height * width)))
+    batches = (images.batch(part).contiguous(memory_format=layout) for part in positions.split(size))
     return torch.cat([model(batch) for batch in batches])
 
 

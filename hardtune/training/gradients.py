@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -25,7 +25,6 @@ def gradient_norms(
     labels: Tensor,
     *,
     chunk_size: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
     """‖∇ cross-entropy(model(x_i), y_i)‖₂ over all trainable parameters: float32 (N,), higher = harder.
 
@@ -38,7 +37,6 @@ def gradient_norms(
         images: Batches (B, C, H, W) of normalised images, N in all, or one such tensor.
         labels: int64 (N,), in the same order.
         chunk_size: Samples differentiated at once; by default 32, or as many as keep their gradients within 512 MiB.
-        progress: Called with (samples done, N).
 
     Raises:
         InputError: The batches do not hold one image per label, labels below 0, nothing is trainable, or a gradient
@@ -81,8 +79,6 @@ def gradient_norms(
                     raise InputError(f"there are more images than the {len(labels)} labels")
                 norms.append(per_sample(chunk.to(anywhere), part).detach())
                 done += len(chunk)
-                if progress is not None:
-                    progress(done, len(labels))
     finally:
         for module, training in modes:
             module.training = training

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hardtune.errors import InputError, in_a_line
+from hardtune.errors import InputError, blamed
 from hardtune.registry import Registry
 
 LOSSES: Registry[Callable[[int, int, torch.device | str], nn.Module]] = Registry("loss")
@@ -31,12 +31,10 @@ def check_loss(name: str, num_classes: int) -> None:
     """
     make = LOSSES[name]
     logits, both = torch.zeros(2, num_classes, requires_grad=True), torch.arange(2)
-    try:
+    with blamed(f"loss {name!r} fails on two samples"):
         losses = make(2, num_classes, "cpu")(logits, both, both)
         shape = tuple(losses.shape)
         losses.sum().backward()
-    except Exception as error:  # custom code may raise anything
-        raise InputError(f"loss {name!r} fails on two samples: {in_a_line(error)}") from error
     if shape != (2,):
         raise InputError(f"loss {name!r} gives {shape} for 2 samples; it must give (2,), a loss for each")
 

@@ -168,6 +168,7 @@ def test_arrays_of_the_wrong_kind_are_told_what_is_right(images, labels, message
     ("change", "message"),
     [
         ({"classes": ("cat",)}, "at least 2 classes"),
+        ({"classes": ("cat", "cat")}, "need different names, and data set .* has more than one 'cat'"),
         ({"train": samples([0, 2])}, "training label 2, but 2 classes"),
         ({"test": samples([])}, "no test samples"),
         ({"mean": (0.5, 0.5)}, "one value for each of the 1 channels"),

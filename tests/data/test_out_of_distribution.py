@@ -110,6 +110,7 @@ def test_of_a_large_folder_the_same_few_are_drawn_every_time(digits, tmp_path):
     ("name", "sentence"),
     [
         ("digits", "'digits' cannot be out of distribution for itself"),
+        ("", "unknown out-of-distribution set '': choose from"),
         ("svhn", "unknown out-of-distribution set 'svhn': choose from cifar10, cifar100, fashion_mnist, inverted, rot"),
     ],
 )

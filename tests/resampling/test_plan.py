@@ -7,6 +7,7 @@ from hardtune.data import Samples
 from hardtune.errors import InputError
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Added, Oversampler, Pool
 from hardtune.resampling.plan import make_plan, preview
+from hardtune.resampling.policies import POLICIES
 from hardtune.resampling.prune import PRUNERS
 from hardtune.resampling.undersample import UNDERSAMPLERS
 from hardtune.treatment import Treatment
@@ -324,6 +325,26 @@ def test_what_an_undersampler_or_a_pruner_keeps_is_held_against_what_it_was_aske
         monkeypatch.setitem(PRUNERS._entries, "mine", lambda scores, labels, rate: give(N, round(N * (1 - rate))))
         with pytest.raises(InputError, match=f"pruning 'mine' {message.replace('99', '399').replace('100', '400')}"):
             plan(prune="mine", prune_rate=0.5)
+
+
+def fails(*_):
+    raise KeyError("k")
+
+
+@pytest.mark.parametrize(
+    ("registry", "treatment", "says"),
+    [
+        (UNDERSAMPLERS, {"undersample": "mine"}, "undersampling 'mine' fails on class 'ant': KeyError: 'k'"),
+        (OVERSAMPLERS, {"oversample": "mine"}, "oversampling 'mine' fails on class 'cat': KeyError: 'k'"),
+        (PRUNERS, {"prune": "mine", "prune_rate": 0.5}, "pruning 'mine' fails: KeyError: 'k'"),
+        (POLICIES, {"policy": "mine"}, "policy 'mine' fails: KeyError: 'k'"),
+    ],
+)
+def test_what_fails_in_code_of_ones_own_is_named(monkeypatch, registry, treatment, says):
+    mine = Oversampler(fails, lambda request: None) if registry is OVERSAMPLERS else fails
+    monkeypatch.setitem(registry._entries, "mine", mine)
+    with pytest.raises(InputError, match=says):
+        plan(**{"alpha": 1.0, **treatment})
 
 
 def test_a_label_without_a_class_is_an_error_and_not_left_out():

@@ -158,6 +158,15 @@ def test_an_observer_sees_every_row_once_an_epoch_and_evaluation_logits_at_its_e
     assert torch.equal(watcher.predicted, predict(model, on_device(images), torch.arange(97)))
 
 
+def test_large_images_are_predicted_a_few_at_a_time_so_that_it_takes_no_more_memory_than_training():
+    seen = []
+    network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(1, 2))
+    network.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
+    for size in (32, 224, 2000):
+        predict(network, on_device(np.zeros((50, size, size, 1), np.uint8)), torch.arange(50))
+    assert seen == [50, *[41, 9], *[1] * 50]
+
+
 def test_no_sample_is_left_alone_in_a_batch():
     watcher = Watcher()
     trained(dataclasses.replace(RECIPE, batch_size=32, epochs=1), observer=watcher)  # 97 = 3 * 32 + 1

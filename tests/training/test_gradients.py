@@ -84,13 +84,6 @@ def test_a_mislabelled_sample_of_a_trained_model_pulls_hardest():
     assert gradient_norms(model, images, labels).argmax() == 7
 
 
-def test_progress_counts_to_the_end():
-    model, (images, labels) = network(), samples()
-    seen = []
-    gradient_norms(model, images, labels, chunk_size=4, progress=lambda done, of: seen.append((done, of)))
-    assert seen == [(4, 11), (8, 11), (11, 11)]
-
-
 @pytest.mark.parametrize("count", [10, 12])
 def test_images_and_labels_must_match(count):
     model, (images, _) = network(), samples()

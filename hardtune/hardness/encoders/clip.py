@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hardtune.data import Dataset, Split
 from hardtune.errors import InputError
 from hardtune.hardness.encoders.encoder import ENCODERS, Progress
-from hardtune.hardness.encoders.networks import on_batches, run_network
+from hardtune.hardness.encoders.networks import check_channels, on_batches, run_network
 from hardtune.pretrained import downloading, existing_file, fetch, fitting, sha256
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Clip:
         return f"{self.model}/{self.tag}" if self.tag else self.model
 
     def check(self, dataset: Dataset) -> None:
+        check_channels(dataset, self.name)
         self._build()
 
     def identity(self) -> dict[str, str]:

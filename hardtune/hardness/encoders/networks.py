@@ -8,11 +8,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hardtune.data import Dataset
 from hardtune.errors import InputError
 from hardtune.hardness.encoders.encoder import Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def check_channels(dataset: Dataset, encoder: str) -> None:
+    """Raise ``InputError`` for images that are neither grey nor RGB, which such networks cannot be shown."""
+    channels = dataset.train.images.shape[3]
+    if channels not in (1, 3):
+        raise InputError(
+            f"encoder {encoder!r} is for grey or RGB images, and those of {dataset.name} have {channels} channels: "
+            "encode them yourself and use file:/path/features.npy, or use pixels"
+        )
 
 
 def on_batches(transform: Any, encoder: str) -> Callable[[Tensor], Tensor]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from hardtune.data import Dataset, Split
 from hardtune.errors import InputError
 from hardtune.hardness.encoders.encoder import ENCODERS, Progress
-from hardtune.hardness.encoders.networks import on_batches, run_network
+from hardtune.hardness.encoders.networks import check_channels, on_batches, run_network
 from hardtune.pretrained import existing_file, fitting, read_state_dict, sha256, timm_config, timm_pretrained
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class Timm:
         return f"timm:{self.model}"
 
     def check(self, dataset: Dataset) -> None:
+        check_channels(dataset, self.name)
         self._build()
 
     def identity(self) -> dict[str, str]:

@@ -76,6 +76,9 @@ class Added:
     """The training sample (m,) that each image comes from, or stands for."""
 
 
+Needed = Literal["scores", "features", "pool", "judged pool"]
+"""What an oversampler may draw on; a pool is judged by the scoring ensemble, which must be trained for that."""
+
 Draw = Callable[[Request, np.random.Generator], Added]
 Check = Callable[[Request], str | None]
 
@@ -87,7 +90,7 @@ class Oversampler:
     draw: Draw
     infeasible: Check
     """Why the request cannot be met, as a clause that names the class; None if it can. Reads no images."""
-    needs: Literal["scores", "features", "pool"] | None = None
+    needs: Needed | None = None
     """What must be prepared for it, beyond the training samples."""
 
 
@@ -95,6 +98,7 @@ _NEEDED = {
     "scores": "an estimator's scores",
     "features": "a frozen encoder's features of the training samples",
     "pool": "a pool of synthetic images: a folder with a sub-folder for each class, or an .npz file",
+    "judged pool": "a pool of synthetic images: a folder with a sub-folder for each class, or an .npz file",
 }
 
 OVERSAMPLERS: Registry[Oversampler] = Registry("oversampling")
@@ -103,7 +107,7 @@ OVERSAMPLERS: Registry[Oversampler] = Registry("oversampling")
 def oversampler(
     name: str,
     *,
-    needs: Literal["scores", "features", "pool"] | None = None,
+    needs: Needed | None = None,
     infeasible: Check = lambda request: None,
 ) -> Callable[[Draw], Draw]:
     """Register the decorated function as the oversampler ``name``.
@@ -116,7 +120,7 @@ def oversampler(
 
     def add(draw: Draw) -> Draw:
         def check(request: Request) -> str | None:
-            if needs is not None and getattr(request, needs) is None:
+            if needs is not None and getattr(request, needs.removeprefix("judged ")) is None:
                 return f"oversampling {name!r} needs {_NEEDED[needs]}"
             return infeasible(request)
 

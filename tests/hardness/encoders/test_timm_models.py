@@ -53,6 +53,13 @@ def test_features_are_those_before_the_classifier_of_any_size(tmp_path: Path, da
     np.testing.assert_allclose(features, expected, atol=0.005 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("encoder", [f"timm:{MODEL}@weights.safetensors", "ViT-B-32/openai"])
+def test_images_of_more_channels_than_such_networks_know_are_refused(data, encoder):
+    four = Samples(np.concatenate([data.train.images, data.train.images[..., :1]], axis=3), data.train.labels)
+    with pytest.raises(InputError, match=r"is for grey or RGB images, and those of x have 4 channels: .* use file:"):
+        check_encoder(encoder, Dataset("x", four, four, ("a", "b")))
+
+
 @pytest.mark.parametrize("model", ["levit_128s", "repvit_m0_9"])
 def test_a_head_of_more_than_the_classifier_is_passed_over(tmp_path: Path, data, model: str):
     """timm names only the last layers of these heads as the classifier, and leaves out more or others."""
