@@ -23,10 +23,13 @@ class Recipe:
     """A name in ``hardtune.training.models.MODELS``, or ``timm:NAME``; with a tag, from its pre-trained weights."""
     epochs: int = 200
     batch_size: int = 128
+    optimiser: str = "sgd"
+    """``sgd`` with Nesterov momentum; or ``adamw``, which transformers need, with learning rates of about 0.001."""
     learning_rate: float = 0.1
     momentum: float = 0.9
-    """Nesterov momentum of SGD."""
+    """Of SGD; of AdamW, β₁ (β₂ is 0.999)."""
     weight_decay: float = 5e-4
+    """Of all weights; AdamW's is usually larger, such as 0.05."""
     schedule: str = "steps"
     """``steps`` multiplies the learning rate by ``decay`` at each milestone; ``linear`` and ``cosine`` end at zero."""
     milestones: tuple[float, ...] = (0.3, 0.6, 0.8)
@@ -74,6 +77,12 @@ class Recipe:
                 raise InputError(f"{name} must be a whole number of at least {least}, got {getattr(self, name)!r}")
         if not self.learning_rate > 0:
             raise InputError(f"learning_rate must be above 0, got {self.learning_rate!r}")
+        if self.optimiser not in ("adamw", "sgd"):
+            raise InputError(f"unknown optimiser {self.optimiser!r}: choose from adamw, sgd")
+        if self.optimiser == "adamw" and self.learning_rate > 0.05:
+            raise InputError(
+                f"learning_rate {self.learning_rate:g} is one for SGD, by which AdamW learns nothing: 0.001 is usual"
+            )
         for name, low, high in (("momentum", 0, 1), ("weight_decay", 0, 1), ("decay", 0, 1), ("warmup", 0, 1)):
             if not low <= getattr(self, name) < high:
                 raise InputError(f"{name} must be in [{low}, {high}), got {getattr(self, name)!r}")

@@ -17,6 +17,8 @@ from hardtune.errors import InputError
         ({"batch_size": -3}, "batch_size"),
         ({"learning_rate": 0}, "learning_rate must be above 0"),
         ({"momentum": 1}, "momentum must be in"),
+        ({"optimiser": "adam"}, "unknown optimiser 'adam': choose from adamw, sgd"),
+        ({"optimiser": "adamw"}, "learning_rate 0.1 is one for SGD, .* 0.001 is usual"),
         ({"schedule": "exponential"}, "choose from cosine, linear, steps"),
         ({"milestones": (0.5, 60)}, "fractions of the run"),
         ({"validation": 1.0}, "between 0 and 1"),

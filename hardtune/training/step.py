@@ -9,12 +9,12 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.optim.sgd import sgd
 
 from hardtune.recipe import Recipe
 from hardtune.training.choices import layout_of
 from hardtune.training.compiled import Compiled
 from hardtune.training.convolution import convolutions
+from hardtune.training.descent import descent
 from hardtune.training.deterministic import deterministic
 from hardtune.training.images import DeviceImages
 from hardtune.training.replay import Replayed
@@ -60,12 +60,11 @@ class Step:
         self._network = Compiled(model, recipe.batch_size, self._device.type) if compiled else model
         self._layout = layout_of(model)
         self._convolutions = convolutions(model, self._device.type, recipe.precision, compiled)
-        self._momenta: dict[Tensor, Tensor] = {
-            weight: torch.zeros_like(weight) for weight in model.parameters() if weight.requires_grad
-        }
         # A captured step reads the learning rate from this tensor; a plain number would be fixed for ever.
         self.rate = torch.zeros((), device=self._device)
         """The learning rate of the next step."""
+        self._weights = [weight for weight in model.parameters() if weight.requires_grad]
+        self._descend = descent(self._weights, recipe, self.rate)
         self._total = torch.zeros((), device=self._device)
         self._replayed = Replayed() if recipe.cuda_graphs and self._device.type == "cuda" else None
 
@@ -89,28 +88,11 @@ class Step:
         loss = self._objective(logits, labels, ids)
         if self._observer is not None:
             self._observer.update(ids, logits.detach(), labels)
-        for weight in self._momenta:
+        for weight in self._weights:
             weight.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
         self._descend()
         self._total += loss.detach()
-
-    @torch.no_grad()
-    def _descend(self) -> None:
-        """The update of ``torch.optim.SGD``, whose first instance would load ``torch.compile``, which takes seconds."""
-        trained = [weight for weight in self._momenta if weight.grad is not None]
-        sgd(
-            trained,
-            [weight.grad for weight in trained],  # type: ignore[misc]
-            [self._momenta[weight] for weight in trained],
-            weight_decay=self._recipe.weight_decay,
-            momentum=self._recipe.momentum,
-            lr=self.rate,  # type: ignore[arg-type]
-            dampening=0,
-            nesterov=self._recipe.momentum > 0,
-            maximize=False,
-            fused=True,
-        )
 
     def all_finite(self) -> bool:
         """Whether the losses so far were finite; waits for the device."""

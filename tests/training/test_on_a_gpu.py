@@ -68,6 +68,11 @@ def test_a_recorded_step_trains_the_same_network_to_the_bit(loss):
     assert_same(trained(loss=loss), trained(without, loss=loss))
 
 
+def test_a_recorded_step_by_adamw_trains_the_same_network_to_the_bit():
+    recipe = dataclasses.replace(RECIPE, optimiser="adamw", learning_rate=0.001)
+    assert_same(trained(recipe), trained(dataclasses.replace(recipe, cuda_graphs=False)))
+
+
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])
 @pytest.mark.parametrize("model", ["resnet18", "small_cnn"])
 def test_the_same_seed_gives_the_same_network_to_the_bit(model, precision):
