@@ -130,13 +130,15 @@ def prepare(
     device: str = "cpu",
     on_member: Callable[[int, int], None] | None = None,
     on_epoch: Callable[[int], None] | None = None,
+    on_encoded: Callable[[int, int], None] | None = None,
 ) -> Prepared:
     """Compute what is needed and not stored yet, one network after another, then gather all of it.
 
-    ``on_member(done, of)`` is called after each member of the scoring ensemble, ``on_epoch(finished)`` as one trains.
+    ``on_encoded(done, of)`` is called as images are encoded, ``on_member(done, of)`` after each member of the scoring
+    ensemble, ``on_epoch(finished)`` as one trains.
     """
     if needs.features:  # first, since it is quick, and anything may be wrong with an encoder or a user's estimator
-        features = encoded(split, recipe, store, device=device)
+        features = encoded(split, recipe, store, device=device, progress=on_encoded)
         scores_of_features(split, recipe, needs, features)
     if needs.ensemble:
         for member in range(recipe.scoring_members):

@@ -152,7 +152,7 @@ HERE = Path(__file__).parent
 TABLE = os.path.join(os.path.dirname(__file__), "table.npy")
 
 class Places:
-    table = str(HERE / "more.npy")
+    table: str = str(HERE / "more.npy")
 
 def make(channels, classes, size):
     class Inner(nn.Module):

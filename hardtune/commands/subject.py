@@ -161,7 +161,7 @@ def read_script(script: Path) -> ModuleType:
     module = ModuleType("hardtune_subject")
     module.__file__ = str(script)
     sys.modules[module.__name__] = module
-    exec(compile(script.read_bytes(), str(script), "exec"), vars(module))
+    exec(compile(script.read_bytes(), str(script), "exec", dont_inherit=True), vars(module))
     return module
 
 
@@ -308,6 +308,7 @@ def _score(subject: Subject, needs: Needs, device: str) -> Prepared:
     configure_process(subject.sweep.cpus_per_trial if subject.sweep is not None else 1)
     epochs, members = subject.recipe.epochs, subject.recipe.scoring_members
     with progress_bar() as progress:
+        encoding = progress.add_task("images encoded", total=None, visible=False)
         bar = progress.add_task(f"scoring ensemble of {members}, epochs", total=epochs * members)
         done = 0
 
@@ -324,4 +325,5 @@ def _score(subject: Subject, needs: Needs, device: str) -> Prepared:
             device=device,
             on_member=on_member,
             on_epoch=lambda epoch: progress.update(bar, completed=done + epoch),
+            on_encoded=lambda n, of: progress.update(encoding, completed=n, total=of, visible=n < of),
         )
