@@ -34,13 +34,15 @@ def check_names(treatment: Treatment) -> None:
     _check_policy(treatment.canonical())
 
 
-def check_trials(split: Split, recipe: Recipe, treatments: Sequence[Treatment], *, every_class: bool = True) -> None:
+def check_trials(
+    split: Split, recipe: Recipe, treatments: Sequence[Treatment], *, every_class: bool = True, whole: bool = True
+) -> None:
     """Raise ``InputError`` for anything in data or recipe that would stop the trials, except names and encoder.
 
-    ``every_class``: as in :func:`check_sources`.
+    ``every_class``, ``whole``: as in :func:`check_sources`.
     """
     for treatment in treatments:
-        check_sources(split, treatment, every_class=every_class)
+        check_sources(split, treatment, every_class=every_class, whole=whole)
     for name in sorted({treatment.loss for treatment in treatments}):
         check_loss(name, split.num_classes)
     check_network(split, recipe)
@@ -82,11 +84,12 @@ def _check_shifts(split: Split) -> None:
             raise InputError(f"OOD score {name!r} gives {shape} for 2 samples; it must give a score each")
 
 
-def check_sources(split: Split, treatment: Treatment, *, every_class: bool = True) -> None:
+def check_sources(split: Split, treatment: Treatment, *, every_class: bool = True, whole: bool = True) -> None:
     """Raise ``InputError`` if a class could not gain a sample, as far as that is known before scoring.
 
     Only scores tell which classes gain. In a sweep any class might, so one that cannot is an error; a single treatment
-    is certain to fail only if no class can gain (``every_class=False``).
+    is certain to fail only if no class can gain (``every_class=False``). Of a few samples to try a sweep out
+    (``whole=False``), pruning may leave less than it will.
     """
     treatment = treatment.canonical()
     if needs_pool(treatment) and split.pool is None:
@@ -94,7 +97,7 @@ def check_sources(split: Split, treatment: Treatment, *, every_class: bool = Tru
             f"oversampling {treatment.oversample!r} needs a pool of synthetic images: name a folder with a sub-folder "
             "for each class, or an .npz file, with --pool (in Python: pool=)"
         )
-    if treatment.alpha == 0:
+    if treatment.alpha == 0 or (treatment.prune_rate > 0 and not whole):
         return
     unknown_scores = np.zeros(len(split.train), np.float32)
     kept = np.ones(len(split.train), bool)

@@ -53,7 +53,7 @@ def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
         ({"space": {"estimator": "aumm"}}, "unknown estimator 'aumm': choose from aum, "),
         ({"space": {"estimator": tune.choice(["aum", "el3n"])}}, "unknown estimator 'el3n'"),
         ({"space": {"oversample": "smoote"}}, "unknown oversampling 'smoote': choose from .*smote"),
-        ({"space": {"undersample": "hardest"}}, "unknown undersampling 'hardest': choose from easiest, none, random"),
+        ({"space": {"undersample": "hardest"}}, "unknown undersampling 'hardest': choose from adjust, easiest"),
         ({"space": {"policy": "papper"}}, "unknown policy 'papper': choose from margin, paper, reversed, shift"),
         (
             {"space": {"prune": "all", "prune_rate": 0.1}},
