@@ -103,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
         _written(options.figure, draw)
         console.print(f"figure  {options.figure}", soft_wrap=True)
     if options.csv is not None:
-        chosen_on = "test split" if sweep.chosen_on_test else "held-out training data"
+        chosen_on = "test split" if sweep.selection_note else "held-out training data"
         rows = [{**row, "chosen_on": chosen_on} for row in TABLES[options.by or "trial"](found)]
         _written(options.csv, lambda path: write_csv(rows, path))
         console.print(f"table  {options.csv}", soft_wrap=True)
@@ -170,7 +170,7 @@ def _front(
     best = front(found, objectives)
     title = f"{'Pareto front' if len(objectives) > 1 else 'Best'} of {sweep.id}"
     by_test = any(name.startswith(UNSEEN) for name in objectives)
-    note = "Chosen on the test split." if by_test else sweep.chosen_on_test
+    note = "Chosen on the test split." if by_test else sweep.selection_note
     console.print(render(rows(best, control, objectives), objectives, title, note))
     saved = saved_by_stopping(found, objectives, sweep.recipe.members)
     if saved:
@@ -191,10 +191,10 @@ def _show(comparisons: Sequence[list[Row]], sweep: Kept, console: Console) -> Dr
     from hardtune.report.comparison import comparison_figure, tables
 
     for rows in comparisons:
-        for table in tables(rows, sweep.chosen_on_test):
+        for table in tables(rows, sweep.selection_note):
             console.print(table)
     title = f"{sweep.id}: {comparisons[0][0]['members']} members"
-    return lambda path: comparison_figure(comparisons, title, path, sweep.chosen_on_test)
+    return lambda path: comparison_figure(comparisons, title, path, sweep.selection_note)
 
 
 def _compared(

@@ -176,8 +176,8 @@ def _figures(record: Record, kept: Kept) -> str:
     lines = [f"| means over the trial's {kept.recipe.members} networks | {' | '.join(names.values())} |"]
     lines.append("|---" * (len(names) + 1) + "|")
     held_out = ("final", "held-out training data")
-    test = ("test", "the test split" + (", which treatments were chosen on" if kept.chosen_on_test else ""))
-    for group, where in (test,) if kept.chosen_on_test else (held_out, test):
+    test = ("test", "the test split" + (", which treatments were chosen on" if kept.selection_note else ""))
+    for group, where in (test,) if kept.selection_note else (held_out, test):
         figures = [f"{record.metrics[f'{group}/{name}']:.4f}" for name in names]
         lines.append(f"| on {where} | {' | '.join(figures)} |")
     return "\n".join(lines)

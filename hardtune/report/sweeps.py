@@ -77,12 +77,12 @@ class Kept:
         return not isinstance(self.content["space"], list)
 
     @property
-    def chosen_on_test(self) -> str:
-        """:func:`chosen_on_test` of its recipe."""
-        return chosen_on_test(self.recipe.validation)
+    def selection_note(self) -> str:
+        """:func:`selection_note` of its recipe."""
+        return selection_note(self.recipe.validation)
 
 
-def chosen_on_test(validation: float | str) -> str:
+def selection_note(validation: float | str) -> str:
     """The note that every figure needs if treatments were chosen by it on the test split; else empty."""
     return "Treatments were chosen on this test split (the papers' protocol)." if validation == "test" else ""
 

@@ -47,16 +47,16 @@ def rows(front: Sequence[Record], control: Record | None, objectives: Mapping[st
 
 
 def render(
-    table_rows: Sequence[Mapping[str, Any]], objectives: Mapping[str, str], title: str, chosen_on_test: str
+    table_rows: Sequence[Mapping[str, Any]], objectives: Mapping[str, str], title: str, selection_note: str
 ) -> Table:
     """The rows for a terminal of 80 columns.
 
-    ``chosen_on_test``: the sentence that says so if the objectives were measured on the test split.
+    ``selection_note``: the sentence that says so if the objectives were measured on the test split.
     """
     table = plain_table(title)
-    pairs = not chosen_on_test and any(on_test(name) in row for row in table_rows for name in objectives)
+    pairs = not selection_note and any(on_test(name) in row for row in table_rows for name in objectives)
     held_out = "Each figure: on held-out training data, which the search saw / on the test split, which it did not."
-    table.caption = f"{chosen_on_test or (held_out if pairs else '')} ↓ lower is better, ↑ higher.".strip()
+    table.caption = f"{selection_note or (held_out if pairs else '')} ↓ lower is better, ↑ higher.".strip()
     table.add_column("trial", justify="right")
     table.add_column("treatment", overflow="fold", min_width=12)
     between = " / " if len(objectives) < 4 else " /\n"  # else a terminal would cut figures off

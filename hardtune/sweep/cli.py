@@ -17,7 +17,7 @@ from hardtune.command_line import add_data_flags, add_recipe_flag, default_stora
 from hardtune.errors import InputError
 from hardtune.report.comparison import tables
 from hardtune.report.standing import saved_by_stopping
-from hardtune.report.sweeps import Kept, chosen_on_test
+from hardtune.report.sweeps import Kept, selection_note
 from hardtune.report.table import render
 from hardtune.store import local_folder
 from hardtune.sweep.confirm import confirming
@@ -207,7 +207,7 @@ def _run_here(
 def _show(outcome: Outcome, sweep: Sweep, view: View, options: argparse.Namespace) -> None:
     """Print what the sweep found, what went wrong in it, and where to look further."""
     console = view.console
-    note = chosen_on_test(sweep.recipe.validation)
+    note = selection_note(sweep.recipe.validation)
     title = f"{'Pareto front' if len(sweep.objectives) > 1 else 'Best'} of {sweep.name}"
     if outcome.interrupted:
         console.print(f"Stopped after {len(outcome.records) - 1} of {sweep.trials} trials; so far:")

@@ -27,7 +27,7 @@ from hardtune.report.drawing import one_at_a_time
 from hardtune.report.figure import pareto_figure
 from hardtune.report.pareto import check_objective, front
 from hardtune.report.records import Record
-from hardtune.report.sweeps import chosen_on_test
+from hardtune.report.sweeps import selection_note
 from hardtune.report.table import rows
 from hardtune.store import Store, local_folder
 from hardtune.sweep import cluster
@@ -146,7 +146,7 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
         return [path]
 
     title = f"{sweep.name}: {len(found) - 1} trials"
-    note = chosen_on_test(sweep.recipe.validation)
+    note = selection_note(sweep.recipe.validation)
     figures = leave("pareto.png", lambda path: pareto_figure(found, best, sweep.objectives, title, path, note))
     leave("pareto.json", lambda path: path.write_text(json.dumps(table, indent=1)))
     comparisons = [compared(found, comparison) for comparison in sweep.comparisons]

@@ -19,7 +19,7 @@ from hardtune.report import records
 from hardtune.report.figure import pareto_figure
 from hardtune.report.pareto import check_objective, front, pareto_mask
 from hardtune.report.records import CONTROL, Record
-from hardtune.report.sweeps import chosen_on_test
+from hardtune.report.sweeps import selection_note
 from hardtune.report.table import on_test, render, rows
 
 OBJECTIVES = {"final/recall_gap": "min", "final/accuracy": "max"}
@@ -100,7 +100,7 @@ def test_what_was_chosen_on_the_test_split_is_shown_once_and_said_to_be():
     found = [record(CONTROL, 0.2, 0.8), record(0, 0.1, 0.7)]
     console = Console(width=80, record=True, file=io.StringIO())
     table = rows(front(found, OBJECTIVES), found[0], OBJECTIVES)
-    console.print(render(table, OBJECTIVES, "Front", chosen_on_test("test")))
+    console.print(render(table, OBJECTIVES, "Front", selection_note("test")))
     text = " ".join(console.export_text().split())
     assert "Treatments were chosen on this test split (the papers' protocol)." in text
     assert "held-out" not in text
