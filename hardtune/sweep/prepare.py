@@ -72,9 +72,17 @@ def prepare_on_cluster(
     shared = ray.put(split)
     options = {"num_cpus": share.cpus, "num_gpus": share.gpus, "max_retries": MAX_RETRIES}
     done = cached
+
+    def check_estimators() -> None:
+        """Fail on a user's estimator before the ensemble is trained, not after."""
+        scores_of_features(split, recipe, needs, encoded(split, recipe, store, device=share.device))
+
     with counter_in(Path(store.root)) as encoded_so_far:
         waiting = []
-        if needs.features and not is_encoded(split, recipe, store):
+        if needs.features and is_encoded(split, recipe, store):
+            if missing:
+                check_estimators()
+        elif needs.features:
             waiting.append(_encode.options(**options).remote(shared, recipe, store.root, share.device, encoded_so_far))
         encoding = set(waiting)
         groups = {
@@ -96,8 +104,7 @@ def prepare_on_cluster(
             encoding -= finished
             if finished:
                 on_encoded(len(split.train), len(split.train))
-                # Anything may be wrong with a user's estimator, so say so before the ensemble is trained.
-                scores_of_features(split, recipe, needs, encoded(split, recipe, store, device=share.device))
+                check_estimators()
             elif encoding:
                 on_encoded(encoded_so_far.read(), len(split.train))
             for group in groups.keys() & set(ready):

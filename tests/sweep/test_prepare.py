@@ -10,8 +10,10 @@ import ray
 from rich.console import Console
 
 from hardtune import Recipe, Store, load
-from hardtune.errors import HardtuneWarning
+from hardtune.errors import HardtuneWarning, InputError
+from hardtune.hardness.estimators import ESTIMATORS, estimator
 from hardtune.needs import Needs
+from hardtune.scoring import encoded
 from hardtune.sweep import cluster
 from hardtune.sweep.cluster import Share
 from hardtune.sweep.counter import counter_in
@@ -89,6 +91,24 @@ def test_what_is_damaged_in_the_store_is_made_again_by_the_workers(ray_here, tmp
     assert told[0][0] < told[-1][0] == 3
     prepared()
     assert told == [(3, 3, 3)]
+
+
+@pytest.mark.parametrize("features", ["there", "missing"])
+def test_an_estimator_that_fails_does_so_before_the_ensemble_is_trained(ray_here, tmp_path, monkeypatch, features):
+    monkeypatch.setattr(ESTIMATORS, "_entries", dict(ESTIMATORS._entries))
+
+    @estimator("mine")
+    def mine(features, labels, num_classes, seed):
+        raise KeyError("k")
+
+    split = load("digits").subset(classes=10, train=20, test=5, seed=0).hold_out(RECIPE.validation, RECIPE.seed)
+    recipe, store = dataclasses.replace(RECIPE, scoring_members=40), Store(tmp_path)
+    if features == "there":
+        encoded(split, recipe, store, device="cpu")
+    needs, told = Needs(frozenset({"mine", "aum"}), features=True), []
+    with pytest.raises(InputError, match=r"estimator 'mine' fails on features .*: KeyError: 'k'"):
+        prepare_on_cluster(split, recipe, needs, store, Share(1, 0), on_member=lambda *progress: told.append(progress))
+    assert told[-1][0] < 40
 
 
 @pytest.mark.parametrize(
