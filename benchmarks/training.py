@@ -6,7 +6,7 @@
     python benchmarks/training.py --data fashion_mnist --accuracy 5    seeds trained to the end by both, and compared
     python benchmarks/training.py --accuracy 5 --device cuda --data cifar10 --models resnet18 --recipe compile=true
 
-The usual loop is that of a tutorial: PIL transforms and a DataLoader, float32, channels first, SGD, and each sample's
+The usual loop is that of a tutorial: PIL transforms and a DataLoader, float32, channels first, the same optimiser, and each sample's
 margin recorded in a loop with ``.item()``. hardtune's is ``fit`` with all dynamics scores. Both train the same
 network with the same batch size, learning rates, crops and flips, each in its own process: hardtune's set up like a
 sweep's worker. Times are process time with one thread on a CPU, and wall time on a GPU, where the usual loop gets 8
@@ -73,13 +73,12 @@ def usual(data: Dataset, recipe: Recipe, device: str, seed: int = 0) -> torch.nn
     torch.manual_seed(seed)
     model = build_model(recipe, data.train.images.shape[1:], data.num_classes, seed=seed, device=device)
     model = model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    optimiser = torch.optim.SGD(
-        model.parameters(),
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=True,
-    )
+    shared = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+    optimiser: torch.optim.Optimizer
+    if recipe.optimiser == "adamw":
+        optimiser = torch.optim.AdamW(model.parameters(), betas=(recipe.momentum, 0.999), **shared)
+    else:
+        optimiser = torch.optim.SGD(model.parameters(), momentum=recipe.momentum, nesterov=True, **shared)
     criterion = torch.nn.CrossEntropyLoss()
     loader = DataLoader(
         Images(data, recipe.crop_padding, recipe.flip),
