@@ -6,10 +6,10 @@
     python benchmarks/training.py --data fashion_mnist --accuracy 5    seeds trained to the end by both, and compared
     python benchmarks/training.py --accuracy 5 --device cuda --data cifar10 --models resnet18 --recipe compile=true
 
-The usual loop is that of a tutorial: PIL transforms and a DataLoader, float32, channels first, the same optimiser, and each sample's
-margin recorded in a loop with ``.item()``. hardtune's is ``fit`` with all dynamics scores. Both train the same
-network with the same batch size, learning rates, crops and flips, each in its own process: hardtune's set up like a
-sweep's worker. Times are process time with one thread on a CPU, and wall time on a GPU, where the usual loop gets 8
+The usual loop is that of a tutorial: PIL transforms and a DataLoader, float32, channels first, the same optimiser, and
+each sample's margin recorded in a loop with ``.item()``. hardtune's is ``fit`` with all dynamics scores. Both train the
+same network with the same batch size, learning rates, crops and flips, each in its own process: hardtune's set up like
+a sweep's worker. Times are process time with one thread on a CPU, and wall time on a GPU, where the usual loop gets 8
 loader processes.
 """
 
