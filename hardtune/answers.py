@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hardtune.data import Split
 from hardtune.errors import DivergedError, InputError, unknown
 from hardtune.evaluation import CORRUPTION_METRICS, METRICS, Predictions
-from hardtune.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from hardtune.evaluation.corruptions import CIFAR10_C, CORRUPTIONS, SEVERITIES, corrupt
 from hardtune.evaluation.ood import mahalanobis
 from hardtune.registry import Digests
 from hardtune.store import Store, digest
@@ -67,7 +67,7 @@ _PARTS = {
 
 
 def corruption_pairs(kinds: Sequence[str], severities: Sequence[int] = SEVERITIES) -> tuple[tuple[str, int], ...]:
-    """Every kind at every severity, checked; the kind ``all`` stands for all 15.
+    """Every kind at every severity, checked; the kind ``all`` stands for the 15 of CIFAR-10-C.
 
     Raises:
         InputError: An unknown kind, or a severity outside 1..5.
@@ -77,7 +77,7 @@ def corruption_pairs(kinds: Sequence[str], severities: Sequence[int] = SEVERITIE
     """
     if isinstance(kinds, str) or not isinstance(severities, Iterable):
         raise InputError(f"corruptions and severities must be lists, got {kinds!r} and {severities!r}")
-    names = list(CORRUPTIONS) if "all" in kinds else list(dict.fromkeys(kinds))
+    names = list(dict.fromkeys(name for kind in kinds for name in (CIFAR10_C if kind == "all" else (kind,))))
     for name in names:
         if name not in CORRUPTIONS:
             raise unknown("corruption", name, (*CORRUPTIONS, "all"))

@@ -81,7 +81,7 @@ class Recipe:
             raise InputError(f"unknown optimiser {self.optimiser!r}: choose from adamw, sgd")
         if self.optimiser == "adamw" and self.learning_rate > 0.05:
             raise InputError(
-                f"learning_rate {self.learning_rate:g} is one for SGD, by which AdamW learns nothing: 0.001 is usual"
+                f"learning_rate {self.learning_rate:g} is one for SGD: AdamW needs one of at most 0.05, usually 0.001"
             )
         for name, low, high in (("momentum", 0, 1), ("weight_decay", 0, 1), ("decay", 0, 1), ("warmup", 0, 1)):
             if not low <= getattr(self, name) < high:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, TypeVar
 
 from hardtune.code import code_digest
@@ -34,9 +35,13 @@ class Registry(Mapping[str, T]):
     hardtune.errors.InputError: unknown greeting 'helo': choose from hello
     """
 
-    def __init__(self, kind: str, *, for_workers: bool = True) -> None:
-        """``for_workers``: whether training workers use these plug-ins; if not, they are not sent to them."""
-        self.kind, self.for_workers = kind, for_workers
+    def __init__(self, kind: str, *, for_workers: bool = True, reserved: Collection[str] = ()) -> None:
+        """
+        Args:
+            for_workers: whether training workers use these plug-ins; if not, they are not sent to them.
+            reserved: names that mean something else where a plug-in's name may stand.
+        """
+        self.kind, self.for_workers, self._reserved = kind, for_workers, reserved
         self._entries: dict[str, T] = {}
         self._sent: set[str] = set()
         self._digests: dict[str, str] = {}
@@ -46,12 +51,17 @@ class Registry(Mapping[str, T]):
         """Add the decorated plug-in under ``name``, which must be new."""
         if not isinstance(name, str):  # a decorator without parentheses is given what it decorates
             raise InputError(f"a {self.kind} is registered under a name, in parentheses and quotes, got {name!r}")
+        if not re.fullmatch(r"\w[\w.\- ]*", name):  # as MLflow, which has figures by such names, would have it
+            raise InputError(
+                f"{self.kind} names begin with a letter or digit and have letters, digits, _, -, . and spaces, "
+                f"got {name!r}"
+            )
 
         def add(entry: T) -> T:
             if name in self._sent:  # it came without its module, imported only now
                 self._sent.remove(name)
                 return entry
-            if name in self._entries:
+            if name in self._entries or name in self._reserved:
                 raise InputError(f"the {self.kind} name {name!r} is taken: choose another")
             self._entries[name] = entry
             return entry

@@ -110,7 +110,8 @@ def _hard_classes_of(split: Split, recipe: Recipe, store: Store, device: str) ->
 
 
 def hard_classes(aum: NDArray[np.float32], split: Split) -> NDArray[np.bool_]:
-    """(K,) which classes HBR calls hard: those that alpha = 1 would give more than N/K samples, S_c > N/K.
+    """(K,) which classes are hard: those whose ratio R is above the mean (HBR: those that alpha = 1 gives more than N/K
+    samples, which is the same if classes are equally large).
 
     Always by AUM, whatever estimator a treatment uses, so that Δhe compares the same classes in every trial of a sweep;
     by the paper's ratio, or by policy ``shift`` if a class's mean AUM is not above 0, where that ratio is meaningless.

@@ -12,6 +12,7 @@ from hardtune.data import load_ood
 from hardtune.errors import DivergedError, InputError
 from hardtune.evaluation import evaluate
 from hardtune.evaluation.corruptions import CORRUPTIONS, corrupt
+from hardtune.evaluation.ood import OOD_SCORES
 from hardtune.member import Prepared, entries, stored_member, train_member, train_network
 from hardtune.training.features import penultimate
 from hardtune.training.fit import build_model, predict
@@ -176,8 +177,16 @@ def test_shared_images_are_never_written(shifted):
         np.testing.assert_array_equal(array, copy)
 
 
-def test_all_stands_for_the_fifteen_kinds_and_doubles_are_dropped():
+def test_all_stands_for_the_fifteen_kinds_and_doubles_are_dropped(monkeypatch):
     assert len(corruption_pairs(["all"])) == 75 == 5 * len(CORRUPTIONS)
+    monkeypatch.setitem(CORRUPTIONS._entries, "mine", lambda images, severity, rng: images)
+    assert len(corruption_pairs(["all"])) == 75, "CIFAR-10-C stays what it is"
+    assert corruption_pairs(["mine", "all"], [3])[0] == ("mine", 3)
+    for registry, name in ((CORRUPTIONS, "all"), (OOD_SCORES, "mahalanobis")):
+        with pytest.raises(InputError, match=f"name '{name}' is taken"):
+            registry.register(name)(print)
+    with pytest.raises(InputError, match=r"OOD score names begin with a letter or digit and have .*'my/score'"):
+        OOD_SCORES.register("my/score")
     assert corruption_pairs(["fog", "fog"], [3, 3]) == (("fog", 3),)
     assert corruption_pairs([]) == ()
 

@@ -18,7 +18,7 @@ from hardtune.errors import InputError
         ({"learning_rate": 0}, "learning_rate must be above 0"),
         ({"momentum": 1}, "momentum must be in"),
         ({"optimiser": "adam"}, "unknown optimiser 'adam': choose from adamw, sgd"),
-        ({"optimiser": "adamw"}, "learning_rate 0.1 is one for SGD, .* 0.001 is usual"),
+        ({"optimiser": "adamw"}, "learning_rate 0.1 is one for SGD: AdamW needs one of at most 0.05, usually 0.001"),
         ({"schedule": "exponential"}, "choose from cosine, linear, steps"),
         ({"milestones": (0.5, 60)}, "fractions of the run"),
         ({"validation": 1.0}, "between 0 and 1"),

@@ -59,7 +59,12 @@ def without_pixels(samples):
         ({}, {"corruptions": ["fog"], "severities": 3}, r"must be lists, got \['fog'\] and 3"),
         ({"model": "no_linear_layer"}, {"ood": "inverted"}, "has no linear layer"),
         ({}, {"corruptions": ["for_rgb"]}, "corruption 'for_rgb' fails at severity 1: ValueError: "),
-        ({}, {"ood": "inverted"}, r"OOD score 'of_all' gives \(\) for 2 samples; it must give a score each"),
+        (
+            {},
+            {"corruptions": ["black"]},
+            r"corruption 'black' must give finite images \(2, 8, 8, 1\), got float64 \(3,\)",
+        ),
+        ({}, {"ood": "inverted"}, r"OOD score 'of_all' must give each of 2 samples a finite number, got float64 \(\)"),
         ({"model": "resnet18", "batch_size": 1}, {}, "'resnet18' fails on images of 8 x 8 x 1 in batches of 1: "),
     ],
 )
@@ -67,6 +72,7 @@ def test_what_is_wrong_is_said_before_anything_is_spent(digits, nothing_is_spent
     # Plug-ins that other tests must not meet.
     monkeypatch.setitem(MODELS._entries, "no_linear_layer", no_linear_layer)
     monkeypatch.setitem(CORRUPTIONS._entries, "for_rgb", lambda images, severity, rng: images @ np.eye(3))
+    monkeypatch.setitem(CORRUPTIONS._entries, "black", lambda images, severity, rng: np.zeros(3))
     if says.startswith("OOD score"):
         monkeypatch.setitem(OOD_SCORES._entries, "of_all", np.max)
     with pytest.raises(InputError, match=says):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -71,10 +70,6 @@ def metric(name: str, better: Better) -> Callable[[Function], Function]:
     register = METRICS.register(name)
     if name in _DERIVED or _is_scaled(name):
         raise InputError(f"{name!r} is what hardtune computes beside the metrics: choose another name")
-    if not re.fullmatch(r"\w[\w.\- ]*", name):
-        raise InputError(
-            f"a metric's name begins with a letter or digit and has letters, digits, _, -, . and spaces, got {name!r}"
-        )
     if better not in ("min", "max"):
         raise InputError(f"metric {name!r} is better='min' where lower is better, or 'max', got {better!r}")
 

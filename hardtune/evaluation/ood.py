@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hardtune.errors import InputError
+from hardtune.errors import InputError, blamed
 from hardtune.evaluation.metric import Better
 from hardtune.evaluation.predictions import Floats, checked_labels, checked_logits, log_softmax
 from hardtune.registry import Registry
@@ -18,7 +18,7 @@ from hardtune.registry import Registry
 _ROWS = 4096
 """Float64 features held at a time: a million would not fit."""
 
-OOD_SCORES: Registry[Callable[[Floats], Floats]] = Registry("OOD score")
+OOD_SCORES: Registry[Callable[[Floats], Floats]] = Registry("OOD score", reserved=("mahalanobis",))
 """Logits (N, K) to scores (N,), higher = more out of distribution."""
 
 OOD_FIGURES: Mapping[str, Better] = {"auroc": "max", "aupr_out": "max", "aupr_in": "max", "fpr95": "min"}
@@ -43,6 +43,22 @@ def entropy(logits: ArrayLike) -> Floats:
 def max_logit(logits: ArrayLike) -> Floats:
     """The largest logit, negated (Hendrycks et al. 2022)."""
     return np.asarray(-checked_logits(logits).max(axis=1))
+
+
+def ood_score(name: str, logits: Floats) -> Floats:
+    """A score (N,) in :data:`OOD_SCORES` of logits (N, K).
+
+    Raises:
+        InputError: An unknown score, or one that raises or does not give each sample a finite number.
+    """
+    with blamed(f"OOD score {name!r} fails"):
+        scores = np.asarray(OOD_SCORES[name](logits))
+    if scores.shape != (len(logits),) or scores.dtype.kind not in "fiub" or not np.isfinite(scores).all():
+        raise InputError(
+            f"OOD score {name!r} must give each of {len(logits)} samples a finite number, "
+            f"got {scores.dtype} {scores.shape}"
+        )
+    return scores
 
 
 def mahalanobis(
@@ -138,7 +154,7 @@ def member_ood_metrics(
     """
     inside, outside = np.asarray(test_logits, np.float64), np.asarray(ood_logits, np.float64)
     pairs: dict[str, tuple[ArrayLike, ArrayLike]] = {
-        name: (score(inside), score(outside)) for name, score in OOD_SCORES.items()
+        name: (ood_score(name, inside), ood_score(name, outside)) for name in OOD_SCORES
     }
     pairs["mahalanobis"] = distances
     return {f"{name}_{figure}": value for name, pair in pairs.items() for figure, value in ood_metrics(*pair).items()}

@@ -85,8 +85,8 @@ def recall_hard_easy(predictions: Predictions, hard_classes: Sequence[int] | Arr
     """Δhe: mean recall of the easy classes minus that of the hard ones (HBR); 0 if either group is empty.
 
     Args:
-        hard_classes: Labels of the hard ones, or a boolean mask (K,). In HBR, those that α = 1 gives more than N/K
-            samples.
+        hard_classes: Labels of the hard ones, or a boolean mask (K,). In HBR, whose classes are equally large, those
+            that α = 1 gives more than N/K samples.
 
     Raises:
         InputError: Labels outside 0..K-1, or a mask of another length.

@@ -30,7 +30,9 @@ README = """\
 {treatment} on {data}.
 
 [model.json](model.json) says everything that is known of it; [training-set.csv](training-set.csv) has a line for each
-sample of the data set's training split.
+sample of the data set's training split: how often an epoch shows it to each network, and what it counts. Minimised is
+the mean of w (loss − λ s H) over the images shown, w their `weight`, s their `entropy_weight`, λ the treatment's, H the
+entropy of the softmax of the logits, and the loss (the treatment's) that of the logits − `class_offsets`.
 
 {figures}
 

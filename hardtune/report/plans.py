@@ -74,10 +74,7 @@ def plan_table(plans: Sequence[Planned], title: str) -> Table:
     table.add_row(*(str(sums.get(name, "")) for name, _ in columns))
     reasons = [row.infeasible for row in rows if row.infeasible is not None]
     captions = ["Hardness is the mean score of the class: higher = harder."] if hard else []
-    stopped = [row.name for row in rows if row.at_floor]
-    if stopped:
-        names = ", ".join(stopped[:5]) + (f" and {len(stopped) - 5} more" if len(stopped) > 5 else "")
-        captions.append(f"Shrunk to the tenth that every class keeps, though alpha may ask for less: {names}.")
+    captions += _shrunk([row.name for row in rows if row.at_floor])
     captions += [f"Not feasible: {reason}." for reason in reasons[:5]]
     if len(reasons) > 5:
         captions.append(f"… and {len(reasons) - 5} classes more.")
@@ -104,13 +101,23 @@ def sweep_table(plans: Sequence[Planned], title: str) -> Table:
         shrinks, grows = _extremes(plan)
         verdict = "yes" if plan.feasible else f"no ({1 + reasons.index(plan.why_not)})"
         table.add_row(label, samples, shrinks, grows, verdict, style="" if plan.feasible else "red")
-    captions = [f"({number}) {reason}." for number, reason in enumerate(reasons[:MAX_REASONS], start=1)]
+    floored = list(dict.fromkeys(row.name for _, plan in merged[:MAX_ROWS] for row in plan.classes if row.at_floor))
+    captions = _shrunk(floored)
+    captions += [f"({number}) {reason}." for number, reason in enumerate(reasons[:MAX_REASONS], start=1)]
     if len(reasons) > MAX_REASONS:
         captions.append(f"… and {len(reasons) - MAX_REASONS} reasons more, which are in the CSV.")
     if len(merged) > MAX_ROWS:
         captions.append(f"… and {len(merged) - MAX_ROWS} plans more, which are in the CSV.")
     table.caption = "\n".join(captions)
     return table
+
+
+def _shrunk(names: Sequence[str]) -> list[str]:
+    """A sentence on the classes that have no more than what all keep, if there are any."""
+    if not names:
+        return []
+    some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return [f"Shrunk to the tenth that every class keeps, though alpha may ask for less: {some}."]
 
 
 def merge(plans: Sequence[Planned]) -> list[tuple[str, Planned]]:

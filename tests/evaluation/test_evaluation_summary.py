@@ -266,7 +266,7 @@ def test_a_metric_of_ones_own_that_raises_is_named_with_what_it_raised(monkeypat
 
 @pytest.mark.parametrize("name", ["recall@5", "recall (%)", "test/mine", "", "..", "two\nlines"])
 def test_a_metric_that_records_could_not_show_under_its_name_is_refused_where_it_is_written(name):
-    with pytest.raises(InputError, match=r"a metric's name .* has letters, digits, _, -, \. and spaces, got"):
+    with pytest.raises(InputError, match=r"metric names begin .* have letters, digits, _, -, \. and spaces, got"):
         metric(name, better="max")
 
 

@@ -40,3 +40,14 @@ def test_classes_that_keep_their_samples_are_told_by_how_much_these_count(how):
         console.print(table(plans, "title"))
         said = [" ".join(line.split()) for line in console.file.getvalue().splitlines()]
         assert all(any(line.endswith(one) for line in said) for one in expected), said
+
+
+def test_a_sweeps_table_says_which_classes_are_shrunk_as_far_as_may_be():
+    classes = (
+        ClassPlan("cat", 2.0, 500, 0, 0, 450, 950, 1.0, 0.0, "random", None),
+        ClassPlan("ship", 1.0, 500, 0, 450, 0, 50, 1.0, 0.0, "", None),
+    )
+    console = Console(file=io.StringIO(), width=120)
+    console.print(sweep_table([Planned(Treatment(alpha=9.0), classes)], "title"))
+    said = " ".join(console.file.getvalue().split())
+    assert "Shrunk to the tenth that every class keeps, though alpha may ask for less: ship." in said

@@ -19,7 +19,10 @@ from hardtune.errors import InputError
 from hardtune.evaluation.corruptions import blur, digital, noise, weather  # noqa: F401  (they register their kinds)
 from hardtune.evaluation.corruptions.kinds import CORRUPTIONS
 
-__all__ = ["CORRUPTIONS", "SEVERITIES", "corrupt"]
+__all__ = ["CIFAR10_C", "CORRUPTIONS", "SEVERITIES", "corrupt"]
+
+CIFAR10_C = tuple(CORRUPTIONS)
+"""The 15 kinds, without those that users add."""
 
 SEVERITIES = (1, 2, 3, 4, 5)
 CHUNK_VALUES = 2**21
@@ -52,6 +55,10 @@ def corrupt(images: NDArray[np.uint8], kind: str, severity: int, *, seed: int = 
     for number, start in enumerate(range(0, len(images), size)):
         rng = np.random.default_rng([seed, zlib.crc32(kind.encode()), severity, number])
         part = slice(start, start + size)
-        changed = function(np.divide(images[part], 255, dtype=np.float32), severity, rng)
+        changed = np.asarray(function(np.divide(images[part], 255, dtype=np.float32), severity, rng))
+        if changed.shape != images[part].shape or changed.dtype.kind not in "fiub" or not np.isfinite(changed).all():
+            raise InputError(
+                f"corruption {kind!r} must give finite images {images[part].shape}, got {changed.dtype} {changed.shape}"
+            )
         result[part] = np.rint(np.clip(changed, 0, 1) * 255)
     return result

@@ -12,7 +12,7 @@ from hardtune.registry import Registry
 Images = NDArray[np.float32]
 """(N, H, W, C) in [0, 1]."""
 
-CORRUPTIONS: Registry[Callable[[Images, int, np.random.Generator], Images]] = Registry("corruption")
+CORRUPTIONS: Registry[Callable[[Images, int, np.random.Generator], Images]] = Registry("corruption", reserved=("all",))
 """``(images, severity 1..5, generator)`` to images, which :func:`corrupt` clips to [0, 1]; the input is unchanged."""
 
 
