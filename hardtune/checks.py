@@ -34,15 +34,13 @@ def check_names(treatment: Treatment) -> None:
     _check_policy(treatment.canonical())
 
 
-def check_trials(
-    split: Split, recipe: Recipe, treatments: Sequence[Treatment], *, every_class: bool = True, whole: bool = True
-) -> None:
+def check_trials(split: Split, recipe: Recipe, treatments: Sequence[Treatment], *, every_class: bool = True) -> None:
     """Raise ``InputError`` for anything in data or recipe that would stop the trials, except names and encoder.
 
-    ``every_class``, ``whole``: as in :func:`check_sources`.
+    ``every_class``: as in :func:`check_sources`.
     """
     for treatment in treatments:
-        check_sources(split, treatment, every_class=every_class, whole=whole)
+        check_sources(split, treatment, every_class=every_class)
     for name in sorted({treatment.loss for treatment in treatments}):
         check_loss(name, split.num_classes)
     check_network(split, recipe)
@@ -81,12 +79,11 @@ def _check_shifts(split: Split) -> None:
         ood_score(name, 9 * np.eye(2, split.num_classes))
 
 
-def check_sources(split: Split, treatment: Treatment, *, every_class: bool = True, whole: bool = True) -> None:
+def check_sources(split: Split, treatment: Treatment, *, every_class: bool = True) -> None:
     """Raise ``InputError`` if a class could not gain a sample, as far as that is known before scoring.
 
     Only scores tell which classes gain. In a sweep any class might, so one that cannot is an error; a single treatment
-    is certain to fail only if no class can gain (``every_class=False``). Of a few samples to try a sweep out
-    (``whole=False``), pruning may leave less than it will.
+    is certain to fail only if no class can gain (``every_class=False``).
     """
     treatment = treatment.canonical()
     if needs_pool(treatment) and split.pool is None:
@@ -94,11 +91,12 @@ def check_sources(split: Split, treatment: Treatment, *, every_class: bool = Tru
             f"oversampling {treatment.oversample!r} needs a pool of synthetic images: name a folder with a sub-folder "
             "for each class, or an .npz file, with --pool (in Python: pool=)"
         )
-    if treatment.alpha == 0 or (treatment.prune_rate > 0 and not whole):
+    if treatment.alpha == 0:
         return
     unknown_scores = np.zeros(len(split.train), np.float32)
     kept = np.ones(len(split.train), bool)
-    if treatment.prune == "class":  # how many it removes from each is known
+    # How many of each class are pruned may be known, but in a sweep's range other rates leave more.
+    if treatment.prune == "class" and not every_class:
         kept[:] = False
         kept[PRUNERS[treatment.prune](unknown_scores, split.train.labels, treatment.prune_rate)] = True
     unjudged = None

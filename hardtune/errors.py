@@ -23,6 +23,10 @@ class HardtuneWarning(UserWarning):
     """Something a sweep's user should know although work goes on: a damaged file, slower training."""
 
 
+TRANSIENT = (MemoryError, OSError)
+"""What a trial that failed by it may be tried again after."""
+
+
 def in_a_line(error: BaseException) -> str:
     """The error's type and the first line of its message.
 
@@ -33,11 +37,15 @@ def in_a_line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def blamed(says: str) -> Iterator[None]:
-    """Turn anything raised within, but an ``InputError``, into one that begins with ``says``; it may be user code."""
+def blamed(says: str, *, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Turn what is raised within, by a user's code perhaps, into an ``InputError`` that begins with ``says``.
+
+    ``but``: what may be otherwise the next time, and is raised as it is, like any ``InputError``.
+    """
+    passed: tuple[type[Exception], ...] = (InputError, *but)
     try:
         yield
-    except InputError:
+    except passed:
         raise
     except Exception as error:
         raise InputError(f"{says}: {in_a_line(error)}") from error

@@ -151,8 +151,15 @@ def plan_arguments(prepared: Prepared, treatment: Treatment) -> dict[str, Any]:
         "scores": prepared.scores_of(treatment.estimator) if treatment.moves_samples else None,
         "low_is_hard": ESTIMATORS[treatment.estimator].low_is_hard,
         "features": prepared.features if needs_features(treatment) else None,
-        "pool": prepared.pool,
+        "pool": _pool_for(prepared, treatment),
     }
+
+
+def _pool_for(prepared: Prepared, treatment: Treatment) -> Pool | None:
+    """The pool, judged only for who asks for that: a network's identity has no judgement that it did not ask for."""
+    if needs_judged_pool(treatment) or prepared.pool is None:
+        return prepared.pool
+    return Pool(prepared.pool.images, prepared.pool.labels)
 
 
 def weights_for(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: int) -> NDArray[np.float32] | None:

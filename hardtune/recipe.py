@@ -105,6 +105,8 @@ class Recipe:
         used = self
         if self.schedule != "steps":  # only ``steps`` uses these
             used = dataclasses.replace(self, milestones=Recipe.milestones, decay=Recipe.decay)
+        if self.optimiser == Recipe.optimiser:  # networks of earlier versions, which had no other, are the same
+            ignored.add("optimiser")
         return {k: v for k, v in dataclasses.asdict(used).items() if k not in ignored}
 
 

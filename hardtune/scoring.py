@@ -46,7 +46,8 @@ def is_encoded(split: Split, recipe: Recipe, store: Store) -> bool:
     return _features_identity(split, recipe) in store
 
 
-def _features(split: Split, recipe: Recipe, store: Store) -> NDArray[np.float32]:
+def stored_features(split: Split, recipe: Recipe, store: Store) -> NDArray[np.float32]:
+    """The same from the store alone; ``InputError`` if they are missing or damaged."""
     found = store.get(_features_identity(split, recipe))
     if found is None:
         raise InputError(
@@ -69,7 +70,9 @@ def gather(split: Split, recipe: Recipe, needs: Needs, store: Store, *, device: 
         InputError: a needed member or the features are missing.
     """
     scores: Scores = {}
-    pool = None if split.pool is None else Pool(split.pool.images, split.pool.labels)
+    pool = (
+        None if split.pool is None else Pool(split.pool.images, split.pool.labels, fingerprint=split.pool.fingerprint)
+    )
     if needs.ensemble:
         members = [
             findings_of(split, recipe, needs, member, store, device=device) for member in range(recipe.scoring_members)
@@ -81,7 +84,7 @@ def gather(split: Split, recipe: Recipe, needs: Needs, store: Store, *, device: 
             pool = _judged(split.pool, members)
     features = None
     if needs.features:
-        features = _features(split, recipe, store)
+        features = stored_features(split, recipe, store)
         scores |= scores_of_features(split, recipe, needs, features)
     return Prepared(split, scores, features, pool, _hard_classes_of(split, recipe, store, device))
 

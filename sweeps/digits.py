@@ -45,7 +45,8 @@ sweep = Sweep(
 
 def everything(pool: str | None = None) -> Sweep:
     """The same search over all methods, in a conditional space: a function of an Optuna trial."""
-    oversamplings = sorted(name for name, how in OVERSAMPLERS.items() if how.needs != "pool" or pool is not None)
+    pooled = ("pool", "judged pool")
+    oversamplings = sorted(name for name, how in OVERSAMPLERS.items() if how.needs not in pooled or pool is not None)
 
     def space(trial: Any) -> dict[str, Any]:
         trial.suggest_categorical("estimator", sorted(ESTIMATORS))

@@ -46,6 +46,9 @@ def test_what_does_not_decide_a_network_is_left_out_of_its_identity():
     same = Recipe(members=3, scoring_members=2, encoder="pixels", validation=0.2, seed=7)
     assert same.training_identity() == Recipe().training_identity()
     assert Recipe(epochs=100).training_identity() != Recipe().training_identity()
+    assert "optimiser" not in Recipe().training_identity(), "networks of before there was a choice are found"
+    by_adamw = Recipe(optimiser="adamw", learning_rate=0.001)
+    assert by_adamw.training_identity() != Recipe(learning_rate=0.001).training_identity()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hardtune import Recipe, Store, Treatment, load, run
-from hardtune.checks import preview_plan
+from hardtune.checks import check_sources, preview_plan
 from hardtune.data import Samples
 from hardtune.errors import InputError
 from hardtune.evaluation.corruptions import CORRUPTIONS
@@ -103,6 +103,7 @@ def test_classes_that_pruning_leaves_too_small_for_smote_are_refused(digits, not
     pruned = dataclasses.replace(SCORED, prune="class", prune_rate=0.7)
     with pytest.raises(InputError, match="class '0' has 4 samples, and SMOTE"):
         run(pruned, digits, RECIPE)
+    check_sources(digits.hold_out(0.3, 0), pruned)  # of a range that a sweep searches, this may be an end
 
 
 @pytest.mark.parametrize(

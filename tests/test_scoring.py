@@ -12,7 +12,7 @@ from hardtune.data import load_pool
 from hardtune.errors import InputError
 from hardtune.hardness.dynamics import Dynamics
 from hardtune.hardness.estimators import ESTIMATORS, ensemble_scores, estimator
-from hardtune.member import Prepared, identity, member_seed, train_network
+from hardtune.member import Prepared, identity, member_seed, plan_arguments, train_network
 from hardtune.needs import Needs, needs_of
 from hardtune.scoring import gather, prepare
 from hardtune.scoring_member import early_epoch, findings_of, is_scored, score_member
@@ -197,6 +197,8 @@ def test_random_images_of_the_pool_need_no_scoring_ensemble_and_are_the_same_bes
     beside = prepare(with_pool, RECIPE, both, Store(tmp_path), on_member=lambda *_: told.append("beside"))
     assert told == ["beside"] * 2
     assert identity(alone, RECIPE, random, 0, "cpu") == identity(beside, RECIPE, random, 0, "cpu")
+    assert plan_arguments(beside, random)["pool"].confidence is None, "it does not depend on what it did not ask for"
+    assert plan_arguments(beside, hard)["pool"].confidence is not None
     run_trial(random, alone, RECIPE)
 
 

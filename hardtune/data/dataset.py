@@ -241,7 +241,7 @@ def channel_statistics(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tu
     channels = images.shape[-1]
     total, squares = np.zeros(channels), np.zeros(channels)
     # Integer sums, chunk by chunk: exact, and without a copy of the data in a larger type.
-    size = max(1, 2**22 // int(np.prod(images.shape[1:])))
+    size = max(1, 2**22 // max(1, int(np.prod(images.shape[1:]))))
     for start in range(0, len(images), size):
         chunk = images[start : start + size].reshape(-1, channels)
         total += chunk.sum(0, dtype=np.uint64)

@@ -121,9 +121,9 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
 
     T > 1 says that the network was overconfident. Fit it on held-out samples: ``evaluate(test_logits, test_labels,
     temperature=T)`` then reports every calibration figure before and after. The NLL is convex in 1/T, so the optimum
-    is the one root of its derivative. If nothing was learned, it lies at infinity, and T is 100; if there are no
-    errors, at 0, which says nothing of other samples, where one error would cost 100 times its margin: T is 1 then, and
-    also if each sample's logits are all equal, so that T has no effect.
+    is the one root of its derivative; if it lies outside [0.01, 100], T is the bound. But without errors it lies at 0,
+    which says nothing of other samples, where one error would cost 100 times its margin: T is 1 then, and also if each
+    sample's logits are all equal, so that T has no effect.
 
     Raises:
         InputError: As :meth:`Predictions.of`.
@@ -141,7 +141,7 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
 
     low, high = (-float(np.log(t)) for t in reversed(TEMPERATURES))
     if _slope(high, z, z_y) <= 0:
-        return 1.0
+        return 1.0 if z_y == 0 else TEMPERATURES[0]
     if _slope(low, z, z_y) >= 0:
         return TEMPERATURES[1]
     from scipy.optimize import brentq

@@ -85,7 +85,7 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
     split = _split(sweep, dataset, pool, place, view)
     if place.data_of is not None:
         check_same_data(place.data_of, split)
-    check_trials(split, sweep.recipe, treatments, whole=not place.subset)
+    check_trials(split, sweep.recipe, treatments)
     if place.study_storage is not None:  # no study has this name: each is named after its folder
         study_database(place.study_storage, sweep.name)
     with contextlib.ExitStack() as running:

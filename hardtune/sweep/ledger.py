@@ -113,6 +113,8 @@ def _differences(former: Kept, content: dict[str, Any]) -> list[str]:
     differ = []
     for name, now in content.items():
         then = former.content.get(name, {} if name == CODE else None)  # earlier versions did not record it
+        if name == "recipe" and isinstance(then, dict):  # nor had recipes all fields
+            then = json.loads(json.dumps(dataclasses.asdict(Recipe()))) | then
         if isinstance(now, dict) and isinstance(then, dict):
             fields = [key for key in now | then if now.get(key) != then.get(key)]
             if fields and name == CODE:

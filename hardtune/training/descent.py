@@ -6,7 +6,7 @@ seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -19,16 +19,16 @@ Descent = Callable[[], None]
 """Updates weights in place by their ``grad``; one without stays as it is. Part of a CUDA graph on GPUs."""
 
 
-def descent(weights: Iterable[Tensor], recipe: Recipe, rate: Tensor) -> Descent:
+def descent(weights: Sequence[Tensor], recipe: Recipe, rate: Tensor) -> Descent:
     """The recipe's update of these weights.
 
     Args:
         rate: 0-d on their device: the learning rate, read at each update.
     """
-    return {"sgd": _sgd, "adamw": _adamw}[recipe.optimiser]([w for w in weights if w.requires_grad], recipe, rate)
+    return {"sgd": _sgd, "adamw": _adamw}[recipe.optimiser](weights, recipe, rate)
 
 
-def _sgd(weights: list[Tensor], recipe: Recipe, rate: Tensor) -> Descent:
+def _sgd(weights: Sequence[Tensor], recipe: Recipe, rate: Tensor) -> Descent:
     momenta = {weight: torch.zeros_like(weight) for weight in weights}
 
     @torch.no_grad()
@@ -50,7 +50,7 @@ def _sgd(weights: list[Tensor], recipe: Recipe, rate: Tensor) -> Descent:
     return update
 
 
-def _adamw(weights: list[Tensor], recipe: Recipe, rate: Tensor) -> Descent:
+def _adamw(weights: Sequence[Tensor], recipe: Recipe, rate: Tensor) -> Descent:
     means, squares = ({weight: torch.zeros_like(weight) for weight in weights} for _ in range(2))
     steps = {weight: torch.zeros((), device=weight.device) for weight in weights}
 

@@ -161,6 +161,7 @@ def test_no_other_temperature_has_a_lower_nll():
 def test_where_no_best_temperature_exists_it_is_bounded_or_leaves_things_alone():
     logits = np.array([[2.0, 0.0], [0.0, 2.0]])
     assert fit_temperature(logits, [0, 1]) == 1, "as no error says how much one would cost"
+    assert fit_temperature(np.tile(logits / 10_000, (5, 1)), [0, 1] * 4 + [0, 0]) == 0.01, "there is an error here"
     assert fit_temperature(logits, [1, 0]) == fit_temperature(logits / 10, [1, 0]) == 100.0
     assert fit_temperature(np.full((2, 3), 7.0), [0, 1]) == 1, "as none changes anything"
 

@@ -347,6 +347,15 @@ def test_what_fails_in_code_of_ones_own_is_named(monkeypatch, registry, treatmen
         plan(**{"alpha": 1.0, **treatment})
 
 
+def test_what_may_be_otherwise_the_next_time_is_raised_as_it_is(monkeypatch):
+    def full(request, rng):
+        raise MemoryError
+
+    monkeypatch.setitem(OVERSAMPLERS._entries, "mine", Oversampler(full, lambda request: None))
+    with pytest.raises(MemoryError):
+        plan(alpha=1.0, oversample="mine")
+
+
 def test_a_label_without_a_class_is_an_error_and_not_left_out():
     for make in (make_plan, preview):
         more = {"seed": 0} if make is make_plan else {}

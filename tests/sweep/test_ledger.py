@@ -42,6 +42,18 @@ def test_a_later_sweep_of_the_same_name_and_other_content_is_passed_over(split, 
         open_ledger(third, split, tmp_path, resume=True)
 
 
+def test_a_sweep_of_an_earlier_version_whose_recipes_lacked_a_field_is_resumed_with_its_default(split, tmp_path):
+    ledger = open_ledger(SWEEP, split, tmp_path, resume=False)
+    path = ledger.folder / "sweep.json"
+    content = json.loads(path.read_text())
+    del content["recipe"]["optimiser"]
+    path.write_text(json.dumps(content))
+    assert open_ledger(SWEEP, split, tmp_path, resume=True) == ledger
+    by_adamw = dataclasses.replace(SWEEP, recipe=Recipe(optimiser="adamw", learning_rate=0.001))
+    with pytest.raises(InputError, match=r"recipe \(optimiser was sgd, is adamw; learning_rate was 0.1, is 0.001\)"):
+        open_ledger(by_adamw, split, tmp_path, resume=True)
+
+
 def test_more_trials_are_the_same_sweep(split, tmp_path):
     ledger = open_ledger(SWEEP, split, tmp_path, resume=False)
     assert open_ledger(dataclasses.replace(SWEEP, trials=99), split, tmp_path, resume=True) == ledger

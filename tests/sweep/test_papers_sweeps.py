@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hardtune import load
+from hardtune.checks import check_sources
 from hardtune.sweep.cli import configured, parser
+from hardtune.sweep.space import corners
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 
@@ -74,6 +77,16 @@ def test_a_flag_that_is_given_twice_takes_nothing_back():
         assert (sweep.corruptions, sweep.severities) == (["fog", "contrast"], [1, 3])
     names = runpy.run_path(str(SWEEPS / "pruning.py"))
     assert names["flags"].parse_args(["--estimators", "aum", "--estimators", "rmd"]).estimators == ["aum", "rmd"]
+
+
+def test_all_methods_on_digits_are_those_that_need_no_pool_unless_there_is_one():
+    everything = runpy.run_path(str(SWEEPS / "digits.py"))["everything"]
+    split = load("digits").hold_out(0.3, 0)
+    treatments = corners(everything().space)
+    assert {"adjust", "smote_encoder"} <= {treatment.oversample for treatment in treatments}
+    for treatment in treatments:
+        check_sources(split, treatment)
+    assert "pool_hard" in {treatment.oversample for treatment in corners(everything("any").space)}
 
 
 def test_on_both_data_sets_it_is_the_same_sweep_with_other_numbers():

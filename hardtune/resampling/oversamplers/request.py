@@ -98,7 +98,6 @@ _NEEDED = {
     "scores": "an estimator's scores",
     "features": "a frozen encoder's features of the training samples",
     "pool": "a pool of synthetic images: a folder with a sub-folder for each class, or an .npz file",
-    "judged pool": "a pool of synthetic images: a folder with a sub-folder for each class, or an .npz file",
 }
 
 OVERSAMPLERS: Registry[Oversampler] = Registry("oversampling")
@@ -113,15 +112,17 @@ def oversampler(
     """Register the decorated function as the oversampler ``name``.
 
     It must return exactly ``request.add`` samples of the class and use no randomness but the generator; the request's
-    arrays are read-only. ``infeasible`` says whether it can, before any training and without reading images.
+    arrays are read-only. A pool has confidences only if it ``needs="judged pool"``. ``infeasible`` says whether it can,
+    before any training and without reading images.
     """
 
     register = OVERSAMPLERS.register(name)
 
     def add(draw: Draw) -> Draw:
         def check(request: Request) -> str | None:
-            if needs is not None and getattr(request, needs.removeprefix("judged ")) is None:
-                return f"oversampling {name!r} needs {_NEEDED[needs]}"
+            attribute = (needs or "").removeprefix("judged ")
+            if attribute and getattr(request, attribute) is None:
+                return f"oversampling {name!r} needs {_NEEDED[attribute]}"
             return infeasible(request)
 
         register(Oversampler(draw, check, needs))
