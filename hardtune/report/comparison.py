@@ -244,7 +244,7 @@ def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path,
     from matplotlib.figure import Figure
 
     blocks = _blocks([rows for rows in families if rows])
-    heights = [len(lines) + 0.6 for _, _, lines in blocks]
+    heights = [max(len(lines), 3) + 0.6 for _, _, lines in blocks]  # of fewer lines, the label would be cut
     width = max(len(metrics) for metrics, _, _ in blocks)
     figure = Figure(figsize=(1.8 + 2.2 * width, 1.2 + 0.3 * (sum(heights) + len(heights))), layout="constrained")
     says = "differences × 100 with 95 % intervals; green is better and red worse after Holm's correction"
