@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from hardtune.answers import Answers, corruption_pairs
 from hardtune.checks import check_device, check_names, check_trials, class_plans
 from hardtune.data import Dataset, Samples, load_ood
-from hardtune.errors import InputError
+from hardtune.errors import HardtuneWarning, InputError
 from hardtune.evaluation import (
     CORRUPTION_METRICS,
     METRICS,
@@ -34,6 +35,7 @@ from hardtune.evaluation import (
     evaluate_members,
 )
 from hardtune.evaluation.corruptions import SEVERITIES
+from hardtune.evaluation.left_out import left_out
 from hardtune.evaluation.ood import member_ood_metrics
 from hardtune.hardness.encoders import check_encoder
 from hardtune.member import Prepared, stored_member, weights_for
@@ -79,6 +81,8 @@ class Result:
     """(members, N, K) for the split's held-out samples."""
     test_logits: NDArray[np.float32]
     """(members, N, K) for its test samples."""
+    left_out: Mapping[str, Sequence[float]]
+    """By metric: the mean over members on the test samples with each part of them left out in turn, for intervals."""
     ood: tuple[dict[str, float], ...] = ()
     """By member: how well each score separates test samples from out-of-distribution images, ``msp_auroc``, ….
     Empty if the split has none."""
@@ -174,16 +178,13 @@ def run_trial(
     weights = weights_for(prepared, recipe, treatment, 0)
     held_out = np.stack([answers.held_out for answers in members])
     test = np.stack([answers.test for answers in members])
+    # Temperatures are fitted on held-out samples; under the papers' protocol there are none besides the test.
+    fitted_on = None if split.chooses_on_test else (held_out, split.held_out.labels)
+    tested = evaluate_members(test, split.test.labels, hard_classes=hard, held_out=fitted_on)
     return Result(
         treatment=treatment,
         held_out=evaluate_members(held_out, split.held_out.labels, hard_classes=hard),
-        # Temperatures are fitted on held-out samples; under the papers' protocol there are none besides the test.
-        test=evaluate_members(
-            test,
-            split.test.labels,
-            hard_classes=hard,
-            held_out=None if split.chooses_on_test else (held_out, split.held_out.labels),
-        ),
+        test=tested,
         class_counts=np.array([row.count for row in classes]),
         class_weights=np.array([row.weight for row in classes], np.float32),
         class_offsets=np.array([row.offset for row in classes], np.float32),
@@ -191,6 +192,7 @@ def run_trial(
         diagnostics=diagnose(test, split.test.labels),
         held_out_logits=held_out,
         test_logits=test,
+        left_out=_left_out(test, tested, split.test.labels, hard),
         ood=tuple(
             member_ood_metrics(answers.test, answers.ood, answers.distances)
             for answers in members
@@ -201,6 +203,19 @@ def run_trial(
         if split.corruptions
         else None,
     )
+
+
+def _left_out(
+    logits: NDArray[np.float32], tested: MemberSummary, labels: NDArray[np.int64], hard: NDArray[np.bool_] | None
+) -> dict[str, list[float]]:
+    """As :func:`left_out`, with the temperatures fitted before; nothing, with a warning, if a metric cannot be had."""
+    temperatures = [member["temperature"] for member in tested.members if "temperature" in member]
+    try:
+        return left_out(logits, labels, hard_classes=hard, temperatures=temperatures or None)
+    except InputError as error:  # by a metric of one's own that knows how many images there are
+        said = f"without a part of the test images, {error}; so intervals are over seeds alone"
+        warnings.warn(said, HardtuneWarning, stacklevel=2)
+        return {}
 
 
 def metric_names() -> set[str]:

@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from hardtune import Recipe, Store, Treatment, load, member, run
-from hardtune.errors import InputError
+from hardtune.errors import HardtuneWarning, InputError
 from hardtune.evaluation import METRICS, Metric, averaged_softmax, class_recall, fit_temperature, metric
 from hardtune.member import Prepared, identity, needed_scores, plan_for, train_member, train_network, weights_for
 from hardtune.needs import Needs, needs_of
@@ -58,6 +58,23 @@ def test_a_metric_of_ones_own_that_is_not_a_number_fails_the_trial_for_good_in_a
 
     with pytest.raises(InputError, match="metric 'odd' is nan, and must be a finite number for any predictions"):
         run_trial(Treatment(), prepared, RECIPE, store)
+
+
+def test_a_metric_of_ones_own_that_counts_the_images_costs_intervals_their_part_and_not_the_trial(
+    prepared, store, monkeypatch
+):
+    monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
+    groups = {len(samples): np.arange(len(samples)) % 2 for samples in (prepared.split.test, prepared.split.held_out)}
+
+    @metric("in_groups", better="max")
+    def in_groups(predictions):
+        return float(predictions.correct[groups[len(predictions.labels)] == 1].mean())
+
+    says = "without a part of the test images, metric 'in_groups' raised KeyError.*; so intervals are over seeds alone"
+    with pytest.warns(HardtuneWarning, match=says):
+        result = run_trial(Treatment(), prepared, RECIPE, store)
+    assert result.left_out == {}
+    assert len(result.by_member()["test/in_groups"]) == RECIPE.members
 
 
 def test_one_trial_run_twice_gives_equal_metrics_to_the_bit(prepared):

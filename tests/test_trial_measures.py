@@ -153,6 +153,14 @@ def test_each_members_figures_are_kept_for_pairing(result):
     assert all(metrics[name] == pytest.approx(np.mean(values)) for name, values in by_member.items())
 
 
+def test_intervals_over_test_images_can_be_had_for_every_figure_of_the_test_split(result, split):
+    assert {f"test/{name}" for name in result.left_out} == {n for n in result.by_member() if n.startswith("test/")}
+    record = record_of(3, result, split.classes, {})
+    for name in ("test/accuracy", "test/recall_gap", "test/nll_scaled", "test/recall_hard_easy"):
+        assert len(record.left_out[name]) == 20
+        assert np.mean(record.left_out[name]) == pytest.approx(result.metrics()[name], abs=0.02)
+
+
 def test_comparisons_may_be_of_exactly_the_figures_that_members_have(result):
     # A temperature is neither better nor worse.
     assert result.by_member().keys() - {"test/temperature"} == figures_of_members().keys()

@@ -11,9 +11,9 @@
 
 The search selects among many treatments by metrics on held-out data, so those are optimistically biased. Metrics on the
 test split are less biased, but still are: a network that is lucky on one split is often lucky on the other. Comparisons
-use test metrics, paired by the members' seeds, with Holm's correction over every treatment that the search tried. For
-unbiased figures, run the sweep's script with --confirm, which retrains the front with another seed. You can also
-inspect sweeps that are still running, were stopped or failed.
+use test metrics, paired by the members' seeds and by image, with Holm's correction over every treatment that the search
+tried. For unbiased figures, run the sweep's script with --confirm, which retrains the front with another seed. You can
+also inspect sweeps that are still running, were stopped or failed.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def _own_comparisons(sweep: Kept) -> list[list[Row]]:
 
 
 def _show(comparisons: Sequence[list[Row]], sweep: Kept, console: Console) -> Draw:
-    from hardtune.report.comparison import comparison_figure, tables
+    from hardtune.report.comparison_views import comparison_figure, tables
 
     for rows in comparisons:
         for table in tables(rows, sweep.selection_note):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from hardtune.errors import InputError
+from hardtune.evaluation.left_out import jackknife_error
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Difference:
     """After Holm's correction for all treatments compared; the p-value itself if only one was."""
     members: int
     confidence: float
+    images_share: float | None = None
+    """The part of the squared half-width that images account for, members for the rest; None if members for all."""
 
     @property
     def significant(self) -> bool:
@@ -34,15 +37,23 @@ class Difference:
         return self.p_adjusted < 1 - self.confidence
 
 
-def paired_difference(treatment: ArrayLike, control: ArrayLike, *, confidence: float = 0.95) -> Difference:
+def paired_difference(
+    treatment: ArrayLike, control: ArrayLike, *, left_out: ArrayLike | None = None, confidence: float = 0.95
+) -> Difference:
     """Mean difference over members with Student's t interval.
 
     Member i of both shares its seed, so differences are taken per member and the seed's common effect cancels.
     One member has no spread: its interval is unbounded and its p-value 1. That of a few members that all differ by the
     same amount, other than 0, is unbounded, too, unless the sign test is significant.
 
+    With ``left_out``, the interval also covers which images happened to be there, the same for both sides: its
+    half-width squared is the sum of those of the two sources. It is cautious, since what members make of single images
+    counts in both (as in Owen, The pigeonhole bootstrap, Ann. Appl. Stat. 2007).
+
     Args:
         treatment, control: One figure per member, (M,), in the same order.
+        left_out: The mean difference with each part of the images left out in turn, (P,), as from
+            :func:`~hardtune.evaluation.left_out.left_out`.
 
     Raises:
         InputError: Not two equally long, finite, non-empty (M,), or a confidence outside (0, 1).
@@ -62,25 +73,67 @@ def paired_difference(treatment: ArrayLike, control: ArrayLike, *, confidence: f
         raise InputError(f"confidence must be between 0 and 1, got {confidence!r}")
     differences = ours - theirs
     mean, m = float(differences.mean()), len(differences)
+    images = [] if left_out is None else [_Source(jackknife_error(left_out), len(np.asarray(left_out)) - 1)]
+    unbounded = Difference(mean, -math.inf, math.inf, 1.0, 1.0, m, confidence, 0.0 if images else None)
     if m == 1:
-        return Difference(mean, -math.inf, math.inf, 1.0, 1.0, m, confidence)
-    from scipy.special import stdtr, stdtrit
+        return unbounded
 
-    error = float(differences.std(ddof=1)) / math.sqrt(m)
+    error, members, least = float(differences.std(ddof=1)) / math.sqrt(m), [], 0.0
     # No spread beyond rounding: t would be infinite and claim certainty from only two members. The sign test does not:
     # if both signs were equally likely, M equal signs would occur once in 2^(M-1).
     if error <= 1e-12 * float(np.abs([ours, theirs]).max(initial=1e-300)):
-        p_value = 1.0 if abs(mean) <= error else 0.5 ** (m - 1)
-        sure = abs(mean) <= error or p_value < 1 - confidence  # too few equal differences bound nothing
-        reach = 0.0 if sure else math.inf
-        return Difference(mean, mean - reach, mean + reach, p_value, p_value, m, confidence)
-    reach = float(stdtrit(m - 1, 0.5 + confidence / 2)) * error
-    p_value = 2 * float(stdtr(m - 1, -abs(mean) / error))
-    return Difference(mean, mean - reach, mean + reach, p_value, p_value, m, confidence)
+        least = 1.0 if abs(mean) <= error else 0.5 ** (m - 1)
+        if abs(mean) > error and least >= 1 - confidence:  # too few equal differences bound nothing
+            return dataclasses.replace(unbounded, p_value=least, p_adjusted=least)
+    else:
+        members = [_Source(error, m - 1)]
+    reach = _reach(1 - confidence, members + images)
+    p_value = max(least, _p_value(abs(mean), members + images))
+    share = (_reach(1 - confidence, images) / reach) ** 2 if reach else 0.0
+    return Difference(mean, mean - reach, mean + reach, p_value, p_value, m, confidence, share if images else None)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Something that chance decides: the standard error from it, and the degrees of freedom that it is known with."""
+
+    error: float
+    freedom: int
+
+
+def _reach(p: float, sources: Sequence[_Source]) -> float:
+    """Half the width of the interval that leaves out a share ``p``."""
+    from scipy.special import stdtrit
+
+    return math.hypot(*(float(stdtrit(source.freedom, p / 2)) * source.error for source in sources))
+
+
+def _p_value(distance: float, sources: Sequence[_Source]) -> float:
+    """The ``p`` whose interval is just as wide as the distance from 0; of one source, that of its t-test."""
+    from scipy.optimize import brentq
+    from scipy.special import stdtr
+
+    known = [source for source in sources if source.error > 0]
+    if len(known) < 2:
+        return 2 * float(stdtr(known[0].freedom, -distance / known[0].error)) if known else float(distance == 0)
+    # In log p, since p may be tiny; and via args, since brentq keeps all that its function closes over.
+    low, high = math.log(1e-300), 0.0
+    if _missing(low, distance, known) <= 0:
+        return 1e-300
+    return math.exp(brentq(_missing, low, high, args=(distance, known), xtol=1e-9))
+
+
+def _missing(log_p: float, distance: float, sources: Sequence[_Source]) -> float:
+    return _reach(math.exp(log_p), sources) - distance
 
 
 def compare(
-    treatments: Mapping[str, ArrayLike], control: ArrayLike, *, confidence: float = 0.95, given_up: int = 0
+    treatments: Mapping[str, ArrayLike],
+    control: ArrayLike,
+    *,
+    left_out: Mapping[str, ArrayLike] | None = None,
+    confidence: float = 0.95,
+    given_up: int = 0,
 ) -> dict[str, Difference]:
     """Each treatment against the control, with p-values corrected for multiple comparisons (Holm 1979).
 
@@ -90,10 +143,16 @@ def compare(
     Args:
         treatments: Figures (M,) per member, by treatment.
         control: (M,), the same members.
+        left_out: By treatment, as in :func:`paired_difference`; of those that are not there, the intervals cover
+            members alone.
         given_up: How many more were tried and stopped before all members were trained, as racing does. They count in
             the correction, as not significant: the others were chosen among them, by networks that are compared here.
     """
-    found = {name: paired_difference(v, control, confidence=confidence) for name, v in treatments.items()}
+    parts = left_out or {}
+    found = {
+        name: paired_difference(values, control, left_out=parts.get(name), confidence=confidence)
+        for name, values in treatments.items()
+    }
     adjusted = holm([difference.p_value for difference in found.values()] + [1.0] * given_up)[: len(found)]
     return {
         name: dataclasses.replace(difference, p_adjusted=p)

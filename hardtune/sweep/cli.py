@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hardtune import disk
 from hardtune.command_line import add_data_flags, add_recipe_flag, default_storage, recipe_changes, run_and_exit
 from hardtune.errors import InputError
-from hardtune.report.comparison import tables
+from hardtune.report.comparison_views import tables
 from hardtune.report.standing import saved_by_stopping
 from hardtune.report.sweeps import Kept, selection_note
 from hardtune.report.table import render

@@ -22,7 +22,8 @@ from hardtune.evaluation.metric import UNSEEN
 from hardtune.hardness.encoders import check_encoder
 from hardtune.member import Prepared
 from hardtune.needs import Needs, needs_of
-from hardtune.report.comparison import Row, check_comparison, compared, comparison_figure, figures_of_members
+from hardtune.report.comparison import Row, check_comparison, compared, figures_of_members
+from hardtune.report.comparison_views import comparison_figure
 from hardtune.report.drawing import one_at_a_time
 from hardtune.report.figure import pareto_figure
 from hardtune.report.pareto import check_objective, front

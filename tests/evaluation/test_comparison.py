@@ -39,6 +39,60 @@ def test_the_interval_covers_the_true_difference_as_often_as_it_says():
     assert np.median([d.high - d.low for d in found]) < 0.5  # unpaired it would be about 2.6
 
 
+def both_by_chance(rng, seeds, images, true=0.0):
+    """Whether each image is recognised (M, N) by two treatments that differ by ``true`` in expectation."""
+    easy = rng.normal(size=images)  # an image is as easy for both, up to what each treatment makes of it
+    sides = [easy + 0.7 * rng.normal(size=images) + shift for shift in (0.5, 0.5 + true)]
+    of_seed = [0.1 * rng.normal(size=(seeds, 1)) for _ in sides]
+    return [side + seed + 0.7 * rng.normal(size=(seeds, images)) > 0 for side, seed in zip(sides, of_seed, strict=True)]
+
+
+def test_over_images_too_an_interval_covers_what_other_images_would_have_shown():
+    rng = np.random.default_rng(4)
+    parts = np.arange(200) % 20
+    seeds_alone, both = [], []
+    for _ in range(300):
+        theirs, ours = both_by_chance(rng, seeds=8, images=200)
+        a, b = ours.mean(axis=1), theirs.mean(axis=1)
+        without = [ours[:, parts != p].mean() - theirs[:, parts != p].mean() for p in range(20)]
+        seeds_alone.append(paired_difference(a, b))
+        both.append(paired_difference(a, b, left_out=without))
+        assert (both[-1].p_value < 0.05) == (not both[-1].low <= 0 <= both[-1].high)
+        assert both[-1].p_value >= seeds_alone[-1].p_value
+    assert np.mean([found.low <= 0 <= found.high for found in seeds_alone]) < 0.9
+    assert np.mean([found.low <= 0 <= found.high for found in both]) > 0.94
+
+
+def test_of_equal_members_the_interval_is_over_images_alone_and_of_one_member_it_stays_unbounded():
+    from scipy.stats import t
+
+    without = [0.1, 0.12, 0.09, 0.11]
+    equal = paired_difference(np.arange(8) + 0.1, np.arange(8), left_out=without)
+    error = np.sqrt(3 / 4 * np.sum((np.array(without) - np.mean(without)) ** 2))
+    assert equal.high - equal.mean == pytest.approx(t.ppf(0.975, 3) * error)
+    assert equal.p_value == pytest.approx(2 * t.sf(0.1 / error, 3))
+    assert equal.images_share == pytest.approx(1)
+    few = paired_difference(np.arange(2) + 0.1, np.arange(2), left_out=without)
+    assert (few.low, few.high, few.p_value) == (-math.inf, math.inf, 0.5)
+    one = paired_difference([0.2], [0.1], left_out=without)
+    assert (one.low, one.high, one.p_value) == (-math.inf, math.inf, 1.0)
+
+
+def test_sources_add_in_squares_and_say_their_share():
+    rng = np.random.default_rng(5)
+    ours, theirs, without = rng.normal(size=6), rng.normal(size=6), rng.normal(scale=0.1, size=20)
+    alone, both = paired_difference(ours, theirs), paired_difference(ours, theirs, left_out=without)
+    assert alone.images_share is None
+    of_members, whole = alone.high - alone.mean, both.high - both.mean
+    assert both.images_share == pytest.approx(1 - (of_members / whole) ** 2)
+    assert 0.1 < both.images_share < 0.9
+    nothing = paired_difference(ours, theirs, left_out=np.zeros(20))
+    assert (nothing.low, nothing.high, nothing.images_share) == (alone.low, alone.high, 0)
+    assert nothing.p_value == pytest.approx(alone.p_value)
+    far = paired_difference(ours + 1e9, theirs, left_out=without)
+    assert 0 < far.p_value < 1e-40
+
+
 def test_one_member_says_nothing_about_spread():
     found = paired_difference([0.9], [0.8])
     assert (found.low, found.high, found.p_value) == (-math.inf, math.inf, 1.0)

@@ -18,10 +18,9 @@ from hardtune.report.comparison import (
     better,
     check_comparison,
     compared,
-    comparison_figure,
     figures_of_members,
-    tables,
 )
+from hardtune.report.comparison_views import comparison_figure, tables
 from hardtune.report.records import CONTROL, Record
 
 METHOD = Treatment(entropy_weight=0.3)
@@ -100,6 +99,42 @@ def test_what_else_the_entropy_weights_depend_on_is_told_where_it_is_not_the_def
     assert str(Treatment(entropy_weight=0.2)) == "λ=0.2 rmd"
     assert str(Treatment(entropy_weight=0.2, entropy_scale="rank", temperature=1.5)) == "λ=0.2 rmd rank T=1.5"
     assert str(Treatment(entropy_weight=0.2, entropy_target="constant", temperature=1.5)) == "λ=0.2 constant"
+
+
+def with_images(record, spread):
+    """The record with what its figures are without each part of the test images."""
+    noise = np.random.default_rng(record.number + 99).normal(scale=spread, size=20)
+    return dataclasses.replace(
+        record, left_out={name: (np.mean(values) + noise).tolist() for name, values in record.members.items()}
+    )
+
+
+def test_intervals_cover_test_images_where_both_records_say_how_much_depends_on_them():
+    seeds_alone = compared(RECORDS, EVERYTHING)
+    assert {row["images_share"] for row in seeds_alone} == {None}
+    assert "intervals are over seeds of training, on one split and one test set" in tables(seeds_alone)[-1].caption
+    rows = compared([with_images(one, 0.002) for one in RECORDS], EVERYTHING)
+    for row, alone in zip(rows, seeds_alone, strict=True):
+        assert row["low"] < alone["low"] < alone["high"] < row["high"]
+        assert row["p"] > alone["p"]
+        assert 0.5 < row["images_share"] < 1
+    caption = tables(rows)[-1].caption
+    assert "over seeds of training and over test images, on one split; with endlessly many networks they" in caption
+    assert [row["verdict"] for row in seeds_alone if row["trial"] == 0] == ["better", "better"]
+    assert {row["verdict"] for row in compared([with_images(one, 0.05) for one in RECORDS], EVERYTHING)} == {"open"}
+    former = [RECORDS[0], *(with_images(one, 0.002) for one in RECORDS[1:])]
+    assert compared(former, EVERYTHING) == seeds_alone, "of an earlier version's control nothing is known"
+
+
+def test_what_is_compared_over_seeds_alone_is_named_where_others_are_not():
+    some = [
+        dataclasses.replace(one, left_out={"test/ece": one.left_out["test/ece"]})
+        for one in (with_images(one, 0.002) for one in RECORDS)
+    ]
+    caption = tables(compared(some, EVERYTHING))[-1].caption
+    assert "over test images (accuracy: over seeds alone), on one split" in caption
+    single = [dataclasses.replace(one, members={n: v[:1] for n, v in one.members.items()}) for one in some]
+    assert "endlessly" not in tables(compared(single, EVERYTHING))[-1].caption
 
 
 def test_any_treatment_can_be_the_reference():

@@ -1,0 +1,77 @@
+"""How much a figure depends on the images that it is measured on: the delete-a-group jackknife."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hardtune.evaluation.summary import evaluate
+
+PARTS = 20
+"""As many as are left out in turn. More would cost more and tell little: t's quantile for 19 degrees of freedom is 7 %
+above the normal distribution's."""
+
+
+def left_out(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    hard_classes: Sequence[int] | ArrayLike | None = None,
+    temperatures: Sequence[float] | None = None,
+) -> dict[str, list[float]]:
+    """Every metric's mean over members with each part of the images left out in turn, (P,).
+
+    The parts depend on the labels alone, so those of two treatments can be paired. There are ``PARTS`` of them, or as
+    many as images.
+
+    Args:
+        logits: (M, N, K).
+        labels: (N,); empty is returned for a single one.
+        hard_classes: As in :func:`evaluate`.
+        temperatures: (M,) of the members, as in :func:`evaluate`; they are not fitted again.
+
+    Raises:
+        InputError: As :func:`evaluate`.
+    """
+    stack, truth = np.asarray(logits), np.asarray(labels)
+    part = _parts(truth)
+    scales = [None] * len(stack) if temperatures is None else temperatures
+    figures: dict[str, list[float]] = {}
+    for one in range(part.max() + 1 if len(truth) > 1 else 0):
+        kept = part != one
+        members = [
+            evaluate(member[kept], truth[kept], hard_classes=hard_classes, temperature=scale)
+            for member, scale in zip(stack, scales, strict=True)
+        ]
+        for name in members[0]:
+            figures.setdefault(name, []).append(float(np.mean([member[name] for member in members])))
+    return figures
+
+
+def jackknife_error(values: ArrayLike) -> float:
+    """The standard error that images, drawn at random, give to a figure: from its values (P,) of :func:`left_out`.
+
+    sqrt((P - 1) / P Σ (v - mean v)²). Shao & Wu, A general theory for jackknife variance estimation, Ann. Stat. 1989.
+
+    >>> right = np.array([1, 1, 1, 0])  # the standard error of a mean is s / sqrt(N)
+    >>> without_each = [np.delete(right, i).mean() for i in range(4)]
+    >>> round(jackknife_error(without_each), 4), round(float(right.std(ddof=1)) / 2, 4)
+    (0.25, 0.25)
+    """
+    v = np.asarray(values, np.float64)
+    return math.sqrt((len(v) - 1) / len(v) * float(((v - v.mean()) ** 2).sum()))
+
+
+def _parts(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The part (N,) of each image: dealt out like cards, class by class, so that each has its share of every class.
+
+    Shuffled within a class, since neighbours in a folder may be alike; always in the same way.
+    """
+    shuffled = np.random.default_rng(0).permutation(len(labels))
+    dealt = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    part = np.empty(len(labels), np.int64)
+    part[dealt] = np.arange(len(labels)) % PARTS
+    return part

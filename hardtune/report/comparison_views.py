@@ -1,0 +1,173 @@
+"""A comparison's rows as tables for a terminal, and as a figure."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from hardtune.evaluation.comparison import least_significant
+from hardtune.report.comparison import METRICS_A_TABLE, Row, better
+from hardtune.report.table import label, plain_table
+
+Line = tuple[int | None, str]
+"""A treatment's trial and its description."""
+VERDICT_COLOURS = {"better": "#2b8a3e", "worse": "#c92a2a", "open": "#868e96"}
+
+
+def tables(rows: Sequence[Row], note: str = "") -> list[Table]:
+    """A comparison's rows for a terminal of 80 columns: a line per treatment, a few metrics per table, all times 100.
+
+    ``note`` is a sentence that readers of any table must see.
+    """
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    made = [
+        _table([row for row in rows if row["metric"] in metrics[start : start + METRICS_A_TABLE]], note)
+        for start in range(0, len(metrics), METRICS_A_TABLE)
+    ]
+    if made:
+        made[-1].caption = f"{made[-1].caption} Figures are of the test split unless they say otherwise; {_over(rows)}."
+    return made
+
+
+def _over(rows: Sequence[Row]) -> str:
+    """What the intervals cover. Files of earlier versions do not say: seeds alone."""
+    covered = [row for row in rows if row.get("images_share") is not None]
+    if not covered:
+        return "intervals are over seeds of training, on one split and one test set"
+    seeds_alone = sorted({_heading(row["metric"]) for row in rows} - {_heading(row["metric"]) for row in covered})
+    but = f" ({', '.join(seeds_alone)}: over seeds alone)" if seeds_alone else ""
+    said = f"intervals are over seeds of training and over test images{but}, on one split"
+    shares = [row["images_share"] for row in covered if row["low"] is not None]
+    if not shares:
+        return said
+    return (
+        f"{said}; with endlessly many networks they would be {100 * math.sqrt(float(np.median(shares))):.0f} % as wide"
+    )
+
+
+def _table(rows: Sequence[Row], note: str) -> Table:
+    first = rows[0]
+    table = plain_table(min_width=78)
+    table.title = (
+        f"Against {first['reference']}: difference × 100 ± 95 % interval, paired over {first['members']} members"
+    )
+    lines = len({_line(row) for row in rows})
+    family = first.get("of", lines)  # missing in files of earlier versions
+    told = "all lines" if family == lines else f"all {family} treatments that were tried"
+    needed = least_significant(first["members"], family)
+    takes = f", which takes a mean difference of {needed:.1f} standard deviations" if 2 < needed < math.inf else ""
+    table.caption = (
+        f"* significant after Holm's correction for {told}{takes} (intervals are not corrected); "
+        f"↓ lower is better, ↑ higher. {note}"
+    ).strip()
+    table.add_column("treatment", overflow="fold", min_width=15)
+    columns = {row["metric"]: row["reference_mean"] for row in rows}
+    lower = {row["metric"]: _lower_is_better(row) for row in rows}
+    digits = {metric: _digits([row for row in rows if row["metric"] == metric]) for metric in columns}
+    for metric in columns:
+        name = _heading(metric).replace(" ", "\n")
+        table.add_column(f"{name} {'↓' if lower[metric] else '↑'}", justify="right", no_wrap=True)
+    table.add_row(first["reference"], *(f"{100 * columns[m]:.{digits[m]}f}  " for m in columns), style="yellow")
+    cells: dict[Line, list[Text]] = {}
+    for row in rows:
+        reach, places = _reach(row), digits[row["metric"]]
+        star = "*" if row["verdict"] != "open" else " "
+        text = f"{100 * row['difference']:+.{places}f} ±{reach:.{places}f} {star}"
+        colour = {"better": "green", "worse": "red"}.get(row["verdict"], "")
+        cells.setdefault(_line(row), []).append(Text(text, colour))
+    for (_, treatment), line in cells.items():
+        table.add_row(treatment, *line)
+    return table
+
+
+def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path, note: str = "") -> None:
+    """Draw every difference with its interval as a PNG: a panel per metric, and a block of lines per reference.
+
+    ``note``: as in :func:`tables`.
+    """
+    from matplotlib.figure import Figure
+
+    blocks = _blocks([rows for rows in families if rows])
+    heights = [max(len(lines), 3) + 0.6 for _, _, lines in blocks]  # of fewer lines, the label would be cut
+    width = max(len(metrics) for metrics, _, _ in blocks)
+    figure = Figure(figsize=(1.8 + 2.2 * width, 1.2 + 0.3 * (sum(heights) + len(heights))), layout="constrained")
+    says = "differences × 100 with 95 % intervals; green is better and red worse after Holm's correction"
+    figure.suptitle("\n".join(filter(None, [f"{title}: {says}", note])), fontsize=9)
+    grid = figure.subplots(len(heights), width, squeeze=False, height_ratios=heights)
+    headed: list[str] = []
+    for panels, (metrics, rows, lines) in zip(grid, blocks, strict=True):
+        names = [treatment for _, treatment in lines]
+        for axes in panels[len(metrics) :]:
+            axes.axis("off")
+        for axes, metric in zip(panels, metrics, strict=False):
+            _forest(axes, [row for row in rows if row["metric"] == metric], lines)
+            axes.set_yticks(range(len(names)), names if axes is panels[0] else [], fontsize=8)
+            if metrics != headed:  # else the panel above shows it
+                lower = next(_lower_is_better(row) for row in rows if row["metric"] == metric)
+                heading = f"{_heading(metric)} ({'lower' if lower else 'higher'} is better)"
+                axes.set_title(textwrap.fill(heading, 30), fontsize=8)
+        headed = metrics
+        panels[0].set_ylabel(textwrap.fill(f"minus {rows[0]['reference']}", 20), fontsize=7)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+def _blocks(families: Sequence[Sequence[Row]]) -> list[tuple[list[str], list[Row], list[Line]]]:
+    """The figure's rows of panels: some metrics of a family, its rows for them, and its treatments."""
+    blocks = []
+    each = [list(dict.fromkeys(row["metric"] for row in rows)) for rows in families]
+    for start in range(0, max(map(len, each)), METRICS_A_TABLE):
+        for rows, metrics in zip(families, each, strict=True):
+            some = metrics[start : start + METRICS_A_TABLE]
+            shown = [row for row in rows if row["metric"] in some]
+            if shown:
+                blocks.append((some, shown, list(dict.fromkeys(map(_line, shown)))))
+    return blocks
+
+
+def _forest(axes: Any, rows: Sequence[Row], lines: Sequence[Line]) -> None:
+    axes.axvline(0, color="#b9c0c8", linewidth=1, zorder=1)
+    for row in rows:
+        y, colour = lines.index(_line(row)), VERDICT_COLOURS[row["verdict"]]
+        if math.isfinite(_reach(row)):
+            axes.plot([100 * row["low"], 100 * row["high"]], [y, y], color=colour, linewidth=1.5)
+        axes.plot(100 * row["difference"], y, marker="o", markersize=4, color=colour)
+    axes.locator_params(axis="x", nbins=4)  # more would run into each other
+    axes.set_ylim(len(lines) - 0.5, -0.5)
+    axes.tick_params(labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _line(row: Row) -> Line:
+    """What tells the treatments of a family apart: numbers that are rounded may not."""
+    return row.get("trial"), row["treatment"]
+
+
+def _lower_is_better(row: Row) -> bool:
+    way = row.get("better") or better(row["metric"])  # files of earlier versions do not say
+    return bool(way == "min")
+
+
+def _digits(rows: Sequence[Row]) -> int:
+    """Decimal places that show two digits of the column's typical interval."""
+    reach = float(np.median([_reach(row) for row in rows]))
+    return 2 if not 0 < reach < math.inf else min(4, max(0, 1 - math.floor(math.log10(reach))))
+
+
+def _reach(row: Row) -> float:
+    """Half the width of a row's interval, times 100."""
+    return math.inf if row["low"] is None else 50 * (row["high"] - row["low"])
+
+
+def _heading(metric: str) -> str:
+    group, _, name = metric.partition("/")
+    words = label(f"final/{name}" if group == "test" else metric)
+    words = words.replace("adaptive", "adapt.").replace("misclassification", "errors'")
+    return f"held-out {words}" if group == "final" else words

@@ -1,0 +1,66 @@
+"""What figures would be without some of the images, and what that says of other images."""
+
+import numpy as np
+import pytest
+
+from hardtune.evaluation import evaluate
+from hardtune.evaluation.left_out import PARTS, jackknife_error, left_out
+
+
+def predictions(samples, classes=3, members=2, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.sort(rng.integers(0, classes, samples))
+    logits = rng.normal(size=(members, samples, classes))
+    logits[:, np.arange(samples), labels] += 1
+    return logits, labels
+
+
+def test_each_part_is_left_out_in_turn_with_its_share_of_every_class(monkeypatch):
+    logits, labels = predictions(1000)
+    kept = []
+    monkeypatch.setattr(
+        "hardtune.evaluation.left_out.evaluate", lambda z, y, **more: kept.append((z, y)) or {"size": len(y)}
+    )
+    assert left_out(logits[:1], labels) == {"size": [950.0] * PARTS}
+    missing = [set(map(tuple, logits[0])) - set(map(tuple, z)) for z, _ in kept]
+    assert sum(map(len, missing)) == len(set().union(*missing)) == len(labels), "each image is left out once"
+    per_class = np.array([np.bincount(labels) - np.bincount(y) for _, y in kept])
+    assert (np.ptp(per_class, axis=0) <= 1).all()
+
+
+def test_figures_are_those_of_the_other_images_averaged_over_members():
+    logits, labels = predictions(PARTS)  # so each part is one image
+    found = left_out(logits, labels, hard_classes=[0], temperatures=[2.0, 0.5])
+    by_hand = [
+        [
+            evaluate(np.delete(z, i, 0), np.delete(labels, i), hard_classes=[0], temperature=t)
+            for z, t in zip(logits, (2.0, 0.5), strict=True)
+        ]
+        for i in range(PARTS)
+    ]
+    assert found.keys() == by_hand[0][0].keys()
+    for name in ("accuracy", "recall_gap", "ece", "nll_scaled", "recall_hard_easy"):
+        expected = [np.mean([member[name] for member in members]) for members in by_hand]
+        assert sorted(found[name]) == pytest.approx(sorted(expected))
+
+
+def test_the_parts_are_the_same_for_whatever_is_predicted():
+    logits, labels = predictions(200)
+    others = logits + 5  # the same predictions
+    assert left_out(logits, labels)["accuracy"] == left_out(others, labels)["accuracy"]
+
+
+def test_one_image_cannot_be_left_out():
+    logits, labels = predictions(1)
+    assert left_out(logits, labels) == {}
+    assert len(left_out(*predictions(2))["accuracy"]) == 2
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "nll", "recall_gap"])
+def test_the_error_is_that_of_drawing_other_images(metric):
+    drawn, estimates = [], []
+    for seed in range(60):
+        logits, labels = predictions(600, members=1, seed=seed)
+        drawn.append(evaluate(logits[0], labels)[metric])
+        estimates.append(jackknife_error(left_out(logits, labels)[metric]))
+    assert np.sqrt(np.mean(np.square(estimates))) == pytest.approx(np.std(drawn, ddof=1), rel=0.3)
