@@ -33,9 +33,9 @@ from hardtune.evaluation import (
     diagnose,
     evaluate,
     evaluate_members,
+    left_out,
 )
 from hardtune.evaluation.corruptions import SEVERITIES
-from hardtune.evaluation.left_out import left_out
 from hardtune.evaluation.ood import member_ood_metrics
 from hardtune.hardness.encoders import check_encoder
 from hardtune.member import Prepared, stored_member, weights_for

@@ -3,6 +3,7 @@
 from hardtune.evaluation.calibration import fit_temperature, reliability
 from hardtune.evaluation.comparison import Difference, compare, paired_difference
 from hardtune.evaluation.diagnostics import Curves, Diagnostics, diagnose
+from hardtune.evaluation.jackknife import left_out
 from hardtune.evaluation.metric import CORRUPTION_METRICS, METRICS, Metric, metric
 from hardtune.evaluation.predictions import Predictions
 from hardtune.evaluation.recall import class_recall
@@ -26,6 +27,7 @@ __all__ = [
     "evaluate",
     "evaluate_members",
     "fit_temperature",
+    "left_out",
     "metric",
     "paired_difference",
     "reliability",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hardtune.errors import InputError
-from hardtune.evaluation.left_out import jackknife_error
+from hardtune.evaluation.jackknife import jackknife_error
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def paired_difference(
 
     Args:
         treatment, control: One figure per member, (M,), in the same order.
-        left_out: The mean difference with each part of the images left out in turn, (P,), as from
-            :func:`~hardtune.evaluation.left_out.left_out`.
+        left_out: The mean difference with each part of the images left out in turn, (P,): the difference of what
+            :func:`~hardtune.evaluation.jackknife.left_out` gives for the two sides.
 
     Raises:
         InputError: Not two equally long, finite, non-empty (M,), or a confidence outside (0, 1).

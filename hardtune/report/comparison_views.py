@@ -62,7 +62,9 @@ def _table(rows: Sequence[Row], note: str) -> Table:
     family = first.get("of", lines)  # missing in files of earlier versions
     told = "all lines" if family == lines else f"all {family} treatments that were tried"
     needed = least_significant(first["members"], family)
-    takes = f", which takes a mean difference of {needed:.1f} standard deviations" if 2 < needed < math.inf else ""
+    takes = (
+        f", which takes a mean difference of at least {needed:.1f} standard deviations" if 2 < needed < math.inf else ""
+    )
     table.caption = (
         f"* significant after Holm's correction for {told}{takes} (intervals are not corrected); "
         f"↓ lower is better, ↑ higher. {note}"

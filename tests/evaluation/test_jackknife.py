@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hardtune.evaluation import evaluate
-from hardtune.evaluation.left_out import PARTS, jackknife_error, left_out
+from hardtune.evaluation.jackknife import PARTS, jackknife_error, left_out
 
 
 def predictions(samples, classes=3, members=2, seed=0):
@@ -19,7 +19,7 @@ def test_each_part_is_left_out_in_turn_with_its_share_of_every_class(monkeypatch
     logits, labels = predictions(1000)
     kept = []
     monkeypatch.setattr(
-        "hardtune.evaluation.left_out.evaluate", lambda z, y, **more: kept.append((z, y)) or {"size": len(y)}
+        "hardtune.evaluation.jackknife.evaluate", lambda z, y, **more: kept.append((z, y)) or {"size": len(y)}
     )
     assert left_out(logits[:1], labels) == {"size": [950.0] * PARTS}
     missing = [set(map(tuple, logits[0])) - set(map(tuple, z)) for z, _ in kept]
