@@ -33,9 +33,9 @@ def code_digest(it: Any) -> str:
     """SHA-256 of what a function, a class or an object made of them does; the same in every process.
 
     It covers the source and, in turn, all that it uses: the user's own functions, classes and modules by their source,
-    those of hardtune and of libraries by name, and numbers, arrays, tensors and objects by present value. Comments,
-    docstrings and layout do not count; nor does the folder that the code is in, or anything known only at run time,
-    such as files that are read.
+    those of hardtune and of libraries by name (with what they were given, if another function made them), and numbers,
+    arrays, tensors and objects by present value. Comments, docstrings and layout do not count; nor does the folder that
+    the code is in, or anything known only at run time, such as files that are read.
     """
     home = str(getattr(it, "__module__", "")).partition(".")[0]
     seen: dict[int, Any] = {}
@@ -99,7 +99,7 @@ def _parts(it: Any, home: str) -> Iterable[Any]:
     if isinstance(it, logging.Logger):  # its name is often the module's
         return [type(it)]
     if isinstance(it, FunctionType):
-        return _used_by(it, home) if _is_users(it, home) else ()
+        return _used_by(it, home) if _is_users(it, home) else _settings(it)
     if isinstance(it, (type, ModuleType)):
         bases = it.__bases__ if isinstance(it, type) else ()
         return [*bases, _written_in(it)] if _is_users(it, home) else ()
@@ -170,6 +170,14 @@ def _used_by(function: FunctionType, home: str) -> Iterator[Any]:
         for one in found:
             yield from _named_in(one, names, home)
         waiting += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+
+
+def _settings(function: FunctionType) -> list[Any]:
+    """What a library's function was made with: the numbers, names and functions in its closure, no caches or locks."""
+    if function.__module__ == "functools":  # whose closures count and remember
+        return []
+    cells = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
+    return [it for it in cells if isinstance(it, (*_PLAIN, FunctionType, type, functools.partial))]
 
 
 def _named_in(it: Any, names: Sequence[str], home: str, around: tuple[Any, ...] = ()) -> Iterator[Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
+from types import FrameType
 from typing import Any, TypeVar
 
 from hardtune.code import code_digest
@@ -43,6 +45,8 @@ class Registry(Mapping[str, T]):
         """
         self.kind, self.for_workers, self._reserved = kind, for_workers, reserved
         self._entries: dict[str, T] = {}
+        self._own: set[str] = set()
+        """The names of hardtune's own."""
         self._sent: set[str] = set()
         self._digests: dict[str, str] = {}
         _REGISTRIES[kind] = self
@@ -57,6 +61,8 @@ class Registry(Mapping[str, T]):
                 f"got {name!r}"
             )
 
+        own = _registered_by_hardtune()
+
         def add(entry: T) -> T:
             if name in self._sent:  # it came without its module, imported only now
                 self._sent.remove(name)
@@ -64,6 +70,8 @@ class Registry(Mapping[str, T]):
             if name in self._entries or name in self._reserved:
                 raise InputError(f"the {self.kind} name {name!r} is taken: choose another")
             self._entries[name] = entry
+            if own:
+                self._own.add(name)
             return entry
 
         return add
@@ -73,11 +81,15 @@ class Registry(Mapping[str, T]):
 
         It is computed once, so that a file edited meanwhile is not mistaken for the running code.
         """
-        if _is_builtin(self[name]):
+        entry = self[name]
+        if not self._is_users(name):
             return {}
         if name not in self._digests:
-            self._digests[name] = code_digest(self[name])
+            self._digests[name] = code_digest(entry)
         return {f"{self.kind} {name}": self._digests[name]}
+
+    def _is_users(self, name: str) -> bool:
+        return name in self._entries and name not in self._own
 
     def __getitem__(self, name: str) -> T:
         try:
@@ -98,7 +110,7 @@ class Registry(Mapping[str, T]):
 def plug_ins() -> PlugIns:
     """What is registered here for workers and is not hardtune's own, such as a metric that a sweep's script defines."""
     found = {
-        kind: {name: entry for name, entry in registry.items() if not _is_builtin(entry)}
+        kind: {name: entry for name, entry in registry.items() if registry._is_users(name)}
         for kind, registry in _REGISTRIES.items()
         if registry.for_workers
     }
@@ -127,8 +139,16 @@ def add_plug_ins(found: PlugIns, code: Digests) -> None:
             _REGISTRIES[kind]._digests[name] = code[f"{kind} {name}"]
 
 
-def _is_builtin(entry: Any) -> bool:
-    """Whether it, and all its callable parts, are defined in hardtune."""
-    parts = [entry, *getattr(entry, "__dict__", {}).values()]
-    homes = [getattr(part, "__module__", "") for part in parts if callable(part)]
-    return all(str(home).partition(".")[0] == "hardtune" for home in homes)
+def _registered_by_hardtune() -> bool:
+    """Whether one of hardtune's modules registers something as it is imported; else a user does, perhaps by its help.
+
+    Whoever registers decides, and not where the entry comes from: a user's may be made by a function of hardtune's.
+    """
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_code.co_name != "<module>" and _is_hardtunes(frame):
+        frame = frame.f_back
+    return _is_hardtunes(frame)
+
+
+def _is_hardtunes(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).partition(".")[0] == "hardtune"

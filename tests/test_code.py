@@ -23,8 +23,11 @@ from hardtune.evaluation.corruptions import CORRUPTIONS
 from hardtune.hardness.encoders import encoder_identity
 from hardtune.hardness.encoders.encoder import ENCODERS
 from hardtune.member import Prepared, stored_member
+from hardtune.registry import plug_ins
+from hardtune.resampling.policies import POLICIES
 from hardtune.training.losses import LOSSES
 from hardtune.training.models import MODELS
+from hardtune.training.timm_model import timm_model
 
 SCRIPT = """
 import functools
@@ -227,6 +230,29 @@ def test_things_that_hold_each_other_come_to_an_end():
 
 def test_hardtunes_own_code_is_known_by_its_versions():
     assert LOSSES.code("focal") == {}
+
+
+def test_what_a_user_registers_is_the_users_wherever_it_is_made(monkeypatch):
+    """Else workers are not given it, and the networks of one are taken for those of another."""
+    for registry in (MODELS, POLICIES):
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+        monkeypatch.setattr(registry, "_digests", dict(registry._digests))
+    MODELS.register("one")(timm_model("resnet18"))
+    MODELS.register("another")(timm_model("resnet34"))
+    POLICIES.register("as shift")(POLICIES["shift"])
+    digests = [*MODELS.code("one").values(), *MODELS.code("another").values(), *POLICIES.code("as shift").values()]
+    assert len(set(digests)) == 3
+    assert plug_ins()["model"].keys() == {"one", "another"}
+    assert plug_ins()["policy"].keys() == {"as shift"}
+    assert MODELS.code("timm:resnet18") == MODELS.code("resnet18") == POLICIES.code("shift") == {}
+
+
+def test_what_a_library_was_given_to_make_a_function_counts():
+    small, large = timm_model("resnet18"), timm_model("resnet34")
+    assert code_digest(lambda *shape: small(*shape)) != code_digest(lambda *shape: large(*shape))
+    averages = [torch.optim.swa_utils.get_ema_multi_avg_fn(decay) for decay in (0.9, 0.9, 0.99)]
+    first, same, other = (code_digest(lambda *them, average=average: average(*them)) for average in averages)
+    assert first == same != other
 
 
 def registered(registry, name, entry, monkeypatch):
