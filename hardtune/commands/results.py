@@ -19,11 +19,9 @@ also inspect sweeps that are still running, were stopped or failed.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,6 +68,7 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print, draw and write what was asked for; 0."""
+    from hardtune.report.comparison import compared
     from hardtune.report.csv_tables import TABLES, write_csv
     from hardtune.report.sweeps import find, kept
 
@@ -95,8 +94,9 @@ def run(options: argparse.Namespace) -> int:
     objectives = _directions(options.objectives, sweep, control) if options.objectives else sweep.objectives
     comparing = any(value is not None for value in (options.compare, options.against, options.metrics))
     if comparing or not (options.objectives or sweep.is_search):
-        own = [] if comparing else _own_comparisons(sweep)
-        draw = _show(own or [_compared(sweep, found, control, objectives, options)], sweep, console)
+        own = [] if comparing else [compared(found, one, sweep.metrics) for one in sweep.comparisons]
+        families = [rows for rows in own if rows] or [_compared(sweep, found, control, objectives, options)]
+        draw = _show(families, sweep, console)
     else:
         draw = _front(sweep, found, control, objectives, console)
     if options.figure is not None:
@@ -179,14 +179,6 @@ def _front(
     return lambda path: pareto_figure(found, best, objectives, title, path, note)
 
 
-def _own_comparisons(sweep: Kept) -> list[list[Row]]:
-    """The rows of each of the comparisons that the sweep itself made; none if it made none."""
-    path = sweep.folder / "comparison.json"
-    rows = json.loads(path.read_text()) if path.exists() else []
-    # Files of earlier versions do not number their comparisons.
-    return [list(family) for _, family in groupby(rows, lambda row: (row.get("comparison"), row["reference"]))]
-
-
 def _show(comparisons: Sequence[list[Row]], sweep: Kept, console: Console) -> Draw:
     from hardtune.report.comparison_views import comparison_figure, tables
 
@@ -208,9 +200,12 @@ def _compared(
     best = front(found, objectives) if sweep.is_search or options.objectives else list(finished.values())
     against = options.against
     chosen = options.compare or [record.number for record in best if not record.is_control and record.number != against]
+    if not finished:
+        raise InputError(f"no trial of {sweep.id} has finished yet, so there is nothing to compare with its control")
     if not chosen:
-        alone = "its control" if against is None else f"trial {against}"
-        raise InputError(f"the front of {sweep.id} is {alone} alone: name the trials to compare with it")
+        alone = [record for record in best if not record.is_control]
+        what = f"trial {against}" if alone else "its control"
+        raise InputError(f"the front of {sweep.id} is {what} alone: name the trials to compare, after --compare")
     ended = {record.number for record in found}
     for number in chosen if against is None else (against, *chosen):
         if number not in finished:

@@ -24,8 +24,8 @@ def left_out(
 ) -> dict[str, list[float]]:
     """Every metric's mean over members with each part of the images left out in turn, (P,).
 
-    The parts depend on the labels alone, so those of two treatments can be paired. There are ``PARTS`` of them, or as
-    many as images.
+    Of ``recall_hard_easy`` it is the mean of absolute values, which comparisons are of. The parts depend on the labels
+    alone, so those of two treatments can be paired. There are ``PARTS`` of them, or as many as images.
 
     Args:
         logits: (M, N, K).
@@ -47,7 +47,10 @@ def left_out(
             for member, scale in zip(stack, scales, strict=True)
         ]
         for name in members[0]:
-            figures.setdefault(name, []).append(float(np.mean([member[name] for member in members])))
+            values = np.array([member[name] for member in members])
+            if name == "recall_hard_easy":
+                values = np.abs(values)
+            figures.setdefault(name, []).append(float(values.mean()))
     return figures
 
 

@@ -126,13 +126,13 @@ def compared(
     rows: list[Row] = []
     for metric in comparison.metrics:
         direction = better(metric, metrics)
-        theirs = _judged(reference.members, metric)
+        theirs = _judged(reference, metric)
         left_out = {
-            str(r.number): _judged(r.left_out, metric) - _judged(reference.left_out, metric)
+            str(r.number): np.subtract(r.left_out[metric], reference.left_out[metric])
             for r in others
             if metric in r.left_out and metric in reference.left_out
         }
-        ours = {str(r.number): _judged(r.members, metric) for r in others}
+        ours = {str(r.number): _judged(r, metric) for r in others}
         differences = compare(ours, theirs, left_out=left_out, given_up=given_up)
         for record in others:
             difference = differences[str(record.number)]
@@ -160,9 +160,9 @@ def compared(
     return rows
 
 
-def _judged(figures_of: Mapping[str, Sequence[float]], metric: str) -> NDArray[np.float64]:
-    """The metric's figures, or their absolute values for the one kind that is best near 0."""
-    figures = np.asarray(figures_of[metric], np.float64)
+def _judged(record: Record, metric: str) -> NDArray[np.float64]:
+    """The members' figures (M,), or their absolute values for the one kind that is best near 0."""
+    figures = np.asarray(record.members[metric], np.float64)
     return np.abs(figures) if metric.endswith("/recall_hard_easy") else figures
 
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hardtune.evaluation.comparison import least_significant
-from hardtune.report.comparison import METRICS_A_TABLE, Row, better
+from hardtune.report.comparison import METRICS_A_TABLE, Row
 from hardtune.report.table import label, plain_table
 
 Line = tuple[int | None, str]
@@ -32,35 +32,31 @@ def tables(rows: Sequence[Row], note: str = "") -> list[Table]:
         for start in range(0, len(metrics), METRICS_A_TABLE)
     ]
     if made:
-        made[-1].caption = f"{made[-1].caption} Figures are of the test split unless they say otherwise; {_over(rows)}."
+        said = f"{made[-1].caption} Figures are of the test split unless they say otherwise; {_over(rows)}"
+        shares = [row["images_share"] for row in rows if row["images_share"] is not None and row["low"] is not None]
+        if shares:
+            left = 100 * math.sqrt(float(np.median(shares)))
+            said += f"; with endlessly many networks they would be {left:.0f} % as wide"
+        made[-1].caption = f"{said}."
     return made
 
 
 def _over(rows: Sequence[Row]) -> str:
-    """What the intervals cover. Files of earlier versions do not say: seeds alone."""
-    covered = [row for row in rows if row.get("images_share") is not None]
-    if not covered:
+    """What the intervals cover: of trials that an earlier version began, and of some metrics, seeds alone."""
+    seeds_alone = sorted({_heading(row["metric"]) for row in rows if row["images_share"] is None})
+    if all(row["images_share"] is None for row in rows):
         return "intervals are over seeds of training, on one split and one test set"
-    seeds_alone = sorted({_heading(row["metric"]) for row in rows} - {_heading(row["metric"]) for row in covered})
     but = f" ({', '.join(seeds_alone)}: over seeds alone)" if seeds_alone else ""
-    said = f"intervals are over seeds of training and over test images{but}, on one split"
-    shares = [row["images_share"] for row in covered if row["low"] is not None]
-    if not shares:
-        return said
-    return (
-        f"{said}; with endlessly many networks they would be {100 * math.sqrt(float(np.median(shares))):.0f} % as wide"
-    )
+    return f"intervals are over seeds of training and over test images{but}, on one split"
 
 
 def _table(rows: Sequence[Row], note: str) -> Table:
     first = rows[0]
     table = plain_table(min_width=78)
-    table.title = (
-        f"Against {first['reference']}: difference × 100 ± 95 % interval, paired over {first['members']} members"
-    )
-    lines = len({_line(row) for row in rows})
-    family = first.get("of", lines)  # missing in files of earlier versions
-    told = "all lines" if family == lines else f"all {family} treatments that were tried"
+    members = "1 member" if first["members"] == 1 else f"{first['members']} members"
+    table.title = f"Against {first['reference']}: difference × 100 ± 95 % interval, paired over {members}"
+    family = first["of"]
+    told = "all lines" if family == len({_line(row) for row in rows}) else f"all {family} treatments that were tried"
     needed = least_significant(first["members"], family)
     takes = (
         f", which takes a mean difference of at least {needed:.1f} standard deviations" if 2 < needed < math.inf else ""
@@ -71,7 +67,7 @@ def _table(rows: Sequence[Row], note: str) -> Table:
     ).strip()
     table.add_column("treatment", overflow="fold", min_width=15)
     columns = {row["metric"]: row["reference_mean"] for row in rows}
-    lower = {row["metric"]: _lower_is_better(row) for row in rows}
+    lower = {row["metric"]: row["better"] == "min" for row in rows}
     digits = {metric: _digits([row for row in rows if row["metric"] == metric]) for metric in columns}
     for metric in columns:
         name = _heading(metric).replace(" ", "\n")
@@ -100,8 +96,16 @@ def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path,
     heights = [max(len(lines), 3) + 0.6 for _, _, lines in blocks]  # of fewer lines, the label would be cut
     width = max(len(metrics) for metrics, _, _ in blocks)
     figure = Figure(figsize=(1.8 + 2.2 * width, 1.2 + 0.3 * (sum(heights) + len(heights))), layout="constrained")
-    says = "differences × 100 with 95 % intervals; green is better and red worse after Holm's correction"
-    figure.suptitle("\n".join(filter(None, [f"{title}: {says}", note])), fontsize=9)
+    each = [row for _, rows, _ in blocks for row in rows]
+    corrected = ", ".join(map(str, sorted({row["of"] for row in each})))
+    plural = "" if corrected == "1" else "s"
+    says = (
+        "differences × 100 with 95 % intervals; green is better and red worse after Holm's correction for "
+        f"{corrected} treatment{plural} in each panel, dotted is unbounded"
+    )
+    told = [f"{title}: {says}", f"{_over(each)[:1].upper()}{_over(each)[1:]}, and not corrected. {note}".strip()]
+    wide = int(15 * figure.get_figwidth())
+    figure.suptitle("\n".join(part for line in told for part in textwrap.wrap(line, wide)), fontsize=9)
     grid = figure.subplots(len(heights), width, squeeze=False, height_ratios=heights)
     headed: list[str] = []
     for panels, (metrics, rows, lines) in zip(grid, blocks, strict=True):
@@ -112,7 +116,7 @@ def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path,
             _forest(axes, [row for row in rows if row["metric"] == metric], lines)
             axes.set_yticks(range(len(names)), names if axes is panels[0] else [], fontsize=8)
             if metrics != headed:  # else the panel above shows it
-                lower = next(_lower_is_better(row) for row in rows if row["metric"] == metric)
+                lower = next(row["better"] == "min" for row in rows if row["metric"] == metric)
                 heading = f"{_heading(metric)} ({'lower' if lower else 'higher'} is better)"
                 axes.set_title(textwrap.fill(heading, 30), fontsize=8)
         headed = metrics
@@ -140,6 +144,8 @@ def _forest(axes: Any, rows: Sequence[Row], lines: Sequence[Line]) -> None:
         y, colour = lines.index(_line(row)), VERDICT_COLOURS[row["verdict"]]
         if math.isfinite(_reach(row)):
             axes.plot([100 * row["low"], 100 * row["high"]], [y, y], color=colour, linewidth=1.5)
+        else:
+            axes.axhline(y, color=colour, linewidth=1, linestyle=":")
         axes.plot(100 * row["difference"], y, marker="o", markersize=4, color=colour)
     axes.locator_params(axis="x", nbins=4)  # more would run into each other
     axes.set_ylim(len(lines) - 0.5, -0.5)
@@ -149,18 +155,20 @@ def _forest(axes: Any, rows: Sequence[Row], lines: Sequence[Line]) -> None:
 
 def _line(row: Row) -> Line:
     """What tells the treatments of a family apart: numbers that are rounded may not."""
-    return row.get("trial"), row["treatment"]
-
-
-def _lower_is_better(row: Row) -> bool:
-    way = row.get("better") or better(row["metric"])  # files of earlier versions do not say
-    return bool(way == "min")
+    return row["trial"], row["treatment"]
 
 
 def _digits(rows: Sequence[Row]) -> int:
-    """Decimal places that show two digits of the column's typical interval."""
-    reach = float(np.median([_reach(row) for row in rows]))
-    return 2 if not 0 < reach < math.inf else min(4, max(0, 1 - math.floor(math.log10(reach))))
+    """Decimal places that show two digits of the column's typical interval; one, if 2 places can, of the narrowest."""
+    reaches = [_reach(row) for row in rows]
+    typical, narrowest = float(np.median(reaches)), min((reach for reach in reaches if reach > 0), default=math.inf)
+    if not 0 < typical < math.inf:
+        return 2
+    return min(4, max(0, 1 - _magnitude(typical), min(2, -_magnitude(narrowest))))
+
+
+def _magnitude(reach: float) -> int:
+    return math.floor(math.log10(reach))
 
 
 def _reach(row: Row) -> float:

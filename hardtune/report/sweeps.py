@@ -13,7 +13,9 @@ from hardtune.errors import InputError
 from hardtune.evaluation.metric import Better, directions
 from hardtune.recipe import Recipe
 from hardtune.report import records
+from hardtune.report.comparison import Comparison
 from hardtune.report.records import Record
+from hardtune.treatment import Treatment
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,18 @@ class Kept:
     def is_search(self) -> bool:
         """Whether it searched for treatments; else it compared a list of them."""
         return not isinstance(self.content["space"], list)
+
+    @property
+    def comparisons(self) -> list[Comparison]:
+        """Those that it makes in the end; sweeps of earlier versions do not tell."""
+        return [
+            Comparison(
+                tuple(Treatment(**fields) for fields in one["treatments"]),
+                Treatment(**one["reference"]),
+                tuple(one["metrics"]),
+            )
+            for one in self.content.get("about", {}).get("comparisons", [])
+        ]
 
     @property
     def selection_note(self) -> str:

@@ -90,6 +90,8 @@ def open_ledger(sweep: Sweep, split: Split, storage: Path, *, resume: bool) -> L
         raise InputError(f"there is no sweep named {sweep.name} to resume in {sweeps}")
     for one in reversed(former):
         if not _differences(one, content):
+            asked = {**one.content.get("about", {}), **_asked(sweep)}
+            durable.write(one.folder / "sweep.json", json.dumps({**one.content, "about": asked}, indent=1))
             return Ledger(one.folder)
     raise InputError(
         f"cannot resume {former[-1].id}, whose {' and '.join(_differences(former[-1], content))} differed: "
@@ -173,7 +175,13 @@ def _about(sweep: Sweep) -> dict[str, Any]:
         "cpus_per_trial": sweep.cpus_per_trial,
         "metrics": directions(),
         "versions": versions(ALL),
+        **_asked(sweep),
     }
+
+
+def _asked(sweep: Sweep) -> dict[str, Any]:
+    """What is made of the trials in the end, which a resumed sweep may be asked anew."""
+    return {"comparisons": [dataclasses.asdict(comparison) for comparison in sweep.comparisons]}
 
 
 def _create(sweeps: Path, name: str, content: dict[str, Any]) -> Ledger:

@@ -1,7 +1,6 @@
 """What a sweep found can be seen again, by other figures, against the control and as tables."""
 
 import csv
-import json
 import re
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from hardtune import Recipe, Treatment, load
 from hardtune.evaluation.metric import METRICS, Metric
 from hardtune.report import records
-from hardtune.report.comparison import Comparison, compared
+from hardtune.report.comparison import Comparison
 from hardtune.report.records import CONTROL, Record
 from hardtune.report.sweeps import find
 from hardtune.sweep import Sweep
@@ -55,21 +54,19 @@ def sweeps(tmp_path_factory):
         Record(3, Treatment(alpha=3.0), "failed", reason="it diverged, at once"),
     ]
     begun("pets", SPACE, search)
-    listed = begun("list", TREATMENTS, search[:3])
-    rows = compared(search, Comparison(TREATMENTS, metrics=("test/ece",)))
-    (listed / "comparison.json").write_text(json.dumps([{"comparison": 0, **row} for row in rows]))
+    asked = [Comparison(TREATMENTS, metrics=("test/ece",)), Comparison(TREATMENTS[1:], TREATMENTS[0], ("test/ece",))]
+    begun("list", TREATMENTS, search[:3], comparisons=asked)
     again = [finished(1, TREATMENTS[0], 0.1, 0.79, 0.5), finished(2, Treatment(), 0.2, 0.80, 0.6)]
     begun("again", SPACE, [control, finished(0, TREATMENTS[0], 0.1, 0.79, 0.5), *again])
     raced = Record(1, TREATMENTS[1], "stopped", members={"final/ece": [0.3]}, reason="it came to nothing")
     begun("raced", SPACE, [control, finished(0, TREATMENTS[0], 0.1, 0.79, 0.5), raced])
     begun("fresh", SPACE, [])
+    begun("begun", TREATMENTS, [control])
     begun("old", SPACE, search[:3], objectives={"final/mine": "max"})  # as earlier versions left it: without the metric
     with pytest.MonkeyPatch.context() as its_script:
         its_script.setitem(METRICS._entries, "mine", Metric(lambda predictions: 0.3, "max"))
         begun("own", SPACE, search[:3], objectives={"final/mine": "max"})
-        listed = begun("own-list", TREATMENTS, search[:3])
-        rows = compared(search, Comparison(TREATMENTS, metrics=("test/mine",)))
-        (listed / "comparison.json").write_text(json.dumps([{"comparison": 0, **row} for row in rows]))
+        begun("own-list", TREATMENTS, search[:3], comparisons=[Comparison(TREATMENTS, metrics=("test/mine",))])
     return storage
 
 
@@ -94,6 +91,7 @@ def test_the_sweeps_of_a_storage_are_listed_with_what_became_of_their_trials(res
     counts = [(words[0].split("-")[0], *words[1:4]) for words in lines if len(words) > 4 and words[0] != "sweep"]
     assert sorted(counts) == [
         ("again", "3", "0", "0"),
+        ("begun", "0", "0", "0"),
         ("fresh", "0", "0", "0"),
         ("list", "2", "0", "0"),
         ("old", "2", "0", "0"),
@@ -189,16 +187,18 @@ def test_a_list_of_treatments_is_compared_as_it_asked_for(results):
     assert trials(results("list", "--objectives", "test/nll")) == ["1", "control"]
 
 
-def test_comparisons_that_are_not_numbered_are_told_apart_by_their_reference(results, sweeps):
-    (path,) = (sweeps / "sweeps").glob("list-*/comparison.json")
-    text = path.read_text()
-    rows = [{name: value for name, value in row.items() if name != "comparison"} for row in json.loads(text)]
+def test_a_lists_comparisons_are_of_the_trials_that_have_ended_by_now(results, sweeps):
+    """What a sweep left in comparison.json when it was stopped is not what there is after it was resumed."""
+    (folder,) = (sweeps / "sweeps").glob("list-*")
+    out = results("list")
+    assert ("Against control" in out, f"Against {TREATMENTS[0]}" in out) == (True, True)
+    last = records.read(folder / "trials", 1)
+    records.remove(folder / "trials", 1)
     try:
-        path.write_text(json.dumps([*rows, *({**row, "reference": "shuffled"} for row in rows)]))
         out = results("list")
     finally:
-        path.write_text(text)
-    assert ("Against control" in out, "Against shuffled" in out) == (True, True)
+        records.write(folder / "trials", last)
+    assert ("Against control" in out, f"Against {TREATMENTS[0]}" in out) == (True, False)
 
 
 def test_everything_is_in_tables_by_trial_member_and_class(results, tmp_path):
@@ -269,4 +269,9 @@ def test_a_front_that_is_the_control_has_nothing_to_compare(command, sweeps):
     first = min(path.name for path in (sweeps / "sweeps").glob("pets-*"))
     out, err, code = command("results", first, "--compare", "--storage", sweeps)
     assert (out, code) == ("", 2)
-    assert "is its control alone: name the trials to compare with it" in err
+    assert "is its control alone: name the trials to compare" in err
+    out, err, code = command("results", first, "--against", "0", "--storage", sweeps)
+    assert "is its control alone: name the trials to compare" in err
+    out, err, code = command("results", "begun", "--storage", sweeps)
+    assert "no trial of begun-" in err
+    assert "has finished yet, so there is nothing to compare with its control" in err
