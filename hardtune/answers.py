@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hardtune.data import Split
+from hardtune.data import Dataset, Split, load_ood
+from hardtune.data.loading import Progress
 from hardtune.errors import DivergedError, InputError, unknown
 from hardtune.evaluation import CORRUPTION_METRICS, METRICS, Predictions
 from hardtune.evaluation.corruptions import CIFAR10_C, CORRUPTIONS, SEVERITIES, corrupt
@@ -87,6 +89,26 @@ def corruption_pairs(kinds: Sequence[str], severities: Sequence[int] = SEVERITIE
     if names and not severities:
         raise InputError("corruptions need at least one severity from 1 to 5")
     return tuple((name, severity) for name in names for severity in sorted(set(severities)))
+
+
+def with_shifts(
+    split: Split,
+    dataset: Dataset,
+    *,
+    ood: str | Path | NDArray[np.uint8] | None,
+    corruptions: Sequence[str],
+    severities: Sequence[int],
+    data_dir: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Split:
+    """The split with what its members are asked besides: out-of-distribution images and corruptions, as in a sweep.
+
+    Raises:
+        InputError: As :func:`hardtune.data.load_ood` and :func:`corruption_pairs`.
+    """
+    pairs = corruption_pairs(corruptions, severities)
+    images = None if ood is None else load_ood(ood, dataset, data_dir, progress=progress)
+    return dataclasses.replace(split, ood=images, corruptions=pairs)
 
 
 def entries(network: dict[str, Any], split: Split, seed: int) -> Entries:

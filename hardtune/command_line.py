@@ -1,4 +1,4 @@
-"""Shared by hardtune's command lines: the flags for data and recipe, and how errors end them."""
+"""Shared by hardtune's command lines: flags for data and recipe, room for what they write, how errors end them."""
 
 from __future__ import annotations
 
@@ -147,3 +147,17 @@ def _parse(text: str, kind: str) -> Any:
         return _READ[kind.removesuffix(" | str")](text)
     except (ValueError, KeyError):
         return text
+
+
+def make_room_for(path: Path, what: str = "figure") -> None:
+    """Make the folder for a figure or table; ``InputError`` if that fails, or if the name is not valid for one."""
+    suffixes, choices = {
+        "figure": ((".png", ".pdf", ".svg"), ".png, .pdf or .svg"),
+        "table": ((".csv",), ".csv"),
+    }[what]
+    if path.suffix not in suffixes:
+        raise InputError(f"a {what}'s name must end in {choices}, got {str(path)!r}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {what}s to {path.parent}: {error.strerror}") from error

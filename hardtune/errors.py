@@ -24,7 +24,7 @@ class HardtuneWarning(UserWarning):
 
 
 TRANSIENT = (MemoryError, OSError)
-"""What a trial that failed by it may be tried again after."""
+"""What may be otherwise the next time: a trial that failed by it, or by an ``InputError`` from it, is tried again."""
 
 
 def in_a_line(error: BaseException) -> str:
@@ -37,15 +37,11 @@ def in_a_line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def blamed(says: str, *, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Turn what is raised within, by a user's code perhaps, into an ``InputError`` that begins with ``says``.
-
-    ``but``: what may be otherwise the next time, and is raised as it is, like any ``InputError``.
-    """
-    passed: tuple[type[Exception], ...] = (InputError, *but)
+def blamed(says: str) -> Iterator[None]:
+    """Turn what is raised within, by a user's code perhaps, into an ``InputError`` that begins with ``says``."""
     try:
         yield
-    except passed:
+    except InputError:
         raise
     except Exception as error:
         raise InputError(f"{says}: {in_a_line(error)}") from error

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from hardtune.answers import Answers, corruption_pairs
+from hardtune.answers import Answers, with_shifts
 from hardtune.checks import check_device, check_names, check_trials, class_plans
-from hardtune.data import Dataset, Samples, load_ood
+from hardtune.data import Dataset, Samples
 from hardtune.errors import HardtuneWarning, InputError
 from hardtune.evaluation import (
     CORRUPTION_METRICS,
@@ -268,12 +268,16 @@ def run(
     device = str(device)
     check_names(treatment)
     check_device(device)
-    split = dataclasses.replace(
+    split = with_shifts(
         dataset.hold_out(recipe.validation, recipe.seed),
-        pool=None if pool is None else dataclasses.replace(pool),  # which hashes what is in it now
-        ood=None if ood is None else load_ood(ood, dataset, data_dir),
-        corruptions=corruption_pairs(corruptions, severities),
+        dataset,
+        ood=ood,
+        corruptions=corruptions,
+        severities=severities,
+        data_dir=data_dir,
     )
+    if pool is not None:
+        split = dataclasses.replace(split, pool=dataclasses.replace(pool))  # which hashes what is in it now
     check_trials(split, recipe, [treatment], every_class=False)
     with tempfile.TemporaryDirectory() as scratch:
         kept = store if isinstance(store, Store) else Store(scratch if store is None else store)

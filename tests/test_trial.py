@@ -14,6 +14,7 @@ from hardtune.member import Prepared, identity, needed_scores, plan_for, train_m
 from hardtune.needs import Needs, needs_of
 from hardtune.scoring import prepare
 from hardtune.scoring_member import score_member
+from hardtune.sweep.trainable import TrialContext, carry_out
 from hardtune.training.losses import entropy
 from hardtune.training.models import MODELS
 from hardtune.trial import metric_names, run_trial
@@ -70,11 +71,30 @@ def test_a_metric_of_ones_own_that_counts_the_images_costs_intervals_their_part_
     def in_groups(predictions):
         return float(predictions.correct[groups[len(predictions.labels)] == 1].mean())
 
-    says = "without a part of the test images, metric 'in_groups' raised KeyError.*; so intervals are over seeds alone"
+    says = "without a part of the test images, metric 'in_groups' fails: KeyError.*; so intervals are over seeds alone"
     with pytest.warns(HardtuneWarning, match=says):
         result = run_trial(Treatment(), prepared, RECIPE, store)
     assert result.left_out == {}
     assert len(result.by_member()["test/in_groups"]) == RECIPE.members
+
+
+@pytest.mark.parametrize(("error", "again"), [(MemoryError(), True), (ValueError("odd"), False)])
+def test_a_trial_that_memory_or_a_disk_failed_is_tried_again_and_another_is_not(
+    prepared, store, monkeypatch, error, again
+):
+    monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
+
+    @metric("odd", better="min")
+    def odd(predictions):
+        raise error
+
+    context = TrialContext(prepared, RECIPE, store.root, "cpu", cpus=1, at_once=1)
+    if again:  # what Tune calls an error is handed out again
+        with pytest.raises(InputError, match="metric 'odd' fails: MemoryError"):
+            carry_out(0, Treatment(), context)
+    else:
+        record = carry_out(0, Treatment(), context)
+        assert (record.state, record.reason) == ("failed", "metric 'odd' fails: ValueError: odd")
 
 
 def test_one_trial_run_twice_gives_equal_metrics_to_the_bit(prepared):
@@ -111,7 +131,7 @@ def test_every_figure_is_finite_and_named_as_objectives_name_it(prepared):
 def test_a_metric_that_these_data_break_is_named_before_anything_is_trained(monkeypatch, tmp_path):
     monkeypatch.setitem(METRICS._entries, "third", Metric(lambda predictions: class_recall(predictions)[2], "max"))
     dataset, store = load("digits").subset(classes=2, train=20, test=10, seed=0), Store(tmp_path)
-    with pytest.raises(InputError, match="metric 'third' raised IndexError"):
+    with pytest.raises(InputError, match="metric 'third' fails: IndexError"):
         run(TREATMENT, dataset, RECIPE, store)
     assert not list(store.entries())
 

@@ -78,7 +78,8 @@ def run(options: argparse.Namespace) -> int:
     folder: Path = options.out or subject.storage / "exports" / f"{kept.id}-{trial}"
     if options.out is not None:
         make_room(folder, kept, record)  # report problems with it before anything is trained
-    theirs, device = _devices(subject, options)
+    theirs = kept.settled.get("device")  # earlier versions did not record it
+    device = options.device or ("cpu" if theirs == "cpu" else devices()[0])
     prepared = _prepared(subject, treatment, theirs, device, options)
     make_room(folder, kept, record)
 
@@ -170,18 +171,6 @@ def _check(subject: Subject, kept: Kept, treatment: Treatment, options: argparse
         raise InputError(f"{kept.id} had another pool of synthetic images: give the --pool that it had")
     if options.device == "cuda" and not torch.cuda.is_available():
         raise InputError("torch sees no GPU here: leave --device cuda out, or export where there is one")
-
-
-def _devices(subject: Subject, options: argparse.Namespace) -> tuple[str | None, str]:
-    """The device the sweep trained on, None if its control is no longer in the store; and the one to train on here."""
-    from hardtune.member import Prepared, identity
-    from hardtune.treatment import Treatment
-
-    kinds = devices()
-    control = {kind: identity(Prepared(subject.split), subject.recipe, Treatment(), 0, kind) for kind in kinds}
-    wanted = [options.device] if options.device else []  # the requested one first, if the store has both
-    theirs = next((kind for kind in wanted + kinds if control[kind] in subject.store), None)
-    return theirs, options.device or ("cpu" if theirs == "cpu" else kinds[0])
 
 
 def _prepared(

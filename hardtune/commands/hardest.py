@@ -17,8 +17,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hardtune.command_line import plain_console, show_path
-from hardtune.commands.subject import add_subject_flags, available, files_of, make_room_for, subject_of, with_scores
+from hardtune.command_line import make_room_for, plain_console, show_path
+from hardtune.commands.subject import add_subject_flags, available, files_of, subject_of, with_scores
 from hardtune.errors import InputError
 
 

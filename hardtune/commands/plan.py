@@ -24,8 +24,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hardtune.command_line import plain_console, show_path
-from hardtune.commands.subject import add_subject_flags, make_room_for, subject_of, with_scores
+from hardtune.command_line import make_room_for, plain_console, show_path
+from hardtune.commands.subject import add_subject_flags, subject_of, with_scores
 from hardtune.errors import InputError
 from hardtune.treatment import Treatment
 

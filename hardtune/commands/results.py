@@ -26,8 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hardtune import disk
-from hardtune.command_line import add_storage_flag, plain_console
-from hardtune.commands.subject import make_room_for
+from hardtune.command_line import add_storage_flag, make_room_for, plain_console
 from hardtune.errors import InputError, unknown
 from hardtune.store import local_folder
 
@@ -152,9 +151,12 @@ def _directions(names: Sequence[str], sweep: Kept, control: Record) -> dict[str,
         if name not in there:
             raise unknown("figure", name, there)
         check_objective(name)
-        directions[name] = way or known.get(name) or metrics.get(name.rpartition("/")[2], "")
+        better = known.get(name) or metrics.get(name.rpartition("/")[2], "")
+        directions[name] = way or better
         if directions[name] not in ("min", "max"):
             raise InputError(f"say which way {name} is better: {name}=min or {name}=max")
+        if better and directions[name] != better:
+            raise InputError(f"objective {name!r} is {way!r}, but {better!r} is better")
     return directions
 
 

@@ -19,8 +19,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hardtune.command_line import plain_console, show_path
-from hardtune.commands.subject import Subject, add_subject_flags, available, make_room_for, subject_of, with_scores
+from hardtune.command_line import make_room_for, plain_console, show_path
+from hardtune.commands.subject import Subject, add_subject_flags, available, subject_of, with_scores
 from hardtune.errors import InputError
 
 if TYPE_CHECKING:

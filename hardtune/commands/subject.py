@@ -95,6 +95,7 @@ def subject_of(options: argparse.Namespace, **recipe: Any) -> Subject:
     Raises:
         InputError: there is no such script or no sweep in it, or something is wrong with data, pool or recipe.
     """
+    from hardtune.answers import with_shifts
     from hardtune.data import load, load_pool
     from hardtune.store import Store, local_folder
 
@@ -119,6 +120,9 @@ def subject_of(options: argparse.Namespace, **recipe: Any) -> Subject:
         dataset = load(data, options.data_dir, image_size=size, progress=on_read)
         pool = None if path is None else load_pool(path, dataset, progress=on_read)
     split = dataclasses.replace(dataset.hold_out(changed.validation, changed.seed), pool=pool)
+    if sweep is not None and options.score:  # so that the sweep finds the control's members whole
+        shifts = {name: getattr(sweep, name) for name in ("ood", "corruptions", "severities")}
+        split = with_shifts(split, dataset, **shifts, data_dir=options.data_dir)
     storage = local_folder(options.storage)
     name = sweep.name if sweep is not None else dataset.name
     return Subject(name, data, dataset, split, changed, Store(storage / "store"), storage, sweep)
@@ -234,20 +238,6 @@ def available(subject: Subject, device: str) -> Needs:
     each = [Needs(frozenset({name}), features=e.source == "features") for name, e in ESTIMATORS.items()]
     there = [needs for needs in each if not missing(subject, needs, device)]
     return Needs(frozenset().union(*(needs.estimators for needs in there)), any(needs.features for needs in there))
-
-
-def make_room_for(path: Path, what: str = "figure") -> None:
-    """Make the folder for a figure or table; ``InputError`` if that fails, or if the name is not valid for one."""
-    suffixes, choices = {
-        "figure": ((".png", ".pdf", ".svg"), ".png, .pdf or .svg"),
-        "table": ((".csv",), ".csv"),
-    }[what]
-    if path.suffix not in suffixes:
-        raise InputError(f"a {what}'s name must end in {choices}, got {str(path)!r}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write {what}s to {path.parent}: {error.strerror}") from error
 
 
 def files_of(subject: Subject) -> list[str] | None:

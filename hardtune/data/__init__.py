@@ -3,7 +3,18 @@
 from hardtune.data import cifar, digits, fashion_mnist  # noqa: F401  importing them registers them
 from hardtune.data.dataset import Dataset, Samples, Split
 from hardtune.data.loading import DATASETS, Loader, load
-from hardtune.data.out_of_distribution import load_ood
-from hardtune.data.pool import load_pool
+from hardtune.data.out_of_distribution import check_ood, load_ood
+from hardtune.data.pool import check_pool, load_pool
 
-__all__ = ["DATASETS", "Dataset", "Loader", "Samples", "Split", "load", "load_ood", "load_pool"]
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "Loader",
+    "Samples",
+    "Split",
+    "check_ood",
+    "check_pool",
+    "load",
+    "load_ood",
+    "load_pool",
+]

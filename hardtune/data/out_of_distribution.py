@@ -33,6 +33,17 @@ def rotated(images: Images) -> Images:
     return np.rot90(images, axes=(1, 2))
 
 
+def check_ood(source: str | None, data: str) -> None:
+    """Raise ``InputError`` for a source that :func:`load_ood` would refuse for these data, before any are read."""
+    if source is not None and source in DATASETS and source == data:
+        raise InputError(f"{source!r} cannot be out of distribution for itself: choose another data set")
+    if source is None or source in VIEWS or source in DATASETS:
+        return
+    if not source or not Path(source).expanduser().is_dir():  # an empty path would be the current folder
+        names = ", ".join(sorted({*VIEWS, *DATASETS} - {data}))
+        raise InputError(f"unknown out-of-distribution set {source!r}: choose from {names}, or give a folder of images")
+
+
 def load_ood(
     source: str | Path | Images, dataset: Dataset, data_dir: str | Path | None = None, progress: Progress | None = None
 ) -> Images:
@@ -68,17 +79,13 @@ def load_ood(
             )
         return fitted(_few(images, most), height, width, channels)
     name = str(source)
+    check_ood(name, dataset.name)
     if name in VIEWS:
         return fitted(VIEWS[name](dataset.test.images), height, width, channels)
     if name in DATASETS:
-        if name == dataset.name:
-            raise InputError(f"{name!r} cannot be out of distribution for itself: choose another data set")
         return fitted(_few(load(name, data_dir, progress=progress).test.images, most), height, width, channels)
-    folder = Path(name).expanduser()
-    if not name or not folder.is_dir():  # an empty path would be the current folder
-        names = ", ".join(sorted({*VIEWS, *DATASETS} - {dataset.name}))
-        raise InputError(f"unknown out-of-distribution set {name!r}: choose from {names}, or give a folder of images")
-    return fitted(read_unlabelled(folder, (height, width), most, progress=progress), height, width, channels)
+    images = read_unlabelled(Path(name).expanduser(), (height, width), most, progress=progress)
+    return fitted(images, height, width, channels)
 
 
 def fitted(images: Images, height: int, width: int, channels: int) -> Images:

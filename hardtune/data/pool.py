@@ -27,16 +27,9 @@ def load_pool(path: str | Path, dataset: Dataset, *, progress: Callable[[int, in
     Raises:
         InputError: nothing there or nothing readable, a class that the data set lacks, images of another size.
     """
+    check_pool(path)
     path = Path(path).expanduser()
-    if path.is_dir():
-        images, names = _read_folder(path, dataset.classes, progress)
-    elif path.suffix == ".npz" and path.is_file():
-        images, names = _read_npz(path)
-    else:
-        raise InputError(
-            f"there is no pool of images at {path}: "
-            "give a folder with one sub-folder of images a class, or an .npz file"
-        )
+    images, names = _read_folder(path, dataset.classes, progress) if path.is_dir() else _read_npz(path)
     shape = dataset.train.images.shape[1:]
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0 or len(names) != len(images):
         raise InputError(
@@ -48,6 +41,18 @@ def load_pool(path: str | Path, dataset: Dataset, *, progress: Callable[[int, in
             f"the pool's images in {path} are {_by(images.shape[1:])}, and those of {dataset.name} are {_by(shape)}"
         )
     return Samples(images, _numbers(path, names, dataset.classes))
+
+
+def check_pool(path: str | Path | None) -> None:
+    """Raise ``InputError`` if there is nothing that :func:`load_pool` could read, before any data are."""
+    if path is None:
+        return
+    path = Path(path).expanduser()
+    if not path.is_dir() and not (path.suffix == ".npz" and path.is_file()):
+        raise InputError(
+            f"there is no pool of images at {path}: "
+            "give a folder with one sub-folder of images a class, or an .npz file"
+        )
 
 
 def _read_folder(

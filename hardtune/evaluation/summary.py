@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hardtune.errors import InputError, in_a_line
+from hardtune.errors import InputError, blamed
 from hardtune.evaluation.calibration import CALIBRATION, fit_temperature
 from hardtune.evaluation.metric import METRICS
 from hardtune.evaluation.predictions import Floats, Predictions, checked_logits, log_softmax
@@ -141,10 +141,8 @@ def _figures(
 
 
 def _figure(metric: str, predictions: Predictions) -> float:
-    try:
+    with blamed(f"metric {metric!r} fails"):
         value = float(METRICS[metric].compute(predictions))
-    except Exception as error:  # it may be user code
-        raise InputError(f"metric {metric!r} raised {in_a_line(error)}") from error
     if not math.isfinite(value):
         raise InputError(f"metric {metric!r} is {value}, and must be a finite number for any predictions")
     return value

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.errors import TRANSIENT, InputError, blamed
+from hardtune.errors import InputError, blamed
 from hardtune.resampling.policies import POLICIES
 
 FLOOR = 0.1
@@ -74,7 +74,7 @@ def class_counts(
     if not (np.isfinite(alpha) and alpha >= 0):
         raise InputError(f"alpha must be a finite number of at least 0, got {alpha!r}")
 
-    with blamed(f"policy {policy!r} fails", but=TRANSIENT):
+    with blamed(f"policy {policy!r} fails"):
         ratio = np.asarray(POLICIES[policy](hardness.astype(np.float64), low_is_hard, names), np.float64)
     if ratio.shape != hardness.shape or not np.isfinite(ratio).all() or ratio.min() < 0:
         raise InputError(f"policy {policy!r} must give every class a finite ratio of at least 0, got {ratio}")

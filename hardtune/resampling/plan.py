@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.data.dataset import Samples
-from hardtune.errors import TRANSIENT, InputError, blamed
+from hardtune.errors import InputError, blamed
 from hardtune.resampling.counts import class_counts, floor_of
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request, check_added
 from hardtune.resampling.prune import PRUNERS
@@ -144,12 +144,12 @@ def make_plan(
         if row.dropped:
             assert scores is not None  # resampling needs them
             what = f"undersampling {treatment.undersample!r}"
-            with blamed(f"{what} fails on class {row.name!r}", but=TRANSIENT):
+            with blamed(f"{what} fails on class {row.name!r}"):
                 stay = UNDERSAMPLERS[treatment.undersample](scores[members], row.dropped, rng)
             members = members[_checked(stay, len(members), what, exactly=len(members) - row.dropped)]
         kept.append(members)
         if row.added:
-            with blamed(f"oversampling {treatment.oversample!r} fails on class {row.name!r}", but=TRANSIENT):
+            with blamed(f"oversampling {treatment.oversample!r} fails on class {row.name!r}"):
                 gain = OVERSAMPLERS[treatment.oversample].draw(request, rng)
             check_added(gain, request, treatment.oversample)
             if gain.indices is not None:
@@ -221,7 +221,7 @@ def _draft(
 
     kept = np.arange(len(train))
     if scores is not None:
-        with blamed(f"pruning {treatment.prune!r} fails", but=TRANSIENT):
+        with blamed(f"pruning {treatment.prune!r} fails"):
             kept = prune(scores, train.labels, treatment.prune_rate)
         kept = _checked(kept, len(train), f"pruning {treatment.prune!r}")
     members = _by_class(kept, train.labels, len(classes))

@@ -60,9 +60,12 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     )
     what.add_argument(
         "--confirm",
-        action="store_true",
-        help="retrain the front of the latest search of this name with another seed (and so other held-out "
-        "samples, scores and networks), and compare it with the control: figures without the search's selection bias",
+        nargs="?",
+        const="",
+        metavar="SWEEP",
+        help="retrain the front of the latest search of this name (or of the one with this id) with another seed (so "
+        "with other held-out samples, scores and networks), and compare it with the control: figures without the "
+        "search's selection bias",
     )
     what.add_argument(
         "--racing",
@@ -155,8 +158,9 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
         if hand_over:
             return job.run_as_job(options.address, Path(sys.argv[0]), sys.argv[1:], sweep.name)
     confirmation = None
-    if options.confirm:
-        confirmation = confirming(sweep, local_folder(options.storage), recipe_changes(options.recipe))
+    if options.confirm is not None:
+        storage = local_folder(options.storage)
+        confirmation = confirming(sweep, storage, recipe_changes(options.recipe), options.confirm or None)
         sweep = confirmation.sweep
     stop_at_sigterm(f"stopped, and Ray does not answer; finished networks are kept: {_again(options)}")
     view = View(f"hardtune · {sweep.name}", sweep.objectives)
@@ -264,7 +268,7 @@ def configured(sweep: Sweep, options: argparse.Namespace) -> Sweep:
     """The sweep with the command line's changes."""
     if options.trials is not None and sweep.treatments is not None:
         raise InputError(f"--trials is for searches, and this sweep tries a list of {sweep.trials} treatments")
-    if options.confirm and (options.trials is not None or options.racing):
+    if options.confirm is not None and (options.trials is not None or options.racing):
         raise InputError("--confirm trains all of the front, and whole, so it takes no --trials and no --racing")
     if options.data is not None:
         sweep = sweep.on(options.data)

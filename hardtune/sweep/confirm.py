@@ -15,6 +15,10 @@ from hardtune.report.sweeps import Kept, kept
 from hardtune.sweep.definition import Sweep
 
 
+def _has_trials(search: Kept) -> bool:
+    return any(record.state == "finished" and not record.is_control for record in search.records)
+
+
 @dataclasses.dataclass(frozen=True)
 class Confirmation:
     """A search's front, to be tried again."""
@@ -25,8 +29,8 @@ class Confirmation:
     """What it does, in one sentence."""
 
 
-def confirming(sweep: Sweep, storage: Path, changes: Mapping[str, Any]) -> Confirmation:
-    """A sweep that retrains the current front of the latest search of this name.
+def confirming(sweep: Sweep, storage: Path, changes: Mapping[str, Any], wanted: str | None = None) -> Confirmation:
+    """A sweep that retrains the current front of the latest search of this name, or of the one whose id is ``wanted``.
 
     A search chooses among many treatments by figures that depend partly on chance: on the held-out samples, the scores
     and the networks. This sweep draws all of these anew with another seed, so the treatments' figures on the test split
@@ -39,12 +43,15 @@ def confirming(sweep: Sweep, storage: Path, changes: Mapping[str, Any]) -> Confi
     """
     if sweep.treatments is not None:
         raise InputError("--confirm is for searches, and this sweep tries a list of treatments, chosen by nobody")
-    former = [one for one in kept(storage, sweep.name) if one.is_search and one.records]
+    former = [one for one in kept(storage, sweep.name) if one.is_search and _has_trials(one)]
     if not former:
         raise InputError(
             f"no search named {sweep.name} has found anything in {storage}: run it first, without --confirm"
         )
-    search = former[-1]
+    ids = [one.id for one in former]
+    if wanted is not None and wanted not in ids:
+        raise InputError(f"there is no search {wanted!r} to confirm in {storage}: choose from {', '.join(ids)}")
+    search = former[-1 if wanted is None else ids.index(wanted)]
     trials = [record for record in search.records if not record.is_control]
     treatments = [record.treatment for record in front(search.records, search.objectives) if not record.is_control]
     if not treatments:

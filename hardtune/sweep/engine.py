@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from hardtune import disk
-from hardtune.answers import corruption_pairs
+from hardtune.answers import corruption_pairs, with_shifts
 from hardtune.cautions import cautions
 from hardtune.checks import check_names, check_trials, preview_plan
-from hardtune.data import Dataset, Samples, Split, load, load_ood, load_pool
+from hardtune.data import Dataset, Samples, Split, check_ood, check_pool, load, load_pool
 from hardtune.errors import InputError, in_a_line, unknown
 from hardtune.evaluation.metric import UNSEEN
 from hardtune.hardness.encoders import check_encoder
@@ -105,7 +105,7 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
         recipe = ledger.resolved(lambda: resolved_on_cluster(sweep.recipe, share), share.device)
         sweep = dataclasses.replace(sweep, recipe=recipe)
         share = _filled(share, sweep)
-        begun = any(ledger.trials.glob("0*.json"))
+        begun = any(ledger.trials.glob("*.json"))
         url = place.study_storage or ledger.study_url
         study = study_database(url, ledger.id, begun=begun, owner=ledger.owner)
         _say_what_repeats(sweep, view)
@@ -115,14 +115,15 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
             view.say(f"note: {caution}")
         artifacts = None if uri.startswith("http") else storage / "mlflow-artifacts"
         tracker = Tracker(uri, sweep.name, ledger.id, artifacts)
-        tracker.start(_parameters(sweep, split), {"hardtune.data": dataset.fingerprint})
+        tags = {"hardtune.data": dataset.fingerprint, "hardtune.trials": str(sweep.trials)}
+        tracker.start(_parameters(sweep, split), tags)
         try:
             store = Store(storage / "store")
             prepared = _prepare(sweep, split, needs, store, share, view)
             _say_what_is_infeasible(sweep, prepared, treatments, place, view)
             interrupted = run_trials(sweep, place, prepared, store, share, ledger, study, tracker, view)
         except BaseException as error:
-            tracker.sweep_ended([], {}, [], "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            tracker.sweep_ended(None, {}, [], "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             tracker.close(patience=5)
             raise
     return _conclude(sweep, ledger, tracker, uri, interrupted)
@@ -191,6 +192,9 @@ def _check(sweep: Sweep) -> tuple[list[Treatment], Needs]:
         given, known = sweep.objectives.get(name), direction(name, {})
         if given not in (None, known):
             raise InputError(f"objective {name!r} is {given!r}, but {known!r} is better")
+    corruption_pairs(sweep.corruptions, sweep.severities)
+    check_ood(sweep.ood, sweep.data)
+    check_pool(sweep.pool)
     groups = ["final", "test"] + ["ood"] * (sweep.ood is not None) + ["corruptions"] * bool(sweep.corruptions)
     measured = figures_of_members(groups, scaled=sweep.recipe.validation != "test")
     for comparison in sweep.comparisons:
@@ -250,9 +254,9 @@ def _say_what_is_infeasible(
 
 def _writable(storage: Path) -> Path:
     storage = local_folder(storage)
-    if set("?{}") & set(str(storage)):
+    if set("?{}%") & set(str(storage)):
         raise InputError(
-            "the storage's path must have none of ? { }, which mean something in a database's URL, "
+            "the storage's path must have none of ? { } %, which mean something in a database's URL, "
             f"got {str(storage)!r}"
         )
     Store(storage).check_writable()
@@ -271,11 +275,14 @@ def _load(sweep: Sweep, place: Place, view: View) -> tuple[Dataset, Samples | No
 
 def _split(sweep: Sweep, dataset: Dataset, pool: Samples | None, place: Place, view: View) -> Split:
     """All data that trials see: for training, for selection, and for the final evaluation."""
-    return dataclasses.replace(
-        dataset.hold_out(sweep.recipe.validation, sweep.recipe.seed),
-        pool=pool,
-        ood=None if sweep.ood is None else load_ood(sweep.ood, dataset, place.data_dir, progress=view.reading),
-        corruptions=corruption_pairs(sweep.corruptions, sweep.severities),
+    return with_shifts(
+        dataclasses.replace(dataset.hold_out(sweep.recipe.validation, sweep.recipe.seed), pool=pool),
+        dataset,
+        ood=sweep.ood,
+        corruptions=sweep.corruptions,
+        severities=sweep.severities,
+        data_dir=place.data_dir,
+        progress=view.reading,
     )
 
 
@@ -302,7 +309,6 @@ def _parameters(sweep: Sweep, split: Split) -> dict[str, Any]:
         "held_out": len(split.held_out),
         "test": len(split.test),
         "measured_on": "the test split" if split.chooses_on_test else "held-out training data",
-        "trials": sweep.trials,
         "objectives": json.dumps(dict(sweep.objectives)),
         "racing": sweep.racing or "none",
         "ood": sweep.ood or "none",

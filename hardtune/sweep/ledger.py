@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from ray.tune.search.sample import Quantized, Uniform
 
 from hardtune import answers, durable, member
 from hardtune.code import code_digest
@@ -161,8 +162,11 @@ def _describe_space(space: Space) -> dict[str, str] | list[dict[str, Any]] | str
 def _describe_domain(value: Any) -> str:
     if not hasattr(value, "domain_str"):
         return repr(value)
-    quantum = getattr(value.get_sampler(), "q", None)
-    return f"{type(value).__name__}{value.domain_str} {type(value.get_sampler()).__name__} {quantum or ''}".strip()
+    sampler = value.get_sampler()
+    steps = ""
+    if isinstance(sampler, Quantized):
+        steps = f" {sampler.q}" + ("" if isinstance(sampler.sampler, Uniform) else f" {type(sampler.sampler).__name__}")
+    return f"{type(value).__name__}{value.domain_str} {type(sampler).__name__}{steps}"
 
 
 def _about(sweep: Sweep) -> dict[str, Any]:

@@ -47,10 +47,10 @@ class StudySearch(OptunaSearch):
 
     A trial's state in the study is COMPLETE only if its report says that it finished, FAIL if it failed or a figure
     is not finite, and PRUNED otherwise. Trials that a former process left RUNNING are handed out again, with their
-    parameters, before any new one. So are those that ended in an error, up to a limit: if a worker dies that Tune
-    was about to reuse, Tune never retries the trial, whatever ``max_failures`` says. Beyond the limit, the trial has
-    ended for this process but stays RUNNING in the study, since FAIL is final: a resumed sweep, with a disk no longer
-    full, say, tries it again.
+    parameters, before any new one. So are those that ended in an error, up to a limit, and Tune itself retries none:
+    whatever its ``max_failures``, it never does if a worker dies that it was about to reuse. Beyond the limit, the
+    trial has ended for this process but stays RUNNING in the study, since FAIL is final: a resumed sweep, with a disk
+    no longer full, say, tries it again.
 
     A new trial's treatment differs from all earlier ones and the control: equal treatments train the same networks, so
     nothing is learned. If TPE repeats one, as it does with few choices, values of its proposal are redrawn at random,

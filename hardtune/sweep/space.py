@@ -10,9 +10,10 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ray.tune.search.optuna import OptunaSearch
 from ray.tune.search.sample import Categorical, Domain, Float, Integer, Quantized, Uniform
 
-from hardtune.errors import InputError, in_a_line, unknown
+from hardtune.errors import InputError, blamed, unknown
 from hardtune.member import named_in
 from hardtune.sweep.definition import Space
 from hardtune.treatment import Treatment
@@ -95,6 +96,8 @@ def _grid(space: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
     ends = {name: _ends(name, value) for name, value in space.items()}
     if not any(isinstance(value, Domain) for value in space.values()):
         raise InputError("the space has nothing to search: give at least one field a tune.choice or a range")
+    with blamed("Optuna cannot search this space"):
+        OptunaSearch.convert_search_space({name: value for name, value in space.items() if isinstance(value, Domain)})
     count = math.prod(len(values) for values in ends.values())
     if count <= MAX_CORNERS:
         return (dict(zip(ends, values, strict=True)) for values in itertools.product(*ends.values()))
@@ -104,6 +107,8 @@ def _grid(space: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
 
 def _ends(name: str, value: Any) -> Sequence[Any]:
     if isinstance(value, Categorical):
+        if not value.categories:
+            raise InputError(f"{name} is a choice among nothing")
         return list(value.categories)
     if isinstance(value, (Float, Integer)):
         if not (math.isfinite(value.lower) and math.isfinite(value.upper)):
@@ -143,12 +148,8 @@ def _sampled(space: Any) -> list[dict[str, Any]]:
     points = []
     for _ in range(ASKED):
         trial = study.ask()
-        try:
+        with blamed("the space function fails"):
             fixed = space(trial)
-        except InputError:
-            raise
-        except Exception as error:  # user code can raise anything
-            raise InputError(f"the space function raised {in_a_line(error)}") from error
         if not isinstance(fixed, Mapping | None):
             raise InputError(f"a space function returns fields of a treatment, as a dict, or None, and got {fixed!r}")
         points.append(point_of(trial.params, fixed))

@@ -170,21 +170,21 @@ class Tracker:
         self._queue.put(log)
 
     def sweep_ended(
-        self, front: Sequence[Record], tables: Mapping[str, Rows], files: Sequence[Path], status: str
+        self, front: Sequence[Record] | None, tables: Mapping[str, Rows], files: Sequence[Path], status: str
     ) -> None:
-        """Tag the trials on the front, log the tables and files on the parent run, and close it.
+        """Tag the trials on the front (if it is known), log the tables and files on the parent run, and close it.
 
         Interrupted trials are KILLED until a resumed sweep reopens them.
         """
-        on_front = {_tag(record.number) for record in front}
+        on_front = {_tag(record.number) for record in front or ()}
 
         def close() -> None:
             for trial, run in self._runs.items():
                 if run.id == self._parent:
                     continue
-                if run.state:
+                if run.state and front is not None:
                     self._client.set_tag(run.id, PARETO_TAG, "true" if trial in on_front else "false")
-                else:
+                elif not run.state:
                     self._client.set_terminated(run.id, "KILLED")
             self._client.set_terminated(self._parent, status)
 
@@ -262,7 +262,9 @@ class Tracker:
             self.experiment_id = self._client.create_experiment(self._experiment, location, kind)
         else:
             self.experiment_id = experiment.experiment_id
-        self._parent = self._run(_SWEEP, self._sweep, tags, parameters).id
+        self._parent = self._run(_SWEEP, self._sweep, {}, parameters).id
+        for name, value in tags.items():  # of a resumed sweep, too: it may have more trials now
+            self._client.set_tag(self._parent, name, value)
 
     def _child(self, record: Record) -> _Run:
         tags = {"mlflow.parentRunId": self._parent, "control": str(record.treatment.is_control).lower()}

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from ray import tune
 
-from hardtune.errors import DivergedError, InputError
+from hardtune.errors import TRANSIENT, DivergedError, InputError
 from hardtune.member import Prepared
 from hardtune.recipe import Recipe
 from hardtune.report import records
@@ -90,6 +90,8 @@ def carry_out(
                 on_member=lambda progress: on_member(progress, "; ".join(said)),
             )
     except (InputError, DivergedError) as error:
+        if isinstance(error.__cause__, TRANSIENT):  # weights that cannot be downloaded at the moment, say
+            raise
         # It would fail the same way again, so do not retry but give the reason.
         return Record(number, treatment, "failed", reason=str(error), warning="; ".join(said))
     record = record_of(number, result, context.prepared.split.classes, context.bounds)

@@ -137,7 +137,6 @@ def schedule(
             name=f"tune-{len(list(folder.glob('tune-*'))) + 1}",
             storage_path=str(folder),
             verbose=0,
-            failure_config=tune.FailureConfig(max_failures=1),
             callbacks=[recorder, loop],
         ),
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.errors import TRANSIENT, InputError, blamed
+from hardtune.errors import InputError, blamed
 from hardtune.registry import Registry
 
 Floats = NDArray[np.float64]
@@ -88,7 +88,7 @@ def difficulty_weights(
         raise InputError(f"temperature must be a finite number above 0, got {temperature!r}")
     values = values.view()
     values.flags.writeable = False
-    with blamed(f"entropy scale {scale!r} fails", but=TRANSIENT):
+    with blamed(f"entropy scale {scale!r} fails"):
         scaled = np.asarray(SCALES[scale](values), np.float64)
     if scaled.shape != values.shape or not np.isfinite(scaled).all():
         raise InputError(f"entropy scale {scale!r} must give each sample a finite number")
@@ -146,7 +146,7 @@ def entropy_weights(
     if transform is constant:
         return np.ones(len(scores), dtype=np.float32)
     weights = difficulty_weights(scores, scale=scale, temperature=temperature)
-    with blamed(f"entropy target {target!r} fails", but=TRANSIENT):
+    with blamed(f"entropy target {target!r} fails"):
         used = np.asarray(transform(weights, np.random.default_rng([seed, 0xE27])), np.float32)
     if used.shape != weights.shape or not ((used >= 0) & (used <= 1)).all():  # False for NaN
         raise InputError(f"entropy target {target!r} must give each sample a weight from 0 to 1")

@@ -5,6 +5,7 @@ import pytest
 from hardtune.commands import main
 
 SCRIPT = """
+import dataclasses
 from ray import tune
 from hardtune import Recipe
 from hardtune.sweep import Sweep, main
@@ -19,6 +20,9 @@ sweep = Sweep("small", "digits", recipe, {
     "alpha": tune.uniform(0.0, 2.0),
     "entropy_weight": tune.uniform(0.0, 0.4),
 })
+foreign = Sweep("foreign", "digits", dataclasses.replace(recipe, members=2, scoring_members=2), {
+    "alpha": tune.uniform(0.0, 2.0), **fixed
+}, ood="inverted", corruptions=["fog"], severities=[3])
 short = Sweep("short", "digits", recipe, {
     **fixed, "prune": "class", "prune_rate": 0.1, "oversample": "holdout", "alpha": tune.choice([0.1, 5.0]),
 })

@@ -190,6 +190,10 @@ def test_a_sweep_on_gpus_comes_home_to_a_cpu_by_the_scores_that_it_had(command, 
     for member in range(recipe.scoring_members):
         copy(*(finding_identities(split, recipe, Needs(), member, on)["dynamics"] for on in ("cpu", "cuda")))
         copy(*(identity(prepared, recipe, Treatment(), member, on) for on in ("cpu", "cuda")))
+        # A later sweep on a CPU, whose control is in the same store, does not make this one a CPU's.
+        on_gpus.put(*(lambda key: (key, store.get(key)))(identity(prepared, recipe, Treatment(), member, "cpu")))
+    for settled in (tmp_path / "sweeps").glob("*/settled.json"):
+        settled.write_text(json.dumps({**json.loads(settled.read_text()), "device": "cuda"}))
     out, _, code = command("export", script, "--trial", 1, "--storage", tmp_path)
     assert code == 0
     assert "the sweep trained on cuda, and this is cpu" in out

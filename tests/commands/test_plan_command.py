@@ -11,9 +11,13 @@ import pytest
 from PIL import Image
 
 from hardtune import Recipe, Store, Treatment, load
+from hardtune.answers import with_shifts
 from hardtune.checks import class_plans
+from hardtune.commands.subject import load_sweep
+from hardtune.member import Prepared, stored_member
 from hardtune.needs import needs_of
 from hardtune.scoring import gather
+from hardtune.training.choices import resolved
 
 RECIPE = Recipe(
     model="small_cnn",
@@ -103,6 +107,20 @@ def test_a_large_number_and_a_small_one_have_figures_of_their_own(command, scrip
     for alpha in (1e9, 1e-9):
         command("plan", script, "--alpha", alpha, "--storage", storage)
     assert {"+09", "-09"} <= {path.stem.partition("1e")[2][:3] for path in (storage / "plans").glob("*.png")}
+
+
+def test_the_scoring_ensemble_is_the_sweeps_control_whatever_that_is_asked(command, script, tmp_path):
+    """Members that lacked the answers on foreign images would be trained again by the sweep."""
+    _, err, code = command("plan", f"{script}:foreign", "--score", "--storage", tmp_path)
+    assert code == 0, err
+    sweep, data, store = load_sweep(f"{script}:foreign"), load("digits"), Store(tmp_path / "store")
+    split = with_shifts(
+        data.hold_out(0.3, 0), data, ood=sweep.ood, corruptions=sweep.corruptions, severities=sweep.severities
+    )
+    recipe = resolved(sweep.recipe, "cpu")
+    for member in range(2):
+        _, trained = stored_member(Prepared(split), recipe, Treatment(), member, store, device="cpu")
+        assert not trained
 
 
 def test_a_treatment_that_needs_no_scores_needs_no_store(command, tmp_path):

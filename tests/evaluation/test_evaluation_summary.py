@@ -241,7 +241,7 @@ def test_a_metric_of_ones_own_is_computed_with_the_others_and_must_be_finite(mon
 def test_a_metric_of_ones_own_cannot_change_what_others_are_given(monkeypatch, field):
     monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
     metric("sorts", better="max")(lambda predictions: getattr(predictions, field).sort() or 0.0)
-    with pytest.raises(InputError, match=r"metric .sorts. raised ValueError: .*read-only"):
+    with pytest.raises(InputError, match=r"metric .sorts. fails: ValueError: .*read-only"):
         evaluate([[2.0, 0.0], [0.0, 1.0]], [1, 0])
 
 
@@ -260,7 +260,7 @@ def test_a_metric_of_ones_own_that_raises_is_named_with_what_it_raised(monkeypat
         return class_recall(predictions)[2]
 
     assert evaluate(np.eye(3), [0, 1, 2])["third_class"] == 1
-    with pytest.raises(InputError, match="metric 'third_class' raised IndexError: index 2 is out of bounds"):
+    with pytest.raises(InputError, match="metric 'third_class' fails: IndexError: index 2 is out of bounds"):
         evaluate(np.eye(2), [0, 1])
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hardtune.data import Samples
-from hardtune.errors import InputError
+from hardtune.errors import TRANSIENT, InputError
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Added, Oversampler, Pool
 from hardtune.resampling.plan import make_plan, preview
 from hardtune.resampling.policies import POLICIES
@@ -347,13 +347,14 @@ def test_what_fails_in_code_of_ones_own_is_named(monkeypatch, registry, treatmen
         plan(**{"alpha": 1.0, **treatment})
 
 
-def test_what_may_be_otherwise_the_next_time_is_raised_as_it_is(monkeypatch):
+def test_what_may_be_otherwise_the_next_time_is_told_by_its_cause(monkeypatch):
     def full(request, rng):
         raise MemoryError
 
     monkeypatch.setitem(OVERSAMPLERS._entries, "mine", Oversampler(full, lambda request: None))
-    with pytest.raises(MemoryError):
+    with pytest.raises(InputError) as caught:
         plan(alpha=1.0, oversample="mine")
+    assert isinstance(caught.value.__cause__, TRANSIENT)
 
 
 def test_a_label_without_a_class_is_an_error_and_not_left_out():

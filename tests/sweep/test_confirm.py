@@ -55,6 +55,16 @@ def test_the_front_of_the_latest_search_is_tried_with_the_next_seed_and_the_sear
         confirming(SEARCH, tmp_path, {"seed": 3})
 
 
+def test_a_search_without_trials_is_passed_over_and_any_other_may_be_named(tmp_path):
+    first = kept(tmp_path, (FAIR, 0.1, 0.8))
+    second = kept(tmp_path, (CALIBRATED, 0.1, 0.8))
+    kept(tmp_path)  # it was stopped as its control was trained
+    assert confirming(SEARCH, tmp_path, {}).search.id == second.id
+    assert confirming(SEARCH, tmp_path, {}, first.id).search.id == first.id
+    with pytest.raises(InputError, match=f"no search 'pets-1' to confirm in .*: choose from {first.id}, {second.id}"):
+        confirming(SEARCH, tmp_path, {}, "pets-1")
+
+
 def test_other_data_than_the_searchs_are_refused(tmp_path):
     kept(tmp_path, (FAIR, 0.1, 0.8))
     search = confirming(SEARCH, tmp_path, {}).search

@@ -27,6 +27,8 @@ OBJECTIVES = {"final/accuracy": "max"}
 
 def test_the_error_is_told_from_the_death_of_a_worker(tmp_path, monkeypatch):
     def trial(config):
+        with (tmp_path / "tries").open("a") as tries:
+            tries.write(f"{config['number']}\n")
         if config["number"] == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         try:
@@ -48,6 +50,7 @@ def test_the_error_is_told_from_the_death_of_a_worker(tmp_path, monkeypatch):
         interrupted = schedule(trial, search, tmp_path, share, trials=2, slots=1, recorder=recorder)
     tracker.close(patience=0)
     assert not interrupted
+    assert (tmp_path / "tries").read_text().split() == ["0", "1"], "as often as the search hands it out"
     raised, died = records.read_all(tmp_path / "trials")
     assert raised.reason == "RuntimeError: CUDA error: an illegal memory access"
     assert died.reason.startswith("its worker died: The actor died unexpectedly")

@@ -12,9 +12,11 @@ import pytest
 import ray
 from ray import tune
 
-from hardtune import Recipe, load
+from hardtune import Recipe, Treatment, load
 from hardtune.errors import InputError
 from hardtune.evaluation.metric import METRICS, Metric
+from hardtune.report.comparison import Comparison
+from hardtune.report.sweeps import Kept
 from hardtune.sweep import Sweep
 from hardtune.sweep.databases import study_database
 from hardtune.sweep.ledger import open_ledger
@@ -75,6 +77,24 @@ def test_what_changed_is_named(split, tmp_path, change, named):
     open_ledger(SWEEP, split, tmp_path, resume=False)
     with pytest.raises(InputError, match=f"whose {named} .*differed"):
         open_ledger(dataclasses.replace(SWEEP, **change), split, tmp_path, resume=True)
+
+
+def test_steps_on_another_scale_are_another_space(split, tmp_path):
+    even = dataclasses.replace(SWEEP, space={"alpha": tune.quniform(0.1, 1, 0.1), "policy": "shift"})
+    logarithmic = dataclasses.replace(SWEEP, space={"alpha": tune.qloguniform(0.1, 1, 0.1), "policy": "shift"})
+    open_ledger(even, split, tmp_path, resume=False)
+    with pytest.raises(InputError, match=r"whose space .*differed"):
+        open_ledger(logarithmic, split, tmp_path, resume=True)
+
+
+def test_what_a_resumed_sweep_compares_is_what_it_is_asked_now(split, tmp_path):
+    first, second = Treatment(alpha=1.0, policy="shift"), Treatment(alpha=2.0, policy="shift")
+    listed = dataclasses.replace(SWEEP, space=[first, second], objectives={"final/ece": "min"}, comparisons=())
+    folder = open_ledger(listed, split, tmp_path, resume=False).folder
+    assert Kept(folder).comparisons == [Comparison((first, second))]
+    asked = [Comparison((second,), first, ("test/nll",))]
+    assert open_ledger(dataclasses.replace(listed, comparisons=asked), split, tmp_path, resume=True).folder == folder
+    assert Kept(folder).comparisons == asked
 
 
 def test_networks_of_another_version_are_another_sweeps(split, tmp_path, monkeypatch):

@@ -64,7 +64,9 @@ def test_a_define_by_run_function_need_not_return_anything():
         ({"alpha": tune.randn()}, "alpha is a range without ends"),
         ({"alpha": tune.sample_from(lambda spec: 1)}, "alpha is a Function"),
         ({"alpha": 1.0}, "nothing to search"),
-        (lambda trial: trial.suggest_flaot("alpha", 0, 1), "the space function raised AttributeError: .*suggest_flaot"),
+        (lambda trial: trial.suggest_flaot("alpha", 0, 1), "the space function fails: AttributeError: .*suggest_flaot"),
+        ({"alpha": tune.choice([])}, "alpha is a choice among nothing"),
+        ({"alpha": tune.qlograndint(1, 9, 2)}, "Optuna cannot search this space: ValueError: "),
     ],
 )
 def test_what_cannot_be_searched_is_said(space, says):

@@ -60,6 +60,29 @@ def test_members_that_a_killed_driver_did_not_come_to_say_are_said_by_the_resume
     assert steps(client, "killed", "0") == {1: 0.7, 2: 0.8, 3: 0.9}
 
 
+def test_a_front_that_is_not_known_leaves_the_former_tags(client):
+    one = tracker(client, "front")
+    one.trial_ended(FINISHED)
+    one.sweep_ended([FINISHED], {}, [], "FINISHED")
+    assert one.close(patience=60)
+    broken = tracker(client, "front")
+    broken.trial_ended(FINISHED)
+    broken.trial_started(dataclasses.replace(FINISHED, number=1))
+    broken.sweep_ended(None, {}, [], "FAILED")
+    assert broken.close(patience=60)
+    assert run_of(client, "front", "0").data.tags["pareto"] == "true"
+    assert run_of(client, "front", "1").info.status == "KILLED"
+    assert run_of(client, "front", "sweep").info.status == "FAILED"
+
+
+def test_what_a_resumed_sweep_says_of_itself_is_what_it_is_now(client):
+    for trials in ("6", "9"):
+        opened = Tracker(client.tracking_uri, "test", "extended", None)
+        opened.start({"epochs": 2}, {"hardtune.trials": trials})
+        assert opened.close(patience=60)
+    assert run_of(client, "extended", "sweep").data.tags["hardtune.trials"] == "9"
+
+
 def test_what_was_said_is_not_said_twice(client):
     for _ in range(2):
         said = tracker(client, "twice")
