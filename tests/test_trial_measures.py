@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from ray import tune
 
 from hardtune import Recipe, Store, Treatment, load, run
 from hardtune.answers import corruption_pairs
@@ -17,9 +18,12 @@ from hardtune.hardness.estimators import class_hardness
 from hardtune.member import weights_for
 from hardtune.needs import Needs, needs_of
 from hardtune.report.comparison import figures_of_members
+from hardtune.report.records import CONTROL, Record
 from hardtune.scoring import hard_classes, prepare
 from hardtune.scoring_member import score_member
+from hardtune.sweep import Sweep
 from hardtune.sweep.trainable import record_of
+from hardtune.sweep.trials import limits_of
 from hardtune.trial import metric_names, run_trial
 
 RECIPE = Recipe(
@@ -159,6 +163,23 @@ def test_intervals_over_test_images_can_be_had_for_every_figure_of_the_test_spli
     for name in ("test/accuracy", "test/recall_gap", "test/nll_scaled", "test/recall_hard_easy"):
         assert len(record.left_out[name]) == 20
         assert np.mean(record.left_out[name]) == pytest.approx(result.metrics()[name], abs=0.02)
+
+
+def test_a_trial_may_be_worse_than_the_control_by_what_the_sweep_allows(result, split):
+    space = {"alpha": tune.uniform(0, 1), "policy": "shift"}
+    figures = record_of(3, result, split.classes, {}).metrics
+    control = Record(CONTROL, Treatment(), "finished", {name: value + 0.01 for name, value in figures.items()})
+    for limited, shortfall in (
+        (("final/accuracy",), 0.01),
+        ({"final/accuracy": 0.004}, 0.006),
+        ({"final/accuracy": 0.02, "final/ece": 0.0}, 0.0),  # an ECE that is lower is better
+    ):
+        sweep = Sweep("any", "digits", RECIPE, space, no_worse_than_control=limited)
+        found = record_of(3, result, split.classes, limits_of(sweep, control))
+        assert max(found.shortfall, 0) == pytest.approx(shortfall)
+    above = dataclasses.replace(control, metrics={name: value - 0.01 for name, value in figures.items()})
+    sweep = Sweep("any", "digits", RECIPE, space, no_worse_than_control={"final/ece": 0.003})
+    assert record_of(3, result, split.classes, limits_of(sweep, above)).shortfall == pytest.approx(0.007)
 
 
 def test_comparisons_may_be_of_exactly_the_figures_that_members_have(result):

@@ -166,7 +166,7 @@ def _front(
     from hardtune.evaluation.metric import UNSEEN
     from hardtune.report.figure import pareto_figure
     from hardtune.report.pareto import front
-    from hardtune.report.standing import saved_by_stopping
+    from hardtune.report.standing import kept_off_front, saved_by_stopping
     from hardtune.report.table import render, rows
 
     best = front(found, objectives)
@@ -174,9 +174,9 @@ def _front(
     by_test = any(name.startswith(UNSEEN) for name in objectives)
     note = "Chosen on the test split." if by_test else sweep.selection_note
     console.print(render(rows(best, control, objectives), objectives, title, note))
-    saved = saved_by_stopping(found, objectives, sweep.recipe.members)
-    if saved:
-        console.print(saved)
+    worse = kept_off_front(found, list(sweep.content.get("no_worse_than_control", ())))
+    for said in filter(None, (worse, saved_by_stopping(found, objectives, sweep.recipe.members))):
+        console.print(said, soft_wrap=True)
     title = f"{sweep.id}: {len(found) - 1} trials"
     return lambda path: pareto_figure(found, best, objectives, title, path, note)
 

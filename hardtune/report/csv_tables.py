@@ -14,12 +14,13 @@ Row = dict[str, Any]
 
 
 def by_trial(records: Sequence[Record]) -> list[Row]:
-    """A row per trial: its treatment, field by field, and every figure."""
+    """A row per trial: its treatment, field by field (those without effect at their defaults), and every figure."""
     return [
         {
             **_named(record),
-            **dataclasses.asdict(record.treatment),
+            **dataclasses.asdict(record.treatment.canonical()),
             **record.metrics,
+            "shortfall": record.shortfall,
             "reason": record.reason,
             "warning": record.warning,
         }

@@ -40,14 +40,17 @@ def pareto_figure(
     pairs = pairs or [(_varied_number(finished) or on_test(names[0]) or TRIAL, names[0])]
     figure = Figure(figsize=(4.6 * len(pairs) + 0.6, 4.6), layout="constrained")
     figure.suptitle("\n".join(filter(None, [title, note])))
+    figure.supxlabel("bars: ± the standard error over members", fontsize=7, color="#6b747c")
     on_front = {record.number for record in front}
     for panel, (x, y) in enumerate(pairs):
         axes = figure.add_subplot(1, len(pairs), panel + 1)
-        plain = [r for r in finished if r.number not in on_front and not r.is_control]
+        worse = [r for r in finished if r.shortfall > 0 and not r.is_control]
+        plain = [r for r in finished if r.number not in on_front and r.shortfall <= 0 and not r.is_control]
         best = [r for r in finished if r.number in on_front and not r.is_control]
         control = [r for r in finished if r.is_control]
         styles: tuple[tuple[list[Record], dict[str, Any]], ...] = (
             (plain, {"marker": "o", "s": 26, "c": "#b9c0c8", "label": "dominated" if len(names) > 1 else "trials"}),
+            (worse, {"marker": "x", "s": 26, "c": "#b9c0c8", "label": "worse than the control\nwhere it must not be"}),
             (
                 best,
                 {
@@ -75,6 +78,7 @@ def pareto_figure(
                 textcoords="offset points",
                 fontsize=7,
                 color="#0b6e99",
+                zorder=4,
             )
         axes.set_xlabel(_axis(x, objectives))
         axes.set_ylabel(_axis(y, objectives))

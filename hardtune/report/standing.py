@@ -60,6 +60,16 @@ class Standing:
         }
 
 
+def kept_off_front(records: Sequence[Record], limited: Sequence[str]) -> str:
+    """A sentence on the trials that are too much worse than the control in these metrics; empty if none is."""
+    worse = sum(record.state == "finished" and record.shortfall > 0 for record in records)
+    if not worse:
+        return ""
+    names = " or ".join(limited)
+    are = "is" if worse == 1 else "are"
+    return f"{worse} of {len(records) - 1} trials {are} kept off the front, as worse than the control in {names}"
+
+
 def saved_by_stopping(records: Sequence[Record], objectives: Mapping[str, str], members: int) -> str:
     """A sentence on what racing saved; empty if it stopped no trial. Arguments: as for :class:`Standing`."""
     stopped = sum(record.state == "stopped" for record in records)

@@ -16,7 +16,7 @@ from hardtune import disk
 from hardtune.command_line import add_data_flags, add_recipe_flag, default_storage, recipe_changes, run_and_exit
 from hardtune.errors import InputError
 from hardtune.report.comparison_views import tables
-from hardtune.report.standing import saved_by_stopping
+from hardtune.report.standing import kept_off_front, saved_by_stopping
 from hardtune.report.sweeps import Kept, selection_note
 from hardtune.report.table import render
 from hardtune.store import local_folder
@@ -217,9 +217,10 @@ def _show(outcome: Outcome, sweep: Sweep, view: View, options: argparse.Namespac
         console.print(f"Stopped after {len(outcome.records) - 1} of {sweep.trials} trials; so far:")
     if sweep.treatments is None:
         console.print(render(outcome.rows, sweep.objectives, title, note))
+    worse = kept_off_front(outcome.records, list(sweep.tolerances))
     saved = saved_by_stopping(outcome.records, sweep.objectives, sweep.recipe.members)
-    if saved:
-        view.say(saved)
+    for said in filter(None, (worse, saved)):
+        view.say(said)
     for table in (table for rows in outcome.comparisons if rows for table in tables(rows, note)):
         console.print(table)
     failed = [record for record in outcome.records if record.state == "failed"]

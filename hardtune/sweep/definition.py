@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,8 +45,9 @@ class Sweep:
     """Synthetic images for the oversamplers ``pool_*``: a folder with a sub-folder for each class, or an .npz file."""
     objectives: Mapping[str, str] = field(default_factory=lambda: dict(THREE_OBJECTIVES))
     """Metric names to ``min`` or ``max``."""
-    no_worse_than_control: tuple[str, ...] = ()
-    """Metrics in which a trial must not be worse than the control to count as feasible."""
+    no_worse_than_control: Sequence[str] | Mapping[str, float] = ()
+    """Metrics in which a trial must not be worse than the control to be on the front; a mapping says by how much it may
+    be, ``{"final/accuracy": 0.005}``, since half of all treatments without any effect are worse by chance."""
     ood: str | None = None
     """Images to detect as out-of-distribution: ``inverted``, ``rotated``, a data set or a folder of images (see
     ``hardtune.data.load_ood``). Costs each network a pass over the training, test and OOD images, and gives
@@ -83,8 +85,15 @@ class Sweep:
                 raise InputError(f"{name} must be a name or a path, got {type(value).__name__}")
         for name in ("no_worse_than_control", "corruptions", "severities", "comparisons"):
             several = getattr(self, name)
+            if name == "no_worse_than_control" and isinstance(several, Mapping):
+                continue
             if isinstance(several, str) or not isinstance(several, Sequence):
                 raise InputError(f"{name} must be a list, got {several!r}")
+        for name, tolerance in self.tolerances.items():
+            if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 <= tolerance < math.inf:
+                raise InputError(
+                    f"how much worse {name} may be than the control's must be a number of at least 0, got {tolerance!r}"
+                )
         if self.treatments is not None:
             if not self.treatments:
                 raise InputError("the list of treatments is empty")
@@ -142,6 +151,12 @@ class Sweep:
             )
         if self.recipe.members < 2:
             raise InputError(f"racing needs recipe.members to be at least 2, got {self.recipe.members}")
+
+    @property
+    def tolerances(self) -> Mapping[str, float]:
+        """How much worse than the control a trial may be to be on the front, by metric."""
+        limits = self.no_worse_than_control
+        return limits if isinstance(limits, Mapping) else dict.fromkeys(limits, 0.0)
 
     @property
     def treatments(self) -> Sequence[Treatment] | None:

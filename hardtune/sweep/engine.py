@@ -183,7 +183,7 @@ def _check(sweep: Sweep) -> tuple[list[Treatment], Needs]:
     for treatment in treatments:
         check_names(treatment)
     names = metric_names()
-    for name in (*sweep.objectives, *sweep.no_worse_than_control):
+    for name in (*sweep.objectives, *sweep.tolerances):
         if name.startswith(UNSEEN):
             raise InputError(f"{name!r} cannot be an objective: the search must not see the test split")
         if name not in names:

@@ -141,7 +141,7 @@ def describe(sweep: Sweep, split: Split) -> dict[str, Any]:
         "recipe": dataclasses.asdict(sweep.recipe),
         "space": _describe_space(sweep.space),
         "objectives": dict(sweep.objectives),
-        "no_worse_than_control": list(sweep.no_worse_than_control),
+        "no_worse_than_control": dict(sweep.tolerances) if any(sweep.tolerances.values()) else list(sweep.tolerances),
         "racing": sweep.racing or None,
         "out-of-distribution images": None if split.ood is None else digest(split.ood),
         "corruptions": split.corruptions,

@@ -117,7 +117,7 @@ class View:
         """Count a trial that ended, and keep its figures if they are the best so far."""
         if not record.is_control:
             self._states[record.state] += 1
-        if record.state != "finished":
+        if record.state != "finished" or record.shortfall > 0:
             return
         for name, direction in self._objectives.items():
             pick = min if direction == "min" else max

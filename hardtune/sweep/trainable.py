@@ -39,7 +39,7 @@ class TrialContext:
     at_once: int
     """Members that train in parallel."""
     bounds: Mapping[str, tuple[str, float]] = field(default_factory=dict)
-    """For each metric, the control's (direction, value), which a trial must not be worse than."""
+    """For each metric, its direction and the value that a trial must not be worse than."""
 
 
 def trainable(config: dict[str, Any], context: TrialContext, folder: Path, objectives: Sequence[str]) -> None:

@@ -68,8 +68,8 @@ def run_trials(
         caution = chance_in_the_gap(control.metrics["final/recall_gap"], recall, prepared.split)
         if caution:
             view.say(f"note: {caution}")
-    bounds = {name: (direction(name, sweep.objectives), control.metrics[name]) for name in sweep.no_worse_than_control}
-    context = TrialContext(prepared, sweep.recipe, store.root, share.device, share.cpus, share.at_once, bounds)
+    limits = limits_of(sweep, control)
+    context = TrialContext(prepared, sweep.recipe, store.root, share.device, share.cpus, share.at_once, limits)
     _complete(ledger.trials, search, share, context, view)
     former = [record for record in ledger.records if not record.again]
     for record in former:
@@ -202,6 +202,15 @@ def _control(sweep: Sweep, prepared: Prepared, store: Store, share: Share, ledge
     record = record_of(CONTROL, result, prepared.split.classes, bounds={})
     records.write(ledger.trials, record)
     return record
+
+
+def limits_of(sweep: Sweep, control: Record) -> dict[str, tuple[str, float]]:
+    """For each metric in which trials must not be (much) worse than the control: its direction, and the limit."""
+    ways = {name: direction(name, sweep.objectives) for name in sweep.tolerances}
+    return {
+        name: (way, control.metrics[name] + (1 if way == "min" else -1) * sweep.tolerances[name])
+        for name, way in ways.items()
+    }
 
 
 def _name(trial: Any) -> str:

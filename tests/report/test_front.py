@@ -16,9 +16,11 @@ from rich.console import Console
 from hardtune import Treatment
 from hardtune.errors import InputError
 from hardtune.report import records
+from hardtune.report.csv_tables import by_trial
 from hardtune.report.figure import pareto_figure
 from hardtune.report.pareto import check_objective, front, pareto_mask
 from hardtune.report.records import CONTROL, Record
+from hardtune.report.standing import kept_off_front
 from hardtune.report.sweeps import selection_note
 from hardtune.report.table import on_test, render, rows
 
@@ -72,6 +74,22 @@ def test_only_finished_trials_can_be_on_the_front():
 
 def test_a_trial_that_falls_short_of_the_control_is_not_on_the_front():
     assert numbers([record(CONTROL, 0.2, 0.8), record(0, 0.1, 0.7, shortfall=0.1)]) == [CONTROL]
+
+
+def test_a_trial_that_falls_short_of_the_control_is_drawn_and_counted_as_such(tmp_path, monkeypatch):
+    """It may be better in every objective, so that to call it dominated would be false."""
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: drawn.append(figure))
+    found = [record(CONTROL, 0.2, 0.8), record(0, 0.1, 0.9, shortfall=0.01), record(1, 0.3, 0.7)]
+    pareto_figure(found, front(found, OBJECTIVES), OBJECTIVES, "title", tmp_path / "front.png")
+    points = {group.get_label(): group.get_offsets().tolist() for group in drawn[0].axes[0].collections}
+    assert points["worse than the control\nwhere it must not be"] == [[0.1, 0.9]]
+    assert points["dominated"] == [[0.3, 0.7]]
+    assert kept_off_front(found, ["final/ece"]) == (
+        "1 of 2 trials is kept off the front, as worse than the control in final/ece"
+    )
+    assert kept_off_front([found[0], found[2]], ["final/ece"]) == ""
+    assert [row["shortfall"] for row in by_trial(found)] == [0, 0.01, 0]
 
 
 def test_equal_treatments_stand_on_the_front_once():

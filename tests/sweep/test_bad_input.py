@@ -130,6 +130,10 @@ def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
             {"flags": ["--smoke", "--recipe", "encoder=file:f.npy"], "space": {"entropy_weight": 0.1}},
             "--smoke trains on a few samples, and file:f.npy has features of all: leave it out, and they are of pixels",
         ),
+        (
+            {"no_worse_than_control": {"final/ece": -1}},
+            "how much worse final/ece may be than the control's must be a num",
+        ),
         ({"no_worse_than_control": "final/accuracy"}, "no_worse_than_control must be a list, got 'final/accuracy'"),
         ({"corruptions": "fog"}, "corruptions must be a list, got 'fog'"),
         ({"severities": 3}, "severities must be a list, got 3"),

@@ -71,6 +71,7 @@ def test_more_trials_are_the_same_sweep(split, tmp_path):
         ({"space": {"alpha": tune.choice([0, 1]), "policy": "shift"}}, "space"),
         ({"objectives": {"final/ece": "min"}}, "objectives"),
         ({"no_worse_than_control": ("final/ece",)}, "no_worse_than_control"),
+        ({"no_worse_than_control": {"final/ece": 0.1}}, "no_worse_than_control"),
     ],
 )
 def test_what_changed_is_named(split, tmp_path, change, named):

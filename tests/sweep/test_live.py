@@ -1,5 +1,6 @@
 """The view says what a person waits for, and says it calmly."""
 
+import dataclasses
 import io
 import time
 from types import SimpleNamespace
@@ -42,6 +43,7 @@ def test_a_log_gets_the_phase_the_counts_the_best_figures_and_the_time():
         it.ended(ended(0, 0.1, 0.7))
         it.ended(ended(1, 0.3, 0.9))
         it.ended(ended(2, 0.0, 1.0, "failed"))
+        it.ended(dataclasses.replace(ended(3, 0.0, 1.0), shortfall=0.1))
         it.phase("trials", 4, already=3)
     last = out.getvalue().splitlines()[-1]
     assert last == "trials 3/4 · 1 failed · best so far: recall gap 0.1000 · accuracy 0.9000 · 0:00 so far"
