@@ -97,7 +97,7 @@ def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path,
     width = max(len(metrics) for metrics, _, _ in blocks)
     figure = Figure(figsize=(1.8 + 2.2 * width, 1.2 + 0.3 * (sum(heights) + len(heights))), layout="constrained")
     each = [row for _, rows, _ in blocks for row in rows]
-    corrected = ", ".join(map(str, sorted({row["of"] for row in each})))
+    corrected = " or ".join(map(str, sorted({row["of"] for row in each}, reverse=True)))
     plural = "" if corrected == "1" else "s"
     says = (
         "differences × 100 with 95 % intervals; green is better and red worse after Holm's correction for "
