@@ -1,0 +1,45 @@
+"""What docs/own.md registers can be trained with, as it says."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hardtune import Recipe, Treatment, load, run
+from hardtune.registry import _REGISTRIES, plug_in_code, plug_ins
+
+PAGE = Path(__file__).parent.parent / "docs" / "own.md"
+(CODE,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+RECIPE = Recipe(
+    model="linear", epochs=1, members=1, scoring_members=1, batch_size=32, encoder="pixels", validation=0.25, flip=False
+)
+
+
+@pytest.fixture
+def registered(monkeypatch, tmp_path):
+    for registry in _REGISTRIES.values():
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+        monkeypatch.setattr(registry, "_digests", {})
+    (tmp_path / "own.py").write_text(CODE)
+    monkeypatch.syspath_prepend(tmp_path)
+    exec(compile(CODE, str(tmp_path / "own.py"), "exec"), {"__name__": "own"})
+
+
+def test_all_of_it_is_trained_with(registered):
+    resampled = {"alpha": 1.0, "policy": "squared", "estimator": "norm", "undersample": "hardest"}
+    regularised = {"entropy_weight": 0.1, "entropy_scale": "squared rank", "entropy_target": "hard half"}
+    treatment = Treatment(
+        **resampled, oversample="mirrored", prune="middling", prune_rate=0.2, **regularised, loss="squared error"
+    )
+    data = load("noise")
+    result = run(treatment, data, RECIPE)
+    assert 0 <= result.held_out.member_mean["geometric_recall"] <= 1
+    assert result.class_counts.sum() == round(0.8 * (1 - RECIPE.validation) * len(data.train))
+
+
+def test_all_of_it_goes_to_workers_and_is_part_of_the_keys(registered):
+    names = set(re.findall(r'^@\S+\("([\w ]+)"', CODE, re.MULTILINE))
+    sent = {name for entries in plug_ins().values() for name in entries}
+    assert len(names) == 11
+    assert names - sent == {"noise"}, "the driver reads the data"
+    assert len(plug_in_code()) == len(sent)
