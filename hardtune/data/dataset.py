@@ -30,7 +30,9 @@ class Samples:
             if not isinstance(getattr(self, name), np.ndarray):
                 raise InputError(f"{name} must be a numpy array, got {type(getattr(self, name)).__name__}")
         if self.images.dtype != np.uint8 or self.images.ndim != 4:
-            raise InputError(f"images must be uint8 (N, H, W, C), got {self.images.dtype} {self.images.shape}")
+            remedy = " (multiply images in 0..1 by 255 first)" if self.images.dtype.kind == "f" else ""
+            got = f"{self.images.dtype} {self.images.shape}{remedy}"
+            raise InputError(f"images must be uint8 (N, H, W, C), got {got}")
         if self.labels.dtype != np.int64 or self.labels.shape != self.images.shape[:1]:
             raise InputError(f"labels must be int64 ({len(self.images)},), got {self.labels.dtype} {self.labels.shape}")
         if len(self.labels) and self.labels.min() < 0:
@@ -98,9 +100,15 @@ class Dataset:
                 raise InputError(
                     f"data set {self.name!r} has a {split} label {samples.labels.max()}, but {self.num_classes} classes"
                 )
-        if shape[0] in (1, 3) and shape[1] == shape[2] > 4:
+        if shape[0] <= 4 < min(shape[1:]):  # an image so low would have more than four channels
             raise InputError(
-                f"images are (N, H, W, C), channels last, and these look like (N, C, H, W): {self.train.images.shape}"
+                f"images are (N, H, W, C), channels last, and these look like (N, C, H, W): {self.train.images.shape}; "
+                "transpose them by images.transpose(0, 2, 3, 1)"
+            )
+        if self.train.images.max() <= 1:  # scaled to 0..1 before the cast, which leaves next to nothing of them
+            raise InputError(
+                f"the training images of data set {self.name!r} have no value above 1, and uint8 images are in 0..255: "
+                "multiply images in 0..1 by 255 before they become uint8"
             )
         if not len(self.mean) and not len(self.std):
             for name, value in zip(("mean", "std"), channel_statistics(self.train.images), strict=True):

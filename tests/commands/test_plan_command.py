@@ -133,7 +133,7 @@ def test_images_of_ones_own_are_brought_to_one_size_and_the_plan_is_named_after_
     for number in range(24):
         folder = tmp_path / "birds" / ("owl [barn]", "wren")[number % 2]
         folder.mkdir(parents=True, exist_ok=True)
-        Image.new("L", (8 + number, 9)).save(folder / f"{number}.png")
+        Image.new("L", (8 + number, 9), 9).save(folder / f"{number}.png")
     flags = ["--data", tmp_path / "birds", "--image-size", 8, "--alpha", 0, "--storage", tmp_path / "a[b]"]
     out, err, code = command("plan", script, *flags)
     assert (err, code) == ("", 0)

@@ -69,6 +69,31 @@ def test_images_are_normalised_by_the_training_images_unless_it_is_said_how():
         Dataset("d", train, train, ("cat", "dog"), mean=(0.5, 0.5))
 
 
+@pytest.mark.parametrize("largest", [0, 1])
+def test_images_that_were_scaled_to_1_before_they_became_uint8_are_refused(largest):
+    images = np.zeros((2, 2, 2, 1), np.uint8)
+    images[0, 0] = largest
+    scaled, right = Samples(images, np.array([0, 1])), Samples(255 * images + np.uint8(2), np.array([0, 1]))
+    with pytest.raises(InputError, match=r"images of data set 'd' have no value above 1, .* by 255 before they become"):
+        Dataset("d", scaled, right, ("cat", "dog"))
+    assert Dataset("d", right, scaled, ("cat", "dog")).train is right
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (2, 8, 8), (3, 24, 32), (4, 24, 24)])
+def test_channels_that_come_first_are_told_by_their_number(shape):
+    images = np.arange(2 * np.prod(shape), dtype=np.uint8).reshape(2, *shape)
+    first, last = (Samples(array, np.arange(2)) for array in (images, images.transpose(0, 2, 3, 1)))
+    with pytest.raises(InputError, match=r"look like \(N, C, H, W\): .*; transpose them by images.transpose"):
+        Dataset("d", first, first, ("cat", "dog"))
+    assert Dataset("d", last, last, ("cat", "dog")).train is last
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (4, 4, 4), (3, 24, 3), (1, 128, 4), (4, 4, 9), (128, 1, 9)])
+def test_low_images_are_not_taken_for_channels(shape):
+    own = Samples(np.full((2, *shape), 7, np.uint8), np.arange(2))
+    assert Dataset("d", own, own, ("cat", "dog")).train is own
+
+
 def test_any_change_of_content_changes_the_fingerprint():
     fingerprints = {
         dataset([0, 1, 0, 1]).fingerprint,
@@ -80,7 +105,7 @@ def test_any_change_of_content_changes_the_fingerprint():
 
 @pytest.mark.parametrize("validation", [0.5, "test"])
 def test_arrays_that_were_written_to_since_are_other_data(validation):
-    images, labels = np.zeros((4, 2, 2, 1), np.uint8), np.array([0, 0, 1, 1])
+    images, labels = np.full((4, 2, 2, 1), 9, np.uint8), np.array([0, 0, 1, 1])
     data = Dataset("d", Samples(images, labels), samples([0, 1]), ("cat", "dog"), (0.5,), (0.25,))
     before = data.hold_out(validation, 0).fingerprint
     assert data.hold_out(validation, 0).fingerprint == before
@@ -151,7 +176,12 @@ def test_a_class_of_one_sample_cannot_be_split_and_is_named():
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (np.zeros((2, 2, 2, 1)), np.zeros(2, np.int64), r"images must be uint8 \(N, H, W, C\), got float64"),
+        (
+            np.zeros((2, 2, 2, 1)),
+            np.zeros(2, np.int64),
+            r"images must be uint8 \(N, H, W, C\), got float64 .*\(multiply images in 0..1 by 255 first\)$",
+        ),
+        (np.zeros((2, 2, 2, 1), np.int64), np.zeros(2, np.int64), r"got int64 \(2, 2, 2, 1\)$"),
         (np.zeros((2, 2, 2), np.uint8), np.zeros(2, np.int64), r"images must be uint8 \(N, H, W, C\)"),
         (np.zeros((2, 2, 2, 1), np.uint8), [0, 1], "labels must be a numpy array, got list"),
         (np.zeros((2, 2, 2, 1), np.uint8), np.zeros(3, np.int64), r"labels must be int64 \(2,\)"),

@@ -81,7 +81,7 @@ def test_anyone_can_add_a_kind_of_encoder(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_features_that_are_not_finite_name_the_sample(tmp_path):
-    images = np.zeros((4, 1, 1, 1), np.uint8)
+    images = np.full((4, 1, 1, 1), 9, np.uint8)
     samples = Samples(images, np.array([0, 0, 1, 1]))
     data = Dataset("d", samples, samples, ("a", "b"), (0.0,), (1.0,))
     features = np.zeros((4, 2), np.float32)
