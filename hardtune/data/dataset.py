@@ -142,7 +142,9 @@ class Dataset:
             return self._split(np.arange(len(self.train)), self.test)
         if isinstance(validation, str) or not 0 < validation < 1:
             raise InputError(f"validation must be between 0 and 1, or 'test', got {validation!r}")
-        held = stratified(self.train.labels, self.classes, validation, seed)
+        held = stratified(
+            self.train.labels, self.classes, validation, seed, or_else=", or hold none out (validation='test')"
+        )
         return self._split(np.setdiff1d(np.arange(len(self.train)), held), self.train.take(held))
 
     def subset(self, *, classes: int, train: int, test: int, seed: int) -> Dataset:
@@ -222,20 +224,29 @@ class Split:
         return self.held_out is self.test
 
 
-def stratified(labels: NDArray[np.int64], classes: tuple[str, ...], share: float, seed: int) -> NDArray[np.int64]:
+def stratified(
+    labels: NDArray[np.int64], classes: tuple[str, ...], share: float, seed: int, *, or_else: str = ""
+) -> NDArray[np.int64]:
     """Sorted indices of a random ``share`` of every class, at least one sample and never all of them.
 
     >>> stratified(np.array([0, 0, 0, 0, 1, 1, 1, 1]), ("cat", "dog"), 0.25, seed=0).shape
     (2,)
 
-    Raises ``InputError`` for a class with fewer than 2 samples.
+    Raises ``InputError`` for a class with fewer than 2 samples; ``or_else`` ends it by another way out.
     """
     rng = np.random.default_rng([seed, 0x5917])
     taken: list[NDArray[np.int64]] = []
     for label, name in enumerate(classes):
         members = np.flatnonzero(labels == label)
-        if len(members) < 2:
-            raise InputError(f"class {name!r} has {len(members)} samples left, and setting some aside needs at least 2")
+        if len(members) == 0:
+            raise InputError(
+                f"class {name!r} has no training samples: number labels from 0 in the order of the classes' names, and "
+                "leave out the names of classes without samples"
+            )
+        if len(members) == 1:
+            raise InputError(
+                f"class {name!r} has 1 sample, and setting some aside needs at least 2: leave the class out{or_else}"
+            )
         size = min(max(1, round(share * len(members))), len(members) - 1)
         taken.append(rng.permutation(members)[:size])
     return np.sort(np.concatenate(taken))

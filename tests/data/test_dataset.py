@@ -168,9 +168,19 @@ def test_a_subset_keeps_a_few_samples_of_the_first_classes():
     assert few.fingerprint == data.subset(classes=2, train=4, test=1, seed=0).fingerprint != data.fingerprint
 
 
-def test_a_class_of_one_sample_cannot_be_split_and_is_named():
-    with pytest.raises(InputError, match="class 'dog' has 1 samples left"):
-        dataset([0, 0, 1]).hold_out(0.1, seed=0)
+def test_a_class_of_one_sample_cannot_be_split_and_is_named_with_the_ways_out():
+    data = dataset([0, 0, 1])
+    with pytest.raises(
+        InputError, match=r"class 'dog' has 1 sample, .*: leave the class out, or hold none out \(valid"
+    ):
+        data.hold_out(0.1, seed=0)
+    assert len(data.hold_out("test", seed=0).train) == 3
+
+
+def test_labels_that_start_at_1_are_told_to_start_at_0():
+    data = dataset([1, 1, 1])
+    with pytest.raises(InputError, match="class 'cat' has no training samples: number labels from 0 in the order"):
+        data.hold_out(0.1, seed=0)
 
 
 @pytest.mark.parametrize(
