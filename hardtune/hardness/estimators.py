@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.errors import InputError, blamed
+from hardtune.hardness.features import as_labelled, as_labels
 from hardtune.hardness.kmeans import centre_distance
 from hardtune.hardness.mahalanobis import mahalanobis, relative_mahalanobis
 from hardtune.registry import Registry
@@ -148,12 +149,7 @@ def feature_scores(
     if compute is None:
         valid = ", ".join(sorted(e.name for e in ESTIMATORS.values() if e.from_features))
         raise InputError(f"estimator {name!r} is not computed from features: choose from {valid}")
-    features, labels = np.asarray(features), np.asarray(labels)
-    if features.ndim != 2 or len(features) != len(labels) or features.shape[1] == 0:
-        raise InputError(f"features must be ({len(labels)}, D), one row for each label, got {features.shape}")
-    if not np.isfinite(features).all():
-        raise InputError("the features contain NaN or infinity")
-    _require_labels(labels, num_classes)
+    features, labels = as_labelled(features, labels, num_classes)
     features, labels = features.view(), labels.view()
     features.flags.writeable = labels.flags.writeable = False  # others are scored by them as well
     with blamed(f"estimator {name!r} fails on features {features.shape}"), np.errstate(over="ignore"):
@@ -187,8 +183,7 @@ def class_hardness(scores: NDArray[np.floating], labels: NDArray[np.int64], num_
     >>> class_hardness(np.array([1.0, 3.0, 5.0]), np.array([0, 0, 1]), num_classes=2)
     array([2., 5.])
     """
-    scores, labels = np.asarray(scores), np.asarray(labels)
-    _require_labels(labels, num_classes)
+    scores, labels = np.asarray(scores), as_labels(labels, num_classes)
     if scores.shape != labels.shape:
         raise InputError(f"there must be one score for each of {len(labels)} samples, got {scores.shape}")
     if not np.isfinite(scores).all():
@@ -197,8 +192,3 @@ def class_hardness(scores: NDArray[np.floating], labels: NDArray[np.int64], num_
     if (sizes == 0).any():
         raise InputError(f"class {int(np.argmin(sizes))} has no training samples, so it has no hardness")
     return np.bincount(labels, weights=scores, minlength=num_classes) / sizes
-
-
-def _require_labels(labels: NDArray[np.int64], num_classes: int) -> None:
-    if len(labels) and not (labels.min() >= 0 and labels.max() < num_classes):
-        raise InputError(f"labels must be in 0..{num_classes - 1}, got {labels.min()}..{labels.max()}")

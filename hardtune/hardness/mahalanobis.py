@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.errors import InputError
+from hardtune.hardness.features import as_labelled
 
 ENOUGH_SAMPLES = 4
 """How many samples per feature, besides one per class, make a ridge unnecessary (our choice).
@@ -109,8 +110,10 @@ def fit(
         balanced: whether all classes count alike in mu and Sig_a, however many samples they have.
 
     Raises:
-        InputError: the features do not vary within the classes.
+        InputError: features that are not finite or do not match the labels, a label out of range, or features that do
+            not vary within the classes.
     """
+    features, labels = as_labelled(features, labels, num_classes)
     samples, dimensions = features.shape
     sizes = np.bincount(labels, minlength=num_classes)
     mean = _row_mean(features)
@@ -148,12 +151,14 @@ def fit(
 def relative_mahalanobis(
     features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int, *, balanced: bool = False
 ) -> NDArray[np.float64]:
-    """RM (N,) of the data that the Gaussians are fitted to; higher = harder."""
+    """RM (N,) of the data that the Gaussians are fitted to; higher = harder. Raises as :func:`fit` does."""
+    features, labels = as_labelled(features, labels, num_classes)
     return fit(features, labels, num_classes, balanced=balanced).relative_distance(features, labels)
 
 
 def mahalanobis(features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int) -> NDArray[np.float64]:
-    """MD (N,) of the data that the Gaussians are fitted to; higher = harder."""
+    """MD (N,) of the data that the Gaussians are fitted to; higher = harder. Raises as :func:`fit` does."""
+    features, labels = as_labelled(features, labels, num_classes)
     return fit(features, labels, num_classes).distance(features, labels)
 
 

@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+import torch
 
+from hardtune.errors import InputError
 from hardtune.hardness import kmeans as module
 from hardtune.hardness.kmeans import centre_distance
 
@@ -18,6 +20,17 @@ def test_the_distance_is_to_the_nearest_centre_by_batches_or_at_once(exact, monk
     centres = np.stack([features[c::3].mean(0) for c in range(3)])
     expected = np.linalg.norm(features[:, None] - centres, axis=2).min(axis=1)
     np.testing.assert_allclose(centre_distance(features, 3, seed=0), expected, atol=0.15 if exact == 10 else 1e-3)
+
+
+def test_features_without_clusters_are_refused_as_the_estimators_refuse_them():
+    features = three_blobs()
+    for wrong, says in (
+        (np.where(np.arange(600)[:, None] == 3, np.nan, features), "the features contain NaN or infinity"),
+        (features[:, 0], r"features must be \(N, D\), one row for each sample, got \(600,\)"),
+    ):
+        with pytest.raises(InputError, match=says):
+            centre_distance(wrong, 3, seed=0)
+    np.testing.assert_array_equal(centre_distance(torch.from_numpy(features), 3, 0), centre_distance(features, 3, 0))
 
 
 def test_fewer_samples_than_centres_are_all_at_a_centre():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
@@ -135,6 +136,30 @@ def test_features_that_do_not_vary_within_classes_are_an_error():
     labels = np.arange(20) % 2
     with pytest.raises(InputError, match="do not vary"):
         fit(np.eye(2)[labels], labels, 2)
+
+
+@pytest.mark.parametrize("score", [fit, mahalanobis, relative_mahalanobis])
+def test_what_cannot_be_fitted_is_refused_as_the_estimators_refuse_it(score):
+    features, labels = clusters(samples=60)
+    for wrong, given, says in (
+        (np.where(np.arange(24) == 3, np.nan, features), labels, "the features contain NaN or infinity"),
+        (features, labels + 1, r"labels must be in 0\.\.5, got 1\.\.6"),
+        (features, labels[1:], r"features must be \(59, D\), one row for each sample, got \(60, 24\)"),
+        (features[:, 0], labels, r"features must be \(60, D\), one row for each sample, got \(60,\)"),
+        (features, labels / 2, r"labels must be whole numbers \(N,\), got float64 \(60,\)"),
+        (features, labels[:, None], r"labels must be whole numbers \(N,\), got int64 \(60, 1\)"),
+        (features.astype(str), labels, "features must be an array of numbers: .*isfinite"),
+        (torch.empty(60, 24, device="meta"), labels, "features must be an array of numbers: .*meta"),
+    ):
+        with pytest.raises(InputError, match=says):
+            score(wrong, given, 6)
+
+
+@pytest.mark.parametrize("score", [mahalanobis, relative_mahalanobis])
+def test_lists_and_tensors_are_scored_as_arrays_are(score):
+    features, labels = clusters(samples=60)
+    for given in (features.tolist(), labels.tolist()), (torch.from_numpy(features), torch.from_numpy(labels)):
+        np.testing.assert_array_equal(score(*given, 6), score(features, labels, 6))
 
 
 def test_read_only_float32_features_are_fine():
