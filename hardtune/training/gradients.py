@@ -39,8 +39,8 @@ def gradient_norms(
         chunk_size: Samples differentiated at once; by default 32, or as many as keep their gradients within 512 MiB.
 
     Raises:
-        InputError: The batches do not hold one image per label, labels below 0, nothing is trainable, or a gradient
-            is NaN or infinite.
+        InputError: The batches do not hold one image per label, labels below 0 or of no output of the model, nothing is
+            trainable, or a gradient is NaN or infinite.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False))
     >>> _ = nn.init.zeros_(model[1].weight)
@@ -58,14 +58,17 @@ def gradient_norms(
 
     def loss(values: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
         logits = functional_call(model, {**fixed, **values}, (image[None],))
+        if high >= logits.shape[1]:
+            raise InputError(f"labels must be in 0..{logits.shape[1] - 1}, as the model's outputs, got {low}..{high}")
         return F.cross_entropy(logits, label[None])
 
     def norm(image: Tensor, label: Tensor) -> Tensor:
         gradients: dict[str, Tensor] = grad(loss)(parameters, image, label)
         return torch.stack([g.square().sum() for g in gradients.values()]).sum().sqrt()
 
-    if len(labels) and labels.min() < 0:  # -100 would be ignored, and its gradient 0
-        raise InputError(f"labels must be at least 0, got {labels.min()}")
+    low, high = (int(bound) for bound in labels.aminmax()) if len(labels) else (0, 0)
+    if low < 0:  # -100 would be ignored, and its gradient 0
+        raise InputError(f"labels must be at least 0, got {low}")
     per_sample = vmap(norm)
     modes = [(module, module.training) for module in model.modules()]
     norms: list[Tensor] = []

@@ -104,12 +104,15 @@ def test_layers_that_were_kept_in_another_mode_stay_in_it():
     assert [module.training for module in model] == [True, False, True, True, True, True]
 
 
-def test_a_label_that_torch_would_ignore_and_a_gradient_without_a_number_are_errors():
+def test_a_label_without_an_output_and_a_gradient_without_a_number_are_errors():
     model, (images, labels) = network(), samples()
     ignored = labels.clone()
     ignored[3] = -100
     with pytest.raises(InputError, match="labels must be at least 0, got -100"):
         gradient_norms(model, images, ignored)
+    with pytest.raises(InputError, match=r"labels must be in 0\.\.4, as the model's outputs, got 1\.\.5"):
+        gradient_norms(model, images, torch.arange(11) % 5 + 1)
+    assert model.training
     images[4] = torch.nan
     with pytest.raises(InputError, match="the gradient of sample 4 is NaN or infinite"):
         gradient_norms(model, images, labels)
