@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 from torch import Tensor
 
 from hardtune.errors import InputError
@@ -18,6 +20,12 @@ def check_batch(ids: Tensor, logits: Tensor, labels: Tensor) -> None:
             "update needs ids (B,), logits (B, K) with K of at least 2 and labels (B,), "
             f"got {tuple(ids.shape)}, {tuple(logits.shape)} and {tuple(labels.shape)}"
         )
+
+
+def check_count(number: int, name: str) -> None:
+    """Raise ``InputError`` unless it is a whole number of at least 1."""
+    if not isinstance(number, Integral) or number < 1:
+        raise InputError(f"{name} must be a whole number of at least 1, got {number!r}")
 
 
 def check_range(values: Tensor, count: int, name: str) -> None:

@@ -39,8 +39,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hardtune.errors import InputError
-from hardtune.hardness.batch import check_batch, check_range
+from hardtune.errors import InputError, blamed
+from hardtune.hardness.batch import check_batch, check_count, check_range
 from hardtune.hardness.ranks import check_ranks, first_ranks, merge
 from hardtune.hardness.sums import SEEN, SQUARE, el2n, scores_of, warn_of_other_labels
 
@@ -75,7 +75,8 @@ class Dynamics:
             as if their views were in one batch. This takes 169 bytes per sample; each epoch sends 89 of them.
 
     Raises:
-        InputError: numbers below 1 or that differ between ranks, or a device that their group does not support.
+        InputError: numbers that are not whole, below 1 or different between ranks, or a device that torch or their
+            group does not support.
     """
 
     def __init__(
@@ -86,10 +87,11 @@ class Dynamics:
         early_epoch: int | None = None,
         group: ProcessGroup | None = None,
     ) -> None:
-        if num_samples < 1:
-            raise InputError(f"num_samples must be at least 1, got {num_samples}")
-        if early_epoch is not None and early_epoch < 1:
-            raise InputError(f"early_epoch must be at least 1, got {early_epoch}")
+        check_count(num_samples, "num_samples")
+        if early_epoch is not None:
+            check_count(early_epoch, "early_epoch")
+        with blamed(f"dynamics cannot be kept on device {str(device)!r}, but on 'cpu' they can"):
+            torch.empty(1, device=device)
         self.num_samples = num_samples
         self.device = torch.device(device)
         self.early_epoch = early_epoch

@@ -220,11 +220,19 @@ def test_predictions_of_another_shape_are_an_error(shape):
         dynamics.end_epoch(lambda: torch.zeros(shape))
 
 
-def test_no_samples_and_an_early_epoch_before_the_first_are_errors():
-    with pytest.raises(InputError, match="num_samples must be at least 1, got 0"):
-        Dynamics(0)
-    with pytest.raises(InputError, match="early_epoch must be at least 1, got 0"):
-        Dynamics(3, early_epoch=0)
+@pytest.mark.parametrize("number", [0, 4.0, "4"])
+def test_numbers_of_samples_and_epochs_are_whole_and_at_least_1(number):
+    with pytest.raises(InputError, match=f"num_samples must be a whole number of at least 1, got {number!r}"):
+        Dynamics(number)
+    with pytest.raises(InputError, match=f"early_epoch must be a whole number of at least 1, got {number!r}"):
+        Dynamics(3, early_epoch=number)
+    assert Dynamics(np.int64(3)).num_samples == 3
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
+def test_a_device_that_this_machine_does_not_have_is_named(device):
+    with pytest.raises(InputError, match=f"dynamics cannot be kept on device '{device}', but on 'cpu' they can: "):
+        Dynamics(4, device=device)
 
 
 @pytest.mark.parametrize(
