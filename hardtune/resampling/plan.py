@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -126,9 +127,11 @@ def make_plan(
         pool: for the ``pool_*`` oversamplers.
 
     Raises:
-        InputError: an unknown name, scores that are not finite, a ratio that does not exist, or a class for which it
-            cannot be done.
+        InputError: an unknown name, scores that are not finite, a ratio that does not exist, a seed below 0, or a class
+            for which it cannot be done.
     """
+    if not isinstance(seed, Integral) or seed < 0:
+        raise InputError(f"seed must be a whole number of at least 0, got {seed!r}")
     draft = _draft(treatment, train, classes, scores, low_is_hard, features, pool)
     for row in draft.rows:
         if row.infeasible is not None:
@@ -142,10 +145,10 @@ def make_plan(
         rng = np.random.default_rng([seed, request.label])
         members = request.members
         if row.dropped:
-            assert scores is not None  # resampling needs them
+            assert request.scores is not None  # resampling needs them
             what = f"undersampling {treatment.undersample!r}"
             with blamed(f"{what} fails on class {row.name!r}"):
-                stay = UNDERSAMPLERS[treatment.undersample](scores[members], row.dropped, rng)
+                stay = UNDERSAMPLERS[treatment.undersample](request.scores[members], row.dropped, rng)
             members = members[_checked(stay, len(members), what, exactly=len(members) - row.dropped)]
         kept.append(members)
         if row.added:
@@ -201,7 +204,8 @@ def _draft(
     features: NDArray[np.floating] | None,
     pool: Pool | None,
 ) -> _Draft:
-    scores, features = (None if array is None else np.asarray(array) for array in (scores, features))
+    with blamed("scores and features must be arrays of numbers"):  # a tensor on a GPU is none
+        scores, features = (None if array is None else np.asarray(array) for array in (scores, features))
     train, scores, features, pool = map(_read_only, (train, scores, features, pool))
     prune = PRUNERS[treatment.prune]
     UNDERSAMPLERS[treatment.undersample]  # raises if there is none

@@ -1,7 +1,10 @@
 """From a treatment to a training set, and the same per class beforehand."""
 
+import warnings
+
 import numpy as np
 import pytest
+import torch
 
 from hardtune.data import Samples
 from hardtune.errors import TRANSIENT, InputError
@@ -239,6 +242,25 @@ def test_resampling_without_scores_or_with_too_few_is_an_error():
     for wrong in (SCORES[1:], SCORES[:, None]):
         with pytest.raises(InputError, match=r"scores must be \(400,\), for each training sample, got \("):
             plan(scores=wrong, alpha=1.0)
+
+
+@pytest.mark.parametrize("given", [SCORES.tolist(), torch.tensor(SCORES.tolist())], ids=["list", "tensor"])
+def test_scores_may_be_a_list_or_a_tensor(given):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # torch has one for what shares read-only memory
+        made = plan(scores=given, alpha=1.0)
+    np.testing.assert_array_equal(made.indices, plan(scores=SCORES, alpha=1.0).indices)
+
+
+def test_a_tensor_that_numpy_cannot_read_is_not_taken_for_scores():
+    with pytest.raises(InputError, match=r"scores and features must be arrays of numbers: .*meta"):
+        plan(scores=torch.empty(N, device="meta"), alpha=1.0)
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, None])
+def test_a_seed_is_a_whole_number_of_at_least_0(seed):
+    with pytest.raises(InputError, match=f"seed must be a whole number of at least 0, got {seed}"):
+        plan(seed=seed, alpha=1.0)
 
 
 @pytest.mark.parametrize(
