@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.data import Split
+from hardtune.data import Samples, Split
 from hardtune.member import needed_scores
 from hardtune.treatment import Treatment
 
 FEW = 10
-"""Held-out samples of a class, below which one of them moves its recall by more than a tenth."""
+"""Held-out or test samples of a class, below which one of them moves its recall by more than a tenth."""
 UNEQUAL = 10
 """The ratio of class sizes from which on some estimators rank classes by their size (see docs/methods.md)."""
 BY_SIZE = {"rmd": "easy", "md": "easy", "kmeans": "hard"}
@@ -21,7 +21,10 @@ BY_SIZE = {"rmd": "easy", "md": "easy", "kmeans": "hard"}
 
 def cautions(split: Split, treatments: Sequence[Treatment]) -> list[str]:
     """A sentence for each thing that makes figures of these treatments on these data less telling than they look."""
-    found = [] if split.chooses_on_test else [_few_held_out(split), _other_shares(split)]
+    found = [_few(split, split.test, "test", "add test images")]
+    if not split.chooses_on_test:
+        found.insert(0, _few(split, split.held_out, "held-out", "hold out more (--recipe validation=…)"))
+        found.append(_other_shares(split))
     found.append(_called_by_their_size(split, treatments))
     return [sentence for sentence in found if sentence]
 
@@ -60,15 +63,19 @@ def gap_by_chance(recall: NDArray[np.floating], sizes: NDArray[np.integer]) -> f
     return float(np.sqrt((len(n) - 1) / len(n) * p * (1 - p) * np.mean(1 / n)))
 
 
-def _few_held_out(split: Split) -> str:
-    held_out = np.bincount(split.held_out.labels, minlength=split.num_classes)
-    least = int(held_out.argmin())
-    if held_out[least] >= FEW:
+def _few(split: Split, samples: Samples, kind: str, remedy: str) -> str:
+    sizes = np.bincount(samples.labels, minlength=split.num_classes)
+    least = int(sizes.argmin())
+    if sizes[least] >= FEW:
         return ""
+    few, none = np.count_nonzero(sizes < FEW), np.count_nonzero(sizes == 0)
+    have = "has" if few == 1 else "have"
+    worst = f"{split.classes[least]!r} has {sizes[least] or 'none'}"
+    if none > 1:
+        worst = f"{none} have none, {split.classes[least]!r} for one"
     return (
-        f"{np.count_nonzero(held_out < FEW)} of {split.num_classes} classes have fewer than {FEW} held-out samples "
-        f"({split.classes[least]!r} has {held_out[least]}), so their recall, and the gap between classes, is mostly "
-        "chance: hold out more (--recipe validation=…)"
+        f"{few} of {split.num_classes} classes {have} fewer than {FEW} {kind} samples ({worst}), "
+        f"so recall there, and the gap between classes, is mostly chance{' or missing' if none else ''}: {remedy}"
     )
 
 
@@ -78,7 +85,7 @@ def _other_shares(split: Split) -> str:
         return ""
     return (
         "the test split has other shares of the classes than the held-out samples, so accuracy, calibration and "
-        "temperatures (…_scaled) of one do not carry over to the other; recalls do"
+        "temperatures (…_scaled) of one do not carry over to the other; the recall of a class that is in both does"
     )
 
 

@@ -27,13 +27,31 @@ def test_nothing_is_said_of_balanced_data_with_enough_held_out():
 
 def test_few_held_out_samples_of_a_class_are_told_with_the_fewest():
     (said,) = cautions(of_sizes((100, 100, 60), (100, 100, 60)).hold_out(0.1, 0), [METHOD])
-    assert said.startswith("1 of 3 classes have fewer than 10 held-out samples ('elk' has 6), so their recall")
+    assert said.startswith("1 of 3 classes has fewer than 10 held-out samples ('elk' has 6), so recall there")
+    assert said.endswith("is mostly chance: hold out more (--recipe validation=…)")
     assert cautions(of_sizes((100, 100, 60), (100, 100, 60)).hold_out("test", 0), [METHOD]) == []
+
+
+@pytest.mark.parametrize(
+    ("test", "told"),
+    [
+        ((100, 100, 9), "1 of 3 classes has fewer than 10 test samples ('elk' has 9), so recall there"),
+        ((100, 9, 8), "2 of 3 classes have fewer than 10 test samples ('elk' has 8), so recall there"),
+        ((100, 9, 0), "2 of 3 classes have fewer than 10 test samples ('elk' has none), so recall there"),
+        ((100, 0, 0), "2 of 3 classes have fewer than 10 test samples (2 have none, 'dog' for one), so recall there"),
+    ],
+)
+def test_few_test_samples_of_a_class_are_told_and_how_many_have_none(test, told):
+    for validation in (0.1, "test"):
+        said = cautions(of_sizes(BALANCED, test).hold_out(validation, 0), [METHOD])[0]
+        assert said.startswith(told)
+        assert said.endswith(": add test images")
 
 
 def test_a_test_split_with_other_shares_of_the_classes_is_told():
     (said,) = cautions(of_sizes((400, 100, 100), (50, 50, 50)).hold_out(0.1, 0), [METHOD])
     assert said.startswith("the test split has other shares of the classes")
+    assert said.endswith("the recall of a class that is in both does")
 
 
 @pytest.mark.parametrize(
