@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.errors import InputError, blamed
-from hardtune.resampling.policies import POLICIES
+from hardtune.errors import HardtuneWarning, InputError, blamed
+from hardtune.resampling.policies import POLICIES, alike
 
 FLOOR = 0.1
 """The share of its samples that every class keeps, whatever is asked for: a class without any cannot improve. Ours."""
@@ -53,6 +54,8 @@ def class_counts(
         low_is_hard: whether the estimator's textbook form is low for hard samples, ``hardness`` being its negative.
         classes: names for error messages; numbers if None.
 
+    Warns with ``HardtuneWarning`` if the ratio is the same for all classes, and alpha above 0.
+
     Raises:
         InputError: a hardness that is not finite or that the policy has no ratio for, an empty class, a negative alpha.
 
@@ -80,6 +83,13 @@ def class_counts(
         raise InputError(f"policy {policy!r} must give every class a finite ratio of at least 0, got {ratio}")
     if ratio.sum() == 0:
         ratio = np.ones_like(ratio)  # nothing is hard at all, so no class is harder than another
+    if alpha > 0 and alike(ratio):
+        warnings.warn(
+            f"policy {policy!r} finds all classes equally hard, so alpha={alpha:g} leaves their sizes as they are: "
+            "choose another estimator",
+            HardtuneWarning,
+            stacklevel=2,
+        )
     total = int(sizes.sum())
     change: NDArray[np.float64] = sizes * (ratio * total / (sizes @ ratio) - 1)  # at alpha = 1
     gained = np.maximum(change, 0.0)

@@ -39,10 +39,9 @@ def shift(hardness: NDArray[np.float64], low_is_hard: bool, classes: Sequence[st
     Hardness is shifted and scaled to [1, 2], so any estimator works, whatever its sign and unit; at alpha = 1 the
     hardest class is twice as large as the easiest, and equally hard classes stay equal.
     """
-    span = float(np.ptp(hardness))
-    if span <= 1e-12 * float(np.abs(hardness).max()):  # equal, but for the rounding of their means
+    if alike(hardness):
         return np.ones_like(hardness)
-    ratio: NDArray[np.float64] = 1 + (hardness - hardness.min()) / span
+    ratio: NDArray[np.float64] = 1 + (hardness - hardness.min()) / np.ptp(hardness)
     return ratio
 
 
@@ -74,6 +73,11 @@ def margin(hardness: NDArray[np.float64], low_is_hard: bool, classes: Sequence[s
             f"{-hardness[worst]:.4g}: choose estimator 'margin' or 'confidence', or policy 'shift'"
         )
     return np.maximum(1 + hardness, 0.0)
+
+
+def alike(values: NDArray[np.float64]) -> bool:
+    """Whether those of all classes are equal, but for the rounding of means."""
+    return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())
 
 
 def _refuse(wrong: NDArray[np.bool_], textbook: NDArray[np.float64], classes: Sequence[str], why: str) -> None:

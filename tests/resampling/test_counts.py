@@ -1,11 +1,13 @@
 """The laws of class counts, over many random hardness vectors; and the published code's failures."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hardtune.errors import InputError
+from hardtune.errors import HardtuneWarning, InputError
 from hardtune.resampling.counts import FLOOR, class_counts
 from hardtune.resampling.policies import POLICIES
 
@@ -219,9 +221,19 @@ def test_probability_margins_need_probabilities():
 
 
 @pytest.mark.parametrize("policy", sorted(POLICIES))
-def test_classes_that_are_all_equally_hard_keep_their_sizes(policy):
+def test_classes_that_are_all_equally_hard_keep_their_sizes_with_a_warning(policy):
     for value in (0.0, 0.5):
-        assert list(class_counts(np.full(4, value), np.full(4, 9), 3, policy)) == [9, 9, 9, 9]
+        with pytest.warns(
+            HardtuneWarning, match=f"policy '{policy}' finds all classes equally hard, so alpha=3 leaves"
+        ):
+            assert list(class_counts(np.full(4, value), np.full(4, 9), 3, policy)) == [9, 9, 9, 9]
+
+
+@pytest.mark.parametrize(("hardness", "alpha"), [([0.5, 0.5], 0), ([0.5, 0.5 + 1e-6], 1), ([0.0, 1.0], 1)])
+def test_nothing_is_warned_of_where_sizes_follow_hardness_or_need_not(hardness, alpha):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        class_counts(hardness, [9, 9], alpha)
 
 
 @pytest.mark.parametrize("policy", ["shift", "reversed"])
@@ -229,7 +241,8 @@ def test_classes_that_differ_by_rounding_alone_keep_their_sizes(policy):
     sizes = np.array([3, 7, 10, 50, 100, 333])
     means = np.array([np.full(size, 0.1).sum() / size for size in sizes])
     assert len(set(means)) > 1, "as means of equal scores do"
-    assert list(class_counts(means, sizes, 1, policy)) == list(sizes)
+    with pytest.warns(HardtuneWarning, match="finds all classes equally hard"):
+        assert list(class_counts(means, sizes, 1, policy)) == list(sizes)
 
 
 @pytest.mark.parametrize("ratio", [[1.0, np.nan], [1.0, -0.5], [1.0], [1.0, np.inf]])
