@@ -5,17 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hardtune.errors import TRANSIENT, InputError, blamed
+from hardtune.errors import InputError, blamed
 
 
 def as_features(features: ArrayLike, count: int | None = None) -> NDArray[np.floating]:
     """(N, D), finite; N is ``count`` if that is given."""
-    with blamed("features must be an array of numbers", but=TRANSIENT):  # a tensor on a GPU is none
+    with blamed("features must be an array of numbers"):  # a tensor on a GPU is none
         found = np.asarray(features)
         if found.ndim != 2 or found.shape[1] == 0 or count not in (None, len(found)):
             rows = "N" if count is None else count
             raise InputError(f"features must be ({rows}, D), one row for each sample, got {found.shape}")
-        if not np.isfinite(found).all():
+        # A sum is finite only if all are, and needs no array as large as they are.
+        if not np.isfinite(found.sum(dtype=np.float64)) and not np.isfinite(found).all():
             raise InputError("the features contain NaN or infinity")
     return found
 

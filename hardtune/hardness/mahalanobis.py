@@ -152,14 +152,13 @@ def relative_mahalanobis(
     features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int, *, balanced: bool = False
 ) -> NDArray[np.float64]:
     """RM (N,) of the data that the Gaussians are fitted to; higher = harder. Raises as :func:`fit` does."""
-    features, labels = as_labelled(features, labels, num_classes)
-    return fit(features, labels, num_classes, balanced=balanced).relative_distance(features, labels)
+    gaussians = fit(features, labels, num_classes, balanced=balanced)
+    return gaussians.relative_distance(np.asarray(features), np.asarray(labels))
 
 
 def mahalanobis(features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int) -> NDArray[np.float64]:
     """MD (N,) of the data that the Gaussians are fitted to; higher = harder. Raises as :func:`fit` does."""
-    features, labels = as_labelled(features, labels, num_classes)
-    return fit(features, labels, num_classes).distance(features, labels)
+    return fit(features, labels, num_classes).distance(np.asarray(features), np.asarray(labels))
 
 
 def _discriminants(
