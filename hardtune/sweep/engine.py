@@ -93,6 +93,7 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
         if place.resume:  # refuse early, before waiting for Ray
             ledger = open_ledger(sweep, split, storage, resume=True)
             running.enter_context(ledger.held())
+            ledger.asked(sweep)
         running.enter_context(cluster.connected(place.address))
         nodes = cluster.nodes_with_workers(view.say)
         if place.address is not None:

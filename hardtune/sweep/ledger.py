@@ -65,6 +65,12 @@ class Ledger(Kept):
             )
         return self.recipe
 
+    def asked(self, sweep: Sweep) -> None:
+        """Keep what is made of the trials in the end, which a resumed sweep may be asked anew."""
+        content = {**self.content, "about": {**self.content.get("about", {}), **_asked(sweep)}}
+        if content != self.content:
+            durable.write(self.folder / "sweep.json", json.dumps(content, indent=1))
+
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Hold the sweep's lock; the operating system frees it however the process dies."""
@@ -91,8 +97,6 @@ def open_ledger(sweep: Sweep, split: Split, storage: Path, *, resume: bool) -> L
         raise InputError(f"there is no sweep named {sweep.name} to resume in {sweeps}")
     for one in reversed(former):
         if not _differences(one, content):
-            asked = {**one.content.get("about", {}), **_asked(sweep)}
-            durable.write(one.folder / "sweep.json", json.dumps({**one.content, "about": asked}, indent=1))
             return Ledger(one.folder)
     raise InputError(
         f"cannot resume {former[-1].id}, whose {' and '.join(_differences(former[-1], content))} differed: "
@@ -184,8 +188,8 @@ def _about(sweep: Sweep) -> dict[str, Any]:
 
 
 def _asked(sweep: Sweep) -> dict[str, Any]:
-    """What is made of the trials in the end, which a resumed sweep may be asked anew."""
-    return {"comparisons": [dataclasses.asdict(comparison) for comparison in sweep.comparisons]}
+    comparisons = json.loads(json.dumps([dataclasses.asdict(comparison) for comparison in sweep.comparisons]))
+    return {"comparisons": comparisons}
 
 
 def _create(sweeps: Path, name: str, content: dict[str, Any]) -> Ledger:
