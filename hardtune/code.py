@@ -177,7 +177,16 @@ def _settings(function: FunctionType) -> list[Any]:
     if function.__module__ == "functools":  # whose closures count and remember
         return []
     cells = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
-    return [it for it in cells if isinstance(it, (*_PLAIN, FunctionType, type, functools.partial))]
+    return [it for it in cells if _is_setting(it)]
+
+
+def _is_setting(it: Any) -> bool:
+    """Whether it is plain, or made of plain things; an empty list or dict may be a cache, which is yet to be filled."""
+    if isinstance(it, Mapping):
+        return bool(it) and all(_is_setting(part) for pair in it.items() for part in pair)
+    if isinstance(it, (tuple, list, frozenset, set)):
+        return bool(it) and all(map(_is_setting, it))
+    return isinstance(it, (*_PLAIN, FunctionType, type, functools.partial, np.ndarray))
 
 
 def _named_in(it: Any, names: Sequence[str], home: str, around: tuple[Any, ...] = ()) -> Iterator[Any]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from hardtune.answers import Answers, with_shifts
 from hardtune.checks import check_device, check_names, check_trials, class_plans
 from hardtune.data import Dataset, Samples
-from hardtune.errors import HardtuneWarning, InputError
+from hardtune.errors import InputError
 from hardtune.evaluation import (
     CORRUPTION_METRICS,
     METRICS,
@@ -192,7 +191,12 @@ def run_trial(
         diagnostics=diagnose(test, split.test.labels),
         held_out_logits=held_out,
         test_logits=test,
-        left_out=_left_out(test, tested, split.test.labels, hard),
+        left_out=left_out(
+            test,
+            split.test.labels,
+            hard_classes=hard,
+            temperatures=None if fitted_on is None else [member["temperature"] for member in tested.members],
+        ),
         ood=tuple(
             member_ood_metrics(answers.test, answers.ood, answers.distances)
             for answers in members
@@ -203,19 +207,6 @@ def run_trial(
         if split.corruptions
         else None,
     )
-
-
-def _left_out(
-    logits: NDArray[np.float32], tested: MemberSummary, labels: NDArray[np.int64], hard: NDArray[np.bool_] | None
-) -> dict[str, list[float]]:
-    """As :func:`left_out`, with the temperatures fitted before; nothing, with a warning, if a metric cannot be had."""
-    temperatures = [member["temperature"] for member in tested.members if "temperature" in member]
-    try:
-        return left_out(logits, labels, hard_classes=hard, temperatures=temperatures or None)
-    except InputError as error:  # by a metric of one's own that knows how many images there are
-        said = f"without a part of the test images, {error}; so intervals are over seeds alone"
-        warnings.warn(said, HardtuneWarning, stacklevel=2)
-        return {}
 
 
 def metric_names() -> set[str]:

@@ -255,6 +255,29 @@ def test_what_a_library_was_given_to_make_a_function_counts():
     assert first == same != other
 
 
+LIBRARY = """
+def factory(sizes, **options):
+    def make(shape):
+        return sizes, options
+    return make
+"""
+
+
+def test_of_what_a_library_was_given_lists_and_options_count(tmp_path, monkeypatch):
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "a_library_of_factories.py").write_text(LIBRARY)
+    monkeypatch.syspath_prepend(folder)
+    factory = importlib.import_module("a_library_of_factories").factory
+
+    def digest(*sizes, **options):
+        make = factory(sizes, **options)
+        return code_digest(lambda shape: make(shape))
+
+    assert digest(1, 2) == digest(1, 2) != digest(3, 4)
+    assert digest(1, a=1) == digest(1, a=1) != digest(1, a=2)
+
+
 def registered(registry, name, entry, monkeypatch):
     monkeypatch.setitem(registry._entries, name, entry)
     monkeypatch.delitem(registry._digests, name, raising=False)

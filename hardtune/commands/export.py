@@ -231,7 +231,7 @@ def _compared(mine: Answers, own: Answers | None, theirs: str | None, device: st
         )
     why = (
         f"which was trained on {theirs}, and this on {device}"
-        if theirs != device
+        if theirs not in (device, None)
         else "as rounding differs on a GPU, another kind of CPU or another number of threads"
     )
     return (

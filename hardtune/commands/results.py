@@ -19,9 +19,11 @@ also inspect sweeps that are still running, were stopped or failed.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
     objectives = _directions(options.objectives, sweep, control) if options.objectives else sweep.objectives
     comparing = any(value is not None for value in (options.compare, options.against, options.metrics))
     if comparing or not (options.objectives or sweep.is_search):
-        own = [] if comparing else [compared(found, one, sweep.metrics) for one in sweep.comparisons]
+        own = [] if comparing else [compared(found, one, sweep.metrics) for one in sweep.comparisons] or _former(sweep)
         families = [rows for rows in own if rows] or [_compared(sweep, found, control, objectives, options)]
         draw = _show(families, sweep, console)
     else:
@@ -179,6 +181,21 @@ def _front(
         console.print(said, soft_wrap=True)
     title = f"{sweep.id}: {len(found) - 1} trials"
     return lambda path: pareto_figure(found, best, objectives, title, path, note)
+
+
+def _former(sweep: Kept) -> list[list[Row]]:
+    """The comparisons that a sweep of an earlier version left, whose intervals are over seeds alone."""
+    from hardtune.report.comparison import better
+
+    path = sweep.folder / "comparison.json"
+    rows = json.loads(path.read_text()) if path.exists() else []
+    families = [list(family) for _, family in groupby(rows, lambda row: (row.get("comparison"), row["reference"]))]
+    for family in families:
+        lines = len({(row.get("trial"), row["treatment"]) for row in family})
+        for row in family:
+            way = better(row["metric"], sweep.metrics)
+            row.update({"trial": None, "better": way, "of": lines, "images_share": None} | row)
+    return families
 
 
 def _show(comparisons: Sequence[list[Row]], sweep: Kept, console: Console) -> Draw:

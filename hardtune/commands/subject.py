@@ -42,6 +42,7 @@ class Subject:
     store: Store
     storage: Path
     sweep: Sweep | None
+    data_dir: Path | None
 
     @property
     def fixed(self) -> dict[str, Any]:
@@ -95,7 +96,6 @@ def subject_of(options: argparse.Namespace, **recipe: Any) -> Subject:
     Raises:
         InputError: there is no such script or no sweep in it, or something is wrong with data, pool or recipe.
     """
-    from hardtune.answers import with_shifts
     from hardtune.data import load, load_pool
     from hardtune.store import Store, local_folder
 
@@ -120,12 +120,9 @@ def subject_of(options: argparse.Namespace, **recipe: Any) -> Subject:
         dataset = load(data, options.data_dir, image_size=size, progress=on_read)
         pool = None if path is None else load_pool(path, dataset, progress=on_read)
     split = dataclasses.replace(dataset.hold_out(changed.validation, changed.seed), pool=pool)
-    if sweep is not None and options.score:  # so that the sweep finds the control's members whole
-        shifts = {name: getattr(sweep, name) for name in ("ood", "corruptions", "severities")}
-        split = with_shifts(split, dataset, **shifts, data_dir=options.data_dir)
     storage = local_folder(options.storage)
     name = sweep.name if sweep is not None else dataset.name
-    return Subject(name, data, dataset, split, changed, Store(storage / "store"), storage, sweep)
+    return Subject(name, data, dataset, split, changed, Store(storage / "store"), storage, sweep, options.data_dir)
 
 
 def load_sweep(script: str, **given: str | None) -> Sweep:
@@ -283,6 +280,7 @@ def progress_bar() -> Progress:
 def _score(subject: Subject, needs: Needs, device: str) -> Prepared:
     import torch
 
+    from hardtune.answers import with_shifts
     from hardtune.checks import check_network
     from hardtune.hardness.encoders import check_encoder
     from hardtune.scoring import prepare
@@ -296,6 +294,10 @@ def _score(subject: Subject, needs: Needs, device: str) -> Prepared:
     check_network(subject.split, subject.recipe)
     # As many threads as a trial of the sweep has: another number would change the rounding of sums.
     configure_process(subject.sweep.cpus_per_trial if subject.sweep is not None else 1)
+    split, sweep = subject.split, subject.sweep
+    if sweep is not None:  # which then finds the control's members whole
+        shifts = {name: getattr(sweep, name) for name in ("ood", "corruptions", "severities")}
+        split = with_shifts(split, subject.dataset, **shifts, data_dir=subject.data_dir)
     epochs, members = subject.recipe.epochs, subject.recipe.scoring_members
     with progress_bar() as progress:
         encoding = progress.add_task("images encoded", total=None, visible=False)
@@ -308,7 +310,7 @@ def _score(subject: Subject, needs: Needs, device: str) -> Prepared:
             progress.update(bar, completed=done)
 
         return prepare(
-            subject.split,
+            split,
             subject.recipe,
             needs,
             subject.store,

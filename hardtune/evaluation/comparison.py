@@ -56,7 +56,8 @@ def paired_difference(
             :func:`~hardtune.evaluation.jackknife.left_out` gives for the two sides.
 
     Raises:
-        InputError: Not two equally long, finite, non-empty (M,), or a confidence outside (0, 1).
+        InputError: Not two equally long, finite, non-empty (M,), not at least two finite figures of parts, or a
+            confidence outside (0, 1).
 
     >>> difference = paired_difference([0.82, 0.84, 0.83], [0.80, 0.81, 0.82])
     >>> round(difference.mean, 4), round(difference.low, 4), round(difference.high, 4)
@@ -71,9 +72,14 @@ def paired_difference(
         raise InputError("a paired comparison needs finite figures")
     if not 0 < confidence < 1:
         raise InputError(f"confidence must be between 0 and 1, got {confidence!r}")
+    parts = None if left_out is None else np.asarray(left_out, np.float64)
+    if parts is not None and (parts.ndim != 1 or len(parts) < 2 or not np.isfinite(parts).all()):
+        raise InputError(
+            "what is left out must be at least 2 parts, and figures without each of them finite numbers (P,)"
+        )
     differences = ours - theirs
     mean, m = float(differences.mean()), len(differences)
-    images = [] if left_out is None else [_Source(jackknife_error(left_out), len(np.asarray(left_out)) - 1)]
+    images = [] if parts is None else [_Source(jackknife_error(parts), len(parts) - 1)]
     unbounded = Difference(mean, -math.inf, math.inf, 1.0, 1.0, m, confidence, 0.0 if images else None)
     if m == 1:
         return unbounded

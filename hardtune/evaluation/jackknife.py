@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hardtune.evaluation.summary import evaluate
+from hardtune.errors import HardtuneWarning, InputError
+from hardtune.evaluation.predictions import Predictions
+from hardtune.evaluation.summary import figures_of
 
 PARTS = 20
 """As many as are left out in turn. More would cost more and tell little: t's quantile for 19 degrees of freedom is 7 %
@@ -30,28 +33,33 @@ def left_out(
     Args:
         logits: (M, N, K).
         labels: (N,); empty is returned for a single one.
-        hard_classes: As in :func:`evaluate`.
-        temperatures: (M,) of the members, as in :func:`evaluate`; they are not fitted again.
+        hard_classes: As in :func:`~hardtune.evaluation.evaluate`.
+        temperatures: (M,) of the members, as in :func:`~hardtune.evaluation.evaluate`; they are not fitted again.
+
+    Warns with ``HardtuneWarning`` of a metric of one's own that fails on a part of the images, and leaves it out.
 
     Raises:
-        InputError: As :func:`evaluate`.
+        InputError: As :func:`~hardtune.evaluation.evaluate`.
     """
-    stack, truth = np.asarray(logits), np.asarray(labels)
+    truth = np.asarray(labels)
     part = _parts(truth)
-    scales = [None] * len(stack) if temperatures is None else temperatures
-    figures: dict[str, list[float]] = {}
-    for one in range(part.max() + 1 if len(truth) > 1 else 0):
-        kept = part != one
-        members = [
-            evaluate(member[kept], truth[kept], hard_classes=hard_classes, temperature=scale)
-            for member, scale in zip(stack, scales, strict=True)
-        ]
-        for name in members[0]:
-            values = np.array([member[name] for member in members])
-            if name == "recall_hard_easy":
-                values = np.abs(values)
-            figures.setdefault(name, []).append(float(values.mean()))
-    return figures
+    count = part.max() + 1 if len(truth) > 1 else 0
+    failed: dict[str, InputError] = {}
+    sums: dict[str, NDArray[np.float64]] = {}
+    stack = np.asarray(logits)
+    for number, member in enumerate(stack):
+        whole = Predictions.of(member, truth)
+        scaled = None if temperatures is None else whole.at(temperatures[number])
+        for one in range(count):
+            kept = part != one
+            some = figures_of(whole.take(kept), hard_classes, None if scaled is None else scaled.take(kept), failed)
+            for name, value in some.items():
+                judged = abs(value) if name == "recall_hard_easy" else value
+                sums.setdefault(name, np.zeros(count))[one] += judged / len(stack)
+    for error in failed.values():
+        said = f"without a part of the images, {error}, so its intervals are over seeds alone"
+        warnings.warn(said, HardtuneWarning, stacklevel=2)
+    return {name: values.tolist() for name, values in sums.items() if name not in failed}
 
 
 def jackknife_error(values: ArrayLike) -> float:

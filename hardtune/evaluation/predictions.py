@@ -43,6 +43,14 @@ class Predictions:
         """
         return cls(log_softmax(checked_logits(logits)), checked_labels(labels, *np.shape(logits)))
 
+    def take(self, which: NDArray[np.bool_]) -> Predictions:
+        """Those of some samples, by a mask (N,)."""
+        return Predictions(self.log_probabilities[which], self.labels[which])
+
+    def at(self, temperature: float) -> Predictions:
+        """Those of the logits divided by the temperature."""
+        return Predictions(log_softmax(self.log_probabilities / temperature), self.labels)
+
     @property
     def num_classes(self) -> int:
         return int(self.log_probabilities.shape[1])

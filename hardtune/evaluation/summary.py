@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hardtune.errors import InputError, blamed
+from hardtune.errors import TRANSIENT, InputError, blamed
 from hardtune.evaluation.calibration import CALIBRATION, fit_temperature
 from hardtune.evaluation.metric import METRICS
 from hardtune.evaluation.predictions import Floats, Predictions, checked_logits, log_softmax
@@ -128,14 +128,34 @@ def averaged_softmax(logits: ArrayLike) -> Floats:
 def _figures(
     predictions: Predictions, hard_classes: Sequence[int] | ArrayLike | None, temperature: float | None
 ) -> dict[str, float]:
-    figures = {name: _figure(name, predictions) for name in METRICS}
+    if temperature is None:
+        return figures_of(predictions, hard_classes)
+    if not temperature > 0:
+        raise InputError(f"temperature must be above 0, got {temperature!r}")
+    return {**figures_of(predictions, hard_classes, predictions.at(temperature)), "temperature": float(temperature)}
+
+
+def figures_of(
+    predictions: Predictions,
+    hard_classes: Sequence[int] | ArrayLike | None,
+    scaled: Predictions | None = None,
+    failed: dict[str, InputError] | None = None,
+) -> dict[str, float]:
+    """Every metric of predictions, and those of calibration of ``scaled`` ones as ``<name>_scaled``.
+
+    ``failed``: takes what metrics of one's own raise; without it, the first is raised.
+    """
+    figures = {}
+    for name in METRICS:
+        try:
+            figures[name] = _figure(name, predictions)
+        except InputError as error:
+            if failed is None or isinstance(error.__cause__, TRANSIENT):
+                raise
+            failed[name] = error
     if hard_classes is not None:
         figures["recall_hard_easy"] = recall_hard_easy(predictions, hard_classes)
-    if temperature is not None:
-        if not temperature > 0:
-            raise InputError(f"temperature must be above 0, got {temperature!r}")
-        scaled = Predictions(log_softmax(predictions.log_probabilities / temperature), predictions.labels)
-        figures["temperature"] = float(temperature)
+    if scaled is not None:
         figures |= {f"{name}_scaled": _figure(name, scaled) for name in CALIBRATION}
     return figures
 

@@ -24,7 +24,7 @@ def check_batch(ids: Tensor, logits: Tensor, labels: Tensor) -> None:
 
 def check_count(number: int, name: str) -> None:
     """Raise ``InputError`` unless it is a whole number of at least 1."""
-    if not isinstance(number, Integral) or number < 1:
+    if isinstance(number, bool) or not isinstance(number, Integral) or number < 1:
         raise InputError(f"{name} must be a whole number of at least 1, got {number!r}")
 
 

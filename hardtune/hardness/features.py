@@ -16,7 +16,9 @@ def as_features(features: ArrayLike, count: int | None = None) -> NDArray[np.flo
             rows = "N" if count is None else count
             raise InputError(f"features must be ({rows}, D), one row for each sample, got {found.shape}")
         # A sum is finite only if all are, and needs no array as large as they are.
-        if not np.isfinite(found.sum(dtype=np.float64)) and not np.isfinite(found).all():
+        with np.errstate(all="ignore"):
+            finite = np.isfinite(found.sum(dtype=np.float64)) or np.isfinite(found).all()
+        if not finite:
             raise InputError("the features contain NaN or infinity")
     return found
 
@@ -25,7 +27,7 @@ def as_labels(labels: ArrayLike, num_classes: int) -> NDArray[np.int64]:
     """(N,), in 0..num_classes-1."""
     with blamed("labels must be an array of whole numbers"):
         found = np.asarray(labels)
-    if found.ndim != 1 or (len(found) and found.dtype.kind not in "iu"):
+    if found.ndim != 1 or (len(found) and found.dtype.kind not in "iub"):
         raise InputError(f"labels must be whole numbers (N,), got {found.dtype} {found.shape}")
     if len(found) and not (found.min() >= 0 and found.max() < num_classes):
         raise InputError(f"labels must be in 0..{num_classes - 1}, got {found.min()}..{found.max()}")

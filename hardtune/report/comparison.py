@@ -104,7 +104,7 @@ def compared(
     """A row for each metric and treatment: its mean, its difference from the reference, and if that is significant.
 
     ``low`` and ``high`` bound the 95 % confidence interval of the mean difference for that comparison alone (Student's
-    t, over members, paired by seed, and over test images, paired by image, if both records have what that takes; None
+    t, over members, paired by seed, and over test images, paired by image, if all records have what that takes; None
     for a single member, which has no spread); ``images_share`` is the part of its squared half-width that images
     account for (None if it does not cover them); ``p_adjusted`` is Holm's over the comparison's treatments (``of`` is
     their number), and the ``verdict`` is ``better`` or ``worse`` if it is below 0.05, else ``open``. Unfinished trials
@@ -127,11 +127,9 @@ def compared(
     for metric in comparison.metrics:
         direction = better(metric, metrics)
         theirs = _judged(reference, metric)
-        left_out = {
-            str(r.number): np.subtract(r.left_out[metric], reference.left_out[metric])
-            for r in others
-            if metric in r.left_out and metric in reference.left_out
-        }
+        left_out = {}
+        if all(metric in record.left_out for record in (reference, *others)):  # else some would look surer than others
+            left_out = {str(r.number): np.subtract(r.left_out[metric], reference.left_out[metric]) for r in others}
         ours = {str(r.number): _judged(r, metric) for r in others}
         differences = compare(ours, theirs, left_out=left_out, given_up=given_up)
         for record in others:

@@ -36,7 +36,7 @@ def tables(rows: Sequence[Row], note: str = "") -> list[Table]:
         shares = [row["images_share"] for row in rows if row["images_share"] is not None and row["low"] is not None]
         if shares:
             left = 100 * math.sqrt(float(np.median(shares)))
-            said += f"; with endlessly many networks they would be {left:.0f} % as wide"
+            said += f"; with endlessly many networks they would be at most {left:.0f} % as wide"
         made[-1].caption = f"{said}."
     return made
 

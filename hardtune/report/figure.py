@@ -40,8 +40,7 @@ def pareto_figure(
     pairs = pairs or [(_varied_number(finished) or on_test(names[0]) or TRIAL, names[0])]
     figure = Figure(figsize=(4.6 * len(pairs) + 0.6, 4.6), layout="constrained")
     figure.suptitle("\n".join(filter(None, [title, note])))
-    figure.supxlabel("bars: ± the standard error over members", fontsize=7, color="#6b747c")
-    on_front = {record.number for record in front}
+    on_front, barred = {record.number for record in front}, False
     for panel, (x, y) in enumerate(pairs):
         axes = figure.add_subplot(1, len(pairs), panel + 1)
         worse = [r for r in finished if r.shortfall > 0 and not r.is_control]
@@ -69,6 +68,7 @@ def pareto_figure(
         for record in best + control:
             spread = [_standard_error(record, name) for name in (x, y)]
             position = (_value(record, x), _value(record, y))
+            barred |= spread != [None, None]
             axes.errorbar(*position, xerr=spread[0], yerr=spread[1], color="#8a949e", linewidth=0.8, zorder=2)
         for record in best:
             axes.annotate(
@@ -87,6 +87,8 @@ def pareto_figure(
         axes.spines[["top", "right"]].set_visible(False)
         if panel == 0:
             axes.legend(frameon=False, fontsize=8)
+    if barred:
+        figure.supxlabel("bars: ± the standard error over members", fontsize=7, color="#6b747c")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
 

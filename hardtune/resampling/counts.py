@@ -85,8 +85,7 @@ def class_counts(
         ratio = np.ones_like(ratio)  # nothing is hard at all, so no class is harder than another
     if alpha > 0 and alike(ratio):
         warnings.warn(
-            f"policy {policy!r} finds all classes equally hard, so alpha={alpha:g} leaves their sizes as they are: "
-            "choose another estimator",
+            f"policy {policy!r} finds all classes equally hard, so alpha changes nothing: choose another estimator",
             HardtuneWarning,
             stacklevel=2,
         )

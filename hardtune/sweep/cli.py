@@ -217,7 +217,7 @@ def _show(outcome: Outcome, sweep: Sweep, view: View, options: argparse.Namespac
         console.print(f"Stopped after {len(outcome.records) - 1} of {sweep.trials} trials; so far:")
     if sweep.treatments is None:
         console.print(render(outcome.rows, sweep.objectives, title, note))
-    worse = kept_off_front(outcome.records, list(sweep.tolerances))
+    worse = "" if sweep.treatments is not None else kept_off_front(outcome.records, list(sweep.tolerances))
     saved = saved_by_stopping(outcome.records, sweep.objectives, sweep.recipe.members)
     for said in filter(None, (worse, saved)):
         view.say(said)

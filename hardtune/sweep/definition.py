@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ class Sweep:
             if isinstance(several, str) or not isinstance(several, Sequence):
                 raise InputError(f"{name} must be a list, got {several!r}")
         for name, tolerance in self.tolerances.items():
-            if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float)) or not 0 <= tolerance < math.inf:
+            if isinstance(tolerance, bool) or not isinstance(tolerance, Real) or not 0 <= tolerance < math.inf:
                 raise InputError(
                     f"how much worse {name} may be than the control's must be a number of at least 0, got {tolerance!r}"
                 )

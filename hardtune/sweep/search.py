@@ -7,7 +7,6 @@ ever if a figure is NaN, and forgets what was running when its process is killed
 from __future__ import annotations
 
 import functools
-import logging
 import math
 import random
 from collections import Counter
@@ -68,8 +67,6 @@ class StudySearch(OptunaSearch):
         seed: int,
         adopt: bool = False,
     ) -> None:
-        # Silences only the library's own warnings about spaces with ranges, which are intended here.
-        logging.getLogger("ray.tune.search.optuna.optuna_search").setLevel(logging.ERROR)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         names, modes = list(objectives), list(objectives.values())
         self._fixed: dict[str, Any] = {}

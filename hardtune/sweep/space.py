@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import logging
 import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +18,9 @@ from hardtune.errors import InputError, blamed, unknown
 from hardtune.member import named_in
 from hardtune.sweep.definition import Space
 from hardtune.treatment import Treatment
+
+# Silences only the library's own warnings about spaces with ranges, which are intended here.
+logging.getLogger("ray.tune.search.optuna.optuna_search").setLevel(logging.ERROR)
 
 ASKED = 256
 """How many random treatments a define-by-run function is asked for."""

@@ -165,6 +165,12 @@ def test_what_cannot_be_paired_is_an_error(treatment, control, message):
         paired_difference(treatment, control)
 
 
+@pytest.mark.parametrize("left_out", [[], [0.1], [0.1, math.nan], [[0.1, 0.2]]])
+def test_parts_that_say_nothing_are_an_error(left_out):
+    with pytest.raises(InputError, match="at least 2 parts"):
+        paired_difference([1.0, 2.0], [1.0, 1.5], left_out=left_out)
+
+
 @pytest.mark.parametrize("confidence", [0.0, 1.0, 95])
 def test_a_confidence_of_nothing_or_a_hundred_percent_is_an_error(confidence):
     with pytest.raises(InputError, match="confidence"):

@@ -224,7 +224,7 @@ def test_probability_margins_need_probabilities():
 def test_classes_that_are_all_equally_hard_keep_their_sizes_with_a_warning(policy):
     for value in (0.0, 0.5):
         with pytest.warns(
-            HardtuneWarning, match=f"policy '{policy}' finds all classes equally hard, so alpha=3 leaves"
+            HardtuneWarning, match=f"policy '{policy}' finds all classes equally hard, so alpha changes n"
         ):
             assert list(class_counts(np.full(4, value), np.full(4, 9), 3, policy)) == [9, 9, 9, 9]
 
