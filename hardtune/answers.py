@@ -17,6 +17,7 @@ from hardtune.data.loading import Progress
 from hardtune.errors import DivergedError, InputError, unknown
 from hardtune.evaluation import CORRUPTION_METRICS, METRICS, Predictions
 from hardtune.evaluation.corruptions import CIFAR10_C, CORRUPTIONS, SEVERITIES, corrupt
+from hardtune.evaluation.jackknife import parts
 from hardtune.evaluation.ood import mahalanobis
 from hardtune.registry import Digests
 from hardtune.store import Store, digest
@@ -29,7 +30,7 @@ Entries = dict[str, dict[str, Any]]
 """Each part of a member's answers, by name, with its identity in the store."""
 
 OOD_VERSION = 1
-CORRUPTION_VERSION = 2
+CORRUPTION_VERSION = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,8 @@ class Answers:
     """(N',) the same for the out-of-distribution images."""
     corrupted: Floats | None = None
     """(C, 2): accuracy and ECE on the test samples under each of the split's corruptions."""
+    corrupted_left_out: Floats | None = None
+    """(P, 2): their means over corruptions, with each part of the test samples left out in turn, for intervals."""
 
     @property
     def distances(self) -> tuple[Floats, Floats] | None:
@@ -64,7 +67,7 @@ class Answers:
 _PARTS = {
     "member": ("held_out", "test"),
     "ood": ("ood", "mahalanobis_test", "mahalanobis_ood"),
-    "corruptions": ("corrupted",),
+    "corruptions": ("corrupted", "corrupted_left_out"),
 }
 
 
@@ -176,7 +179,7 @@ def question(model: torch.nn.Module, split: Split, *, seed: int, device: str) ->
     if split.ood is not None:
         answers = dataclasses.replace(answers, **_out_of_distribution(model, split, split.ood, device))
     if split.corruptions:
-        answers = dataclasses.replace(answers, corrupted=_corrupted(ask, split, seed))
+        answers = dataclasses.replace(answers, **_corrupted(ask, split, seed))
     return answers
 
 
@@ -194,13 +197,15 @@ def _out_of_distribution(
     return {"ood": logits, "mahalanobis_test": distances[: len(inside)], "mahalanobis_ood": distances[len(inside) :]}
 
 
-def _corrupted(ask: Callable[[NDArray[np.uint8]], Floats], split: Split, seed: int) -> Floats:
-    figures = np.empty((len(split.corruptions), len(CORRUPTION_METRICS)), dtype=np.float32)
+def _corrupted(ask: Callable[[NDArray[np.uint8]], Floats], split: Split, seed: int) -> dict[str, Floats]:
+    part, count = parts(split.test.labels)
+    figures = np.empty((len(split.corruptions), 1 + count, len(CORRUPTION_METRICS)), dtype=np.float32)
     for row, (kind, severity) in enumerate(split.corruptions):
         logits = ask(corrupt(split.test.images, kind, severity, seed=seed))
-        predictions = Predictions.of(logits, split.test.labels)
-        figures[row] = [METRICS[name].compute(predictions) for name in CORRUPTION_METRICS]
-    return figures
+        whole = Predictions.of(logits, split.test.labels)
+        for column, some in enumerate((whole, *(whole.take(part != one) for one in range(count)))):
+            figures[row, column] = [METRICS[name].compute(some) for name in CORRUPTION_METRICS]
+    return {"corrupted": figures[:, 0], "corrupted_left_out": figures[:, 1:].mean(axis=0, dtype=np.float64)}
 
 
 def _on(split: Split, images: NDArray[np.uint8], device: str) -> DeviceImages:

@@ -35,7 +35,8 @@ from hardtune.evaluation import (
     left_out,
 )
 from hardtune.evaluation.corruptions import SEVERITIES
-from hardtune.evaluation.ood import member_ood_metrics
+from hardtune.evaluation.jackknife import ood_left_out
+from hardtune.evaluation.ood import ood_figures, ood_scores
 from hardtune.hardness.encoders import check_encoder
 from hardtune.member import Prepared, stored_member, weights_for
 from hardtune.needs import needs_of
@@ -81,7 +82,8 @@ class Result:
     test_logits: NDArray[np.float32]
     """(members, N, K) for its test samples."""
     left_out: Mapping[str, Sequence[float]]
-    """By metric: the mean over members on the test samples with each part of them left out in turn, for intervals."""
+    """By full name: the mean over members with each part of the test samples (and of the out-of-distribution ones) left
+    out in turn, for intervals."""
     ood: tuple[dict[str, float], ...] = ()
     """By member: how well each score separates test samples from out-of-distribution images, ``msp_auroc``, ….
     Empty if the split has none."""
@@ -180,6 +182,17 @@ def run_trial(
     # Temperatures are fitted on held-out samples; under the papers' protocol there are none besides the test.
     fitted_on = None if split.chooses_on_test else (held_out, split.held_out.labels)
     tested = evaluate_members(test, split.test.labels, hard_classes=hard, held_out=fitted_on)
+    temperatures = None if fitted_on is None else [member["temperature"] for member in tested.members]
+    scores = [
+        ood_scores(answers.test, answers.ood, answers.distances)
+        for answers in members
+        if answers.ood is not None and answers.distances is not None
+    ]
+    without = {
+        "test": left_out(test, split.test.labels, hard_classes=hard, temperatures=temperatures),
+        "ood": ood_left_out(scores, split.test.labels),
+        "corruptions": _corrupted_left_out(members),
+    }
     return Result(
         treatment=treatment,
         held_out=evaluate_members(held_out, split.held_out.labels, hard_classes=hard),
@@ -191,22 +204,21 @@ def run_trial(
         diagnostics=diagnose(test, split.test.labels),
         held_out_logits=held_out,
         test_logits=test,
-        left_out=left_out(
-            test,
-            split.test.labels,
-            hard_classes=hard,
-            temperatures=None if fitted_on is None else [member["temperature"] for member in tested.members],
-        ),
-        ood=tuple(
-            member_ood_metrics(answers.test, answers.ood, answers.distances)
-            for answers in members
-            if answers.ood is not None and answers.distances is not None
-        ),
+        left_out={f"{group}/{name}": values for group, found in without.items() for name, values in found.items()},
+        ood=tuple(map(ood_figures, scores)),
         corruptions=split.corruptions,
         corrupted=np.stack([answers.corrupted for answers in members if answers.corrupted is not None])
         if split.corruptions
         else None,
     )
+
+
+def _corrupted_left_out(members: Sequence[Answers]) -> dict[str, list[float]]:
+    """The mean over members and corruptions with each part of the test samples left out in turn, by metric."""
+    each = [answers.corrupted_left_out for answers in members if answers.corrupted_left_out is not None]
+    if not each or not len(each[0]):
+        return {}
+    return dict(zip(CORRUPTION_METRICS, np.stack(each).mean(axis=0, dtype=np.float64).T.tolist(), strict=True))
 
 
 def metric_names() -> set[str]:

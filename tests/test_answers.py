@@ -10,7 +10,7 @@ from hardtune import Recipe, Store, Treatment, load
 from hardtune.answers import Answers, corruption_pairs
 from hardtune.data import load_ood
 from hardtune.errors import DivergedError, InputError
-from hardtune.evaluation import evaluate
+from hardtune.evaluation import evaluate, left_out
 from hardtune.evaluation.corruptions import CORRUPTIONS, corrupt
 from hardtune.evaluation.ood import OOD_SCORES
 from hardtune.member import Prepared, entries, stored_member, train_member, train_network
@@ -76,7 +76,7 @@ def test_asking_more_changes_neither_training_nor_the_other_answers(plain, answe
     alone = train_member(Prepared(plain), RECIPE, Treatment(), 0, device="cpu")
     np.testing.assert_array_equal(alone.test, answers.test)
     np.testing.assert_array_equal(alone.held_out, answers.held_out)
-    assert alone.ood is alone.corrupted is alone.distances is None
+    assert alone.ood is alone.corrupted is alone.corrupted_left_out is alone.distances is None
 
 
 def test_figures_under_a_corruption_are_those_of_the_corrupted_test_images(shifted, answers):
@@ -86,6 +86,17 @@ def test_figures_under_a_corruption_are_those_of_the_corrupted_test_images(shift
     figures = evaluate(logits, shifted.test.labels)
     expected = [figures["accuracy"], figures["ece"]]
     np.testing.assert_allclose(answers.corrupted[PAIRS.index(("impulse_noise", 5))], expected, rtol=1e-5)
+
+
+def test_figures_under_corruptions_are_kept_without_each_part_of_the_test_images(plain, shifted, answers):
+    def logits(kind, severity):
+        changed = corrupt(shifted.test.images, kind, severity, seed=RECIPE.seed)
+        other = dataclasses.replace(plain, test=dataclasses.replace(shifted.test, images=changed))
+        return train_member(Prepared(other), RECIPE, Treatment(), 0, device="cpu").test
+
+    each = [left_out(logits(*pair)[None], shifted.test.labels) for pair in PAIRS]
+    expected = np.mean([[one["accuracy"], one["ece"]] for one in each], axis=0).T
+    np.testing.assert_allclose(answers.corrupted_left_out, expected, rtol=1e-5)
 
 
 def test_distances_are_to_the_nearest_class_of_the_training_samples(shifted, answers):

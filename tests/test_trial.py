@@ -72,7 +72,8 @@ def test_a_metric_of_ones_own_that_counts_the_images_costs_its_own_intervals_the
     says = "without a part of the images, metric 'in_groups' fails: KeyError.*, so its intervals are over seeds alone"
     with pytest.warns(HardtuneWarning, match=says):
         result = run_trial(Treatment(), prepared, RECIPE, store)
-    assert result.left_out.keys() == result.test.members[0].keys() - {"in_groups", "temperature"}
+    judged = result.test.members[0].keys() - {"in_groups", "temperature"}
+    assert result.left_out.keys() == {f"test/{name}" for name in judged}
     assert len(result.by_member()["test/in_groups"]) == RECIPE.members
 
 

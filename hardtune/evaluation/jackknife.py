@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hardtune.errors import HardtuneWarning, InputError
-from hardtune.evaluation.predictions import Predictions
+from hardtune.evaluation.ood import ood_figures
+from hardtune.evaluation.predictions import Floats, Predictions
 from hardtune.evaluation.summary import figures_of
 
 PARTS = 20
@@ -42,8 +43,7 @@ def left_out(
         InputError: As :func:`~hardtune.evaluation.evaluate`.
     """
     truth = np.asarray(labels)
-    part = _parts(truth)
-    count = part.max() + 1 if len(truth) > 1 else 0
+    part, count = parts(truth)
     failed: dict[str, InputError] = {}
     sums: dict[str, NDArray[np.float64]] = {}
     stack = np.asarray(logits)
@@ -62,6 +62,34 @@ def left_out(
     return {name: values.tolist() for name, values in sums.items() if name not in failed}
 
 
+def ood_left_out(
+    members: Sequence[Mapping[str, tuple[Floats, Floats]]], labels: NDArray[np.int64]
+) -> dict[str, list[float]]:
+    """As :func:`left_out`, every figure of how well scores tell images inside the distribution from those outside.
+
+    A part of the images outside goes with each part of those inside: the two were drawn apart, so the error that
+    :func:`jackknife_error` finds is that of drawing both.
+
+    Args:
+        members: For each, its :func:`~hardtune.evaluation.ood.ood_scores`.
+        labels: (N,) of the images inside; without at least two images on each side, empty is returned.
+    """
+    if not members:
+        return {}
+    outside = len(next(iter(members[0].values()))[1])
+    (part, count), (other, others) = parts(labels), parts(np.zeros(outside, np.int64))
+    if not (count and others):
+        return {}
+    figures = [
+        [
+            ood_figures({name: (near[part != one], far[other != one]) for name, (near, far) in member.items()})
+            for one in range(count)
+        ]
+        for member in members
+    ]
+    return {name: np.mean([[some[name] for some in of] for of in figures], axis=0).tolist() for name in figures[0][0]}
+
+
 def jackknife_error(values: ArrayLike) -> float:
     """The standard error that images, drawn at random, give to a figure: from its values (P,) of :func:`left_out`.
 
@@ -76,13 +104,14 @@ def jackknife_error(values: ArrayLike) -> float:
     return math.sqrt((len(v) - 1) / len(v) * float(((v - v.mean()) ** 2).sum()))
 
 
-def _parts(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The part (N,) of each image: dealt out like cards, class by class, so that each has its share of every class.
+def parts(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    """The part (N,) of each image, and how many there are to leave out: none of a single image.
 
-    Shuffled within a class, since neighbours in a folder may be alike; always in the same way.
+    Dealt out like cards, class by class, so that each part has its share of every class. Shuffled within a class, since
+    neighbours in a folder may be alike; always in the same way.
     """
     shuffled = np.random.default_rng(0).permutation(len(labels))
     dealt = shuffled[np.argsort(labels[shuffled], kind="stable")]
     part = np.empty(len(labels), np.int64)
     part[dealt] = np.arange(len(labels)) % PARTS
-    return part
+    return part, min(PARTS, len(labels)) if len(labels) > 1 else 0

@@ -143,21 +143,24 @@ def ood_metrics(in_scores: ArrayLike, out_scores: ArrayLike) -> dict[str, float]
     }
 
 
-def member_ood_metrics(
+def ood_scores(
     test_logits: NDArray[np.floating], ood_logits: NDArray[np.floating], distances: tuple[ArrayLike, ArrayLike]
-) -> dict[str, float]:
-    """One network's :func:`ood_metrics` by every score: ``msp_auroc``, ``mahalanobis_fpr95``, ….
+) -> dict[str, tuple[Floats, Floats]]:
+    """One network's scores by name, of samples inside (N,) and outside (N',): ``msp``, ``mahalanobis``, ….
 
     Args:
         test_logits, ood_logits: (N, K) and (N', K) of samples inside and outside.
         distances: Their :func:`mahalanobis` distances, (N,) and (N',).
     """
     inside, outside = np.asarray(test_logits, np.float64), np.asarray(ood_logits, np.float64)
-    pairs: dict[str, tuple[ArrayLike, ArrayLike]] = {
-        name: (ood_score(name, inside), ood_score(name, outside)) for name in OOD_SCORES
-    }
-    pairs["mahalanobis"] = distances
-    return {f"{name}_{figure}": value for name, pair in pairs.items() for figure, value in ood_metrics(*pair).items()}
+    scores = {name: (ood_score(name, inside), ood_score(name, outside)) for name in OOD_SCORES}
+    near, far = distances
+    return {**scores, "mahalanobis": (np.asarray(near, np.float64), np.asarray(far, np.float64))}
+
+
+def ood_figures(scores: Mapping[str, tuple[Floats, Floats]]) -> dict[str, float]:
+    """:func:`ood_metrics` by every score of :func:`ood_scores`: ``msp_auroc``, ``mahalanobis_fpr95``, …."""
+    return {f"{name}_{figure}": value for name, pair in scores.items() for figure, value in ood_metrics(*pair).items()}
 
 
 def _chunks(count: int) -> Iterator[slice]:

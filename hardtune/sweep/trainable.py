@@ -126,7 +126,7 @@ def record_of(number: int, result: Result, classes: tuple[str, ...], bounds: Map
             for k, name in enumerate(classes)
         },
         members=result.by_member(),
-        left_out={f"test/{name}": values for name, values in result.left_out.items()},
+        left_out=result.left_out,
         curves={
             name: {field: values.tolist() for field, values in vars(curves).items()}
             for name, curves in (("members", result.diagnostics.members), ("ensemble", result.diagnostics.ensemble))

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from hardtune.evaluation import METRICS, Predictions, evaluate, metric
-from hardtune.evaluation.jackknife import PARTS, jackknife_error, left_out
+from hardtune.evaluation.jackknife import PARTS, jackknife_error, left_out, ood_left_out
+from hardtune.evaluation.ood import ood_figures
 
 
 def predictions(samples, classes=3, members=2, seed=0):
@@ -65,3 +66,27 @@ def test_the_error_is_that_of_drawing_other_images(metric):
         drawn.append(evaluate(logits[0], labels)[metric])
         estimates.append(jackknife_error(left_out(logits, labels)[metric]))
     assert np.sqrt(np.mean(np.square(estimates))) == pytest.approx(np.std(drawn, ddof=1), rel=0.3)
+
+
+@pytest.mark.parametrize("outside", [400, 30])
+def test_that_of_detecting_images_from_outside_is_of_drawing_both_kinds(outside):
+    drawn, estimates = [], []
+    for seed in range(80):
+        rng = np.random.default_rng(seed)
+        scores = {"msp": (rng.normal(size=300), rng.normal(size=outside) + 1)}
+        drawn.append(ood_figures(scores)["msp_auroc"])
+        found = ood_left_out([scores], np.zeros(300, np.int64))
+        assert found.keys() == ood_figures(scores).keys()
+        estimates.append(jackknife_error(found["msp_auroc"]))
+    assert np.sqrt(np.mean(np.square(estimates))) == pytest.approx(np.std(drawn, ddof=1), rel=0.3)
+
+
+def test_that_of_detecting_images_is_averaged_over_members_and_needs_two_images_on_each_side():
+    rng = np.random.default_rng(0)
+    members = [{"msp": (rng.normal(size=50), rng.normal(size=40) + 1)} for _ in range(2)]
+    labels = np.zeros(50, np.int64)
+    each = [ood_left_out([one], labels)["msp_fpr95"] for one in members]
+    assert ood_left_out(members, labels)["msp_fpr95"] == pytest.approx(np.mean(each, axis=0))
+    assert ood_left_out([], labels) == {}
+    assert ood_left_out([{"msp": (np.ones(50), np.ones(1))}], labels) == {}
+    assert ood_left_out([{"msp": (np.ones(1), np.ones(50))}], labels[:1]) == {}

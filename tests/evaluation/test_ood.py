@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from hardtune.errors import InputError
-from hardtune.evaluation.ood import OOD_SCORES, mahalanobis, member_ood_metrics, ood_metrics
+from hardtune.evaluation.ood import OOD_SCORES, mahalanobis, ood_figures, ood_metrics, ood_scores
 
 
 def two_sides(seed=0, n=60, m=40, shift=1.0, decimals=1):
@@ -144,7 +144,7 @@ def test_mahalanobis_does_not_depend_on_how_many_rows_are_worked_on_at_a_time(mo
 def test_a_members_figures_are_those_of_its_scores():
     rng = np.random.default_rng(0)
     inside, outside = rng.normal(size=(30, 4)) * 3, rng.normal(size=(20, 4))
-    found = member_ood_metrics(inside, outside, (np.arange(30), np.arange(20) + 100))
+    found = ood_figures(ood_scores(inside, outside, (np.arange(30), np.arange(20) + 100)))
     assert len(found) == 16
     assert found["mahalanobis_auroc"] == 1.0
     expected = ood_metrics(OOD_SCORES["entropy"](inside), OOD_SCORES["entropy"](outside))

@@ -87,9 +87,8 @@ def test_reliability_compares_the_method_with_rivals_and_controls(smoke, shared_
     assert {"λ=0.3 rmd", "λ=0.3 shuffled", "λ=0.3 mean", "λ=0.3 constant", "label_smoothing", "crl"} <= methods
     assert "Against control: difference × 100 ± 95 % interval, paired over 2 members" in smoke
     assert "Against λ=0.3 rmd" in smoke
-    assert {row["metric"] for row in rows if row["images_share"] is None} == {"ood/msp_auroc", "corruptions/ece"}
-    said = " ".join(smoke.split())
-    assert "over test images (OOD MSP AUROC, corrupted ECE: over seeds alone), on one split" in said
+    assert all(row["images_share"] is not None for row in rows)
+    assert "over test images, on one split" in " ".join(smoke.split())
     assert str(folder / "comparison.png") in smoke
 
 
