@@ -1,6 +1,7 @@
-"""Export a trial: its networks' weights, what they were trained on, and how to load them.
+"""Export a trial: its networks' predictions and weights, what they were trained on, and how to load them.
 
     python -m hardtune export sweeps/digits.py --trial 13
+    python -m hardtune export sweeps/digits.py --trial 13 --members 0      predictions alone: trains nothing
     python -m hardtune export sweeps/cifar10.py --trial control --members 5 --out models/plain
     python -m hardtune export sweeps/digits.py --sweep digits-20260501-101500 --trial 3
 
@@ -9,9 +10,10 @@ their recipe and seeds, and compared with the stored predictions: on the sweep's
 takes as long as in the sweep, whose recipe cannot be changed here (--recipe only states what you expect it to be). The
 scores that the treatment is based on are read from the store; --score computes missing ones.
 
-The folder gets member-0.safetensors, …; model.json, their metadata; README.md, code that loads them; and
-training-set.csv, with a row for each sample of the data set's training split: what its loss counted, how often each
-network saw it per epoch, how many images were synthesised from it, and its entropy weight.
+The folder gets predictions.npz, with the logits that all of the trial's networks gave held-out and test samples;
+member-0.safetensors, …; model.json, their metadata; README.md, code that loads them; and training-set.csv, with a row
+for each sample of the data set's training split: what its loss counted, how often each network saw it per epoch, how
+many images were synthesised from it, and its entropy weight.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ if TYPE_CHECKING:
     import torch
 
     from hardtune.answers import Answers
+    from hardtune.data import Split
     from hardtune.member import Prepared
+    from hardtune.recipe import Recipe
     from hardtune.report.records import Record
     from hardtune.report.sweeps import Kept
     from hardtune.treatment import Treatment
@@ -55,7 +59,11 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
     what.add_argument("--trial", metavar="N", help="the trial's number, or control")
     what.add_argument("--sweep", metavar="ID", help="the trial's sweep (default: the latest of the script)")
     what.add_argument(
-        "--members", type=int, default=1, metavar="N", help="the first N of its networks (default: %(default)s)"
+        "--members",
+        type=int,
+        default=1,
+        metavar="N",
+        help="retrain the first N of its networks (default: %(default)s; 0: none, for its predictions alone)",
     )
     what.add_argument(
         "--out", type=Path, metavar="DIR", help="output folder (default: in the storage's folder exports)"
@@ -64,7 +72,9 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, compare and write; 0."""
-    from hardtune.report.export import make_room, write_about, write_training_set, write_weights
+    import numpy as np
+
+    from hardtune.report.export import make_room, predictions_of, write_about, write_training_set, write_weights
     from hardtune.report.sweeps import find
     from hardtune.training.worker import configure_process
 
@@ -85,19 +95,29 @@ def run(options: argparse.Namespace) -> int:
 
     console = plain_console()
     console.print(f"{trial.replace('-', ' ')} of {kept.id}: {treatment}", soft_wrap=True)
-    if theirs not in (device, None):
+    if options.members and theirs not in (device, None):
         console.print(f"the sweep trained on {theirs}, and this is {device}: networks will be like its own, not equal")
     # As many threads as a trial of the sweep had: another number would change the rounding of sums.
     script = subject.sweep.cpus_per_trial if subject.sweep is not None else 1
     about = kept.content.get("about", {})
     configure_process(about.get("cpus_per_trial", script))  # earlier versions did not record it
     recipe, labels = subject.recipe, subject.dataset.train.labels
+    training_files, test_files = files_of(subject)
     members: list[dict[str, Any]] = []
-    write_about(folder, kept, record, prepared, recipe, members)
-    for old in folder.glob("member-*.safetensors"):
-        old.unlink()
-    path = folder / "training-set.csv"
-    write_training_set(prepared, recipe, treatment, options.members, labels, files_of(subject), path)
+    for old in (*folder.glob("member-*.safetensors"), folder / "predictions.npz", folder / "training-set.csv"):
+        old.unlink(missing_ok=True)
+    stored = _stored(prepared, subject, treatment, theirs or device)
+    predictions = predictions_of(prepared.split, stored, training_files, test_files)
+    if predictions:
+        np.savez(folder / "predictions.npz", **predictions)  # type: ignore[arg-type]
+
+    def tell() -> None:  # after each network: whoever interrupts the next finds all that is there described
+        write_about(folder, kept, record, prepared, recipe, predictions=predictions, members=members)
+
+    tell()
+    if options.members:
+        path = folder / "training-set.csv"
+        write_training_set(prepared, recipe, treatment, options.members, labels, training_files, path)
     with progress_bar() as progress:
         bar = progress.add_task(f"networks: {options.members}, epochs", total=recipe.epochs * options.members)
         for member in range(options.members):
@@ -105,11 +125,17 @@ def run(options: argparse.Namespace) -> int:
             def on_epoch(epoch: int, before: int = member * recipe.epochs) -> None:
                 progress.update(bar, completed=before + epoch)
 
-            network, said = _trained(prepared, subject, treatment, member, theirs, device, on_epoch)
+            network, mine = _trained(prepared, recipe, treatment, member, device, on_epoch)
+            said = _said(mine, stored.get(member), prepared.split, theirs, device)
             file = f"member-{member}.safetensors"
             write_weights(network, folder / file)
             members.append({"file": file, "trained_on": device, **said})
-            write_about(folder, kept, record, prepared, recipe, members)
+            tell()
+    console.print(
+        f"predictions.npz: those of {len(stored)} of its {recipe.members} networks, as the sweep stored them"
+        if stored
+        else "no predictions.npz: the store has no predictions of its networks"
+    )
     for number, known in enumerate(members):
         console.print(f"member {number}: {known['compared']}", soft_wrap=True)
     show_path(console, "folder", folder)
@@ -157,8 +183,8 @@ def _check(subject: Subject, kept: Kept, treatment: Treatment, options: argparse
     from hardtune.training.models import MODELS
 
     most = subject.recipe.members
-    if not 1 <= options.members <= most:
-        raise InputError(f"--members must be from 1 to {most}, which the sweep's ensembles had, got {options.members}")
+    if not 0 <= options.members <= most:
+        raise InputError(f"--members must be from 0 to {most}, which the sweep's ensembles had, got {options.members}")
     check_names(treatment)
     code = kept.content.get(CODE)
     for registry, name in ((MODELS, subject.recipe.model), *named_in(treatment.canonical())):
@@ -188,29 +214,38 @@ def _prepared(
     return gather(subject.split, subject.recipe, needs, subject.store, device=of)
 
 
+def _stored(prepared: Prepared, subject: Subject, treatment: Treatment, device: str) -> dict[int, Answers]:
+    """What the trial's networks answered in the sweep, by member; a stopped trial has not all of them."""
+    from hardtune import answers
+    from hardtune.member import identity
+
+    keys = {n: identity(prepared, subject.recipe, treatment, n, device) for n in range(subject.recipe.members)}
+    found = {member: answers.find(subject.store, {"member": key}) for member, key in keys.items()}
+    return {member: own for member, own in found.items() if own is not None}
+
+
 def _trained(
     prepared: Prepared,
-    subject: Subject,
+    recipe: Recipe,
     treatment: Treatment,
     member: int,
-    theirs: str | None,
     device: str,
     on_epoch: Callable[[int], None],
-) -> tuple[torch.nn.Module, dict[str, Any]]:
-    """The network, and what is known about it: how it compares with the sweep's own, and its accuracy."""
+) -> tuple[torch.nn.Module, Answers]:
     from hardtune import answers
-    from hardtune.member import identity, train_network
+    from hardtune.member import train_network
 
-    split, recipe = prepared.split, subject.recipe
     network = train_network(prepared, recipe, treatment, member, device=device, on_epoch=on_epoch)
-    mine = answers.question(network, split, seed=recipe.seed, device=device)
-    key = identity(prepared, recipe, treatment, member, theirs or device)
-    own = answers.find(subject.store, {"member": key})
+    return network, answers.question(network, prepared.split, seed=recipe.seed, device=device)
+
+
+def _said(mine: Answers, own: Answers | None, split: Split, theirs: str | None, device: str) -> dict[str, Any]:
+    """What is known about a network: how it compares with the sweep's own, and its accuracy."""
     accuracy = {
         "held_out": float((mine.held_out.argmax(1) == split.held_out.labels).mean()),
         "test": float((mine.test.argmax(1) == split.test.labels).mean()),
     }
-    return network, {"compared": _compared(mine, own, theirs, device), "accuracy": accuracy}
+    return {"compared": _compared(mine, own, theirs, device), "accuracy": accuracy}
 
 
 def _compared(mine: Answers, own: Answers | None, theirs: str | None, device: str) -> str:

@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     figure = options.figure or subject.storage / "hardest" / f"{subject.name}-{name}.png"
     make_room_for(figure)
     hardest_figure(train, scores, classes, subject.split.kept, options.each, f"{name} on {subject.name}", figure)
-    write_csv(found, train.labels, classes, subject.split.kept, files_of(subject), figure.with_suffix(".csv"))
+    write_csv(found, train.labels, classes, subject.split.kept, files_of(subject)[0], figure.with_suffix(".csv"))
     console = plain_console()
     console.print(class_table(scores, train.labels, classes, f"{name} on {subject.name}"))
     for label, path in (("figure", figure), ("scores", figure.with_suffix(".csv"))):

@@ -237,12 +237,12 @@ def available(subject: Subject, device: str) -> Needs:
     return Needs(frozenset().union(*(needs.estimators for needs in there)), any(needs.features for needs in there))
 
 
-def files_of(subject: Subject) -> list[str] | None:
-    """The files of the data set's whole training split, if it is a folder of images."""
+def files_of(subject: Subject) -> tuple[list[str], list[str]]:
+    """The files of the data set's whole training split and of its test split; none unless it is a folder of images."""
     from hardtune.data import DATASETS
-    from hardtune.data.image_folder import training_files
+    from hardtune.data.image_folder import listed_files
 
-    return None if subject.data in DATASETS else training_files(Path(subject.data).expanduser())
+    return ([], []) if subject.data in DATASETS else listed_files(Path(subject.data).expanduser())
 
 
 def devices() -> list[str]:

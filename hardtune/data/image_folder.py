@@ -66,9 +66,10 @@ def read_image_folder(
     return train, Samples(images[boundary:], files.test_labels), files.classes
 
 
-def training_files(folder: Path) -> list[str]:
-    """The files of the training split that :func:`read_image_folder` makes of ``folder``, in its order."""
-    return _listed(folder).train
+def listed_files(folder: Path) -> tuple[list[str], list[str]]:
+    """The files of the training and the test split that :func:`read_image_folder` makes of ``folder``, in its order."""
+    files = _listed(folder)
+    return files.train, files.test
 
 
 class _Listed(NamedTuple):

@@ -1,4 +1,4 @@
-"""Exports a trial: its weights, all that is known about them, and the training set sample by sample."""
+"""Exports a trial: its predictions and weights, all that is known of them, and the training set sample by sample."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from hardtune import durable
+from hardtune.answers import Answers
 from hardtune.checks import class_plans
+from hardtune.data import Split
 from hardtune.errors import InputError
 from hardtune.member import Prepared, plan_for, weights_for
 from hardtune.recipe import Recipe
@@ -29,12 +31,35 @@ README = """\
 
 {treatment} on {data}.
 
-[model.json](model.json) says everything that is known of it; [training-set.csv](training-set.csv) has a line for each
-sample of the data set's training split: how often an epoch shows it to each network, and what it counts. Minimised is
-the mean of w (loss − λ s H) over the images shown, w their `weight`, s their `entropy_weight`, λ the treatment's, H the
-entropy of the softmax of the logits, and the loss (the treatment's) that of the logits − `class_offsets`.
-
 {figures}
+
+[model.json](model.json) says everything that is known of it.
+"""
+
+PREDICTIONS = """
+## Predictions
+
+[predictions.npz](predictions.npz) has the logits of {of} of its {networks} networks, as the sweep stored them:
+
+```python
+import numpy as np
+
+kept = np.load("predictions.npz")
+logits, labels = kept["test_logits"], kept["test_labels"]  # (networks, samples, classes), (samples,)
+right = logits.argmax(axis=2) == labels
+recalls = {{str(name): float(right[:, labels == k].mean()) for k, name in enumerate(kept["classes"])}}
+```
+
+`members` are the networks' numbers; sample i is number i of the data set's test split{files}.
+"""
+
+HELD_OUT = """
+`held_out_logits` and `held_out_labels` are those of held-out samples; `held_out_rows` says which rows of the training
+split these are.
+"""
+
+NETWORKS = """
+## Networks
 
 {members}
 
@@ -58,6 +83,11 @@ with torch.inference_mode():
     logits = network((images / 255 - mean) / std)  # of images of 0 to 255: (B, channels, height, width)
 names = [about["classes"][k] for k in logits.argmax(1)]
 ```
+
+[training-set.csv](training-set.csv) has a line for each sample of the data set's training split: how often an epoch
+shows it to each network, and what it counts. Minimised is the mean of w (loss − λ s H) over the images shown, w their
+`weight`, s their `entropy_weight`, λ the treatment's, H the entropy of the softmax of the logits, and the loss (the
+treatment's) that of the logits − `class_offsets`.
 """
 
 
@@ -113,6 +143,41 @@ def write_training_set(
             lines.writerow(named + (held_out if n < 0 else ["training", *(column[n] for column in columns.values())]))
 
 
+def predictions_of(
+    split: Split, networks: Mapping[int, Answers], training_files: Sequence[str], test_files: Sequence[str]
+) -> dict[str, NDArray[Any]]:
+    """The networks' logits with the labels, by name, to be written by ``numpy.savez``; empty without networks.
+
+    ``members`` (M,): the networks' numbers. ``classes`` (K,). ``test_logits`` (M, N, K) and ``test_labels`` (N,).
+    ``held_out_logits`` (M, H, K), ``held_out_labels`` (H,) and ``held_out_rows`` (H,), their places in the data set's
+    training split; none of them if choices were made on the test split. ``test_files`` (N,) and ``held_out_files``
+    (H,), if any.
+
+    Args:
+        networks: their answers, by number.
+        training_files, test_files: those of all samples of these splits, if any.
+    """
+    each = list(networks.values())
+    if not each:
+        return {}
+    arrays = {
+        "members": np.array(list(networks)),
+        "classes": np.array(split.classes),
+        "test_logits": np.stack([answers.test for answers in each]),
+        "test_labels": split.test.labels,
+    }
+    if test_files:
+        arrays["test_files"] = np.array(test_files)
+    if not split.chooses_on_test:
+        rows = np.setdiff1d(np.arange(split.dataset_size), split.kept)
+        arrays["held_out_rows"] = rows
+        arrays["held_out_logits"] = np.stack([answers.held_out for answers in each])
+        arrays["held_out_labels"] = split.held_out.labels
+        if training_files:
+            arrays["held_out_files"] = np.array(training_files)[rows]
+    return arrays
+
+
 def write_weights(network: torch.nn.Module, path: Path) -> None:
     """Write the network's state atomically: contiguous CPU tensors, floats as float32."""
     from safetensors.torch import save
@@ -124,12 +189,20 @@ def write_weights(network: torch.nn.Module, path: Path) -> None:
 
 
 def write_about(
-    folder: Path, kept: Kept, record: Record, prepared: Prepared, recipe: Recipe, members: Sequence[Mapping[str, Any]]
+    folder: Path,
+    kept: Kept,
+    record: Record,
+    prepared: Prepared,
+    recipe: Recipe,
+    *,
+    predictions: Mapping[str, NDArray[Any]],
+    members: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Write ``model.json``, and a ``README.md`` with the same for people, and how to load the networks.
+    """Write ``model.json``, and a ``README.md`` with the same for people, and how to load what is in the folder.
 
     Args:
         recipe: as the sweep resolved it.
+        predictions: what is in ``predictions.npz``.
         members: for each network written so far, its ``file`` and what is known about it.
     """
     split = prepared.split
@@ -160,8 +233,14 @@ def write_about(
         treatment=f"`{record.treatment}`",
         data=split.name,
         figures=_figures(record, kept),
-        members="\n".join(f"- `{member['file']}`: {member['compared']}." for member in members),
     )
+    if predictions:
+        files = ", and `test_files` names its file" if "test_files" in predictions else ""
+        text += PREDICTIONS.format(of=len(predictions["members"]), networks=recipe.members, files=files)
+        text += HELD_OUT if "held_out_rows" in predictions else ""
+    if members:
+        known = "\n".join(f"- `{member['file']}`: {member['compared']}." for member in members)
+        text += NETWORKS.replace("{members}", known)
     durable.write(folder / "README.md", text)
 
 

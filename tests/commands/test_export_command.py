@@ -17,8 +17,9 @@ from hardtune.member import entries, identity, plan_for, train_member, weights_f
 from hardtune.needs import Needs, needs_of
 from hardtune.registry import Registry
 from hardtune.report import records
-from hardtune.report.export import write_training_set
+from hardtune.report.export import predictions_of, write_training_set
 from hardtune.report.records import CONTROL, Record
+from hardtune.report.sweeps import find
 from hardtune.scoring import gather
 from hardtune.scoring_member import finding_identities
 from hardtune.sweep.ledger import open_ledger
@@ -88,7 +89,8 @@ def test_a_trials_networks_come_home_as_the_sweep_had_them(export, swept, monkey
     assert str(folder) in out
     assert len({path.stat().st_mode for path in folder.iterdir()}) == 1, "who may read one may read all"
     assert {path.name for path in folder.iterdir()} == {
-        *("README.md", "model.json", "training-set.csv", "member-0.safetensors", "member-1.safetensors")
+        *("README.md", "model.json", "training-set.csv", "predictions.npz"),
+        *("member-0.safetensors", "member-1.safetensors"),
     }
     about = json.loads((folder / "model.json").read_text())
     assert (about["sweep"], about["trial"], about["state"]) == (sweep, trial, "finished")
@@ -98,7 +100,7 @@ def test_a_trials_networks_come_home_as_the_sweep_had_them(export, swept, monkey
         tensor.dtype in (torch.float32, torch.int64) for tensor in load_file(folder / "member-0.safetensors").values()
     )
 
-    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    code = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)[-1]
     monkeypatch.chdir(folder)
     test = prepared.split.test
     for member in range(2):
@@ -111,6 +113,44 @@ def test_a_trials_networks_come_home_as_the_sweep_had_them(export, swept, monkey
     mean = np.mean([member["accuracy"]["held_out"] for member in about["members"]])
     assert about["figures"]["final/accuracy"] == pytest.approx(mean)
     assert f"{mean:.4f}" in (folder / "README.md").read_text()
+
+
+def test_predictions_come_home_without_training_and_lead_to_the_sweeps_figures(export, swept, tmp_path, monkeypatch):
+    storage, sweep, prepared, _ = swept
+    monkeypatch.setattr("hardtune.member.fit", None)
+    out = export("--trial", 0, "--members", 0, "--out", tmp_path)
+    assert "predictions.npz: those of 2 of its 2 networks" in out
+    assert {path.name for path in tmp_path.iterdir()} == {"README.md", "model.json", "predictions.npz"}
+    (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / "README.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(code, names := {})
+    (record,) = (one for one in find(storage, sweep).records if one.number == 0)
+    recalls = {name: figures["test_recall"] for name, figures in record.per_class.items()}
+    assert names["recalls"] == pytest.approx(recalls)
+    kept, data, split = names["kept"], load("digits"), prepared.split
+    assert kept["members"].tolist() == [0, 1]
+    assert kept["classes"].tolist() == list(data.classes)
+    np.testing.assert_array_equal(kept["test_labels"], data.test.labels)
+    np.testing.assert_array_equal(data.train.images[kept["held_out_rows"]], split.held_out.images)
+    np.testing.assert_array_equal(kept["held_out_labels"], split.held_out.labels)
+    for part in ("test", "held_out"):
+        assert kept[f"{part}_logits"].dtype == np.float32
+        right = kept[f"{part}_logits"].argmax(2) == kept[f"{part}_labels"]
+        figure = record.members[{"test": "test", "held_out": "final"}[part] + "/accuracy"]
+        assert right.mean(1) == pytest.approx(figure)
+
+
+def test_predictions_name_their_files_and_have_no_held_out_part_if_choices_were_made_on_the_test_split():
+    data = load("digits")
+    split, files = data.hold_out(0.3, 0), ([f"{n}.png" for n in range(len(data.train))], ["t.png"] * len(data.test))
+    own = answers.Answers(np.zeros((len(split.held_out), 10), np.float32), np.ones((len(data.test), 10), np.float32))
+    arrays = predictions_of(split, {1: own, 4: own}, *files)
+    assert arrays["members"].tolist() == [1, 4]
+    assert arrays["test_files"].tolist() == files[1]
+    assert arrays["held_out_files"].tolist() == [f"{row}.png" for row in arrays["held_out_rows"]]
+    assert arrays["held_out_logits"].shape == (2, len(split.held_out), 10)
+    chosen = predictions_of(data.hold_out("test", 0), {0: own}, *files)
+    assert set(chosen) == {"members", "classes", "test_logits", "test_labels", "test_files"}
 
 
 def test_the_training_set_is_told_sample_by_sample(export, swept, tmp_path):
@@ -162,7 +202,10 @@ def test_what_a_reweighted_samples_loss_counts_is_told(swept, tmp_path):
 
 def test_a_network_is_held_against_the_sweeps_own_where_there_are_answers_of_it(export, swept, tmp_path):
     storage, _, prepared, recipe = swept
-    assert "the store has no predictions of it" in export("--trial", 1, "--out", tmp_path)
+    out = export("--trial", 1, "--out", tmp_path)
+    assert "no predictions.npz: the store has no predictions of its networks" in out
+    assert not (tmp_path / "predictions.npz").exists()
+    assert "not compared with the sweep's own network, since the store has no predictions of it" in out
     assert "no figures of it: the trial stopped" in (tmp_path / "README.md").read_text()
     store, key = Store(storage / "store"), identity(prepared, recipe, STOPPED, 0, "cpu")
     own = train_member(prepared, recipe, STOPPED, 0, device="cpu")
@@ -211,6 +254,8 @@ def test_a_folder_is_of_one_trial_and_of_the_networks_that_were_asked_for_last(e
     export("--trial", "control", "--members", 2, "--out", tmp_path)
     export("--trial", "control", "--out", tmp_path)
     assert [path.name for path in tmp_path.glob("member-*")] == ["member-0.safetensors"]
+    export("--trial", "control", "--members", 0, "--out", tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"README.md", "model.json", "predictions.npz"}
     said = export("--trial", 1, "--out", tmp_path, code=2)
     assert said == f"error: there are other files in {tmp_path}: name a new folder with --out\n"
 
@@ -222,7 +267,7 @@ def test_a_folder_is_of_one_trial_and_of_the_networks_that_were_asked_for_last(e
         (["--trial", "7"], "small-.* has no trial '7' that has ended: choose from control, 0, 1, 2"),
         (["--trial", "0", "--sweep", "cats"], "there is no sweep 'cats' in .*: choose from few-"),
         (["--trial", "0", "--sweep", "few"], "few-.* used other data than digits is here: give the --data"),
-        (["--trial", "0", "--members", "3"], "--members must be from 1 to 2, which the sweep's ensembles had, got 3"),
+        (["--trial", "0", "--members", "3"], "--members must be from 0 to 2, which the sweep's ensembles had, got 3"),
         (["--trial", "0", "--recipe", "epochs=3"], "small-.* had epochs=2, and its networks are trained as they were"),
         (["--trial", "0", "--out", "/proc/nowhere"], "cannot write to /proc/nowhere"),
         (["--trial", "2"], "class '.' .* from the holdout"),

@@ -14,7 +14,7 @@ from PIL import Image
 from hardtune import Store, load
 from hardtune.commands.subject import load_sweep
 from hardtune.data import Samples, decoding
-from hardtune.data.image_folder import read_image_folder, training_files
+from hardtune.data.image_folder import listed_files, read_image_folder
 from hardtune.hardness.estimators import ESTIMATORS
 from hardtune.needs import Needs
 from hardtune.report.hardest_figure import hardest_figure
@@ -101,7 +101,7 @@ def test_images_of_a_folder_are_named_by_their_files(command, tmp_path, layout, 
     if "val" in layout:
         images_of(folder / "val", ["cat", "dog"], 5)
     train, _, _ = read_image_folder(folder)
-    files = training_files(folder)
+    files = listed_files(folder)[0]
     for image, file in zip(train.images, files, strict=True):
         np.testing.assert_array_equal(image, np.asarray(Image.open(file)))
 
@@ -132,7 +132,7 @@ def test_every_training_sample_is_scored_where_none_is_held_out_as_the_help_says
     flags = ["--recipe", "encoder=pixels", "validation=test", "--estimator", "rmd", "--score", "--storage", tmp_path]
     _, _, code = command("hardest", "--data", tmp_path / "pets", *flags, "--figure", tmp_path / "it.png")
     assert code == 0
-    assert [row["file"] for row in table(tmp_path / "it.csv")] == training_files(tmp_path / "pets")
+    assert [row["file"] for row in table(tmp_path / "it.csv")] == listed_files(tmp_path / "pets")[0]
     out, _, _ = command("hardest", "--help")
     assert "--recipe validation=test holds none out, and so scores every training sample" in " ".join(out.split())
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from hardtune.data import load
-from hardtune.data.image_folder import training_files
+from hardtune.data.image_folder import listed_files
 from hardtune.errors import InputError
 
 
@@ -84,8 +84,9 @@ def test_images_in_folders_below_a_class_folder_are_of_its_class_in_the_order_of
     assert data.train.images[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 10, 11, 12, 13, 14]
     assert data.train.labels.tolist() == [0] * 5 + [1] * 5
     assert data.test.images[:, 0, 0, 0].tolist() == [50, 51]
-    for image, file in zip(data.train.images, training_files(tmp_path), strict=True):
-        assert (np.asarray(Image.open(file)) == image[..., 0]).all()
+    for samples, files in zip((data.train, data.test), listed_files(tmp_path), strict=True):
+        for image, file in zip(samples.images, files, strict=True):
+            assert (np.asarray(Image.open(file)) == image[..., 0]).all()
 
 
 def test_flat_class_folders_are_in_the_order_of_their_files_names(tmp_path: Path):
@@ -94,7 +95,7 @@ def test_flat_class_folders_are_in_the_order_of_their_files_names(tmp_path: Path
         write(tmp_path / "train" / "cat" / name, np.zeros((2, 2), dtype=np.uint8))
     write(tmp_path / "train" / "dog" / "0.png", np.zeros((2, 2), dtype=np.uint8))
     write_classes(tmp_path / "test", {"cat": 1, "dog": 1}, shape=(2, 2))
-    assert [Path(file).name for file in training_files(tmp_path)] == [*sorted(names), "0.png"]
+    assert [Path(file).name for file in listed_files(tmp_path)[0]] == [*sorted(names), "0.png"]
 
 
 @pytest.mark.parametrize(("one", "other"), [("Testing", "Training"), ("seg_test", "seg_train"), ("test", "val")])
@@ -131,8 +132,9 @@ def test_a_validation_split_beside_train_and_test_is_trained_on_which_is_said(tm
     assert data.train.labels.tolist() == [0, 0, 1, 1, 1, 2, 0, 0, 1]
     np.testing.assert_array_equal(data.test.images, np.concatenate([*test.values()]))
     np.testing.assert_allclose(data.mean, (data.train.images / 255).mean((0, 1, 2)))
-    for image, file in zip(data.train.images, training_files(tmp_path), strict=True):
-        np.testing.assert_array_equal(image, np.asarray(Image.open(file)))
+    for samples, files in zip((data.train, data.test), listed_files(tmp_path), strict=True):
+        for image, file in zip(samples.images, files, strict=True):
+            np.testing.assert_array_equal(image, np.asarray(Image.open(file)))
 
     write_classes(tmp_path / name, {"yak": 1})
     with pytest.raises(InputError, match=rf"class 'yak' is in .*{name}, but not in .*train"):
