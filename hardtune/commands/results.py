@@ -4,6 +4,7 @@
     python -m hardtune results digits                             the latest of that name, as the sweep printed it
     python -m hardtune results digits --objectives test/nll test/worst_recall --figure front.pdf
     python -m hardtune results digits --compare                   its front against the control, with intervals
+    python -m hardtune results digits --compare --table it.tex    the same for a paper
     python -m hardtune results digits --compare 3 8 --metrics test/recall_gap test/ece
     python -m hardtune results digits --compare 3 --against 8     one trial against another
     python -m hardtune results digits --csv trials.csv            each trial's treatment and all its figures
@@ -25,7 +26,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hardtune import disk
 from hardtune.command_line import add_storage_flag, make_room_for, plain_console
@@ -34,13 +35,21 @@ from hardtune.store import local_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from hardtune.report.comparison import Row
     from hardtune.report.records import Record
     from hardtune.report.sweeps import Kept
 
-Draw = Callable[[Path], None]
-"""Draws what was printed, as a figure."""
+Write = Callable[[Path], None]
+
+
+class Shown(NamedTuple):
+    """What was printed, for files."""
+
+    tables: Sequence[Table]
+    draw: Write
+    """Draws it as a figure."""
 
 
 def add_flags(flags: argparse.ArgumentParser) -> None:
@@ -63,6 +72,7 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
     flags.add_argument("--against", type=int, metavar="TRIAL", help="compare with this trial, not with the control")
     flags.add_argument("--metrics", nargs="+", metavar="NAME", help="member metrics that --compare compares")
     flags.add_argument("--figure", type=Path, metavar="FILE.png", help="also plot it (.png, .pdf or .svg)")
+    flags.add_argument("--table", type=Path, metavar="FILE.md", help="also write it as a table (.md or .tex)")
     flags.add_argument("--csv", type=Path, metavar="FILE.csv", help="write all data of each trial")
     flags.add_argument("--by", choices=["trial", "member", "class"], help="what a row of the CSV is (default: trial)")
 
@@ -71,12 +81,13 @@ def run(options: argparse.Namespace) -> int:
     """Print, draw and write what was asked for; 0."""
     from hardtune.report.comparison import compared
     from hardtune.report.csv_tables import TABLES, write_csv
+    from hardtune.report.paper_tables import write_tables
     from hardtune.report.sweeps import find, kept
 
     console = plain_console()
     storage = local_folder(options.storage)
     if options.sweep is None:
-        flags = ("objectives", "compare", "against", "metrics", "figure", "csv", "by")
+        flags = ("objectives", "compare", "against", "metrics", "figure", "table", "csv", "by")
         asked = [name for name in flags if vars(options)[name] is not None]
         if asked:
             raise InputError(f"--{asked[0]} is for a sweep: name one, or list them without it")
@@ -89,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(f"sweep {sweep.id} has no results yet: not even its control is trained")
     if options.by is not None and options.csv is None:
         raise InputError("--by is for --csv")
-    for path, what in ((options.figure, "figure"), (options.csv, "table")):
+    for path, what in ((options.figure, "figure"), (options.table, "table"), (options.csv, "CSV file")):
         if path is not None:
             make_room_for(path, what)
     objectives = _directions(options.objectives, sweep, control) if options.objectives else sweep.objectives
@@ -97,21 +108,24 @@ def run(options: argparse.Namespace) -> int:
     if comparing or not (options.objectives or sweep.is_search):
         own = [] if comparing else [compared(found, one, sweep.metrics) for one in sweep.comparisons] or _former(sweep)
         families = [rows for rows in own if rows] or [_compared(sweep, found, control, objectives, options)]
-        draw = _show(families, sweep, console)
+        shown = _show(families, sweep, console)
     else:
-        draw = _front(sweep, found, control, objectives, console)
+        shown = _front(sweep, found, control, objectives, console)
     if options.figure is not None:
-        _written(options.figure, draw)
+        _written(options.figure, shown.draw)
         console.print(f"figure  {options.figure}", soft_wrap=True)
+    if options.table is not None:
+        _written(options.table, lambda path: write_tables(shown.tables, path))
+        console.print(f"table  {options.table}", soft_wrap=True)
     if options.csv is not None:
         chosen_on = "test split" if sweep.selection_note else "held-out training data"
         rows = [{**row, "chosen_on": chosen_on} for row in TABLES[options.by or "trial"](found)]
         _written(options.csv, lambda path: write_csv(rows, path))
-        console.print(f"table  {options.csv}", soft_wrap=True)
+        console.print(f"CSV  {options.csv}", soft_wrap=True)
     return 0
 
 
-def _written(path: Path, write: Draw) -> None:
+def _written(path: Path, write: Write) -> None:
     try:
         write(path)
     except OSError as error:
@@ -164,7 +178,7 @@ def _directions(names: Sequence[str], sweep: Kept, control: Record) -> dict[str,
 
 def _front(
     sweep: Kept, found: Sequence[Record], control: Record, objectives: Mapping[str, str], console: Console
-) -> Draw:
+) -> Shown:
     from hardtune.evaluation.metric import UNSEEN
     from hardtune.report.figure import pareto_figure
     from hardtune.report.pareto import front
@@ -175,12 +189,13 @@ def _front(
     title = f"{'Pareto front' if len(objectives) > 1 else 'Best'} of {sweep.id}"
     by_test = any(name.startswith(UNSEEN) for name in objectives)
     note = "Chosen on the test split." if by_test else sweep.selection_note
-    console.print(render(rows(best, control, objectives), objectives, title, note))
+    table = render(rows(best, control, objectives), objectives, title, note)
+    console.print(table)
     worse = kept_off_front(found, list(sweep.content.get("no_worse_than_control", ())))
     for said in filter(None, (worse, saved_by_stopping(found, objectives, sweep.recipe.members))):
         console.print(said, soft_wrap=True)
     title = f"{sweep.id}: {len(found) - 1} trials"
-    return lambda path: pareto_figure(found, best, objectives, title, path, note)
+    return Shown([table], lambda path: pareto_figure(found, best, objectives, title, path, note))
 
 
 def _former(sweep: Kept) -> list[list[Row]]:
@@ -198,14 +213,15 @@ def _former(sweep: Kept) -> list[list[Row]]:
     return families
 
 
-def _show(comparisons: Sequence[list[Row]], sweep: Kept, console: Console) -> Draw:
+def _show(comparisons: Sequence[list[Row]], sweep: Kept, console: Console) -> Shown:
     from hardtune.report.comparison_views import comparison_figure, tables
 
     for rows in comparisons:
         for table in tables(rows, sweep.selection_note):
             console.print(table)
     title = f"{sweep.id}: {comparisons[0][0]['members']} members"
-    return lambda path: comparison_figure(comparisons, title, path, sweep.selection_note)
+    wide = [table for rows in comparisons for table in tables(rows, sweep.selection_note, most=len(rows))]
+    return Shown(wide, lambda path: comparison_figure(comparisons, title, path, sweep.selection_note))
 
 
 def _compared(

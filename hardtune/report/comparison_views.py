@@ -21,15 +21,15 @@ Line = tuple[int | None, str]
 VERDICT_COLOURS = {"better": "#2b8a3e", "worse": "#c92a2a", "open": "#868e96"}
 
 
-def tables(rows: Sequence[Row], note: str = "") -> list[Table]:
-    """A comparison's rows for a terminal of 80 columns: a line per treatment, a few metrics per table, all times 100.
+def tables(rows: Sequence[Row], note: str = "", *, most: int = METRICS_A_TABLE) -> list[Table]:
+    """A comparison's rows: a line per treatment, at most so many metrics per table, all times 100.
 
-    ``note`` is a sentence that readers of any table must see.
+    By default they fit a terminal of 80 columns. ``note`` is a sentence that readers of any table must see.
     """
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     made = [
-        _table([row for row in rows if row["metric"] in metrics[start : start + METRICS_A_TABLE]], note)
-        for start in range(0, len(metrics), METRICS_A_TABLE)
+        _table([row for row in rows if row["metric"] in metrics[start : start + most]], note)
+        for start in range(0, len(metrics), most)
     ]
     if made:
         said = f"{made[-1].caption} Figures are of the test split unless they say otherwise; {_over(rows)}"

@@ -2,6 +2,8 @@
 
 import csv
 import re
+import shutil
+import subprocess
 
 import pytest
 
@@ -9,6 +11,7 @@ from hardtune import Recipe, Treatment, load
 from hardtune.evaluation.metric import METRICS, Metric
 from hardtune.report import records
 from hardtune.report.comparison import Comparison
+from hardtune.report.paper_tables import _escaped
 from hardtune.report.records import CONTROL, Record
 from hardtune.report.sweeps import find
 from hardtune.sweep import Sweep
@@ -157,6 +160,50 @@ def test_the_front_is_held_against_the_control_on_the_test_split(results, tmp_pa
     assert "1: focal" not in out
 
 
+FIGURE = re.compile(r"(?<!\S)[-+]?\d+\.\d+(?!\S)")
+
+
+@pytest.mark.parametrize("flags", [(), ("--compare",)])
+def test_what_is_shown_can_be_had_as_markdown(results, tmp_path, flags):
+    out = results("pets", *flags, "--table", tmp_path / "it.md")
+    title, _, *lines = (tmp_path / "it.md").read_text().splitlines()
+    assert title.strip("*") in " ".join(out.split())
+    assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
+    assert FIGURE.findall("\n".join(lines)) == FIGURE.findall(out) != []
+    assert "lower is better, ↑ higher" in lines[-1]
+
+
+def test_a_comparison_by_many_metrics_is_one_table_in_a_file(results, tmp_path):
+    metrics = [f"test/{name}" for name in ("recall_gap", "accuracy", "ece", "nll", "aurc", "mine")]
+    out = results("own", "--compare", 1, "--metrics", *metrics, "--table", tmp_path / "it.md")
+    assert len(re.findall("Against control", out)) == 2
+    (head,) = [line for line in (tmp_path / "it.md").read_text().splitlines() if line.startswith("| treatment")]
+    assert head == "| treatment | recall gap ↓ | accuracy ↑ | ECE ↓ | NLL ↓ | AURC ↓ | mine ↑ |"
+
+
+@pytest.mark.parametrize("flags", [(), ("--compare",)])
+def test_or_as_latex(results, tmp_path, flags):
+    results("pets", *flags, "--table", tmp_path / "it.md")
+    results("pets", *flags, "--table", tmp_path / "it.tex")
+    markdown, latex = ((tmp_path / f"it.{form}").read_text() for form in ("md", "tex"))
+    assert latex.isascii(), "no packages are needed for its symbols"
+    assert sorted(FIGURE.findall(latex.replace("$-$", "-"))) == sorted(FIGURE.findall(markdown))
+
+
+def test_signs_that_latex_would_misread_are_escaped():
+    assert _escaped("label_smoothing α=0.5 & 5% -0.1 a-b") == r"label\_smoothing $\alpha$=0.5 \& 5\% $-$0.1 a-b"
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+@pytest.mark.parametrize("flags", [(), ("--compare",)])
+def test_latex_itself_reads_it(results, tmp_path, flags):
+    results("pets", *flags, "--table", tmp_path / "it.tex")
+    page = r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{it.tex}\end{document}"
+    (tmp_path / "page.tex").write_text(page)
+    done = subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"], cwd=tmp_path)
+    assert done.returncode == 0
+
+
 @pytest.mark.parametrize("trial", [(), (0,), (1,), (0, 1)])
 def test_a_treatment_that_was_tried_twice_is_compared_once_whichever_trial_is_named(results, trial):
     out = results("again", "--compare", *trial)
@@ -252,7 +299,8 @@ def test_a_sweep_that_has_just_begun_hides_no_finished_one_of_its_name(tmp_path)
         (["pets", "--metrics", "ood/msp_auroc"], "unknown figure of a member 'ood/msp_auroc': choose from .*test/nll"),
         (["pets", "--metrics", "test/mine"], "the sweep does not say which way test/mine is better"),
         (["pets", "--objectives", "final/nll=max"], "objective 'final/nll' is 'max', but 'min' is better"),
-        (["pets", "--objectives", "final/nll", "--compare", "--csv", "it.txt"], "a table's name must end in .csv"),
+        (["pets", "--objectives", "final/nll", "--compare", "--csv", "it.txt"], "a CSV file's name must end in .csv"),
+        (["pets", "--table", "it.csv"], "a table's name must end in .md or .tex, got 'it.csv'"),
         (["pets", "--figure", "it.txt"], "a figure's name must end in .png, .pdf or .svg, got 'it.txt'"),
         (["pets", "--by", "class"], "--by is for --csv"),
         (["--csv", "it.csv"], "--csv is for a sweep: name one"),

@@ -1,0 +1,72 @@
+"""The tables that a terminal shows, as Markdown or LaTeX."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+SYMBOLS = {
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
+    "↓": r"$\downarrow$",
+    "↑": r"$\uparrow$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "α": r"$\alpha$",
+    "λ": r"$\lambda$",
+}
+"""What LaTeX would misread, or cannot show without further packages."""
+
+
+def write_tables(tables: Sequence[Table], path: Path) -> None:
+    """Write them as LaTeX (with the package booktabs) if ``path`` ends in ``.tex``, else as Markdown."""
+    form = _latex if path.suffix == ".tex" else _markdown
+    path.write_text("\n".join(map(form, tables)), encoding="utf-8")
+
+
+def _latex(table: Table) -> str:
+    head, *body = ([_escaped(cell) for cell in line] for line in _lines(table))
+    rows = []
+    for row, line in zip(table.rows, body, strict=True):
+        rows.append(" & ".join(line) + r" \\" + ("\n\\midrule" if row.end_section else ""))
+    title = f"{_escaped(str(table.title))}. " if table.title else ""
+    return "\n".join(
+        [
+            r"\begin{table}",
+            rf"\caption{{{title}{_escaped(str(table.caption))}}}",
+            rf"\begin{{tabular}}{{{''.join('r' if column.justify == 'right' else 'l' for column in table.columns)}}}",
+            r"\toprule",
+            " & ".join(head) + r" \\",
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"(?<!\S)-(?=\d)", "$-$", "".join(SYMBOLS.get(sign, sign) for sign in text))  # a minus, no hyphen
+
+
+def _markdown(table: Table) -> str:
+    lines = [[cell.replace("|", r"\|").replace("*", r"\*") for cell in line] for line in _lines(table)]
+    head, *body = ("| " + " | ".join(line) + " |" for line in lines)
+    rule = "|" + "|".join("--:" if column.justify == "right" else "---" for column in table.columns) + "|"
+    caption = str(table.caption).replace("*", r"\*")
+    return "\n".join([f"**{table.title}**", "", head, rule, *body, "", caption, ""])
+
+
+def _lines(table: Table) -> list[list[str]]:
+    """The head and the rows, each cell on one line."""
+    columns = [[column.header, *column.cells] for column in table.columns]
+    return [[" ".join(str(cell).split()) for cell in line] for line in zip(*columns, strict=True)]
