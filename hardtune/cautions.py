@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.data import Samples, Split
+from hardtune.data.duplicates import first_same
 from hardtune.member import needed_scores
 from hardtune.treatment import Treatment
 
@@ -15,17 +16,19 @@ FEW = 10
 """Held-out or test samples of a class, below which one of them moves its recall by more than a tenth."""
 UNEQUAL = 10
 """The ratio of class sizes from which on some estimators rank classes by their size (see docs/methods.md)."""
+COPIES = 0.005
+"""The share of images that are there twice from which on figures may move by half a point."""
 BY_SIZE = {"rmd": "easy", "md": "easy", "kmeans": "hard"}
 """What they call samples of small classes."""
 
 
 def cautions(split: Split, treatments: Sequence[Treatment]) -> list[str]:
     """A sentence for each thing that makes figures of these treatments on these data less telling than they look."""
-    found = [_few(split, split.test, "test", "add test images")]
+    found = [_few(split, split.test, "test", "add test images"), _seen_in_training(split, split.test, "test")]
     if not split.chooses_on_test:
         found.insert(0, _few(split, split.held_out, "held-out", "hold out more (--recipe validation=…)"))
-        found.append(_other_shares(split))
-    found.append(_called_by_their_size(split, treatments))
+        found += [_seen_in_training(split, split.held_out, "held-out"), _other_shares(split)]
+    found += [_of_two_classes(split), _called_by_their_size(split, treatments)]
     return [sentence for sentence in found if sentence]
 
 
@@ -76,6 +79,32 @@ def _few(split: Split, samples: Samples, kind: str, remedy: str) -> str:
     return (
         f"{few} of {split.num_classes} classes {have} fewer than {FEW} {kind} samples ({worst}), "
         f"so recall there, and the gap between classes, is mostly chance{' or missing' if none else ''}: {remedy}"
+    )
+
+
+def _seen_in_training(split: Split, samples: Samples, kind: str) -> str:
+    copy_of = first_same(samples.images, split.train.images)
+    copies = np.flatnonzero(copy_of >= 0)
+    if len(copies) < max(1, COPIES * len(samples)):
+        return ""
+    row, name = split.kept[copy_of[copies[0]]], split.classes[samples.labels[copies[0]]]
+    return (
+        f"{len(copies):,} of {len(samples):,} {kind} images are trained on, too (training image {row}, here as "
+        f"{name!r}, for one), so figures flatter networks that remember: remove the copies"
+    )
+
+
+def _of_two_classes(split: Split) -> str:
+    labels = split.train.labels
+    copy_of = first_same(split.train.images, split.train.images)
+    wrong = np.flatnonzero(labels != labels[copy_of])
+    if len(wrong) < max(1, COPIES * len(labels)):
+        return ""
+    pair = [copy_of[wrong[0]], wrong[0]]
+    (row, other_row), (name, other_name) = split.kept[pair], (split.classes[label] for label in labels[pair])
+    return (
+        f"{len(wrong):,} of {len(labels):,} training images are there as another class, too (image {row} is {name!r}, "
+        f"and its copy, {other_row}, {other_name!r}), and no network is right about both: remove the wrong ones"
     )
 
 

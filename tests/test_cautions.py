@@ -12,7 +12,9 @@ from hardtune.hardness.estimators import class_hardness, feature_scores
 def of_sizes(train, test):
     def samples(sizes):
         labels = np.repeat(np.arange(len(sizes)), sizes)
-        return Samples(np.arange(len(labels) * 4, dtype=np.uint8).reshape(-1, 2, 2, 1), labels)
+        return Samples(rng.integers(256, size=(len(labels), 4, 4, 1), dtype=np.uint8), labels)
+
+    rng = np.random.default_rng(0)
 
     return Dataset("d", samples(train), samples(test), ("cat", "dog", "elk"))
 
@@ -52,6 +54,36 @@ def test_a_test_split_with_other_shares_of_the_classes_is_told():
     (said,) = cautions(of_sizes((400, 100, 100), (50, 50, 50)).hold_out(0.1, 0), [METHOD])
     assert said.startswith("the test split has other shares of the classes")
     assert said.endswith("the recall of a class that is in both does")
+
+
+def with_copies(copies, of, to, *, label=None):
+    """Balanced data whose image ``of`` + i is also image ``to`` + i, for as many copies, which may have a label."""
+    data = of_sizes((100, 100, 100), BALANCED)
+    images, labels = np.concatenate([data.train.images, data.test.images]), np.concatenate([data.train.labels] * 2)
+    images[to : to + copies] = images[of : of + copies]
+    labels[to : to + copies] = labels[of : of + copies] if label is None else label
+    return Dataset("d", Samples(images[:300], labels[:300]), Samples(images[300:], labels[300:]), data.classes)
+
+
+def test_test_images_that_are_trained_on_are_told():
+    said = "2 of 300 test images are trained on, too (training image 7, here as 'cat', for one), so figures flatter"
+    assert [one[: len(said)] for one in cautions(with_copies(2, of=7, to=305).hold_out("test", 0), [METHOD])] == [said]
+    assert cautions(with_copies(1, of=7, to=305).hold_out("test", 0), [METHOD]) == [], "too few to matter"
+
+
+def test_held_out_images_that_are_trained_on_are_told():
+    split = with_copies(30, of=0, to=40).hold_out(0.2, 0)
+    twin = {**{row: row + 40 for row in range(30)}, **{row + 40: row for row in range(30)}}
+    told = sum(row not in split.kept and other in split.kept for row, other in twin.items())
+    (said,) = cautions(split, [METHOD])
+    assert told > 2
+    assert said.startswith(f"{told} of 60 held-out images are trained on, too")
+
+
+def test_training_images_of_two_classes_are_told():
+    (said,) = cautions(with_copies(3, of=7, to=105, label=1).hold_out("test", 0), [METHOD])
+    assert said.startswith("3 of 300 training images are there as another class, too")
+    assert "(image 7 is 'cat', and its copy, 105, 'dog')" in said
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,31 @@
+"""Equal images are found, and only they."""
+
+import numpy as np
+import pytest
+
+from hardtune.data import duplicates
+from hardtune.data.duplicates import first_same
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 1), (4, 4, 3), (1, 1, 1)])
+def test_they_are_those_that_comparing_each_with_each_finds(shape, monkeypatch):
+    monkeypatch.setattr(duplicates, "_ROWS", 7)
+    rng = np.random.default_rng(0)
+    among = rng.integers(256, size=(50, *shape), dtype=np.uint8)
+    among[30:40] = among[3:13]
+    images = np.concatenate([among[25:45], rng.integers(256, size=(20, *shape), dtype=np.uint8)])
+    equal = (images[:, None] == among).all(axis=(2, 3, 4))
+    assert first_same(images, among).tolist() == np.where(equal.any(1), equal.argmax(1), -1).tolist()
+
+
+def test_images_whose_keys_are_equal_by_chance_are_not(monkeypatch):
+    monkeypatch.setattr(duplicates, "_keys", lambda images: np.zeros(len(images), np.uint64))
+    images = np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1)
+    assert first_same(images, images[:1]).tolist() == [0, -1, -1]
+
+
+def test_there_are_none_among_images_of_another_size_or_among_none():
+    images = np.zeros((2, 3, 3, 1), np.uint8)
+    assert first_same(images, np.zeros((2, 3, 4, 1), np.uint8)).tolist() == [-1, -1]
+    assert first_same(images, images[:0]).tolist() == [-1, -1]
+    assert first_same(images[:0], images).tolist() == []
