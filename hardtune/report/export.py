@@ -55,7 +55,7 @@ recalls = {{str(name): float(right[:, labels == k].mean()) for k, name in enumer
 
 HELD_OUT = """
 `held_out_logits` and `held_out_labels` are those of held-out samples; `held_out_rows` says which rows of the training
-split these are.
+split these are{files}.
 """
 
 NETWORKS = """
@@ -237,7 +237,8 @@ def write_about(
     if predictions:
         files = ", and `test_files` names its file" if "test_files" in predictions else ""
         text += PREDICTIONS.format(of=len(predictions["members"]), networks=recipe.members, files=files)
-        text += HELD_OUT if "held_out_rows" in predictions else ""
+        if "held_out_rows" in predictions:
+            text += HELD_OUT.format(files=", and `held_out_files` names their files" if files else "")
     if members:
         known = "\n".join(f"- `{member['file']}`: {member['compared']}." for member in members)
         text += NETWORKS.replace("{members}", known)
