@@ -33,6 +33,7 @@ from hardtune.evaluation import (
     evaluate,
     evaluate_members,
     left_out,
+    recall_left_out,
 )
 from hardtune.evaluation.corruptions import SEVERITIES
 from hardtune.evaluation.jackknife import ood_left_out
@@ -84,6 +85,8 @@ class Result:
     left_out: Mapping[str, Sequence[float]]
     """By full name: the mean over members with each part of the test samples (and of the out-of-distribution ones) left
     out in turn, for intervals."""
+    recall_left_out: Sequence[Sequence[float]]
+    """For each class, the mean of members' recall with each part of its test samples left out in turn."""
     ood: tuple[dict[str, float], ...] = ()
     """By member: how well each score separates test samples from out-of-distribution images, ``msp_auroc``, ….
     Empty if the split has none."""
@@ -205,6 +208,7 @@ def run_trial(
         held_out_logits=held_out,
         test_logits=test,
         left_out={f"{group}/{name}": values for group, found in without.items() for name, values in found.items()},
+        recall_left_out=recall_left_out(test, split.test.labels),
         ood=tuple(map(ood_figures, scores)),
         corruptions=split.corruptions,
         corrupted=np.stack([answers.corrupted for answers in members if answers.corrupted is not None])

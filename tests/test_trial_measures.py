@@ -166,6 +166,17 @@ def test_intervals_over_images_can_be_had_for_every_figure_but_those_of_held_out
         assert np.mean(record.left_out[name]) == pytest.approx(result.metrics()[name], abs=0.02)
 
 
+def test_recall_of_each_class_is_recorded_by_network_and_without_parts_of_its_images(result, split):
+    record = record_of(3, result, split.classes, {})
+    assert list(record.recalls) == list(split.classes)
+    for name, recall in record.recalls.items():
+        assert len(recall["members"]) == RECIPE.members
+        assert np.mean(recall["members"]) == pytest.approx(record.per_class[name]["test_recall"])
+        assert len(recall["left_out"]) == 10, "one for each of its images"
+        assert np.mean(recall["left_out"]) == pytest.approx(np.mean(recall["members"]))
+    assert json.loads(json.dumps(record.recalls)) == record.recalls
+
+
 def test_a_trial_may_be_worse_than_the_control_by_what_the_sweep_allows(result, split):
     space = {"alpha": tune.uniform(0, 1), "policy": "shift"}
     figures = record_of(3, result, split.classes, {}).metrics

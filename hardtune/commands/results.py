@@ -7,6 +7,7 @@
     python -m hardtune results digits --compare --table it.tex    the same for a paper
     python -m hardtune results digits --compare 3 8 --metrics test/recall_gap test/ece
     python -m hardtune results digits --compare 3 --against 8     one trial against another
+    python -m hardtune results digits --classes 3                 which classes gain by it, and which pay
     python -m hardtune results digits --csv trials.csv            each trial's treatment and all its figures
     python -m hardtune results digits --csv classes.csv --by class
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from hardtune.report.comparison import Row
     from hardtune.report.records import Record
     from hardtune.report.sweeps import Kept
+    from hardtune.treatment import Treatment
 
 Write = Callable[[Path], None]
 
@@ -69,6 +71,13 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
         metavar="TRIAL",
         help="compare trials with the control (default: those on the front)",
     )
+    flags.add_argument(
+        "--classes",
+        nargs="*",
+        type=int,
+        metavar="TRIAL",
+        help="compare their recall of each class with the control's (default: trials on the front)",
+    )
     flags.add_argument("--against", type=int, metavar="TRIAL", help="compare with this trial, not with the control")
     flags.add_argument("--metrics", nargs="+", metavar="NAME", help="member metrics that --compare compares")
     flags.add_argument("--figure", type=Path, metavar="FILE.png", help="also plot it (.png, .pdf or .svg)")
@@ -87,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
     console = plain_console()
     storage = local_folder(options.storage)
     if options.sweep is None:
-        flags = ("objectives", "compare", "against", "metrics", "figure", "table", "csv", "by")
+        flags = ("objectives", "compare", "classes", "against", "metrics", "figure", "table", "csv", "by")
         asked = [name for name in flags if vars(options)[name] is not None]
         if asked:
             raise InputError(f"--{asked[0]} is for a sweep: name one, or list them without it")
@@ -105,7 +114,12 @@ def run(options: argparse.Namespace) -> int:
             make_room_for(path, what)
     objectives = _directions(options.objectives, sweep, control) if options.objectives else sweep.objectives
     comparing = any(value is not None for value in (options.compare, options.against, options.metrics))
-    if comparing or not (options.objectives or sweep.is_search):
+    if options.classes is not None:
+        for name in ("compare", "metrics"):
+            if vars(options)[name] is not None:
+                raise InputError(f"--classes compares recall class by class: leave --{name} out")
+        shown = _classes(sweep, found, control, objectives, options, console)
+    elif comparing or not (options.objectives or sweep.is_search):
         own = [] if comparing else [compared(found, one, sweep.metrics) for one in sweep.comparisons] or _former(sweep)
         families = [rows for rows in own if rows] or [_compared(sweep, found, control, objectives, options)]
         shown = _show(families, sweep, console)
@@ -224,44 +238,80 @@ def _show(comparisons: Sequence[list[Row]], sweep: Kept, console: Console) -> Sh
     return Shown(wide, lambda path: comparison_figure(comparisons, title, path, sweep.selection_note))
 
 
-def _compared(
+def _classes(
+    sweep: Kept,
+    found: Sequence[Record],
+    control: Record,
+    objectives: Mapping[str, str],
+    options: argparse.Namespace,
+    console: Console,
+) -> Shown:
+    from hardtune.report.classes import class_figure, class_rows, class_tables
+
+    reference, chosen = _asked(sweep, found, control, objectives, options)
+    others = [treatment for treatment in _tried(found) if treatment != reference.treatment.canonical()]
+    rows = class_rows(chosen, reference, tried=len(others))
+    made = class_tables(rows, sweep.selection_note)
+    for table in made:
+        console.print(table)
+    return Shown(made, lambda path: class_figure(rows, sweep.id, path, sweep.selection_note))
+
+
+def _tried(found: Sequence[Record]) -> list[Treatment]:
+    """What trials chosen among many are corrected for: all of them."""
+    ended = (record for record in found if record.state in ("finished", "stopped") and not record.is_control)
+    return list(dict.fromkeys(record.treatment.canonical() for record in ended))
+
+
+def _asked(
     sweep: Kept, found: Sequence[Record], control: Record, objectives: Mapping[str, str], options: argparse.Namespace
-) -> list[Row]:
-    """The named trials compared with the control or another, or those on the front or of the sweep's list."""
-    from hardtune.report.comparison import Comparison, compared, figures_of_members, metrics_of
+) -> tuple[Record, list[Record]]:
+    """What to compare with, and the trials: those named, or those on the front or of the sweep's list."""
     from hardtune.report.pareto import front
 
+    flag, named = ("--compare", options.compare) if options.classes is None else ("--classes", options.classes)
     finished = {record.number: record for record in found if record.state == "finished" and not record.is_control}
     best = front(found, objectives) if sweep.is_search or options.objectives else list(finished.values())
     against = options.against
-    chosen = options.compare or [record.number for record in best if not record.is_control and record.number != against]
+    chosen = named or [record.number for record in best if not record.is_control and record.number != against]
     if not finished:
         raise InputError(f"no trial of {sweep.id} has finished yet, so there is nothing to compare with its control")
     if not chosen:
         alone = [record for record in best if not record.is_control]
         what = f"trial {against}" if alone else "its control"
-        raise InputError(f"the front of {sweep.id} is {what} alone: name the trials to compare, after --compare")
+        raise InputError(f"the front of {sweep.id} is {what} alone: name the trials to compare, after {flag}")
     ended = {record.number for record in found}
     for number in chosen if against is None else (against, *chosen):
         if number not in finished:
             choices = ", ".join(map(str, finished))
             why = "has not finished" if number in ended else "is not there"
             raise InputError(f"trial {number} {why}, so it cannot be compared: choose from {choices}")
+    reference = control if against is None else finished[against]
+    # Of a treatment that was tried twice, the first that is named.
+    others = {finished[number].treatment.canonical(): finished[number] for number in reversed(chosen)}
+    others.pop(reference.treatment.canonical(), None)
+    if not others:
+        same = "changes nothing, as the control" if against is None else f"has the treatment of trial {against}"
+        raise InputError(f"trial {chosen[0]} {same}: name others to compare with it")
+    return reference, list(others.values())[::-1]
+
+
+def _compared(
+    sweep: Kept, found: Sequence[Record], control: Record, objectives: Mapping[str, str], options: argparse.Namespace
+) -> list[Row]:
+    """The named trials compared with the control or another, or those on the front or of the sweep's list."""
+    from hardtune.report.comparison import Comparison, compared, figures_of_members, metrics_of
+
+    reference, chosen = _asked(sweep, found, control, objectives, options)
     metrics = tuple(options.metrics or metrics_of(sweep.objectives, control.members, sweep.metrics))
     for metric in metrics:
         if metric not in control.members:
             raise unknown("figure of a member", metric, control.members)
         if metric not in figures_of_members(metrics=sweep.metrics):
             raise InputError(f"the sweep does not say which way {metric} is better, so it cannot be compared")
-    # Trials chosen among many are corrected for all of them.
-    tried = tuple(r.treatment for r in found if r.state in ("finished", "stopped") and not r.is_control)
-    reference = control if against is None else finished[against]
-    rows = compared(found, Comparison(tried, reference.treatment, metrics), sweep.metrics)
-    asked = {finished[number].treatment.canonical() for number in chosen}  # of a treatment tried twice, either trial
+    rows = compared(found, Comparison(tuple(_tried(found)), reference.treatment, metrics), sweep.metrics)
+    asked = {record.treatment.canonical() for record in chosen}
     whose = {record.number: record.treatment.canonical() for record in found}
     shown = {row["trial"] for row in rows if whose[row["trial"]] in asked}
-    if not shown:
-        same = "changes nothing, as the control" if against is None else f"has the treatment of trial {against}"
-        raise InputError(f"trial {chosen[0]} {same}: name others to compare with it")
     names = {number: "" if number == control.number else f"{number}: " for number in shown}
     return [{**row, "treatment": names[row["trial"]] + row["treatment"]} for row in rows if row["trial"] in shown]

@@ -3,7 +3,7 @@
 from hardtune.evaluation.calibration import fit_temperature, reliability
 from hardtune.evaluation.comparison import Difference, compare, paired_difference
 from hardtune.evaluation.diagnostics import Curves, Diagnostics, diagnose
-from hardtune.evaluation.jackknife import left_out
+from hardtune.evaluation.jackknife import left_out, recall_left_out
 from hardtune.evaluation.metric import CORRUPTION_METRICS, METRICS, Metric, metric
 from hardtune.evaluation.predictions import Predictions
 from hardtune.evaluation.recall import class_recall
@@ -30,6 +30,7 @@ __all__ = [
     "left_out",
     "metric",
     "paired_difference",
+    "recall_left_out",
     "reliability",
     "risk_coverage",
 ]

@@ -62,6 +62,32 @@ def left_out(
     return {name: values.tolist() for name, values in sums.items() if name not in failed}
 
 
+def recall_left_out(logits: ArrayLike, labels: ArrayLike) -> list[list[float]]:
+    """As :func:`left_out`, the recall of each of K classes, in turn without each part that has images of it.
+
+    Args:
+        logits: (M, N, K).
+        labels: (N,).
+
+    Returns:
+        For each class (P,), of at most ``PARTS`` and at most as many as it has images; empty if that is fewer than two.
+
+    >>> recall_left_out([[[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]], [0, 0, 1])
+    [[0.0, 1.0], []]
+    """
+    stack, truth = np.asarray(logits), np.asarray(labels)
+    k = stack.shape[-1]
+    part, _ = parts(truth)
+    right = np.mean([Predictions.of(member, truth).correct for member in stack], axis=0)
+    cell = truth * PARTS + part
+    images, hits = (np.bincount(cell, weights, k * PARTS).reshape(k, PARTS) for weights in (None, right))
+    found = []
+    for n, h in zip(images, hits, strict=True):
+        has = n > 0
+        found.append(((h.sum() - h[has]) / (n.sum() - n[has])).tolist() if np.count_nonzero(has) > 1 else [])
+    return found
+
+
 def ood_left_out(
     members: Sequence[Mapping[str, tuple[Floats, Floats]]], labels: NDArray[np.int64]
 ) -> dict[str, list[float]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hardtune.errors import InputError, unknown
 from hardtune.evaluation.calibration import CALIBRATION
-from hardtune.evaluation.comparison import compare
+from hardtune.evaluation.comparison import Difference, compare
 from hardtune.evaluation.metric import CORRUPTION_METRICS, METRICS, Better, directions
 from hardtune.evaluation.ood import OOD_FIGURES, OOD_SCORES
 from hardtune.report.records import Record
@@ -134,7 +134,6 @@ def compared(
         differences = compare(ours, theirs, left_out=left_out, given_up=given_up)
         for record in others:
             difference = differences[str(record.number)]
-            helps = (difference.mean > 0) == (direction == "max")
             rows.append(
                 {
                     "reference": str(reference.treatment),
@@ -144,18 +143,26 @@ def compared(
                     "treatment": str(record.treatment),
                     "mean": float(np.mean(ours[str(record.number)])),
                     "reference_mean": float(np.mean(theirs)),
-                    "difference": difference.mean,
-                    "low": difference.low if math.isfinite(difference.low) else None,  # JSON has no infinity
-                    "high": difference.high if math.isfinite(difference.high) else None,
-                    "images_share": difference.images_share,
-                    "p": difference.p_value,
-                    "p_adjusted": difference.p_adjusted,
                     "of": len(others) + given_up,
-                    "members": difference.members,
-                    "verdict": ("better" if helps else "worse") if difference.significant else "open",
+                    **found_out(difference, direction),
                 }
             )
     return rows
+
+
+def found_out(difference: Difference, better: Better) -> Row:
+    """The part of a row that says how large a difference is, how sure, and which side it speaks for."""
+    helps = (difference.mean > 0) == (better == "max")
+    return {
+        "difference": difference.mean,
+        "low": difference.low if math.isfinite(difference.low) else None,  # JSON has no infinity
+        "high": difference.high if math.isfinite(difference.high) else None,
+        "images_share": difference.images_share,
+        "p": difference.p_value,
+        "p_adjusted": difference.p_adjusted,
+        "members": difference.members,
+        "verdict": ("better" if helps else "worse") if difference.significant else "open",
+    }
 
 
 def _judged(record: Record, metric: str) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def tables(rows: Sequence[Row], note: str = "", *, most: int = METRICS_A_TABLE) 
         for start in range(0, len(metrics), most)
     ]
     if made:
-        said = f"{made[-1].caption} Figures are of the test split unless they say otherwise; {_over(rows)}"
+        said = f"{made[-1].caption} Figures are of the test split unless they say otherwise; {coverage(rows)}"
         shares = [row["images_share"] for row in rows if row["images_share"] is not None and row["low"] is not None]
         if shares:
             left = 100 * math.sqrt(float(np.median(shares)))
@@ -41,7 +41,7 @@ def tables(rows: Sequence[Row], note: str = "", *, most: int = METRICS_A_TABLE) 
     return made
 
 
-def _over(rows: Sequence[Row]) -> str:
+def coverage(rows: Sequence[Row]) -> str:
     """What the intervals cover: of trials that an earlier version began, and of some metrics, seeds alone."""
     seeds_alone = sorted({_heading(row["metric"]) for row in rows if row["images_share"] is None})
     if all(row["images_share"] is None for row in rows):
@@ -68,14 +68,14 @@ def _table(rows: Sequence[Row], note: str) -> Table:
     table.add_column("treatment", overflow="fold", min_width=15)
     columns = {row["metric"]: row["reference_mean"] for row in rows}
     lower = {row["metric"]: row["better"] == "min" for row in rows}
-    digits = {metric: _digits([row for row in rows if row["metric"] == metric]) for metric in columns}
+    digits = {metric: decimals([row for row in rows if row["metric"] == metric]) for metric in columns}
     for metric in columns:
         name = _heading(metric).replace(" ", "\n")
         table.add_column(f"{name} {'↓' if lower[metric] else '↑'}", justify="right", no_wrap=True)
     table.add_row(first["reference"], *(f"{100 * columns[m]:.{digits[m]}f}  " for m in columns), style="yellow")
     cells: dict[Line, list[Text]] = {}
     for row in rows:
-        reach, places = _reach(row), digits[row["metric"]]
+        reach, places = half_width(row), digits[row["metric"]]
         star = "*" if row["verdict"] != "open" else " "
         text = f"{100 * row['difference']:+.{places}f} ±{reach:.{places}f} {star}"
         colour = {"better": "green", "worse": "red"}.get(row["verdict"], "")
@@ -103,7 +103,7 @@ def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path,
         "differences × 100 with 95 % intervals; green is better and red worse after Holm's correction for "
         f"{corrected} treatment{plural} in each panel, dotted is unbounded"
     )
-    told = [f"{title}: {says}", f"{_over(each)[:1].upper()}{_over(each)[1:]}, and not corrected. {note}".strip()]
+    told = [f"{title}: {says}", f"{coverage(each)[:1].upper()}{coverage(each)[1:]}, and not corrected. {note}".strip()]
     wide = int(15 * figure.get_figwidth())
     figure.suptitle("\n".join(part for line in told for part in textwrap.wrap(line, wide)), fontsize=9)
     grid = figure.subplots(len(heights), width, squeeze=False, height_ratios=heights)
@@ -113,7 +113,8 @@ def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path,
         for axes in panels[len(metrics) :]:
             axes.axis("off")
         for axes, metric in zip(panels, metrics, strict=False):
-            _forest(axes, [row for row in rows if row["metric"] == metric], lines)
+            shown = [row for row in rows if row["metric"] == metric]
+            draw_intervals(axes, shown, [lines.index(_line(row)) for row in shown])
             axes.set_yticks(range(len(names)), names if axes is panels[0] else [], fontsize=8)
             if metrics != headed:  # else the panel above shows it
                 lower = next(row["better"] == "min" for row in rows if row["metric"] == metric)
@@ -138,17 +139,20 @@ def _blocks(families: Sequence[Sequence[Row]]) -> list[tuple[list[str], list[Row
     return blocks
 
 
-def _forest(axes: Any, rows: Sequence[Row], lines: Sequence[Line]) -> None:
+def draw_intervals(axes: Any, rows: Sequence[Row], places: Iterable[int]) -> None:
+    """Draw each row's difference and interval at its place, counted from the top."""
     axes.axvline(0, color="#b9c0c8", linewidth=1, zorder=1)
-    for row in rows:
-        y, colour = lines.index(_line(row)), VERDICT_COLOURS[row["verdict"]]
-        if math.isfinite(_reach(row)):
+    lowest = 0
+    for y, row in zip(places, rows, strict=True):
+        colour = VERDICT_COLOURS[row["verdict"]]
+        if math.isfinite(half_width(row)):
             axes.plot([100 * row["low"], 100 * row["high"]], [y, y], color=colour, linewidth=1.5)
         else:
             axes.axhline(y, color=colour, linewidth=1, linestyle=":")
         axes.plot(100 * row["difference"], y, marker="o", markersize=4, color=colour)
+        lowest = max(lowest, y)
     axes.locator_params(axis="x", nbins=4)  # more would run into each other
-    axes.set_ylim(len(lines) - 0.5, -0.5)
+    axes.set_ylim(lowest + 0.5, -0.5)
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -158,9 +162,9 @@ def _line(row: Row) -> Line:
     return row["trial"], row["treatment"]
 
 
-def _digits(rows: Sequence[Row]) -> int:
+def decimals(rows: Sequence[Row]) -> int:
     """Decimal places that show two digits of the column's typical interval; one, if 2 places can, of the narrowest."""
-    reaches = [_reach(row) for row in rows]
+    reaches = [half_width(row) for row in rows]
     typical, narrowest = float(np.median(reaches)), min((reach for reach in reaches if reach > 0), default=math.inf)
     if not 0 < typical < math.inf:
         return 2
@@ -171,7 +175,7 @@ def _magnitude(reach: float) -> int:
     return math.floor(math.log10(reach))
 
 
-def _reach(row: Row) -> float:
+def half_width(row: Row) -> float:
     """Half the width of a row's interval, times 100."""
     return math.inf if row["low"] is None else 50 * (row["high"] - row["low"])
 

@@ -127,6 +127,11 @@ def record_of(number: int, result: Result, classes: tuple[str, ...], bounds: Map
         },
         members=result.by_member(),
         left_out=result.left_out,
+        recalls={
+            name: {"members": recalls.tolist(), "left_out": left_out}
+            for name, recalls, left_out in zip(classes, result.test.recall.T, result.recall_left_out, strict=True)
+            if not np.isnan(recalls).any()
+        },
         curves={
             name: {field: values.tolist() for field, values in vars(curves).items()}
             for name, curves in (("members", result.diagnostics.members), ("ensemble", result.diagnostics.ensemble))

@@ -33,6 +33,10 @@ def finished(number, treatment, gap, accuracy, nll):
         {**figures, **{name.replace("/", "_std/"): 0.01 for name in figures}},
         per_class={"cat": {"size": 12, "recall": accuracy}, "dog": {"size": 30, "recall": accuracy + 0.1}},
         members={name: [value + error for error in noise] for name, value in figures.items()},
+        recalls={
+            name: {"members": [value + error for error in noise], "left_out": [value, value + 0.001]}
+            for name, value in (("dog", accuracy + 0.1), ("cat", accuracy))
+        },
     )
 
 
@@ -216,6 +220,23 @@ def test_whoever_picks_trials_of_a_list_is_corrected_for_all_of_it(results):
     assert "correction for all 2 treatments that were tried" in " ".join(out.split())
 
 
+def test_classes_are_compared_for_the_front_or_for_trials_that_are_named(results, tmp_path):
+    def shown(out):
+        text = " ".join(out.split())
+        return re.findall(r"(\d): [^:]*?, against (control|\d)", text)
+
+    out = results("pets", "--classes", "--figure", tmp_path / "it.png", "--table", tmp_path / "it.md")
+    assert shown(out) == [("0", "control"), ("1", "control")]
+    lines = [line.split() for line in out.splitlines() if line.strip().startswith(("cat", "dog"))]
+    assert [(line[0], line[3], line[4]) for line in lines[:2]] == [("cat", "80.03", "79.07"), ("dog", "90.03", "89.07")]
+    assert "for 6 differences" in " ".join(out.split()), "those of three trials, two of which are shown"
+    assert (tmp_path / "it.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "it.md").read_text().count("| class |") == 2
+    assert shown(results("pets", "--classes", 2)) == [("2", "control")]
+    assert shown(results("pets", "--classes", 2, 1, "--against", 0)) == [("2", "0"), ("1", "0")]
+    assert len(shown(results("list", "--classes"))) == 2
+
+
 def test_trials_may_be_compared_with_one_of_them(results):
     out = " ".join(results("pets", "--against", 0, "--metrics", "test/nll").split())
     assert f"Against {TREATMENTS[0]}: difference" in out
@@ -291,6 +312,13 @@ def test_a_sweep_that_has_just_begun_hides_no_finished_one_of_its_name(tmp_path)
         (["pets", "--objectives", "test/mine"], "say which way test/mine is better: test/mine=min or test/mine=max"),
         (["pets", "--objectives", "test/nll=up"], "say which way test/nll is better"),
         (["pets", "--compare", "3"], "trial 3 has not finished, so it cannot be compared: choose from 0, 1, 2"),
+        (["pets", "--classes", "--compare", "1"], "--classes compares recall class by class: leave --compare out"),
+        (
+            ["pets", "--classes", "--metrics", "test/ece"],
+            "--classes compares recall class by class: leave --metrics out",
+        ),
+        (["pets", "--classes", "3"], "trial 3 has not finished, so it cannot be compared: choose from 0, 1, 2"),
+        (["again", "--classes", "2"], "trial 2 changes nothing, as the control: name others to compare with it"),
         (["pets", "--compare", "99"], "trial 99 is not there, so it cannot be compared: choose from 0, 1, 2"),
         (["again", "--compare", "1", "--against", "0"], "trial 1 has the treatment of trial 0: name others"),
         (["pets", "--against", "3"], "trial 3 has not finished, so it cannot be compared: choose from 0, 1, 2"),

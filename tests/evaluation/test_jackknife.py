@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hardtune.evaluation import METRICS, Predictions, evaluate, metric
-from hardtune.evaluation.jackknife import PARTS, jackknife_error, left_out, ood_left_out
+from hardtune.evaluation.jackknife import PARTS, jackknife_error, left_out, ood_left_out, recall_left_out
 from hardtune.evaluation.ood import ood_figures
 
 
@@ -90,3 +90,21 @@ def test_that_of_detecting_images_is_averaged_over_members_and_needs_two_images_
     assert ood_left_out([], labels) == {}
     assert ood_left_out([{"msp": (np.ones(50), np.ones(1))}], labels) == {}
     assert ood_left_out([{"msp": (np.ones(1), np.ones(50))}], labels[:1]) == {}
+
+
+def test_a_classs_recall_is_left_out_by_the_parts_that_have_images_of_it():
+    logits, labels = predictions(1000)
+    right = (logits.argmax(-1) == labels).mean(axis=0)
+    for k, found in enumerate(recall_left_out(logits, labels)):
+        assert len(found) == PARTS
+        assert jackknife_error(found) == pytest.approx(right[labels == k].std() / np.sqrt((labels == k).sum()), rel=0.4)
+
+
+def test_of_a_class_of_few_images_each_is_left_out_in_turn():
+    logits, _ = predictions(8, classes=3)
+    labels = np.array([0] * 5 + [1] * 3)
+    right = (logits.argmax(-1) == labels).mean(axis=0)
+    few, fewer, none = recall_left_out(logits, labels)
+    assert sorted(few) == pytest.approx(sorted(np.delete(right[:5], i).mean() for i in range(5)))
+    assert jackknife_error(fewer) == pytest.approx(right[5:].std(ddof=1) / np.sqrt(3))
+    assert none == []

@@ -1,0 +1,150 @@
+"""Which classes a treatment helps, and which pay for it: recall on the test split, class by class."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from hardtune.errors import InputError
+from hardtune.evaluation.comparison import Difference, holm, paired_difference
+from hardtune.report.comparison import Row, found_out
+from hardtune.report.comparison_views import coverage, decimals, draw_intervals, half_width
+from hardtune.report.records import Record
+from hardtune.report.table import plain_table
+
+PANELS_A_ROW = 4
+
+
+def class_rows(records: Sequence[Record], reference: Record, *, tried: int) -> list[Row]:
+    """A row for each class of each record: its recall, its difference from the reference's, and if that is significant.
+
+    Classes are in the order of the reference's recall, the hardest first; those without test samples are left out.
+    Intervals are those of :func:`~hardtune.report.comparison.compared`.
+
+    Args:
+        tried: Among how many treatments these were chosen: Holm's correction is for every class of each of them.
+
+    Raises:
+        InputError: A record is of an earlier version, which did not keep recall by class and network.
+    """
+    for record in (reference, *records):
+        if not record.recalls:
+            name = "the control" if record.is_control else f"trial {record.number}"
+            raise InputError(
+                f"{name} was measured by an earlier version, which did not keep the recall of each class by network; "
+                "--csv FILE.csv --by class has the means"
+            )
+    hardest_first = sorted(reference.recalls, key=lambda name: float(np.mean(reference.recalls[name]["members"])))
+    pairs = [(record, name) for record in records for name in hardest_first]
+    found = [_difference(record.recalls[name], reference.recalls[name]) for record, name in pairs]
+    of = max(tried, len(records)) * len(hardest_first)
+    adjusted = holm([difference.p_value for difference in found] + [1.0] * (of - len(found)))
+    return [
+        {
+            "reference": str(reference.treatment) if reference.is_control else _named(reference),
+            "reference_trial": "control" if reference.is_control else str(reference.number),
+            "trial": record.number,
+            "treatment": _named(record),
+            "class": name,
+            "samples": _samples(record.per_class[name]),
+            "reference_samples": _samples(reference.per_class[name]),
+            "mean": float(np.mean(record.recalls[name]["members"])),
+            "reference_mean": float(np.mean(reference.recalls[name]["members"])),
+            "of": of,
+            **found_out(dataclasses.replace(difference, p_adjusted=p), better="max"),
+        }
+        for (record, name), difference, p in zip(pairs, found, adjusted[: len(found)], strict=True)
+    ]
+
+
+def _named(record: Record) -> str:
+    return f"{record.number}: {record.treatment}"
+
+
+def _difference(ours: Mapping[str, Sequence[float]], theirs: Mapping[str, Sequence[float]]) -> Difference:
+    parts = np.subtract(ours["left_out"], theirs["left_out"])
+    return paired_difference(ours["members"], theirs["members"], left_out=parts if len(parts) else None)
+
+
+def _samples(figures: Mapping[str, float | None]) -> str:
+    """How many a class has in training, and what their losses count, if not 1, or their logit is shifted by."""
+    weight, offset = figures.get("weight", 1), figures.get("offset", 0)
+    weighted = f" × {weight:.2f}" if weight != 1 else ""
+    return f"{figures['size']:,}{weighted}" + (f", {offset:+.2f}" if offset else "")
+
+
+def class_tables(rows: Sequence[Row], note: str = "") -> list[Table]:
+    """A table for each treatment, with a line for each class; recalls are times 100. ``note``: readers must see it."""
+    made = []
+    for trial in dict.fromkeys(row["trial"] for row in rows):
+        lines = [row for row in rows if row["trial"] == trial]
+        made.append(_table(lines))
+    last = made[-1]
+    last.caption = (
+        f"Recall on the test split, of classes that are hard for {rows[0]['reference']} first; samples are those in "
+        f"training. * significant after Holm's correction for {rows[0]['of']:,} differences, each class of all "
+        f"treatments that were tried; {coverage(rows)}, and not corrected. {note}"
+    ).strip()
+    return made
+
+
+def _table(rows: Sequence[Row]) -> Table:
+    first, places = rows[0], decimals(rows)
+    table = plain_table(min_width=78)
+    members = "1 member" if first["members"] == 1 else f"{first['members']} members"
+    table.title = (
+        f"{first['treatment']}, against {first['reference']}: recall × 100 ± 95 % interval, paired over {members}"
+    )
+    table.caption = ""
+    table.add_column("class", overflow="fold", min_width=12)
+    sides = (first["reference_trial"], str(first["trial"]))
+    for heading in (*(f"samples\n{of}" for of in sides), *(f"recall ↑\n{of}" for of in sides), "difference"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        star = "*" if row["verdict"] != "open" else " "
+        difference = f"{100 * row['difference']:+.{places}f} ±{half_width(row):.{places}f} {star}"
+        if row["low"] == row["high"] == 0:  # in each network: an interval would claim to know it of other images
+            difference = "equal  "
+        recalls = (f"{100 * row[which]:.{places}f}" for which in ("reference_mean", "mean"))
+        colour = {"better": "green", "worse": "red"}.get(row["verdict"], "")
+        table.add_row(row["class"], row["reference_samples"], row["samples"], *recalls, Text(difference, colour))
+    return table
+
+
+def class_figure(rows: Sequence[Row], title: str, path: Path, note: str = "") -> None:
+    """Draw the differences with their intervals: a panel for each treatment, a line for each class, hardest on top.
+
+    ``note``: as in :func:`class_tables`.
+    """
+    from matplotlib.figure import Figure
+
+    trials = list(dict.fromkeys(row["trial"] for row in rows))
+    classes = list(dict.fromkeys(row["class"] for row in rows))
+    wide, deep = min(len(trials), PANELS_A_ROW), math.ceil(len(trials) / PANELS_A_ROW)
+    each = 0.5 + 0.17 * max(len(classes), 6)
+    figure = Figure(figsize=(1.8 + 2.2 * max(wide, 2), 0.8 + each * deep), layout="constrained")
+    says = (
+        f"{title}: recall of each class × 100 minus that of {rows[0]['reference']} (in brackets), with 95 % intervals; "
+        f"green is better, red worse after Holm's correction for {rows[0]['of']:,} differences, dotted is unbounded; "
+        f"{coverage(rows)}, and not corrected. {note}"
+    )
+    figure.suptitle(textwrap.fill(says.strip(), int(15 * figure.get_figwidth())), fontsize=9)
+    grid = figure.subplots(deep, wide, squeeze=False, sharex=True)
+    for axes in grid.flat[len(trials) :]:
+        axes.axis("off")
+    for axes, trial in zip(grid.flat, trials, strict=False):
+        lines = [row for row in rows if row["trial"] == trial]
+        draw_intervals(axes, lines, range(len(classes)))
+        names = [f"{row['class']} ({100 * row['reference_mean']:.0f})" for row in lines]
+        axes.set_yticks(range(len(classes)), names if axes in grid[:, 0] else [], fontsize=7)
+        axes.tick_params(labelbottom=True)
+        axes.set_title(textwrap.fill(lines[0]["treatment"], 34), fontsize=7)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,131 @@
+"""Which classes a treatment helps, and which pay for it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from hardtune import Treatment
+from hardtune.errors import InputError
+from hardtune.evaluation.comparison import holm, paired_difference
+from hardtune.report.classes import class_figure, class_rows, class_tables
+from hardtune.report.records import CONTROL, Record
+
+TREATMENT = Treatment(alpha=1.0, policy="shift", undersample="random", oversample="reweight")
+NOISE = np.array([-0.01, 0.0, 0.012, -0.003])
+
+
+def record(number, cat, dog, elk, *, weight=1.0, offset=0.0):
+    """Recalls of four members, which differ by a little noise; the same seeds err alike."""
+
+    def recall(mean, spread):
+        own = np.random.default_rng([number + 1, round(1000 * mean)]).normal(size=4) * spread
+        return {"members": (mean + NOISE + own).tolist(), "left_out": (mean + 0.002 * np.arange(20)).tolist()}
+
+    return Record(
+        number,
+        Treatment() if number == CONTROL else dataclasses.replace(TREATMENT, alpha=1.0 + number),
+        "finished",
+        per_class={
+            "cat": {"size": 1300, "weight": weight, "offset": offset},
+            "dog": {"size": 900, "weight": 1.0, "offset": 0.0},
+            "elk": {"size": 20, "weight": 1.0, "offset": 0.0},
+            "fox": {"size": 20, "weight": 1.0, "offset": 0.0},
+        },
+        recalls={"dog": recall(dog, 0.001), "cat": recall(cat, 0.001), "elk": recall(elk, 0.0)},
+    )
+
+
+CONTROLS, HELPED = record(CONTROL, 0.5, 0.9, 1.0), record(0, 0.6, 0.85, 1.0, weight=1.25, offset=-0.4)
+
+
+def printed(tables):
+    console = Console(width=80, record=True, color_system=None)
+    for table in tables:
+        console.print(table)
+    return console.export_text()
+
+
+def test_classes_are_compared_with_the_controls_hardest_first():
+    rows = class_rows([HELPED], CONTROLS, tried=1)
+    assert [row["class"] for row in rows] == ["cat", "dog", "elk"], "of foxes there are no test samples"
+    assert [row["verdict"] for row in rows] == ["better", "worse", "open"]
+    for row in rows:
+        ours, theirs = HELPED.recalls[row["class"]], CONTROLS.recalls[row["class"]]
+        parts = np.subtract(ours["left_out"], theirs["left_out"])
+        by_hand = paired_difference(ours["members"], theirs["members"], left_out=parts)
+        assert (row["difference"], row["low"], row["high"]) == (by_hand.mean, by_hand.low, by_hand.high)
+        assert row["images_share"] is not None
+    assert rows[0]["mean"] == pytest.approx(0.6, abs=0.01)
+    assert rows[0]["reference_mean"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_holms_correction_is_for_each_class_of_all_that_was_tried():
+    some, all_of_them = ([row["p_adjusted"] for row in class_rows([HELPED], CONTROLS, tried=n)] for n in (1, 40))
+    p = [row["p"] for row in class_rows([HELPED], CONTROLS, tried=1)]
+    assert some == holm(p)
+    assert all_of_them[0] == pytest.approx(120 * p[0])
+    both = class_rows([HELPED, record(1, 0.5, 0.9, 1.0)], CONTROLS, tried=2)
+    assert {row["of"] for row in both} == {6}
+
+
+def test_a_table_says_how_many_samples_a_class_had_and_what_they_counted():
+    said = printed(class_tables(class_rows([HELPED], CONTROLS, tried=1), "Beware."))
+    title = "0: aum α=1 shift random/reweight, against control: recall × 100 ± 95 % interval"
+    assert title in " ".join(said.split())
+    (cat,) = [line.split() for line in said.splitlines() if line.strip().startswith("cat")]
+    assert cat[:6] == ["cat", "1,300", "1,300", "×", "1.25,", "-0.40"]
+    assert cat[-1] == "*"
+    (elk,) = [line.split() for line in said.splitlines() if line.strip().startswith("elk")]
+    assert (elk[:3], elk[-1]) == (["elk", "20", "20"], "equal"), "which says nothing of other images"
+    assert "over seeds of training and over test images" in " ".join(said.split())
+    assert said.rstrip().endswith("Beware.")
+
+
+def test_against_another_trial_it_is_named():
+    other = record(1, 0.55, 0.9, 0.98)
+    said = " ".join(printed(class_tables(class_rows([HELPED], other, tried=1))).split())
+    assert "against 1: aum α=2 shift random/reweight" in said
+
+
+def test_one_network_bounds_nothing():
+    def single(record):
+        recalls = {
+            name: {"members": values["members"][:1], "left_out": values["left_out"]}
+            for name, values in record.recalls.items()
+        }
+        return dataclasses.replace(record, recalls=recalls)
+
+    rows = class_rows([single(HELPED)], single(CONTROLS), tried=1)
+    assert {(row["low"], row["high"], row["verdict"]) for row in rows} == {(None, None, "open")}
+    assert "paired over 1 member" in " ".join(printed(class_tables(rows)).split())
+
+
+def test_images_of_too_small_a_class_leave_its_interval_to_the_seeds():
+    def alone(record):
+        recalls = {name: {**values, "left_out": []} for name, values in record.recalls.items()}
+        return dataclasses.replace(record, recalls=recalls)
+
+    rows = class_rows([alone(HELPED)], alone(CONTROLS), tried=1)
+    assert [row["images_share"] for row in rows] == [None] * 3
+
+
+def test_records_of_an_earlier_version_are_told():
+    old = dataclasses.replace(HELPED, recalls={})
+    with pytest.raises(InputError, match=r"trial 0 was measured by an earlier version, .* --by class has the means"):
+        class_rows([old], CONTROLS, tried=1)
+
+
+def test_the_figure_has_a_panel_for_each_treatment_and_a_line_for_each_class(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: drawn.append(self))
+    trials = [record(n, 0.6, 0.85, 1.0) for n in range(5)]
+    class_figure(class_rows(trials, CONTROLS, tried=5), "pets", tmp_path / "it.png")
+    (figure,) = drawn
+    panels = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title()[:2] for axes in panels] == [f"{n}:" for n in range(5)]
+    assert [label.get_text() for label in panels[0].get_yticklabels()] == ["cat (50)", "dog (90)", "elk (100)"]
+    assert panels[0].get_ylim() == (2.5, -0.5), "the hardest on top"
