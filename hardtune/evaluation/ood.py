@@ -131,15 +131,20 @@ def ood_metrics(in_scores: ArrayLike, out_scores: ArrayLike) -> dict[str, float]
     scores = np.concatenate([inside, outside])
     if not np.isfinite(scores).all():
         raise InputError(f"scores must be finite, and {np.count_nonzero(~np.isfinite(scores))} of them are not")
-    from sklearn.metrics import average_precision_score, roc_auc_score
-
-    is_outside = np.arange(len(scores)) >= len(inside)
-    threshold = np.quantile(inside, 0.95, method="inverted_cdf")
+    # How many of each side have each score that occurs, in ascending order: all figures at the cost of one sort.
+    # Intervals need them without each part of the images, for every score and network.
+    order = np.argsort(scores, kind="stable")
+    last = np.flatnonzero(np.diff(scores[order], append=np.inf))
+    up_to_out = np.cumsum(order >= len(inside))[last]
+    up_to_in = last + 1 - up_to_out
+    at_in, at_out = np.diff(up_to_in, prepend=0), np.diff(up_to_out, prepend=0)
+    from_in, from_out = len(inside) - up_to_in + at_in, len(outside) - up_to_out + at_out
+    passed = 20 * up_to_in >= 19 * len(inside)  # 95 %, in whole numbers
     return {
-        "auroc": float(roc_auc_score(is_outside, scores)),
-        "aupr_out": float(average_precision_score(is_outside, scores)),
-        "aupr_in": float(average_precision_score(~is_outside, -scores)),
-        "fpr95": float((outside <= threshold).mean()),
+        "auroc": float(at_out @ (up_to_in - at_in / 2)) / (len(inside) * len(outside)),
+        "aupr_out": float(at_out @ (from_out / (from_in + from_out))) / len(outside),
+        "aupr_in": float(at_in @ (up_to_in / (up_to_in + up_to_out))) / len(inside),
+        "fpr95": float(up_to_out[passed.argmax()]) / len(outside),
     }
 
 
