@@ -153,7 +153,7 @@ def make_room_for(path: Path, what: str = "figure") -> None:
     """Make the folder for a figure or table; ``InputError`` if that fails, or if the name is not valid for one."""
     suffixes, choices = {
         "figure": ((".png", ".pdf", ".svg"), ".png, .pdf or .svg"),
-        "table": ((".md", ".tex"), ".md or .tex"),
+        "table": ((".md", ".tex", ".csv"), ".md, .tex or .csv"),
         "CSV file": ((".csv",), ".csv"),
     }[what]
     if path.suffix not in suffixes:

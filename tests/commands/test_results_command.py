@@ -194,6 +194,22 @@ def test_or_as_latex(results, tmp_path, flags):
     assert sorted(FIGURE.findall(latex.replace("$-$", "-"))) == sorted(FIGURE.findall(markdown))
 
 
+@pytest.mark.parametrize(
+    ("flags", "columns"),
+    [
+        ((), {"trial", "treatment", "pareto", "final/recall_gap", "test/recall_gap"}),
+        (("--compare",), {"reference", "metric", "trial", "difference", "low", "high", "p", "p_adjusted", "of"}),
+        (("--classes",), {"class", "trial", "samples", "difference", "low", "high", "p", "p_adjusted", "verdict"}),
+    ],
+)
+def test_or_as_csv_with_all_that_is_known_of_each_row(results, tmp_path, flags, columns):
+    results("pets", *flags, "--table", tmp_path / "it.csv")
+    with (tmp_path / "it.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert columns <= rows[0].keys()
+    assert {row["trial"] for row in rows} == {"0", "1", *(() if flags else ("control",))}
+
+
 def test_signs_that_latex_would_misread_are_escaped():
     assert _escaped("label_smoothing α=0.5 & 5% -0.1 a-b") == r"label\_smoothing $\alpha$=0.5 \& 5\% $-$0.1 a-b"
 
@@ -328,7 +344,7 @@ def test_a_sweep_that_has_just_begun_hides_no_finished_one_of_its_name(tmp_path)
         (["pets", "--metrics", "test/mine"], "the sweep does not say which way test/mine is better"),
         (["pets", "--objectives", "final/nll=max"], "objective 'final/nll' is 'max', but 'min' is better"),
         (["pets", "--objectives", "final/nll", "--compare", "--csv", "it.txt"], "a CSV file's name must end in .csv"),
-        (["pets", "--table", "it.csv"], "a table's name must end in .md or .tex, got 'it.csv'"),
+        (["pets", "--table", "it.txt"], "a table's name must end in .md, .tex or .csv, got 'it.txt'"),
         (["pets", "--figure", "it.txt"], "a figure's name must end in .png, .pdf or .svg, got 'it.txt'"),
         (["pets", "--by", "class"], "--by is for --csv"),
         (["--csv", "it.csv"], "--csv is for a sweep: name one"),

@@ -1,0 +1,216 @@
+"""What ``results`` shows of a sweep: its front, comparisons of trials, or of classes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+
+from rich.table import Table
+
+from hardtune.errors import InputError, unknown
+from hardtune.evaluation.metric import UNSEEN
+from hardtune.report.classes import class_figure, class_rows, class_tables
+from hardtune.report.comparison import Comparison, Row, better, compared, figures_of_members, metrics_of
+from hardtune.report.comparison_views import comparison_figure, tables
+from hardtune.report.csv_tables import write_csv
+from hardtune.report.figure import pareto_figure
+from hardtune.report.paper_tables import write_tables
+from hardtune.report.pareto import check_objective, front
+from hardtune.report.records import Record
+from hardtune.report.standing import kept_off_front, saved_by_stopping
+from hardtune.report.sweeps import Kept
+from hardtune.report.table import render, rows
+from hardtune.treatment import Treatment
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a sweep; ``InputError`` if not even its control is trained."""
+
+    sweep: Kept
+    options: argparse.Namespace
+
+    def __post_init__(self) -> None:
+        if not any(record.is_control for record in self.records):
+            raise InputError(f"sweep {self.sweep.id} has no results yet: not even its control is trained")
+
+    @cached_property
+    def records(self) -> list[Record]:
+        """Those of the trials that have ended by now."""
+        return self.sweep.records
+
+    @property
+    def control(self) -> Record:
+        return next(record for record in self.records if record.is_control)
+
+    @cached_property
+    def objectives(self) -> Mapping[str, str]:
+        """Those of the front, asked for or the search's own, and which way each is better."""
+        asked = self.options.objectives
+        return _directions(asked, self.sweep, self.control) if asked else self.sweep.objectives
+
+    @property
+    def tried(self) -> list[Treatment]:
+        """What trials chosen among many are corrected for: all of them."""
+        ended = (one for one in self.records if one.state in ("finished", "stopped") and not one.is_control)
+        return list(dict.fromkeys(record.treatment.canonical() for record in ended))
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An answer, for a terminal and for files."""
+
+    rows: Sequence[Row]
+    """All that is known."""
+    tables: Sequence[Table]
+    """For a terminal of 80 columns."""
+    draw: Callable[[Path], None]
+    """Draws it as a figure."""
+    notes: Sequence[str] = ()
+    wide: Sequence[Table] = ()
+    """For a file, if others than for a terminal."""
+
+    def write(self, path: Path) -> None:
+        """As Markdown or LaTeX, or all that is known of each row as CSV: p-values, too, in full precision."""
+        if path.suffix == ".csv":
+            write_csv(self.rows, path)
+        else:
+            write_tables(self.wide or self.tables, path)
+
+
+def shown(question: Question) -> Shown:
+    """The answer; ``InputError`` if there is none."""
+    sweep, options = question.sweep, question.options
+    objectives = question.objectives  # what is wrong with them comes before what is wrong with trials
+    if options.classes is not None:
+        for name in ("compare", "metrics"):
+            if vars(options)[name] is not None:
+                raise InputError(f"--classes compares recall class by class: leave --{name} out")
+        return _classes(question)
+    if any(value is not None for value in (options.compare, options.against, options.metrics)):
+        return _comparisons(question, [_compared(question)])
+    if sweep.is_search or options.objectives:
+        return _front(question, objectives)
+    own = [compared(question.records, one, sweep.metrics) for one in sweep.comparisons] or _former(sweep)
+    return _comparisons(question, [family for family in own if family] or [_compared(question)])
+
+
+def _front(question: Question, objectives: Mapping[str, str]) -> Shown:
+    sweep, found = question.sweep, question.records
+    best = front(found, objectives)
+    title = f"{'Pareto front' if len(objectives) > 1 else 'Best'} of {sweep.id}"
+    by_test = any(name.startswith(UNSEEN) for name in objectives)
+    note = "Chosen on the test split." if by_test else sweep.selection_note
+    lines = rows(best, question.control, objectives)
+    worse = kept_off_front(found, list(sweep.content.get("no_worse_than_control", ())))
+    saved = saved_by_stopping(found, objectives, sweep.recipe.members)
+    counted = f"{sweep.id}: {len(found) - 1} trials"
+    return Shown(
+        lines,
+        [render(lines, objectives, title, note)],
+        draw=lambda path: pareto_figure(found, best, objectives, counted, path, note),
+        notes=[said for said in (worse, saved) if said],
+    )
+
+
+def _comparisons(question: Question, families: Sequence[Sequence[Row]]) -> Shown:
+    note = question.sweep.selection_note
+    title = f"{question.sweep.id}: {families[0][0]['members']} members"
+    return Shown(
+        [row for family in families for row in family],
+        [table for family in families for table in tables(family, note)],
+        draw=lambda path: comparison_figure(families, title, path, note),
+        wide=[table for family in families for table in tables(family, note, most=len(family))],
+    )
+
+
+def _classes(question: Question) -> Shown:
+    reference, chosen = _asked(question, "--classes", question.options.classes)
+    others = [treatment for treatment in question.tried if treatment != reference.treatment.canonical()]
+    found, note = class_rows(chosen, reference, tried=len(others)), question.sweep.selection_note
+    return Shown(found, class_tables(found, note), draw=lambda path: class_figure(found, question.sweep.id, path, note))
+
+
+def _asked(question: Question, flag: str, named: Sequence[int] | None) -> tuple[Record, list[Record]]:
+    """What to compare with, and the trials: those named by the flag, or those on the front or of the sweep's list."""
+    sweep, found, options = question.sweep, question.records, question.options
+    finished = {record.number: record for record in found if record.state == "finished" and not record.is_control}
+    best = front(found, question.objectives) if sweep.is_search or options.objectives else list(finished.values())
+    against = options.against
+    chosen = named or [record.number for record in best if not record.is_control and record.number != against]
+    if not finished:
+        raise InputError(f"no trial of {sweep.id} has finished yet, so there is nothing to compare with its control")
+    if not chosen:
+        alone = [record for record in best if not record.is_control]
+        what = f"trial {against}" if alone else "its control"
+        raise InputError(f"the front of {sweep.id} is {what} alone: name the trials to compare, after {flag}")
+    ended = {record.number for record in found}
+    for number in chosen if against is None else (against, *chosen):
+        if number not in finished:
+            choices = ", ".join(map(str, finished))
+            why = "has not finished" if number in ended else "is not there"
+            raise InputError(f"trial {number} {why}, so it cannot be compared: choose from {choices}")
+    reference = question.control if against is None else finished[against]
+    # Of a treatment that was tried twice, the first that is named.
+    others = {finished[number].treatment.canonical(): finished[number] for number in reversed(chosen)}
+    others.pop(reference.treatment.canonical(), None)
+    if not others:
+        same = "changes nothing, as the control" if against is None else f"has the treatment of trial {against}"
+        raise InputError(f"trial {chosen[0]} {same}: name others to compare with it")
+    return reference, list(others.values())[::-1]
+
+
+def _compared(question: Question) -> list[Row]:
+    """The named trials compared with the control or another, or those on the front or of the sweep's list."""
+    sweep, found, control, options = question.sweep, question.records, question.control, question.options
+    reference, chosen = _asked(question, "--compare", options.compare)
+    metrics = tuple(options.metrics or metrics_of(sweep.objectives, control.members, sweep.metrics))
+    for metric in metrics:
+        if metric not in control.members:
+            raise unknown("figure of a member", metric, control.members)
+        if metric not in figures_of_members(metrics=sweep.metrics):
+            raise InputError(f"the sweep does not say which way {metric} is better, so it cannot be compared")
+    found_out = compared(found, Comparison(tuple(question.tried), reference.treatment, metrics), sweep.metrics)
+    asked = {record.treatment.canonical() for record in chosen}
+    whose = {record.number: record.treatment.canonical() for record in found}
+    shown = {row["trial"] for row in found_out if whose[row["trial"]] in asked}
+    names = {number: "" if number == control.number else f"{number}: " for number in shown}
+    return [{**row, "treatment": names[row["trial"]] + row["treatment"]} for row in found_out if row["trial"] in shown]
+
+
+def _former(sweep: Kept) -> list[list[Row]]:
+    """The comparisons that a sweep of an earlier version left, whose intervals are over seeds alone."""
+    path = sweep.folder / "comparison.json"
+    left = json.loads(path.read_text()) if path.exists() else []
+    families = [list(family) for _, family in groupby(left, lambda row: (row.get("comparison"), row["reference"]))]
+    for family in families:
+        lines = len({(row.get("trial"), row["treatment"]) for row in family})
+        for row in family:
+            way = better(row["metric"], sweep.metrics)
+            row.update({"trial": None, "better": way, "of": lines, "images_share": None} | row)
+    return families
+
+
+def _directions(names: Sequence[str], sweep: Kept, control: Record) -> dict[str, str]:
+    """Each figure's better direction: as given on the command line, as the sweep had it, or as known in general."""
+    known: Mapping[str, str] = {**figures_of_members(metrics=sweep.metrics), **sweep.objectives}
+    metrics: Mapping[str, str] = sweep.metrics
+    there = [name for name in control.metrics if not name.partition("/")[0].endswith("_std")]
+    directions = {}
+    for text in names:
+        name, _, way = text.partition("=")
+        if name not in there:
+            raise unknown("figure", name, there)
+        check_objective(name)
+        usual = known.get(name) or metrics.get(name.rpartition("/")[2], "")
+        directions[name] = way or usual
+        if directions[name] not in ("min", "max"):
+            raise InputError(f"say which way {name} is better: {name}=min or {name}=max")
+        if usual and directions[name] != usual:
+            raise InputError(f"objective {name!r} is {way!r}, but {usual!r} is better")
+    return directions
