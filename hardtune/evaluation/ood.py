@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hardtune.errors import InputError, blamed
 from hardtune.evaluation.metric import Better
-from hardtune.evaluation.predictions import Floats, checked_labels, checked_logits, log_softmax
+from hardtune.evaluation.predictions import Floats, checked_labels, checked_logits, log_softmax, read_only
 from hardtune.registry import Registry
 
 _ROWS = 4096
@@ -52,7 +52,7 @@ def ood_score(name: str, logits: Floats) -> Floats:
         InputError: An unknown score, or one that raises or does not give each sample a finite number.
     """
     with blamed(f"OOD score {name!r} fails"):
-        scores = np.asarray(OOD_SCORES[name](logits))
+        scores = np.asarray(OOD_SCORES[name](read_only(logits)))
     if scores.shape != (len(logits),) or scores.dtype.kind not in "fiub" or not np.isfinite(scores).all():
         raise InputError(
             f"OOD score {name!r} must give each of {len(logits)} samples a finite number, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +20,10 @@ LARGEST_LOGIT = 1e300
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Labels and the log of the predicted probabilities; derived values are computed once, in float64."""
+    """Labels and the log of the predicted probabilities; derived values are computed once, in float64.
+
+    Every metric is given the same arrays, so they are all read-only.
+    """
 
     log_probabilities: Floats
     """(N, K)."""
@@ -27,11 +31,8 @@ class Predictions:
     """(N,) in 0..K-1."""
 
     def __post_init__(self) -> None:
-        """Every metric is given these, so none may write to them."""
         for name in ("log_probabilities", "labels"):
-            shared = getattr(self, name).view()
-            shared.flags.writeable = False
-            object.__setattr__(self, name, shared)
+            object.__setattr__(self, name, read_only(getattr(self, name)))
 
     @classmethod
     def of(cls, logits: ArrayLike, labels: ArrayLike) -> Predictions:
@@ -58,28 +59,28 @@ class Predictions:
     @cached_property
     def probabilities(self) -> Floats:
         """(N, K)."""
-        return np.exp(self.log_probabilities)
+        return read_only(np.exp(self.log_probabilities))
 
     @cached_property
     def predicted(self) -> NDArray[np.int64]:
         """(N,) the most probable class; the first if tied."""
-        return np.asarray(self.log_probabilities.argmax(axis=1))
+        return read_only(self.log_probabilities.argmax(axis=1))
 
     @cached_property
     def confidence(self) -> Floats:
         """(N,) the probability of the predicted class."""
-        return np.asarray(self.probabilities.max(axis=1))
+        return read_only(self.probabilities.max(axis=1))
 
     @cached_property
     def correct(self) -> NDArray[np.bool_]:
         """(N,) whether the predicted class is the label."""
-        return np.equal(self.predicted, self.labels)
+        return read_only(np.equal(self.predicted, self.labels))
 
     @cached_property
     def confusion(self) -> NDArray[np.int64]:
         """(K, K) samples by label (row) and predicted class (column)."""
         k = self.num_classes
-        return np.bincount(self.labels * k + self.predicted, minlength=k * k).reshape(k, k)
+        return read_only(np.bincount(self.labels * k + self.predicted, minlength=k * k).reshape(k, k))
 
     @cached_property
     def ranked(self) -> tuple[Floats, Floats]:
@@ -90,7 +91,14 @@ class Predictions:
         """
         confidence, inverse, counts = np.unique(self.confidence, return_inverse=True, return_counts=True)
         share = np.bincount(inverse, weights=self.correct) / counts
-        return np.repeat(confidence, counts)[::-1], np.repeat(share, counts)[::-1]
+        return read_only(np.repeat(confidence, counts)[::-1]), read_only(np.repeat(share, counts)[::-1])
+
+
+def read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """A view that cannot be written to."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def log_softmax(logits: Floats) -> Floats:

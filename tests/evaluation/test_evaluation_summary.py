@@ -237,10 +237,20 @@ def test_a_metric_of_ones_own_is_computed_with_the_others_and_must_be_finite(mon
         evaluate([[1.0, 0.0]], [0])
 
 
-@pytest.mark.parametrize("field", ["log_probabilities", "labels"])
+@pytest.mark.parametrize(
+    "field",
+    ["log_probabilities", "labels", "probabilities", "predicted", "confidence", "correct", "confusion", "ranked"],
+)
 def test_a_metric_of_ones_own_cannot_change_what_others_are_given(monkeypatch, field):
     monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
-    metric("sorts", better="max")(lambda predictions: getattr(predictions, field).sort() or 0.0)
+
+    @metric("sorts", better="max")
+    def sorts(predictions):
+        given = getattr(predictions, field)
+        for array in given if isinstance(given, tuple) else (given,):
+            array.sort()
+        return 0.0
+
     with pytest.raises(InputError, match=r"metric .sorts. fails: ValueError: .*read-only"):
         evaluate([[2.0, 0.0], [0.0, 1.0]], [1, 0])
 

@@ -163,6 +163,12 @@ def test_no_score_is_made_of_logits_that_are_not_finite(name):
         OOD_SCORES[name](np.array([[np.nan, 0.0], [0.0, 1.0]]))
 
 
+def test_a_score_of_ones_own_cannot_change_what_others_are_given(monkeypatch):
+    monkeypatch.setitem(OOD_SCORES._entries, "centres", lambda logits: np.subtract(logits, 1, out=logits).max(axis=1))
+    with pytest.raises(InputError, match=r"OOD score 'centres' fails: ValueError: .*read-only"):
+        ood_scores(np.eye(3), np.eye(3), (np.arange(3), np.arange(3)))
+
+
 def test_mahalanobis_with_labels_that_do_not_fit_is_an_error():
     train, labels = gaussians()
     for wrong in (labels[1:], labels.astype(float), labels - 1):
