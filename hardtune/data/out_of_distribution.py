@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hardtune.data.dataset import Dataset
 from hardtune.data.image_folder import read_unlabelled
 from hardtune.data.loading import DATASETS, Progress, load
-from hardtune.errors import InputError
+from hardtune.errors import InputError, blamed
 from hardtune.registry import Registry
 
 Images = NDArray[np.uint8]
@@ -63,29 +63,33 @@ def load_ood(
         data_dir: As in :func:`hardtune.data.load`.
 
     Raises:
-        InputError: An unknown name, the data set itself, missing files, or channels that cannot be converted.
+        InputError: An unknown name, the data set itself, missing files, a view that fails, or images that are not of
+            that type or whose channels cannot be converted.
 
     >>> digits = load("digits")
     >>> load_ood("inverted", digits).shape == digits.test.images.shape
     True
     """
-    height, width, channels = dataset.test.images.shape[1:]
-    most = len(dataset.test)
-    if not isinstance(source, str | Path):
-        images = np.asarray(source)
-        if images.dtype != np.uint8 or images.ndim != 4 or not images.size:
-            raise InputError(
-                f"out-of-distribution images must be uint8 (N, H, W, C), got {images.dtype} of shape {images.shape}"
-            )
-        return fitted(_few(images, most), height, width, channels)
-    name = str(source)
-    check_ood(name, dataset.name)
+    images, whose = source, ""
+    if isinstance(source, str | Path):
+        check_ood(str(source), dataset.name)
+        images, whose = _named(str(source), dataset, data_dir, progress), f" from {str(source)!r}"
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.ndim != 4 or not images.size:
+        raise InputError(
+            f"out-of-distribution images must be uint8 (N, H, W, C), got {images.dtype} of shape {images.shape}{whose}"
+        )
+    return fitted(_few(images, len(dataset.test)), *dataset.test.images.shape[1:])
+
+
+def _named(name: str, dataset: Dataset, data_dir: str | Path | None, progress: Progress | None) -> Images:
     if name in VIEWS:
-        return fitted(VIEWS[name](dataset.test.images), height, width, channels)
+        with blamed(f"{VIEWS.kind} {name!r} fails"):
+            return VIEWS[name](dataset.test.images)
     if name in DATASETS:
-        return fitted(_few(load(name, data_dir, progress=progress).test.images, most), height, width, channels)
-    images = read_unlabelled(Path(name).expanduser(), (height, width), most, progress=progress)
-    return fitted(images, height, width, channels)
+        return load(name, data_dir, progress=progress).test.images
+    size = dataset.test.images.shape[1:3]
+    return read_unlabelled(Path(name).expanduser(), size, len(dataset.test), progress=progress)
 
 
 def fitted(images: Images, height: int, width: int, channels: int) -> Images:

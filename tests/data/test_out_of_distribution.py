@@ -58,6 +58,28 @@ def test_images_of_ones_own_are_fitted_like_any(digits):
             load_ood(wrong, digits)
 
 
+@pytest.mark.parametrize(
+    ("view", "says"),
+    [
+        (
+            lambda images: images / 255,
+            r"must be uint8 \(N, H, W, C\), got float64 of shape \(539, 8, 8, 1\) from 'mine'",
+        ),
+        (lambda images: images[..., 0], r"got uint8 of shape \(539, 8, 8\) from 'mine'"),
+        (lambda images: images @ None, "out-of-distribution view 'mine' fails: "),
+    ],
+)
+def test_a_view_of_ones_own_that_gives_no_images_is_named(digits, monkeypatch, view, says):
+    monkeypatch.setitem(VIEWS._entries, "mine", view)
+    with pytest.raises(InputError, match=says):
+        load_ood("mine", digits)
+
+
+def test_a_view_of_ones_own_gives_no_more_images_than_there_are_test_samples(digits, monkeypatch):
+    monkeypatch.setitem(VIEWS._entries, "mine", lambda images: np.concatenate([images, 255 - images]))
+    assert load_ood("mine", digits).shape == digits.test.images.shape
+
+
 def test_scaling_is_bilinear_and_antialiased():
     halves = np.zeros((1, 4, 4, 1), np.uint8)
     halves[:, :, 2:] = 200
