@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hardtune.data.dataset import Samples
 from hardtune.errors import InputError, blamed
 from hardtune.resampling.counts import class_counts, floor_of
-from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request, check_added
+from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request, checked_added
 from hardtune.resampling.prune import PRUNERS
 from hardtune.resampling.undersample import UNDERSAMPLERS
 from hardtune.treatment import Treatment
@@ -154,12 +154,10 @@ def make_plan(
         if row.added:
             with blamed(f"oversampling {treatment.oversample!r} fails on class {row.name!r}"):
                 gain = OVERSAMPLERS[treatment.oversample].draw(request, rng)
-            check_added(gain, request, treatment.oversample)
-            if gain.indices is not None:
-                added.append(gain.indices)
-            if gain.images is not None and gain.parents is not None:
-                images.append(gain.images)
-                parents.append(gain.parents)
+            repeated, synthesised, origins = checked_added(gain, request, treatment.oversample)
+            added.append(repeated)
+            images.append(synthesised)
+            parents.append(origins)
     made = np.concatenate(parents)
     return Plan(
         indices=np.concatenate([np.sort(np.concatenate(kept)), *added]),

@@ -311,7 +311,14 @@ WRONG = {
     ),
     "no samples": (lambda r: Added(r.members[: r.add] + N), "and gave 0 and 11 of other classes$"),
     "nothing": (lambda r: Added(), "and gave 0$"),
-    "fractions": (lambda r: Added(r.members[: r.add] + 0.5), "must name samples by whole numbers, got float64$"),
+    "fractions": (
+        lambda r: Added(r.members[: r.add] + 0.5),
+        r"must name samples by whole numbers \(m,\), got float64 \(11,\)$",
+    ),
+    "a column": (
+        lambda r: Added(r.members[: r.add, None]),
+        r"must name samples by whole numbers \(m,\), got int64 \(11, 1\)$",
+    ),
     "bare": (lambda r: r.members[: r.add], "must give an Added, got ndarray$"),
     "orphans": (
         lambda r: Added(images=r.train.images[: r.add]),
@@ -328,6 +335,22 @@ def test_what_an_oversampler_gives_is_held_against_what_it_was_asked_for(monkeyp
     monkeypatch.setitem(OVERSAMPLERS._entries, "mine", oversampler)
     with pytest.raises(InputError, match=f"oversampling 'mine' {message}" if message[0] == "m" else message):
         plan(alpha=1.0, oversample="mine")
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda r: Added(r.members[: r.add].astype(np.uint64)),
+        lambda r: Added(r.members[: r.add].tolist()),
+        lambda r: Added([], images=r.train.images[: r.add], parents=r.members[: r.add].astype(np.uint64)),
+    ],
+)
+def test_an_oversampler_may_name_samples_by_any_whole_numbers(monkeypatch, draw):
+    oversampler = Oversampler(lambda request, rng: draw(request), lambda request: None)
+    monkeypatch.setitem(OVERSAMPLERS._entries, "mine", oversampler)
+    made = plan(alpha=1.0, oversample="mine")
+    assert made.indices.dtype == made.parents.dtype == made.labels.dtype == np.int64
+    assert len(made) == N
 
 
 KEPT = {

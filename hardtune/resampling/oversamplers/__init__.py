@@ -7,7 +7,7 @@ from hardtune.resampling.oversamplers.request import (
     Oversampler,
     Pool,
     Request,
-    check_added,
+    checked_added,
     oversampler,
 )
 
@@ -17,7 +17,7 @@ __all__ = [
     "Oversampler",
     "Pool",
     "Request",
-    "check_added",
+    "checked_added",
     "oversampler",
     "pool",
     "repeat",

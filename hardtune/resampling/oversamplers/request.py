@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from hardtune.data.dataset import Samples
 from hardtune.errors import InputError
@@ -131,26 +131,38 @@ def oversampler(
     return add
 
 
-def check_added(added: Added, request: Request, name: str) -> None:
-    """Raise ``InputError`` unless the oversampler ``name`` returned what was requested: it may be user code."""
+def checked_added(
+    added: Added, request: Request, name: str
+) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]:
+    """What the oversampler ``name`` gives, which may be user code: indices (m,), images (n, H, W, C), parents (n,).
+
+    Raises:
+        InputError: it is not what was requested.
+    """
     if not isinstance(added, Added):
         raise InputError(f"oversampling {name!r} must give an Added, got {type(added).__name__}")
-    taken = [np.empty(0, np.int64) if added.indices is None else np.asarray(added.indices)]
-    if added.images is not None:
-        images, parents = np.asarray(added.images), np.asarray(() if added.parents is None else added.parents)
-        if images.dtype != np.uint8 or images.shape != (len(parents), *request.train.images.shape[1:]):
-            raise InputError(
-                f"oversampling {name!r} must give uint8 images {request.train.images.shape[1:]}, each with a parent, "
-                f"got {images.dtype} {images.shape} and {len(parents)} parents"
-            )
-        taken.append(parents)
-    for samples in taken:
-        if len(samples) and samples.dtype.kind not in "iu":
-            raise InputError(f"oversampling {name!r} must name samples by whole numbers, got {samples.dtype}")
-    given = np.concatenate(taken)
+    shape, made = request.train.images.shape[1:], added.images is not None
+    images = np.asarray(added.images) if made else np.empty((0, *shape), np.uint8)
+    indices, parents = (_numbers(it, name) for it in (added.indices, added.parents if made else None))
+    if images.dtype != np.uint8 or images.shape != (len(parents), *shape):
+        raise InputError(
+            f"oversampling {name!r} must give uint8 images {shape}, each with a parent, "
+            f"got {images.dtype} {images.shape} and {len(parents)} parents"
+        )
+    given = np.concatenate([indices, parents])
     own = int(np.isin(given, np.concatenate([request.members, request.holdout])).sum())
     if own != request.add or own != len(given):
         others = f" and {len(given) - own} of other classes" if own < len(given) else ""
         raise InputError(
             f"oversampling {name!r} must give {request.add} samples of class {request.name!r}, and gave {own}{others}"
         )
+    return indices, images, parents
+
+
+def _numbers(samples: ArrayLike | None, name: str) -> NDArray[np.int64]:
+    found = np.asarray(() if samples is None else samples)
+    if found.ndim != 1 or (len(found) and found.dtype.kind not in "iu"):
+        raise InputError(
+            f"oversampling {name!r} must name samples by whole numbers (m,), got {found.dtype} {found.shape}"
+        )
+    return found.astype(np.int64)
