@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hardtune.evaluation.calibration import Reliability, class_ece, class_overconfidence
-from hardtune.evaluation.predictions import Floats, Predictions
+from hardtune.evaluation.predictions import Floats, Predictions, checked_members
 from hardtune.evaluation.selective import risk_coverage
 from hardtune.evaluation.summary import averaged_softmax
 
@@ -53,7 +53,7 @@ def diagnose(logits: ArrayLike, labels: ArrayLike) -> Diagnostics:
     confidence, correct, risk, *_ = _said(averaged_softmax(logits), labels)
     ensemble = _curves(confidence, correct, risk)
     # Keep only this of each member: all their predictions take many times the memory of their logits.
-    members = zip(*(_said(one, labels) for one in np.asarray(logits)), strict=True)
+    members = zip(*(_said(one, labels) for one in checked_members(logits)), strict=True)
     confidence, correct, risk, ece, overconfidence = (np.stack(part) for part in members)
     return Diagnostics(
         _curves(confidence.ravel(), correct.ravel(), risk.mean(axis=0)),

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hardtune.errors import HardtuneWarning, InputError
 from hardtune.evaluation.ood import ood_figures
-from hardtune.evaluation.predictions import Floats, Predictions
+from hardtune.evaluation.predictions import Floats, Predictions, checked_labels, checked_members
 from hardtune.evaluation.summary import figures_of
 
 PARTS = 20
@@ -42,11 +42,11 @@ def left_out(
     Raises:
         InputError: As :func:`~hardtune.evaluation.evaluate`.
     """
-    truth = np.asarray(labels)
+    stack = checked_members(logits)
+    truth = checked_labels(labels, *stack.shape[1:])
     part, count = parts(truth)
     failed: dict[str, InputError] = {}
     sums: dict[str, NDArray[np.float64]] = {}
-    stack = np.asarray(logits)
     for number, member in enumerate(stack):
         whole = Predictions.of(member, truth)
         scaled = None if temperatures is None else whole.at(temperatures[number])
@@ -75,8 +75,8 @@ def recall_left_out(logits: ArrayLike, labels: ArrayLike) -> list[list[float]]:
     >>> recall_left_out([[[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]], [0, 0, 1])
     [[0.0, 1.0], []]
     """
-    stack, truth = np.asarray(logits), np.asarray(labels)
-    k = stack.shape[-1]
+    stack = checked_members(logits)
+    truth, k = checked_labels(labels, *stack.shape[1:]), stack.shape[-1]
     part, _ = parts(truth)
     right = np.mean([Predictions.of(member, truth).correct for member in stack], axis=0)
     cell = truth * PARTS + part

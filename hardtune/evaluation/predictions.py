@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hardtune.errors import HardtuneWarning, InputError, in_a_line
+from hardtune.errors import HardtuneWarning, InputError, blamed
 
 Floats = NDArray[np.float64]
 
 LARGEST_LOGIT = 1e300
 """Far above anything a float32 network can output, yet float64 sums of such logits are still finite."""
+
+_NO_NUMBERS = "logits must be an array of numbers, and are not"
+"""Ragged lists, say; tensors in bfloat16, with gradients or on a GPU."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,10 +112,8 @@ def log_softmax(logits: Floats) -> Floats:
 
 def checked_logits(logits: ArrayLike) -> Floats:
     """Logits (N, K) as float64, or an InputError that says what is wrong with them."""
-    try:
+    with blamed(_NO_NUMBERS):
         values = np.asarray(logits, dtype=np.float64)
-    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists; tensors in bfloat16 or with gradients
-        raise InputError(f"logits must be an array of numbers, and are not: {in_a_line(error)}") from error
     if values.ndim != 2 or values.shape[0] < 1 or values.shape[1] < 2:
         raise InputError(f"logits must be (samples, classes) with at least 1 and 2 of them, got shape {values.shape}")
     usable = np.abs(values) <= LARGEST_LOGIT  # False for NaN
@@ -127,11 +128,21 @@ def checked_logits(logits: ArrayLike) -> Floats:
     return values
 
 
+def checked_members(logits: ArrayLike) -> NDArray[np.floating]:
+    """Logits (M, N, K) of an ensemble as an array, or an InputError; those of each member are yet to be checked."""
+    with blamed(_NO_NUMBERS):
+        stack = np.asarray(logits)
+    if stack.ndim != 3 or not len(stack):
+        raise InputError(f"logits must be (members, samples, classes), got shape {stack.shape}")
+    return stack
+
+
 def checked_labels(labels: ArrayLike, samples: int, classes: int) -> NDArray[np.int64]:
     """Labels (N,) as int64, or an InputError that says what is wrong with them."""
-    values = np.asarray(labels)
+    with blamed("labels must be an array of whole numbers, and are not"):
+        values = np.asarray(labels)
     if values.shape != (samples,) or values.dtype.kind not in "iu":
         raise InputError(f"labels must be {samples} whole numbers, got {values.dtype} of shape {values.shape}")
-    if values.min() < 0 or values.max() >= classes:
+    if len(values) and (values.min() < 0 or values.max() >= classes):
         raise InputError(f"labels must be in 0..{classes - 1}, got {values.min()}..{values.max()}")
     return values.astype(np.int64)

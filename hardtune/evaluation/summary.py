@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from hardtune.errors import TRANSIENT, InputError, blamed
 from hardtune.evaluation.calibration import CALIBRATION, fit_temperature
 from hardtune.evaluation.metric import METRICS
-from hardtune.evaluation.predictions import Floats, Predictions, checked_logits, log_softmax
+from hardtune.evaluation.predictions import Floats, Predictions, checked_logits, checked_members, log_softmax
 from hardtune.evaluation.recall import class_recall, recall_hard_easy
 
 
@@ -76,10 +76,10 @@ def evaluate_members(
     Raises:
         InputError: As :func:`evaluate`, or logits that are not (M, N, K).
     """
-    stack = _members(logits)
+    stack = checked_members(logits)
     temperatures: list[float | None] = [None] * (len(stack) + 1)
     if held_out is not None:
-        held_logits, held_labels = _members(held_out[0]), held_out[1]
+        held_logits, held_labels = checked_members(held_out[0]), held_out[1]
         if len(held_logits) != len(stack):
             raise InputError(f"held-out logits are of {len(held_logits)} members, the others of {len(stack)}")
         if held_logits.shape[-1] != stack.shape[-1]:
@@ -117,7 +117,7 @@ def check_metrics(labels: NDArray[np.int64], num_classes: int) -> None:
 
 def averaged_softmax(logits: ArrayLike) -> Floats:
     """The log of the members' mean softmax (N, K), from logits (M, N, K); they serve as the ensemble's logits."""
-    stack = _members(logits)
+    stack = checked_members(logits)
     total = log_softmax(checked_logits(stack[0]))
     for member in stack[1:]:
         # logaddexp stays finite where every member's probability underflows.
@@ -166,10 +166,3 @@ def _figure(metric: str, predictions: Predictions) -> float:
     if not math.isfinite(value):
         raise InputError(f"metric {metric!r} is {value}, and must be a finite number for any predictions")
     return value
-
-
-def _members(logits: ArrayLike) -> Floats:
-    stack = np.asarray(logits)
-    if stack.ndim != 3 or not len(stack):
-        raise InputError(f"logits must be (members, samples, classes), got shape {stack.shape}")
-    return stack

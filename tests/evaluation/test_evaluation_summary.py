@@ -17,7 +17,9 @@ from hardtune.evaluation import (
     evaluate,
     evaluate_members,
     fit_temperature,
+    left_out,
     metric,
+    recall_left_out,
 )
 
 PROMISED = {
@@ -330,6 +332,29 @@ def test_no_average_is_taken_of_a_member_that_diverged():
 def test_what_is_no_array_of_numbers_is_said_in_a_sentence(logits):
     with pytest.raises(InputError, match="logits must be an array of numbers, and are not: "):
         evaluate(logits, [0, 1])
+
+
+JUDGES = evaluate_members, diagnose, left_out, recall_left_out
+
+
+@pytest.mark.parametrize("judge", [*JUDGES, lambda logits, labels: averaged_softmax(logits)])
+def test_members_that_are_no_array_are_said_in_a_sentence(judge):
+    for logits in (torch.zeros(2, 2, 3, dtype=torch.bfloat16), torch.zeros(2, 2, 3, requires_grad=True), [[[1.0]], []]):
+        with pytest.raises(InputError, match="logits must be an array of numbers, and are not: "):
+            judge(logits, [0, 1])
+    with pytest.raises(InputError, match=r"logits must be \(members, samples, classes\), got shape \(0, 2, 3\)"):
+        judge(np.zeros((0, 2, 3)), [0, 1])
+
+
+@pytest.mark.parametrize("judge", JUDGES)
+def test_labels_that_are_no_array_of_the_samples_are_said_in_a_sentence(judge):
+    for labels in ([[0], [1, 0]], torch.zeros(2, dtype=torch.int64, device="meta")):
+        with pytest.raises(InputError, match="labels must be an array of whole numbers, and are not: "):
+            judge(np.zeros((2, 2, 3)), labels)
+    with pytest.raises(InputError, match="labels must be 2 whole numbers, got int64 of shape"):
+        judge(np.zeros((2, 2, 3)), np.zeros((2, 1), np.int64))
+    with pytest.raises(InputError, match="at least 1 and 2 of them"):
+        judge(np.zeros((2, 0, 3)), np.zeros(0, np.int64))
 
 
 def test_held_out_logits_are_of_the_same_classes():
