@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.errors import InputError
-from hardtune.hardness.features import as_labelled
+from hardtune.hardness.features import as_labelled, as_labels
 
 ENOUGH_SAMPLES = 4
 """How many samples per feature, besides one per class, make a ridge unnecessary (our choice).
@@ -153,12 +153,13 @@ def relative_mahalanobis(
 ) -> NDArray[np.float64]:
     """RM (N,) of the data that the Gaussians are fitted to; higher = harder. Raises as :func:`fit` does."""
     gaussians = fit(features, labels, num_classes, balanced=balanced)
-    return gaussians.relative_distance(np.asarray(features), np.asarray(labels))
+    return gaussians.relative_distance(np.asarray(features), as_labels(labels, num_classes))
 
 
 def mahalanobis(features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int) -> NDArray[np.float64]:
     """MD (N,) of the data that the Gaussians are fitted to; higher = harder. Raises as :func:`fit` does."""
-    return fit(features, labels, num_classes).distance(np.asarray(features), np.asarray(labels))
+    gaussians = fit(features, labels, num_classes)
+    return gaussians.distance(np.asarray(features), as_labels(labels, num_classes))
 
 
 def _discriminants(

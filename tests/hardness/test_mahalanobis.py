@@ -162,6 +162,13 @@ def test_lists_and_tensors_are_scored_as_arrays_are(score):
         np.testing.assert_array_equal(score(*given, 6), score(features, labels, 6))
 
 
+@pytest.mark.parametrize("score", [mahalanobis, relative_mahalanobis])
+def test_labels_of_two_classes_may_be_booleans(score):
+    features, labels = clusters(samples=60)
+    of_two = labels % 2
+    np.testing.assert_array_equal(score(features, of_two.astype(bool), 2), score(features, of_two, 2))
+
+
 def test_read_only_float32_features_are_fine():
     features, labels = clusters()
     features = features.astype(np.float32)
