@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.data import Dataset, Split
-from hardtune.errors import InputError
+from hardtune.errors import InputError, blamed
 from hardtune.registry import Registry
 
 Progress = Callable[[int, int], None]
@@ -68,7 +68,8 @@ def check_encoder(encoder: str, dataset: Dataset) -> None:
     Raises ``InputError`` for an unknown model or tag (with close matches), weights or features that are missing
     (with where they were looked for), that hold pickled code, or that do not fit the model or the data.
     """
-    parse_encoder(encoder).check(dataset)
+    with blamed(f"encoder {encoder!r} fails"):
+        parse_encoder(encoder).check(dataset)
 
 
 def encoder_identity(encoder: str) -> dict[str, str]:
@@ -101,9 +102,13 @@ def encode(
         progress: called with (images encoded, images) after each batch.
 
     Raises:
-        InputError: as ``check_encoder``, or for features that are not finite.
+        InputError: as ``check_encoder``, an encoder that raises, or features that are not (N, D) or not finite.
     """
-    features = parse_encoder(encoder).encode(split, device=device, batch_size=batch_size, progress=progress)
+    with blamed(f"encoder {encoder!r} fails"), np.errstate(over="ignore"):
+        found = parse_encoder(encoder).encode(split, device=device, batch_size=batch_size, progress=progress)
+        features = np.asarray(found, np.float32)
+    if features.ndim != 2 or len(features) != len(split.train):
+        raise InputError(f"encoder {encoder!r} must give features ({len(split.train)}, D), and gives {features.shape}")
     if not np.isfinite(features).all():
         row = int(np.flatnonzero(~np.isfinite(features).all(1))[0])
         raise InputError(f"encoder {encoder!r} gives features that are not finite, first for training sample {row}")

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -78,6 +80,33 @@ def test_anyone_can_add_a_kind_of_encoder(monkeypatch: pytest.MonkeyPatch):
     split = load("digits").hold_out(0.1, seed=0)
     assert encode("mean", split).shape == (len(split.train), 1)
     assert encoder_identity("mean")["kind"] == "mean"
+
+
+@pytest.mark.parametrize(
+    ("give", "says"),
+    [
+        (lambda images: images @ None, "encoder 'mine' fails: "),
+        (lambda images: images[:5].mean((1, 2)), r"encoder 'mine' must give features \(1132, D\), and gives \(5, 1\)"),
+        (lambda images: images, r"must give features \(1132, D\), and gives \(1132, 8, 8, 1\)"),
+        (lambda images: images.mean((1, 2)) + 1e300, "'mine' gives features that are not finite, first for .* 0"),
+        (lambda images: [["a"]] * len(images), "encoder 'mine' fails: ValueError: could not convert string"),
+    ],
+)
+def test_an_encoder_of_ones_own_that_fails_is_named(monkeypatch, give, says):
+    mine = SimpleNamespace(encode=lambda split, **_: give(split.train.images), check=lambda dataset: dataset.images)
+    monkeypatch.setitem(ENCODERS._entries, "mine", lambda rest: mine)
+    with pytest.raises(InputError, match=says):
+        encode("mine", load("digits").hold_out(0.1, seed=0))
+    with pytest.raises(InputError, match=r"encoder 'mine' fails: AttributeError: .*images"):
+        check_encoder("mine", load("digits"))
+
+
+def test_features_of_ones_own_become_float32(monkeypatch):
+    mine = SimpleNamespace(encode=lambda split, **_: split.train.images.mean((1, 2)).tolist())
+    monkeypatch.setitem(ENCODERS._entries, "mine", lambda rest: mine)
+    features = encode("mine", load("digits").hold_out(0.1, seed=0))
+    assert features.dtype == np.float32
+    assert features.shape == (1132, 1)
 
 
 def test_features_that_are_not_finite_name_the_sample(tmp_path):
