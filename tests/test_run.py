@@ -155,6 +155,11 @@ def test_its_result_has_the_logits_that_its_metrics_are_of_and_every_network_is_
     assert len(result.ood) == 2
 
 
+def test_a_seed_may_be_larger_than_torchs(digits):
+    result = run(Treatment(), digits, dataclasses.replace(RECIPE, seed=2**70))
+    assert np.isfinite(result.test_logits).all()
+
+
 def test_a_path_will_do_for_a_store_and_a_device_of_torchs_for_its_name(digits, tmp_path):
     done = []
     for store in (str(tmp_path), tmp_path, Store(tmp_path)):

@@ -233,6 +233,8 @@ class _Draft(optuna.trial.FixedTrial):
 def _sampler_seed(seed: int, trials: int, stream: int = 0) -> int:
     """Another seed for each part of a sweep: with the same one, a resumed sweep would redraw what it has tried.
 
-    Samplers within a part each have their own ``stream``, or they would draw the same values.
+    Samplers within a part each have their own ``stream``, or they would draw the same values. Below 2³², as they need.
     """
-    return int(np.random.SeedSequence([seed, trials, stream]).generate_state(1)[0]) if trials or stream else seed
+    if not trials and not stream and seed < 2**32:
+        return seed
+    return int(np.random.SeedSequence([seed, trials, stream]).generate_state(1)[0])

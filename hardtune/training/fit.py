@@ -50,7 +50,7 @@ def check_model(recipe: Recipe, images: DeviceImages, num_classes: int) -> nn.Mo
     batches = f" in batches of {recipe.batch_size}" if recipe.batch_size == 1 else ""
     # Dropout draws.
     with blamed(f"model {recipe.model!r} fails on images of {size}{batches}"), torch.random.fork_rng(devices=[]):
-        network = build_model(settled, shape, num_classes, seed=recipe.seed, device="cpu")
+        network = build_model(settled, shape, num_classes, seed=0, device="cpu")
         answer = tuple(predict(network, images, two).shape)
         network.train()(images.batch(two[: recipe.batch_size])).sum().backward()
     if answer != (2, num_classes):

@@ -45,6 +45,14 @@ def test_a_finished_trial_is_complete_with_its_figures(tmp_path):
     assert searcher.study.trials[0].values == [0.1, 0.9]
 
 
+def test_a_seed_may_be_as_large_as_a_recipes(tmp_path):
+    proposed = []
+    for name, seed in (("one", 2**70), ("other", 2**70 + 1), ("again", 2**70)):
+        storage = optuna.storages.InMemoryStorage()
+        proposed.append(StudySearch(SPACE, OBJECTIVES, study_name=name, storage=storage, seed=seed).suggest("a"))
+    assert proposed[0] == proposed[2] != proposed[1]
+
+
 def test_a_study_keeps_the_order_of_its_objectives_when_the_script_has_another(tmp_path):
     search(tmp_path)
     resumed = search(tmp_path, objectives=dict(reversed(OBJECTIVES.items())))
