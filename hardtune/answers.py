@@ -16,7 +16,7 @@ from hardtune.data import Dataset, Split, load_ood
 from hardtune.data.loading import Progress
 from hardtune.errors import DivergedError, InputError, unknown
 from hardtune.evaluation import CORRUPTION_METRICS, METRICS, Predictions
-from hardtune.evaluation.corruptions import CIFAR10_C, CORRUPTIONS, SEVERITIES, corrupt
+from hardtune.evaluation.corruptions import CIFAR10_C, CORRUPTIONS, SEVERITIES, checked_severity, corrupt
 from hardtune.evaluation.jackknife import parts
 from hardtune.evaluation.ood import mahalanobis
 from hardtune.registry import Digests
@@ -86,12 +86,10 @@ def corruption_pairs(kinds: Sequence[str], severities: Sequence[int] = SEVERITIE
     for name in names:
         if name not in CORRUPTIONS:
             raise unknown("corruption", name, (*CORRUPTIONS, "all"))
-    for severity in severities:
-        if severity not in SEVERITIES:
-            raise InputError(f"severity must be a whole number from 1 to 5, got {severity!r}")
-    if names and not severities:
+    asked = sorted(set(map(checked_severity, severities)))
+    if names and not asked:
         raise InputError("corruptions need at least one severity from 1 to 5")
-    return tuple((name, severity) for name in names for severity in sorted(set(severities)))
+    return tuple((name, severity) for name in names for severity in asked)
 
 
 def with_shifts(

@@ -1,6 +1,7 @@
 """What is asked of a trained network, and what of it is kept."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -200,6 +201,7 @@ def test_all_stands_for_the_fifteen_kinds_and_doubles_are_dropped(monkeypatch):
         OOD_SCORES.register("my/score")
     assert corruption_pairs(["fog", "fog"], [3, 3]) == (("fog", 3),)
     assert corruption_pairs([]) == ()
+    assert json.dumps(corruption_pairs(["fog"], np.arange(1, 3))) == '[["fog", 1], ["fog", 2]]'  # as in an identity
 
 
 @pytest.mark.parametrize(
@@ -207,6 +209,8 @@ def test_all_stands_for_the_fifteen_kinds_and_doubles_are_dropped(monkeypatch):
     [
         (["smog"], [1], "unknown corruption 'smog': choose from all, brightness, "),
         (["fog"], [6], "severity must be a whole number from 1 to 5, got 6"),
+        (["fog"], [1.0], "severity must be a whole number from 1 to 5, got 1.0"),
+        (["fog"], [True], "severity must be a whole number from 1 to 5, got True"),
         (["fog"], [], "corruptions need at least one severity"),
     ],
 )

@@ -11,6 +11,8 @@ tables.
 from __future__ import annotations
 
 import zlib
+from numbers import Integral
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,7 @@ from hardtune.errors import InputError
 from hardtune.evaluation.corruptions import blur, digital, noise, weather  # noqa: F401  (they register their kinds)
 from hardtune.evaluation.corruptions.kinds import CORRUPTIONS
 
-__all__ = ["CIFAR10_C", "CORRUPTIONS", "SEVERITIES", "corrupt"]
+__all__ = ["CIFAR10_C", "CORRUPTIONS", "SEVERITIES", "checked_severity", "corrupt"]
 
 CIFAR10_C = tuple(CORRUPTIONS)
 """The 15 kinds, without those that users add."""
@@ -46,8 +48,7 @@ def corrupt(images: NDArray[np.uint8], kind: str, severity: int, *, seed: int = 
     array([205], dtype=uint8)
     """
     function = CORRUPTIONS[kind]
-    if severity not in SEVERITIES:
-        raise InputError(f"severity must be a whole number from 1 to 5, got {severity!r}")
+    severity = checked_severity(severity)
     if images.dtype != np.uint8 or images.ndim != 4 or min(images.shape[1:3]) < 2:
         raise InputError(f"images must be uint8 (N, H, W, C), at least 2 × 2, got {images.dtype} {images.shape}")
     result = np.empty_like(images)
@@ -62,3 +63,10 @@ def corrupt(images: NDArray[np.uint8], kind: str, severity: int, *, seed: int = 
             )
         result[part] = np.rint(np.clip(changed, 0, 1) * 255)
     return result
+
+
+def checked_severity(severity: Any) -> int:
+    """The severity as an int; ``InputError`` unless it is a whole number, perhaps numpy's, from 1 to 5."""
+    if isinstance(severity, bool) or not isinstance(severity, Integral) or severity not in SEVERITIES:
+        raise InputError(f"severity must be a whole number from 1 to 5, got {severity!r}")
+    return int(severity)
