@@ -116,6 +116,8 @@ class Dataset:
                 object.__setattr__(self, name, value)
         if not len(self.mean) == len(self.std) == shape[2]:
             raise InputError(f"mean and std must have one value for each of the {shape[2]} channels")
+        if not np.isfinite([*self.mean, *self.std]).all():
+            raise InputError(f"mean and std must be finite, got {self.mean} and {self.std}")
         if min(self.std) <= 0:
             raise InputError(f"std must be above 0 in every channel, got {self.std}")
 

@@ -79,7 +79,8 @@ def difficulty_weights(
     >>> difficulty_weights(np.array([0.0, 1.0, 2.0]), scale="raw", temperature=1.0).round(3)
     array([0.135, 0.368, 1.   ], dtype=float32)
     """
-    values = np.asarray(scores, dtype=np.float64)
+    with blamed("scores must be an array of numbers"):
+        values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 1 or not len(values):
         raise InputError(f"scores must be one number per sample, got an array of shape {values.shape}")
     if not np.isfinite(values).all():

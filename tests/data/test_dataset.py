@@ -213,6 +213,8 @@ def test_arrays_of_the_wrong_kind_are_told_what_is_right(images, labels, message
         ({"test": samples([])}, "no test samples"),
         ({"mean": (0.5, 0.5)}, "one value for each of the 1 channels"),
         ({"std": (0.0,)}, "std must be above 0"),
+        ({"std": (float("nan"),)}, "mean and std must be finite, got .0.5,. and .nan,."),
+        ({"mean": (float("nan"),)}, "mean and std must be finite"),
         (
             {split: Samples(np.zeros((2, 3, 32, 32), np.uint8), np.arange(2)) for split in ("train", "test")},
             r"look like \(N, C, H, W\): \(2, 3, 32, 32\)",

@@ -2,6 +2,7 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -164,6 +165,8 @@ def test_the_summary_is_what_numpy_says():
         ({"scores": np.array([1.0, np.nan])}, "finite, and 1 of them"),
         ({"scores": np.array([1.0, np.inf])}, "finite"),
         ({"scores": np.empty(0)}, "one number per sample"),
+        ({"scores": torch.zeros(3, device="meta")}, "scores must be an array of numbers: .*meta"),
+        ({"scores": torch.zeros(3, requires_grad=True)}, "scores must be an array of numbers: RuntimeError"),
         ({"scores": np.zeros((2, 2))}, "one number per sample"),
         ({"scores": np.arange(3.0), "scale": "log"}, "unknown entropy scale 'log': choose from clipped, rank, raw"),
         ({"scores": np.arange(3.0), "temperature": 0.0}, "temperature"),
