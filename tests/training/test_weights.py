@@ -3,7 +3,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -31,6 +31,7 @@ finite = arrays(np.float64, st.integers(1, 30), elements=st.floats(-1e6, 1e6))
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("scale", SCALES)
+@settings(deadline=None)  # scipy is imported on the first call
 @given(scores=finite, temperature=st.floats(0.01, 100))
 def test_weights_are_in_zero_one_and_never_fall_with_difficulty(scale, scores, temperature):
     s = difficulty_weights(scores, scale=scale, temperature=temperature)
