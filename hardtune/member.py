@@ -182,20 +182,12 @@ def weights_for(prepared: Prepared, recipe: Recipe, treatment: Treatment, member
     )
 
 
-def train_member(
-    prepared: Prepared,
-    recipe: Recipe,
-    treatment: Treatment,
-    member: int,
-    *,
-    device: str,
-    on_epoch: Callable[[int], None] | None = None,
-) -> Answers:
+def train_member(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: int, *, device: str) -> Answers:
     """Train one network and return its answers on held-out and test samples, and on whatever else is asked for.
 
     On a CPU, equal arguments give bit-identical results (with the same number of threads).
     """
-    network = train_network(prepared, recipe, treatment, member, device=device, on_epoch=on_epoch)
+    network = train_network(prepared, recipe, treatment, member, device=device)
     return answers.question(network, prepared.split, seed=recipe.seed, device=device)
 
 
@@ -243,18 +235,11 @@ def train_network(
 
 
 def stored_member(
-    prepared: Prepared,
-    recipe: Recipe,
-    treatment: Treatment,
-    member: int,
-    store: Store | None,
-    *,
-    device: str,
-    on_epoch: Callable[[int], None] | None = None,
+    prepared: Prepared, recipe: Recipe, treatment: Treatment, member: int, store: Store | None, *, device: str
 ) -> tuple[Answers, bool]:
     """The member's answers, from the store or trained and stored now; and whether it was trained."""
     if store is None:
-        return train_member(prepared, recipe, treatment, member, device=device, on_epoch=on_epoch), True
+        return train_member(prepared, recipe, treatment, member, device=device), True
     parts = entries(prepared, recipe, treatment, member, device)
     found = answers.find(store, parts)
     if found is not None:
@@ -263,7 +248,7 @@ def stored_member(
         found = answers.find(store, parts)  # a trial with an equivalent treatment may have trained it meanwhile
         if found is not None:
             return found, False
-        trained = train_member(prepared, recipe, treatment, member, device=device, on_epoch=on_epoch)
+        trained = train_member(prepared, recipe, treatment, member, device=device)
         answers.keep(store, parts, trained)
     return trained, True
 
