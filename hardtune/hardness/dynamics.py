@@ -215,8 +215,9 @@ class Dynamics:
             return
         self._require_all_seen()
         logits = predict()
-        if logits.ndim != 2 or len(logits) != self.num_samples:
-            raise InputError(f"predict must return logits ({self.num_samples}, K), got {tuple(logits.shape)}")
+        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != self.num_samples:
+            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise InputError(f"predict must return logits ({self.num_samples}, K) in a tensor, got {got}")
         check_range(self._labels, logits.shape[1], "labels, for the logits that predict returned,")
         parts = zip(logits.split(_PART), self._labels.split(_PART), strict=True)
         norms = torch.cat([el2n(part.detach().to(self.device, torch.float32), labels) for part, labels in parts])

@@ -39,14 +39,17 @@ def gradient_norms(
         chunk_size: Samples differentiated at once; by default 32, or as many as keep their gradients within 512 MiB.
 
     Raises:
-        InputError: The batches do not hold one image per label, labels below 0 or of no output of the model, nothing is
-            trainable, or a gradient is NaN or infinite.
+        InputError: Labels of another type or shape, below 0 or of no output of the model, batches that do not hold one
+            image per label, nothing is trainable, or a gradient is NaN or infinite.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False))
     >>> _ = nn.init.zeros_(model[1].weight)
     >>> gradient_norms(model, torch.tensor([1.0, 2.0]).view(2, 1, 1, 1), torch.tensor([0, 1])).round(4)  # |x| / √2
     array([0.7071, 1.4142], dtype=float32)
     """
+    if not isinstance(labels, Tensor) or labels.ndim != 1 or labels.dtype not in (torch.int64, torch.int32):
+        got = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
+        raise InputError(f"labels must be a tensor of whole numbers (N,), int64 or int32, got {got}")
     parameters = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     if not parameters:
         raise InputError("gradient norms need a model with trainable parameters, and this one has none")

@@ -1,6 +1,7 @@
 """Training dynamics, against values worked by hand and against what a training loop may do to them."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -212,12 +213,19 @@ def test_shapes_that_do_not_fit_are_an_error(ids, logits, labels):
         Dynamics(3).update(torch.zeros(ids).long(), torch.ones(logits), torch.zeros(labels).long())
 
 
-@pytest.mark.parametrize("shape", [(2, 2), (4, 2), (3,), (3, 2, 1)])
-def test_predictions_of_another_shape_are_an_error(shape):
+@pytest.mark.parametrize(
+    ("given", "got"),
+    [
+        *((torch.zeros(shape), str(shape)) for shape in [(2, 2), (4, 2), (3,), (3, 2, 1)]),
+        (np.zeros((3, 2)), "ndarray"),
+        (None, "NoneType"),
+    ],
+)
+def test_predictions_that_are_no_logits_of_all_samples_are_an_error(given, got):
     dynamics = Dynamics(3, early_epoch=1)
     dynamics.update(torch.arange(3), torch.ones(3, 2), torch.zeros(3).long())
-    with pytest.raises(InputError, match=r"predict must return logits \(3, K\)"):
-        dynamics.end_epoch(lambda: torch.zeros(shape))
+    with pytest.raises(InputError, match=re.escape(f"predict must return logits (3, K) in a tensor, got {got}")):
+        dynamics.end_epoch(lambda: given)
 
 
 @pytest.mark.parametrize("number", [0, 4.0, "4"])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hardtune.errors import InputError
@@ -102,6 +102,14 @@ def test_layers_that_were_kept_in_another_mode_stay_in_it():
     model[1].eval()  # its statistics are frozen
     gradient_norms(model, images, labels)
     assert [module.training for module in model] == [True, False, True, True, True, True]
+
+
+@pytest.mark.parametrize("change", [Tensor.float, Tensor.byte, Tensor.numpy, lambda labels: labels[:, None]])
+def test_labels_that_are_no_whole_numbers_in_a_tensor_are_errors(change):
+    model, (images, labels) = network(), samples()
+    with pytest.raises(InputError, match=r"labels must be a tensor of whole numbers \(N,\), int64 or int32, got "):
+        gradient_norms(model, images, change(labels))
+    assert len(gradient_norms(model, images, labels.int())) == len(labels)
 
 
 def test_a_label_without_an_output_and_a_gradient_without_a_number_are_errors():
