@@ -3,7 +3,7 @@
 A score is a float32 per training sample and **higher is harder, always**. Estimators whose textbook form runs the other
 way are negated where they are computed; ``low_is_hard`` only records this, for formulas that need the textbook value.
 
-To add one that reads features, give ``ESTIMATORS.register(name)`` an :class:`Estimator` with a ``from_features``.
+To add one that reads features, see :func:`estimator`.
 """
 
 from __future__ import annotations
