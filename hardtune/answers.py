@@ -203,7 +203,10 @@ def _corrupted(ask: Callable[[NDArray[np.uint8]], Floats], split: Split, seed: i
         whole = Predictions.of(logits, split.test.labels)
         for column, some in enumerate((whole, *(whole.take(part != one) for one in range(count)))):
             figures[row, column] = [METRICS[name].compute(some) for name in CORRUPTION_METRICS]
-    return {"corrupted": figures[:, 0], "corrupted_left_out": figures[:, 1:].mean(axis=0, dtype=np.float64)}
+    return {
+        "corrupted": figures[:, 0],
+        "corrupted_left_out": figures[:, 1:].mean(axis=0, dtype=np.float64).astype(np.float32),
+    }
 
 
 def _on(split: Split, images: NDArray[np.uint8], device: str) -> DeviceImages:
