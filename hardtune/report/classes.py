@@ -15,7 +15,7 @@ from rich.text import Text
 from hardtune.errors import InputError
 from hardtune.evaluation.comparison import Difference, holm, paired_difference
 from hardtune.report.comparison import Row, found_out
-from hardtune.report.comparison_views import coverage, decimals, draw_intervals, half_width
+from hardtune.report.comparison_views import covers, decimals, draw_intervals, half_width
 from hardtune.report.records import Record
 from hardtune.report.table import plain_table
 
@@ -90,9 +90,14 @@ def class_tables(rows: Sequence[Row], note: str = "") -> list[Table]:
     last.caption = (
         f"Recall on the test split, of classes that are hard for {rows[0]['reference']} first; samples are those in "
         f"training. * significant after Holm's correction for {rows[0]['of']:,} differences, each class of all "
-        f"treatments that were tried; {coverage(rows)}, and not corrected. {note}"
+        f"treatments that were tried; {_covers(rows)}, and not corrected. {note}"
     ).strip()
     return made
+
+
+def _covers(rows: Sequence[Row]) -> str:
+    lacking = sorted({row["class"] for row in rows if row["images_share"] is None})  # a single image, or none
+    return covers(rows, lacking if len(lacking) < 2 else [f"{len(lacking)} classes"])
 
 
 def _table(rows: Sequence[Row]) -> Table:
@@ -133,7 +138,7 @@ def class_figure(rows: Sequence[Row], title: str, path: Path, note: str = "") ->
     says = (
         f"{title}: recall of each class × 100 minus that of {rows[0]['reference']} (in brackets), with 95 % intervals; "
         f"green is better, red worse after Holm's correction for {rows[0]['of']:,} differences, dotted is unbounded; "
-        f"{coverage(rows)}, and not corrected. {note}"
+        f"{_covers(rows)}, and not corrected. {note}"
     )
     figure.suptitle(textwrap.fill(says.strip(), int(15 * figure.get_figwidth())), fontsize=9)
     grid = figure.subplots(deep, wide, squeeze=False, sharex=True)

@@ -43,7 +43,11 @@ def tables(rows: Sequence[Row], note: str = "", *, most: int = METRICS_A_TABLE) 
 
 def coverage(rows: Sequence[Row]) -> str:
     """What the intervals cover: of trials that an earlier version began, and of some metrics, seeds alone."""
-    seeds_alone = sorted({_heading(row["metric"]) for row in rows if row["images_share"] is None})
+    return covers(rows, sorted({_heading(row["metric"]) for row in rows if row["images_share"] is None}))
+
+
+def covers(rows: Sequence[Row], seeds_alone: Sequence[str]) -> str:
+    """What the intervals cover, where those of ``seeds_alone`` do not cover images."""
     if all(row["images_share"] is None for row in rows):
         return "intervals are over seeds of training, on one split and one test set"
     but = f" ({', '.join(seeds_alone)}: over seeds alone)" if seeds_alone else ""

@@ -102,13 +102,25 @@ def test_one_network_bounds_nothing():
     assert "paired over 1 member" in " ".join(printed(class_tables(rows)).split())
 
 
-def test_images_of_too_small_a_class_leave_its_interval_to_the_seeds():
-    def alone(record):
-        recalls = {name: {**values, "left_out": []} for name, values in record.recalls.items()}
+@pytest.mark.parametrize(
+    ("small", "said"),
+    [
+        (["elk"], "over test images (elk: over seeds alone), on one split"),
+        (["cat", "elk"], "over test images (2 classes: over seeds alone), on one split"),
+        (["cat", "dog", "elk"], "over seeds of training, on one split and one test set"),
+    ],
+)
+def test_intervals_of_a_class_with_too_few_images_are_over_seeds_alone_which_is_told(small, said):
+    def few(record):
+        recalls = {
+            name: {**values, "left_out": [] if name in small else values["left_out"]}
+            for name, values in record.recalls.items()
+        }
         return dataclasses.replace(record, recalls=recalls)
 
-    rows = class_rows([alone(HELPED)], alone(CONTROLS), tried=1)
-    assert [row["images_share"] for row in rows] == [None] * 3
+    rows = class_rows([few(HELPED)], few(CONTROLS), tried=1)
+    assert {row["class"] for row in rows if row["images_share"] is None} == set(small)
+    assert said in " ".join(printed(class_tables(rows)).split())
 
 
 def test_records_of_an_earlier_version_are_told():
