@@ -15,7 +15,7 @@ from rich.table import Table
 from hardtune.errors import InputError, unknown
 from hardtune.evaluation.metric import UNSEEN
 from hardtune.report.classes import class_figure, class_rows, class_tables
-from hardtune.report.comparison import Comparison, Row, better, compared, figures_of_members, metrics_of
+from hardtune.report.comparison import Comparison, Row, better, compared, figures_of_members, metrics_of, tried
 from hardtune.report.comparison_views import comparison_figure, tables
 from hardtune.report.csv_tables import write_csv
 from hardtune.report.figure import pareto_figure
@@ -25,7 +25,6 @@ from hardtune.report.records import Record
 from hardtune.report.standing import kept_off_front, saved_by_stopping
 from hardtune.report.sweeps import Kept
 from hardtune.report.table import render, rows
-from hardtune.treatment import Treatment
 
 
 @dataclass(frozen=True)
@@ -53,12 +52,6 @@ class Question:
         """Those of the front, asked for or the search's own, and which way each is better."""
         asked = self.options.objectives
         return _directions(asked, self.sweep, self.control) if asked else self.sweep.objectives
-
-    @property
-    def tried(self) -> list[Treatment]:
-        """What trials chosen among many are corrected for: all of them."""
-        ended = (one for one in self.records if one.state in ("finished", "stopped") and not one.is_control)
-        return list(dict.fromkeys(record.treatment.canonical() for record in ended))
 
 
 @dataclass(frozen=True)
@@ -131,8 +124,8 @@ def _comparisons(question: Question, families: Sequence[Sequence[Row]]) -> Shown
 
 def _classes(question: Question) -> Shown:
     reference, chosen = _asked(question, "--classes", question.options.classes)
-    others = [treatment for treatment in question.tried if treatment != reference.treatment.canonical()]
-    found, note = class_rows(chosen, reference, tried=len(others)), question.sweep.selection_note
+    others = [treatment for treatment in tried(question.records) if treatment != reference.treatment.canonical()]
+    found, note = class_rows(chosen, reference, among=len(others)), question.sweep.selection_note
     return Shown(found, class_tables(found, note), draw=lambda path: class_figure(found, question.sweep.id, path, note))
 
 
@@ -175,7 +168,7 @@ def _compared(question: Question) -> list[Row]:
             raise unknown("figure of a member", metric, control.members)
         if metric not in figures_of_members(metrics=sweep.metrics):
             raise InputError(f"the sweep does not say which way {metric} is better, so it cannot be compared")
-    found_out = compared(found, Comparison(tuple(question.tried), reference.treatment, metrics), sweep.metrics)
+    found_out = compared(found, Comparison(tuple(tried(found)), reference.treatment, metrics), sweep.metrics)
     asked = {record.treatment.canonical() for record in chosen}
     whose = {record.number: record.treatment.canonical() for record in found}
     shown = {row["trial"] for row in found_out if whose[row["trial"]] in asked}

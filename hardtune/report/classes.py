@@ -14,22 +14,38 @@ from rich.text import Text
 
 from hardtune.errors import InputError
 from hardtune.evaluation.comparison import Difference, holm, paired_difference
-from hardtune.report.comparison import Row, found_out
+from hardtune.report.comparison import Row, found_out, tried
 from hardtune.report.comparison_views import covers, decimals, draw_intervals, half_width
 from hardtune.report.records import Record
 from hardtune.report.table import plain_table
 
 PANELS_A_ROW = 4
+MOST_CLASSES = 100
+"""More would make a figure that nobody can read."""
 
 
-def class_rows(records: Sequence[Record], reference: Record, *, tried: int) -> list[Row]:
+def against_control(found: Sequence[Record], chosen: Sequence[Record]) -> list[Row]:
+    """What :func:`class_figure` draws at a sweep's end: the chosen trials against the control, each treatment once.
+
+    Empty if there is nothing to compare, if there are too many classes, or if an earlier version began the sweep.
+    """
+    control = next(record for record in found if record.is_control)
+    others = {record.treatment.canonical(): record for record in reversed(chosen) if record.state == "finished"}
+    others.pop(control.treatment.canonical(), None)
+    records = list(others.values())[::-1]
+    if not 0 < len(control.recalls) <= MOST_CLASSES or not all(record.recalls for record in records):
+        return []
+    return class_rows(records, control, among=len(tried(found)))
+
+
+def class_rows(records: Sequence[Record], reference: Record, *, among: int) -> list[Row]:
     """A row for each class of each record: its recall, its difference from the reference's, and if that is significant.
 
     Classes are in the order of the reference's recall, the hardest first; those without test samples are left out.
     Intervals are those of :func:`~hardtune.report.comparison.compared`.
 
     Args:
-        tried: Among how many treatments these were chosen: Holm's correction is for every class of each of them.
+        among: How many treatments these were chosen from: Holm's correction is for every class of each of them.
 
     Raises:
         InputError: A record is of an earlier version, which did not keep recall by class and network.
@@ -44,7 +60,7 @@ def class_rows(records: Sequence[Record], reference: Record, *, tried: int) -> l
     hardest_first = sorted(reference.recalls, key=lambda name: float(np.mean(reference.recalls[name]["members"])))
     pairs = [(record, name) for record in records for name in hardest_first]
     found = [_difference(record.recalls[name], reference.recalls[name]) for record, name in pairs]
-    of = max(tried, len(records)) * len(hardest_first)
+    of = max(among, len(records)) * len(hardest_first)
     adjusted = holm([difference.p_value for difference in found] + [1.0] * (of - len(found)))
     return [
         {

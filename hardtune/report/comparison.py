@@ -150,6 +150,12 @@ def compared(
     return rows
 
 
+def tried(records: Sequence[Record]) -> list[Treatment]:
+    """The treatments that a sweep tried: what the verdict on one chosen among them is corrected for."""
+    ended = (record for record in records if record.state in ("finished", "stopped") and not record.is_control)
+    return list(dict.fromkeys(record.treatment.canonical() for record in ended))
+
+
 def found_out(difference: Difference, better: Better) -> Row:
     """The part of a row that says how large a difference is, how sure, and which side it speaks for."""
     helps = (difference.mean > 0) == (better == "max")

@@ -231,6 +231,7 @@ def _show(outcome: Outcome, sweep: Sweep, view: View, options: argparse.Namespac
     for warning in {record.warning: record for record in outcome.records if record.warning}.values():
         view.say(f"trial {warning.number} ({warning.treatment}): {warning.warning}")
     say = [("figure", str(figure)) for figure in outcome.figures[:1]]
+    say += [("classes", str(figure)) for figure in outcome.figures if figure.name == "classes.png"]
     if outcome.tracking_uri.startswith("http"):
         say.append(("MLflow", without_password(outcome.tracking_uri)))
     else:

@@ -22,6 +22,7 @@ from hardtune.evaluation.metric import UNSEEN
 from hardtune.hardness.encoders import check_encoder
 from hardtune.member import Prepared
 from hardtune.needs import Needs, needs_of
+from hardtune.report.classes import against_control, class_figure
 from hardtune.report.comparison import Row, check_comparison, compared, figures_of_members
 from hardtune.report.comparison_views import comparison_figure
 from hardtune.report.drawing import one_at_a_time
@@ -158,6 +159,9 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
         members = f"{sweep.name}: {differences[0]['members']} members"
         figures = leave("comparison.png", lambda path: comparison_figure(comparisons, members, path, note)) + figures
         leave("comparison.json", lambda path: path.write_text(json.dumps(differences, indent=1)))
+    classes = against_control(found, best if sweep.treatments is None else found)
+    if classes:
+        figures += leave("classes.png", lambda path: class_figure(classes, title, path, note))
     tables = {"pareto": table, "comparison": differences}
     tracker.sweep_ended(best, tables, figures, "KILLED" if interrupted else "FINISHED")
     tracker.close(patience=60)

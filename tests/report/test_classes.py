@@ -9,7 +9,7 @@ from rich.console import Console
 from hardtune import Treatment
 from hardtune.errors import InputError
 from hardtune.evaluation.comparison import holm, paired_difference
-from hardtune.report.classes import class_figure, class_rows, class_tables
+from hardtune.report.classes import against_control, class_figure, class_rows, class_tables
 from hardtune.report.records import CONTROL, Record
 
 TREATMENT = Treatment(alpha=1.0, policy="shift", undersample="random", oversample="reweight")
@@ -48,7 +48,7 @@ def printed(tables):
 
 
 def test_classes_are_compared_with_the_controls_hardest_first():
-    rows = class_rows([HELPED], CONTROLS, tried=1)
+    rows = class_rows([HELPED], CONTROLS, among=1)
     assert [row["class"] for row in rows] == ["cat", "dog", "elk"], "of foxes there are no test samples"
     assert [row["verdict"] for row in rows] == ["better", "worse", "open"]
     for row in rows:
@@ -62,16 +62,16 @@ def test_classes_are_compared_with_the_controls_hardest_first():
 
 
 def test_holms_correction_is_for_each_class_of_all_that_was_tried():
-    some, all_of_them = ([row["p_adjusted"] for row in class_rows([HELPED], CONTROLS, tried=n)] for n in (1, 40))
-    p = [row["p"] for row in class_rows([HELPED], CONTROLS, tried=1)]
+    some, all_of_them = ([row["p_adjusted"] for row in class_rows([HELPED], CONTROLS, among=n)] for n in (1, 40))
+    p = [row["p"] for row in class_rows([HELPED], CONTROLS, among=1)]
     assert some == holm(p)
     assert all_of_them[0] == pytest.approx(120 * p[0])
-    both = class_rows([HELPED, record(1, 0.5, 0.9, 1.0)], CONTROLS, tried=2)
+    both = class_rows([HELPED, record(1, 0.5, 0.9, 1.0)], CONTROLS, among=2)
     assert {row["of"] for row in both} == {6}
 
 
 def test_a_table_says_how_many_samples_a_class_had_and_what_they_counted():
-    said = printed(class_tables(class_rows([HELPED], CONTROLS, tried=1), "Beware."))
+    said = printed(class_tables(class_rows([HELPED], CONTROLS, among=1), "Beware."))
     title = "0: aum α=1 shift random/reweight, against control: recall × 100 ± 95 % interval"
     assert title in " ".join(said.split())
     (cat,) = [line.split() for line in said.splitlines() if line.strip().startswith("cat")]
@@ -85,7 +85,7 @@ def test_a_table_says_how_many_samples_a_class_had_and_what_they_counted():
 
 def test_against_another_trial_it_is_named():
     other = record(1, 0.55, 0.9, 0.98)
-    said = " ".join(printed(class_tables(class_rows([HELPED], other, tried=1))).split())
+    said = " ".join(printed(class_tables(class_rows([HELPED], other, among=1))).split())
     assert "against 1: aum α=2 shift random/reweight" in said
 
 
@@ -97,7 +97,7 @@ def test_one_network_bounds_nothing():
         }
         return dataclasses.replace(record, recalls=recalls)
 
-    rows = class_rows([single(HELPED)], single(CONTROLS), tried=1)
+    rows = class_rows([single(HELPED)], single(CONTROLS), among=1)
     assert {(row["low"], row["high"], row["verdict"]) for row in rows} == {(None, None, "open")}
     assert "paired over 1 member" in " ".join(printed(class_tables(rows)).split())
 
@@ -118,7 +118,7 @@ def test_intervals_of_a_class_with_too_few_images_are_over_seeds_alone_which_is_
         }
         return dataclasses.replace(record, recalls=recalls)
 
-    rows = class_rows([few(HELPED)], few(CONTROLS), tried=1)
+    rows = class_rows([few(HELPED)], few(CONTROLS), among=1)
     assert {row["class"] for row in rows if row["images_share"] is None} == set(small)
     assert said in " ".join(printed(class_tables(rows)).split())
 
@@ -126,7 +126,7 @@ def test_intervals_of_a_class_with_too_few_images_are_over_seeds_alone_which_is_
 def test_records_of_an_earlier_version_are_told():
     old = dataclasses.replace(HELPED, recalls={})
     with pytest.raises(InputError, match=r"trial 0 was measured by an earlier version, .* --by class has the means"):
-        class_rows([old], CONTROLS, tried=1)
+        class_rows([old], CONTROLS, among=1)
 
 
 def test_the_figure_has_a_panel_for_each_treatment_and_a_line_for_each_class(tmp_path, monkeypatch):
@@ -135,9 +135,23 @@ def test_the_figure_has_a_panel_for_each_treatment_and_a_line_for_each_class(tmp
     drawn = []
     monkeypatch.setattr(Figure, "savefig", lambda self, path, **_: drawn.append(self))
     trials = [record(n, 0.6, 0.85, 1.0) for n in range(5)]
-    class_figure(class_rows(trials, CONTROLS, tried=5), "pets", tmp_path / "it.png")
+    class_figure(class_rows(trials, CONTROLS, among=5), "pets", tmp_path / "it.png")
     (figure,) = drawn
     panels = [axes for axes in figure.axes if axes.axison]
     assert [axes.get_title()[:2] for axes in panels] == [f"{n}:" for n in range(5)]
     assert [label.get_text() for label in panels[0].get_yticklabels()] == ["cat (50)", "dog (90)", "elk (100)"]
     assert panels[0].get_ylim() == (2.5, -0.5), "the hardest on top"
+
+
+def test_a_sweep_draws_the_trials_that_it_chose_each_treatment_once():
+    again, failed = dataclasses.replace(HELPED, number=7), Record(8, Treatment(loss="focal"), "failed")
+    none = dataclasses.replace(CONTROLS, number=9)
+    found = [CONTROLS, HELPED, record(1, 0.5, 0.9, 1.0), again, failed, none]
+    rows = against_control(found, [HELPED, again, failed, none])
+    assert {row["trial"] for row in rows} == {0}
+    assert {row["of"] for row in rows} == {9}, "three treatments were tried, one of which changes nothing"
+    assert against_control(found, [none]) == []
+    old = dataclasses.replace(CONTROLS, recalls={})
+    assert against_control([old, HELPED], [HELPED]) == []
+    many = dataclasses.replace(CONTROLS, recalls={str(n): CONTROLS.recalls["cat"] for n in range(101)})
+    assert against_control([many, HELPED], [HELPED]) == []

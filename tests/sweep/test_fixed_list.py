@@ -98,7 +98,7 @@ def test_mlflow_has_the_comparison_on_the_parent_and_every_trials_diagnostics(sm
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     assert parent.data.params["ood"] == "inverted"
     names = {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
-    assert {"comparison.json", "comparison.png", "pareto.json"} <= names
+    assert {"comparison.json", "comparison.png", "pareto.json", "classes.png"} <= names
     children = [run for run in runs if run is not parent]
     assert len(children) == 9
     for child in children:
