@@ -13,6 +13,9 @@ SYMBOLS = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "[": "{[}",
+    "*": "{*}",
+    "|": r"\textbar{}",
     "<": "$<$",
     ">": "$>$",
     "↓": r"$\downarrow$",
@@ -22,7 +25,7 @@ SYMBOLS = {
     "α": r"$\alpha$",
     "λ": r"$\lambda$",
 }
-"""What LaTeX would misread, or cannot show without further packages."""
+"""What LaTeX would misread, or cannot show without further packages; [ and * as arguments of the line break before."""
 
 
 def write_tables(tables: Sequence[Table], path: Path) -> None:
@@ -59,11 +62,16 @@ def _escaped(text: str) -> str:
 
 
 def _markdown(table: Table) -> str:
-    lines = [[cell.replace("|", r"\|").replace("*", r"\*") for cell in line] for line in _lines(table)]
+    lines = [[_literal(cell) for cell in line] for line in _lines(table)]
     head, *body = ("| " + " | ".join(line) + " |" for line in lines)
     rule = "|" + "|".join("--:" if column.justify == "right" else "---" for column in table.columns) + "|"
-    caption = str(table.caption).replace("*", r"\*")
-    return "\n".join([f"**{table.title}**", "", head, rule, *body, "", caption, ""])
+    title, caption = (_literal(str(text)) for text in (table.title, table.caption))
+    return "\n".join([f"**{title}**", "", head, rule, *body, "", caption, ""])
+
+
+def _literal(text: str) -> str:
+    """With a backslash before what Markdown would misread; within a word, _ is itself."""
+    return re.sub(r"[\\`*<|\[]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", text)
 
 
 def _lines(table: Table) -> list[list[str]]:

@@ -11,9 +11,10 @@ from hardtune import Recipe, Treatment, load
 from hardtune.evaluation.metric import METRICS, Metric
 from hardtune.report import records
 from hardtune.report.comparison import Comparison
-from hardtune.report.paper_tables import _escaped
+from hardtune.report.paper_tables import _escaped, _literal, write_tables
 from hardtune.report.records import CONTROL, Record
 from hardtune.report.sweeps import find
+from hardtune.report.table import plain_table
 from hardtune.sweep import Sweep
 from hardtune.sweep.ledger import open_ledger
 
@@ -212,16 +213,39 @@ def test_or_as_csv_with_all_that_is_known_of_each_row(results, tmp_path, flags, 
 
 def test_signs_that_latex_would_misread_are_escaped():
     assert _escaped("label_smoothing α=0.5 & 5% -0.1 a-b") == r"label\_smoothing $\alpha$=0.5 \& 5\% $-$0.1 a-b"
+    assert _escaped("[cat] *|") == r"{[}cat] {*}\textbar{}", "else, after a line break, they are its arguments"
+
+
+def test_signs_that_markdown_would_misread_are_escaped():
+    assert _literal("label_smoothing 1.0 -0.5 (×)") == "label_smoothing 1.0 -0.5 (×)"
+    assert _literal("__init__ <b> `x` a|b *") == r"\_\_init\_\_ \<b> \`x\` a\|b \*"
+    assert _literal("a\\|b [c](d)") == r"a\\\|b \[c](d)"
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 @pytest.mark.parametrize("flags", [(), ("--compare",)])
 def test_latex_itself_reads_it(results, tmp_path, flags):
     results("pets", *flags, "--table", tmp_path / "it.tex")
+    assert typeset(tmp_path)
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_latex_reads_classes_of_any_name(tmp_path):
+    table = plain_table()
+    for heading in ("class", "recall"):
+        table.add_column(heading)
+    for name in ("cat", "[cat]", "*", r"\cat", "US$_$", "{", "a|b", "#~^&%"):
+        table.add_row(name, "0.5")
+    write_tables([table], tmp_path / "it.tex")
+    assert typeset(tmp_path)
+
+
+def typeset(folder):
+    """Whether LaTeX finds nothing wrong with a page that shows the folder's it.tex."""
     page = r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{it.tex}\end{document}"
-    (tmp_path / "page.tex").write_text(page)
-    done = subprocess.run(["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"], cwd=tmp_path)
-    assert done.returncode == 0
+    (folder / "page.tex").write_text(page)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    return subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL).returncode == 0
 
 
 @pytest.mark.parametrize("trial", [(), (0,), (1,), (0, 1)])
