@@ -27,7 +27,7 @@ from hardtune.sweep.definition import Space, Sweep
 from hardtune.sweep.versions import ALL, versions
 from hardtune.training.choices import LEFT_TO_THE_DEVICE
 
-CODE = "plug-ins"
+VERSIONS, OOD, CORRUPTIONS, CODE = "version of hardtune", "out-of-distribution images", "corruptions", "plug-ins"
 _READ_OTHERWISE = "edited, or read otherwise by another version of hardtune or Python"
 
 
@@ -122,6 +122,8 @@ def _differences(former: Kept, content: dict[str, Any]) -> list[str]:
         then = former.content.get(name, {} if name == CODE else None)  # earlier versions did not record it
         if name == "recipe" and isinstance(then, dict):  # nor had recipes all fields
             then = json.loads(json.dumps(dataclasses.asdict(Recipe()))) | then
+        if name == VERSIONS and isinstance(then, list):  # of what a sweep does not measure, they do not count
+            now, then = (_counted(each, content) for each in (now, then))
         if isinstance(now, dict) and isinstance(then, dict):
             fields = [key for key in now | then if now.get(key) != then.get(key)]
             if fields and name == CODE:
@@ -134,21 +136,26 @@ def _differences(former: Kept, content: dict[str, Any]) -> list[str]:
     return differ
 
 
+def _counted(numbers: list[int], content: dict[str, Any]) -> list[int]:
+    training, ood, corruptions = numbers
+    return [training, ood if content[OOD] else 0, corruptions if content[CORRUPTIONS] else 0]
+
+
 def describe(sweep: Sweep, split: Split) -> dict[str, Any]:
     """What must match for two sweeps to be the same one, as plain JSON; the number of trials may grow.
 
     It includes the versions of training and evaluation: figures from different ones must not be compared.
     """
     described = {
-        "version of hardtune": [member.VERSION, answers.OOD_VERSION, answers.CORRUPTION_VERSION],
+        VERSIONS: [member.VERSION, answers.OOD_VERSION, answers.CORRUPTION_VERSION],
         **_data(split),
         "recipe": dataclasses.asdict(sweep.recipe),
         "space": _describe_space(sweep.space),
         "objectives": dict(sweep.objectives),
         "no_worse_than_control": dict(sweep.tolerances) if any(sweep.tolerances.values()) else list(sweep.tolerances),
         "racing": sweep.racing or None,
-        "out-of-distribution images": None if split.ood is None else digest(split.ood),
-        "corruptions": split.corruptions,
+        OOD: None if split.ood is None else digest(split.ood),
+        CORRUPTIONS: split.corruptions,
         CODE: plug_in_code(),
     }
     plain: dict[str, Any] = json.loads(json.dumps(described))

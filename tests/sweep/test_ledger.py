@@ -106,6 +106,22 @@ def test_networks_of_another_version_are_another_sweeps(split, tmp_path, monkeyp
         open_ledger(SWEEP, split, tmp_path, resume=True)
 
 
+@pytest.mark.parametrize(
+    ("version", "measured"),
+    [
+        ("OOD_VERSION", {"ood": np.zeros((3, 8, 8, 1), np.uint8)}),
+        ("CORRUPTION_VERSION", {"corruptions": (("fog", 3),)}),
+    ],
+)
+def test_a_version_counts_if_the_sweep_measures_what_it_is_of(split, tmp_path, monkeypatch, version, measured):
+    without, measuring = split, dataclasses.replace(split, **measured)
+    first, _ = (open_ledger(SWEEP, each, tmp_path, resume=False) for each in (without, measuring))
+    monkeypatch.setattr(f"hardtune.answers.{version}", -1)
+    assert open_ledger(SWEEP, without, tmp_path, resume=True) == first
+    with pytest.raises(InputError, match="whose version of hardtune differed"):
+        open_ledger(SWEEP, measuring, tmp_path, resume=True)
+
+
 def test_code_of_ones_own_that_changed_is_named_and_versions_that_did_not_look_at_it_are_resumed(
     split, tmp_path, monkeypatch
 ):
