@@ -164,7 +164,7 @@ def class_figure(rows: Sequence[Row], title: str, path: Path, note: str = "") ->
         lines = [row for row in rows if row["trial"] == trial]
         draw_intervals(axes, lines, range(len(classes)))
         names = [f"{row['class']} ({100 * row['reference_mean']:.0f})" for row in lines]
-        axes.set_yticks(range(len(classes)), names if axes in grid[:, 0] else [], fontsize=7)
+        axes.set_yticks(range(len(classes)), names if axes in grid[:, 0] else [], fontsize=7, parse_math=False)
         axes.tick_params(labelbottom=True)
         axes.set_title(textwrap.fill(lines[0]["treatment"], 34), fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)

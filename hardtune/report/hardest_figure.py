@@ -44,7 +44,8 @@ def hardest_figure(
     for line, k in zip(panels, shown, strict=True):
         of_class = np.flatnonzero(samples.labels == k)
         ranked = of_class[np.argsort(-scores[of_class], kind="stable")]
-        line[0].text(-0.25, 0.5, classes[k], transform=line[0].transAxes, ha="right", va="center", fontsize=9)
+        at = {"transform": line[0].transAxes, "ha": "right", "va": "center"}
+        line[0].text(-0.25, 0.5, classes[k], fontsize=9, parse_math=False, **at)
         easiest = ranked[::-1][: min(easy, len(ranked) * easy // (each + easy))]
         hardest = ranked[: min(each, len(ranked) - len(easiest))]
         for axes, n in [*zip(line[:each], hardest, strict=False), *zip(line[each + 1 :], easiest, strict=False)]:

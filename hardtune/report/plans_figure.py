@@ -113,6 +113,7 @@ def _said(row: ClassPlan) -> str:
 
 def _name_classes(axes: Any, names: Sequence[str]) -> None:
     if len(names) <= 12 and all(len(name) <= 6 for name in names):
-        axes.set_xticks(range(len(names)), names)
+        axes.set_xticks(range(len(names)), names, parse_math=False)
     else:
-        axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
+        slant = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
+        axes.set_xticks(range(len(names)), names, parse_math=False, **slant)

@@ -158,7 +158,7 @@ def test_of_many_classes_the_hardest_are_drawn_and_no_image_twice(tmp_path, draw
 def test_images_of_any_number_of_channels_are_drawn(tmp_path, channels):
     rng = np.random.default_rng(0)
     samples = Samples(rng.integers(0, 256, (20, 8, 8, channels), dtype=np.uint8), np.arange(20) % 2)
-    hardest_figure(samples, rng.random(20), ("a", "b"), np.arange(20), 3, "it", tmp_path / "it.png")
+    hardest_figure(samples, rng.random(20), ("a", "$b^$"), np.arange(20), 3, "it", tmp_path / "it.png")
     assert (tmp_path / "it.png").stat().st_size > 0
 
 

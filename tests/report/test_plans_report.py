@@ -8,6 +8,7 @@ from rich.console import Console
 
 from hardtune import Treatment
 from hardtune.report.plans import Planned, plan_table, sweep_table
+from hardtune.report.plans_figure import plan_figure, sweep_figure
 from hardtune.resampling.plan import ClassPlan
 
 
@@ -51,3 +52,11 @@ def test_a_sweeps_table_says_which_classes_are_shrunk_as_far_as_may_be():
     console.print(sweep_table([Planned(Treatment(alpha=9.0), classes)], "title"))
     said = " ".join(console.file.getvalue().split())
     assert "Shrunk to the tenth that every class keeps, though alpha may ask for less: ship." in said
+
+
+@pytest.mark.parametrize("figure", [plan_figure, sweep_figure])
+@pytest.mark.parametrize("name", ["$x^$", "$x^$ ship"])
+def test_names_of_classes_are_no_formulas(tmp_path, figure, name):
+    classes = tuple(ClassPlan(each, 2.0, 500, 0, 0, 0, 500, 1.0, 0.0, "", None) for each in (name, "dog"))
+    figure([Planned(Treatment(alpha=1.0), classes)], "title", tmp_path / "it.png")
+    assert (tmp_path / "it.png").stat().st_size > 0
