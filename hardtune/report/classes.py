@@ -69,8 +69,8 @@ def class_rows(records: Sequence[Record], reference: Record, *, among: int) -> l
             "trial": record.number,
             "treatment": _named(record),
             "class": name,
-            "samples": _samples(record.per_class[name]),
-            "reference_samples": _samples(reference.per_class[name]),
+            **_counted(record.per_class[name]),
+            **{f"reference_{field}": value for field, value in _counted(reference.per_class[name]).items()},
             "mean": float(np.mean(record.recalls[name]["members"])),
             "reference_mean": float(np.mean(reference.recalls[name]["members"])),
             "of": of,
@@ -89,11 +89,15 @@ def _difference(ours: Mapping[str, Sequence[float]], theirs: Mapping[str, Sequen
     return paired_difference(ours["members"], theirs["members"], left_out=parts if len(parts) else None)
 
 
-def _samples(figures: Mapping[str, float | None]) -> str:
-    """How many a class has in training, and what their losses count, if not 1, or their logit is shifted by."""
-    weight, offset = figures.get("weight", 1), figures.get("offset", 0)
+def _counted(figures: Mapping[str, float | None]) -> Row:
+    """How many samples a class has in training, the weight of their losses, and what shifts its logit."""
+    return {"samples": figures["size"], "weight": figures.get("weight", 1), "offset": figures.get("offset", 0)}
+
+
+def _samples(row: Row, of: str = "") -> str:
+    size, weight, offset = (row[f"{of}{field}"] for field in ("samples", "weight", "offset"))
     weighted = f" × {weight:.2f}" if weight != 1 else ""
-    return f"{figures['size']:,}{weighted}" + (f", {offset:+.2f}" if offset else "")
+    return f"{size:,}{weighted}" + (f", {offset:+.2f}" if offset else "")
 
 
 def class_tables(rows: Sequence[Row], note: str = "") -> list[Table]:
@@ -135,7 +139,7 @@ def _table(rows: Sequence[Row]) -> Table:
             difference = "equal  "
         recalls = (f"{100 * row[which]:.{places}f}" for which in ("reference_mean", "mean"))
         colour = {"better": "green", "worse": "red"}.get(row["verdict"], "")
-        table.add_row(row["class"], row["reference_samples"], row["samples"], *recalls, Text(difference, colour))
+        table.add_row(row["class"], _samples(row, "reference_"), _samples(row), *recalls, Text(difference, colour))
     return table
 
 

@@ -57,6 +57,8 @@ def test_classes_are_compared_with_the_controls_hardest_first():
         by_hand = paired_difference(ours["members"], theirs["members"], left_out=parts)
         assert (row["difference"], row["low"], row["high"]) == (by_hand.mean, by_hand.low, by_hand.high)
         assert row["images_share"] is not None
+    counted = [(row["samples"], row["weight"], row["offset"], row["reference_weight"]) for row in rows]
+    assert counted[:2] == [(1300, 1.25, -0.4, 1.0), (900, 1.0, 0.0, 1.0)], "numbers, for a file"
     assert rows[0]["mean"] == pytest.approx(0.6, abs=0.01)
     assert rows[0]["reference_mean"] == pytest.approx(0.5, abs=0.01)
 
