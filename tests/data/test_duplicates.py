@@ -29,3 +29,9 @@ def test_there_are_none_among_images_of_another_size_or_among_none():
     assert first_same(images, np.zeros((2, 3, 4, 1), np.uint8)).tolist() == [-1, -1]
     assert first_same(images, images[:0]).tolist() == [-1, -1]
     assert first_same(images[:0], images).tolist() == []
+
+
+def test_images_that_differ_in_few_places_are_told_apart():
+    images = np.zeros((400, 8, 8, 1), np.uint8)
+    images[:, :, 7, 0] = np.random.default_rng(0).integers(0, 256, (400, 8))
+    np.testing.assert_array_equal(first_same(images, images), np.arange(400))
