@@ -97,7 +97,7 @@ def _seen_in_training(split: Split, samples: Samples, kind: str) -> str:
 def _of_two_classes(split: Split) -> str:
     labels = split.train.labels
     copy_of = first_same(split.train.images, split.train.images)
-    wrong = np.flatnonzero(labels != labels[copy_of])
+    wrong = np.flatnonzero((copy_of >= 0) & (labels != labels[copy_of]))
     if len(wrong) < max(1, COPIES * len(labels)):
         return ""
     pair = [copy_of[wrong[0]], wrong[0]]

@@ -74,7 +74,14 @@ def run(options: argparse.Namespace) -> int:
     """Train, compare and write; 0."""
     import numpy as np
 
-    from hardtune.report.export import make_room, predictions_of, write_about, write_training_set, write_weights
+    from hardtune.report.export import (
+        exported,
+        make_room,
+        predictions_of,
+        write_about,
+        write_training_set,
+        write_weights,
+    )
     from hardtune.report.sweeps import find
     from hardtune.training.worker import configure_process
 
@@ -104,8 +111,12 @@ def run(options: argparse.Namespace) -> int:
     recipe, labels = subject.recipe, subject.dataset.train.labels
     training_files, test_files = files_of(subject)
     members: list[dict[str, Any]] = []
-    for old in (*folder.glob("member-*.safetensors"), folder / "predictions.npz", folder / "training-set.csv"):
-        old.unlink(missing_ok=True)
+    (folder / "predictions.npz").unlink(missing_ok=True)
+    if options.members:
+        for old in (*folder.glob("member-*.safetensors"), folder / "training-set.csv"):
+            old.unlink(missing_ok=True)
+    else:  # hours of training may have gone into those that are there
+        members = exported(folder)
     stored = _stored(prepared, subject, treatment, theirs or device)
     predictions = predictions_of(prepared.split, stored, training_files, test_files)
     if predictions:
@@ -136,7 +147,7 @@ def run(options: argparse.Namespace) -> int:
         if stored
         else "no predictions.npz: the store has no predictions of its networks"
     )
-    for number, known in enumerate(members):
+    for number, known in enumerate(members[: options.members]):
         console.print(f"member {number}: {known['compared']}", soft_wrap=True)
     show_path(console, "folder", folder)
     return 0

@@ -35,7 +35,8 @@ def against_control(found: Sequence[Record], chosen: Sequence[Record]) -> list[R
     records = list(others.values())[::-1]
     if not 0 < len(control.recalls) <= MOST_CLASSES or not all(record.recalls for record in records):
         return []
-    return class_rows(records, control, among=len(tried(found)))
+    among = [treatment for treatment in tried(found) if treatment != control.treatment.canonical()]
+    return class_rows(records, control, among=len(among))
 
 
 def class_rows(records: Sequence[Record], reference: Record, *, among: int) -> list[Row]:

@@ -103,6 +103,13 @@ def make_room(folder: Path, kept: Kept, record: Record) -> None:
         raise InputError(f"there are other files in {folder}: name a new folder with --out")
 
 
+def exported(folder: Path) -> list[dict[str, Any]]:
+    """What ``model.json`` says of the networks that are in the folder."""
+    path = folder / "model.json"
+    members: list[dict[str, Any]] = json.loads(path.read_text())["members"] if path.exists() else []
+    return [member for member in members if (folder / member["file"]).exists()]
+
+
 def write_training_set(
     prepared: Prepared,
     recipe: Recipe,

@@ -137,8 +137,8 @@ def _differences(former: Kept, content: dict[str, Any]) -> list[str]:
 
 
 def _counted(numbers: list[int], content: dict[str, Any]) -> list[int]:
-    training, ood, corruptions = numbers
-    return [training, ood if content[OOD] else 0, corruptions if content[CORRUPTIONS] else 0]
+    used = (True, content[OOD], content[CORRUPTIONS])
+    return [number if counts else 0 for number, counts in zip(numbers, used, strict=False)]
 
 
 def describe(sweep: Sweep, split: Split) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from hardtune.data.duplicates import first_same
 
 @pytest.mark.parametrize("shape", [(5, 3, 1), (4, 4, 3), (1, 1, 1)])
 def test_they_are_those_that_comparing_each_with_each_finds(shape, monkeypatch):
-    monkeypatch.setattr(duplicates, "_ROWS", 7)
+    monkeypatch.setattr(duplicates, "_BYTES", 100)
     rng = np.random.default_rng(0)
     among = rng.integers(256, size=(50, *shape), dtype=np.uint8)
     among[30:40] = among[3:13]
@@ -33,5 +33,5 @@ def test_there_are_none_among_images_of_another_size_or_among_none():
 
 def test_images_that_differ_in_few_places_are_told_apart():
     images = np.zeros((400, 8, 8, 1), np.uint8)
-    images[:, :, 7, 0] = np.random.default_rng(0).integers(0, 256, (400, 8))
+    images[:, :, 7, 0] = np.random.default_rng(0).integers(0, 256, (400, 8))  # the last byte of each word of eight
     np.testing.assert_array_equal(first_same(images, images), np.arange(400))
