@@ -110,23 +110,21 @@ def run(options: argparse.Namespace) -> int:
     configure_process(about.get("cpus_per_trial", script))  # earlier versions did not record it
     recipe, labels = subject.recipe, subject.dataset.train.labels
     training_files, test_files = files_of(subject)
-    members: list[dict[str, Any]] = []
-    (folder / "predictions.npz").unlink(missing_ok=True)
-    if options.members:
-        for old in (*folder.glob("member-*.safetensors"), folder / "training-set.csv"):
-            old.unlink(missing_ok=True)
-    else:  # hours of training may have gone into those that are there
-        members = exported(folder)
     stored = _stored(prepared, subject, treatment, theirs or device)
     predictions = predictions_of(prepared.split, stored, training_files, test_files)
-    if predictions:
-        np.savez(folder / "predictions.npz", **predictions)  # type: ignore[arg-type]
+    # With none asked for, those that are there stay: hours of training may have gone into them.
+    members: list[dict[str, Any]] = [] if options.members else exported(folder)
 
     def tell() -> None:  # after each network: whoever interrupts the next finds all that is there described
         write_about(folder, kept, record, prepared, recipe, predictions=predictions, members=members)
 
     tell()
+    (folder / "predictions.npz").unlink(missing_ok=True)
+    if predictions:
+        np.savez(folder / "predictions.npz", **predictions)  # type: ignore[arg-type]
     if options.members:
+        for old in folder.glob("member-*.safetensors"):
+            old.unlink()
         path = folder / "training-set.csv"
         write_training_set(prepared, recipe, treatment, options.members, labels, training_files, path)
     with progress_bar() as progress:
