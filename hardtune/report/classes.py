@@ -110,8 +110,9 @@ def class_tables(rows: Sequence[Row], note: str = "") -> list[Table]:
     last = made[-1]
     last.caption = (
         f"Recall on the test split, of classes that are hard for {rows[0]['reference']} first; samples are those in "
-        f"training. * significant after Holm's correction for {rows[0]['of']:,} differences, each class of all "
-        f"treatments that were tried; {_covers(rows)}, and not corrected. {note}"
+        "training (× the weight of their losses, ± the shift of their logit, if any). * significant after Holm's "
+        f"correction for {rows[0]['of']:,} differences, each class of all treatments that were tried; "
+        f"{_covers(rows)}, and not corrected. {note}"
     ).strip()
     return made
 
