@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import json
 import logging
@@ -120,15 +121,19 @@ def _leave() -> None:
 
 @contextlib.contextmanager
 def _on_loopback() -> Iterator[None]:
-    """Make a Ray that is started inside listen on 127.0.0.1 only, as on macOS; on Linux it would use all interfaces."""
-    from ray._private import ray_constants
+    """Make a Ray that is started inside listen on 127.0.0.1 only, as on macOS; on Linux it would use all interfaces.
 
-    former = ray_constants.ENABLE_RAY_CLUSTER
+    Its agent takes any free port: by default it would wait 3.5 s for port 52365 if another Ray on this machine has it.
+    """
+    from ray._private import parameter, ray_constants
+
+    former = ray_constants.ENABLE_RAY_CLUSTER, parameter.RayParams
     ray_constants.ENABLE_RAY_CLUSTER = False
+    parameter.RayParams = functools.partial(parameter.RayParams, dashboard_agent_listen_port=0)  # type: ignore[misc]
     try:
         yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = former
+        ray_constants.ENABLE_RAY_CLUSTER, parameter.RayParams = former  # type: ignore[misc]
 
 
 def _retitle() -> None:

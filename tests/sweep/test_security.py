@@ -1,8 +1,10 @@
 """Nobody is let in who was not asked in, and nobody reads what was not meant for him."""
 
 import ast
+import contextlib
 import ipaddress
 import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -20,8 +22,19 @@ ROOT = Path(__file__).parents[2]
 SECRET = "hunter2%21"  # "hunter2!", as a URL has it
 
 
-def test_a_sweep_of_this_machine_listens_on_the_loopback_only():
-    with cluster.connected(None):
+@contextlib.contextmanager
+def taken(port):
+    """As by another Ray on this machine, which may be there in truth."""
+    with socket.socket() as other:
+        with contextlib.suppress(OSError):
+            other.bind(("127.0.0.1", port))
+            other.listen()
+        yield
+
+
+def test_a_sweep_of_this_machine_listens_on_the_loopback_only_and_waits_for_no_port_that_another_ray_has():
+    with taken(52365), cluster.connected(None):
+        assert ray._private.worker._global_node.dashboard_agent_listen_port > 0, "it gave up, after 3.5 s"
         ray.get(ray.remote(lambda: None).remote())
         processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
         listening = {
