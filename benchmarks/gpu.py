@@ -196,6 +196,8 @@ def main() -> None:
     options = flags.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         flags.exit(2, "error: torch sees no GPU here; --device cpu runs every code path\n")
+    if options.epochs < 2:
+        flags.error("--epochs must be at least 2, since the first does not count")
     device, started = options.device, time.perf_counter()
     warnings.simplefilter("default")
     describe_machine()
@@ -229,7 +231,12 @@ def main() -> None:
         left = options.minutes * 60 - (time.perf_counter() - started) - CLOSING
         epochs = int(min(EPOCHS, 0.9 * left * found[best] / (MEMBERS * IMAGES)))
         control = Recipe(
-            epochs=max(1, epochs), members=MEMBERS, scoring_members=MEMBERS, validation="test", compile=compiled
+            model=options.model,
+            epochs=max(1, epochs),
+            members=MEMBERS,
+            scoring_members=MEMBERS,
+            validation="test",
+            compile=compiled,
         )
         train_control(control, options.data_dir, device, at_once, options.out)
 

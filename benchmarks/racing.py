@@ -30,6 +30,7 @@ import argparse
 import csv
 import itertools
 import json
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -73,6 +74,8 @@ class Recorded:
 def read_records(folder: Path) -> Recorded:
     """The finished trials of a sweep's folder."""
     objectives = json.loads((folder / "sweep.json").read_text())["objectives"]
+    if not all(name.startswith("final/") for name in objectives):
+        sys.exit(f"error: only means over members (final/…) can be replayed, and {folder} has {', '.join(objectives)}")
     finished = [record for record in records.read_all(folder / "trials") if record.state == "finished"]
     figures = np.array([[record.members[name] for name in objectives] for record in finished]).mT
     _, first = np.unique(figures.reshape(len(figures), -1), axis=0, return_index=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copyreg
 import dis
 import functools
 import hashlib
@@ -10,6 +11,7 @@ import importlib.util
 import inspect
 import logging
 import os
+import random
 import sys
 import sysconfig
 import textwrap
@@ -24,6 +26,8 @@ _DEEPEST = 100
 """Maximum nesting depth that is followed."""
 _ADDED_BY_PYTHON = frozenset(vars(ModuleType("any"))) | {"__builtins__", "__cached__", "__file__", "__path__"}
 """Names of a module that say where and as what it was loaded, not what it does: a script's is ``__main__``."""
+_numpys_generator = np.random.shuffle.__self__  # type: ignore[attr-defined]
+_pythons_generator = random.shuffle.__self__  # type: ignore[attr-defined]
 _PLAIN = (bool, int, float, complex, str, bytes, range, np.generic, type(None), type(...))
 _WRAPPERS = (staticmethod, classmethod, property, MethodType, functools.partial, functools.cached_property)
 _WRAPPED = ("__func__", "__self__", "__wrapped__", "fget", "fset", "fdel", "func", "args", "keywords")
@@ -96,7 +100,8 @@ def _parts(it: Any, home: str) -> Iterable[Any]:
         return it
     if isinstance(it, PurePath):
         return [str(it)]
-    if isinstance(it, logging.Logger):  # its name is often the module's
+    # A logger's name is often the module's; what the common generators draw next is known only at run time.
+    if isinstance(it, logging.Logger) or it is _numpys_generator or it is _pythons_generator:
         return [type(it)]
     if isinstance(it, FunctionType):
         return _used_by(it, home) if _is_users(it, home) else _settings(it)
@@ -110,7 +115,8 @@ def _parts(it: Any, home: str) -> Iterable[Any]:
         if torch is not None and isinstance(it, torch.Tensor):  # its pickle has memory addresses
             content = it.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
             return [type(it), str(it.dtype), tuple(it.shape), content]
-        taken_apart = it.__reduce_ex__(4)  # as pickle does
+        reduce = copyreg.dispatch_table.get(type(it))
+        taken_apart = it.__reduce_ex__(4) if reduce is None else reduce(it)  # as pickle does
     except Exception:  # a lock, an open file
         return [type(it)]
     if isinstance(taken_apart, str):
@@ -132,21 +138,47 @@ def _is_users(it: Any, home: str) -> bool:
 
 def _source(code: CodeType) -> str:
     """A function's source without comments, docstrings and layout; its bytecode if no source is available."""
-    try:
-        # Much is called "<string>", and Python 3.13 would take the source of `python -c` for that of it all.
-        source = "" if code.co_filename == "<string>" else textwrap.dedent(inspect.getsource(code))
-    except OSError:
-        source = ""
-    if not source:
+    # Much is called "<string>", and Python 3.13 would take the source of `python -c` for that of it all.
+    tree = None if code.co_filename == "<string>" else _lambda(code) if code.co_name == "<lambda>" else _function(code)
+    if tree is None:
         return "\n".join(_instructions(code))
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:  # a lambda's source is its whole line
-        return source
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node) is not None:
             node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)
+
+
+def _function(code: CodeType) -> ast.AST | None:
+    try:
+        return ast.parse(textwrap.dedent(inspect.getsource(code)))
+    except (OSError, SyntaxError):
+        return None
+
+
+def _lambda(code: CodeType) -> ast.AST | None:
+    """A lambda where it stands in its file; ``inspect`` has only the line that it begins on."""
+    try:
+        file = ast.parse("".join(inspect.findsource(code)[0]))
+    except (OSError, SyntaxError):
+        return None
+    # Python says where in the file each instruction is from; the first ones are of no place.
+    spans = [((line, column), (end, until)) for line, end, column, until in code.co_positions() if until]
+    around = [
+        node
+        for node in ast.walk(file)
+        if isinstance(node, ast.Lambda)
+        and node.lineno == code.co_firstlineno
+        and all(_begin(node.body) <= begin and end <= _end(node.body) for begin, end in spans)
+    ]
+    return max(around, key=_begin, default=None)  # the innermost
+
+
+def _begin(node: ast.expr) -> tuple[int, int]:
+    return node.lineno, node.col_offset
+
+
+def _end(node: ast.expr) -> tuple[int | None, int | None]:
+    return node.end_lineno, node.end_col_offset
 
 
 def _instructions(code: CodeType) -> Iterator[str]:

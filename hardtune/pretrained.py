@@ -73,7 +73,7 @@ def fitting(path: Path, model: str) -> Iterator[None]:
 def fetch(model: str, repository: str, files: tuple[str, ...], instead: str) -> Path:
     """The first of ``files`` that a repository of the Hugging Face hub has, downloaded unless it is in the cache."""
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     # Look in the cache first: without a network the hub's client would retry for most of a minute.
     for file in files:
@@ -89,6 +89,8 @@ def fetch(model: str, repository: str, files: tuple[str, ...], instead: str) -> 
         for file in files:
             try:
                 return Path(hf_hub_download(repository, file))
+            except LocalEntryNotFoundError:  # which the hub did not say, since it did not answer
+                raise
             except EntryNotFoundError:
                 continue
         raise FileNotFoundError("the repository has no such file")

@@ -52,7 +52,7 @@ class Registry(Mapping[str, T]):
         _REGISTRIES[kind] = self
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Add the decorated plug-in under ``name``, which must be new."""
+        """Add the decorated plug-in under ``name``, which must be new; a notebook's cell may replace the user's own."""
         if not isinstance(name, str):  # a decorator without parentheses is given what it decorates
             raise InputError(f"a {self.kind} is registered under a name, in parentheses and quotes, got {name!r}")
         if not re.fullmatch(r"\w[\w.\- ]*", name):  # as MLflow, which has figures by such names, would have it
@@ -67,9 +67,11 @@ class Registry(Mapping[str, T]):
             if name in self._sent:  # it came without its module, imported only now
                 self._sent.remove(name)
                 return entry
-            if name in self._entries or name in self._reserved:
+            again = self._is_users(name) and not own and _is_a_notebook()
+            if name in self._reserved or (name in self._entries and not again):
                 raise InputError(f"the {self.kind} name {name!r} is taken: choose another")
             self._entries[name] = entry
+            self._digests.pop(name, None)
             if own:
                 self._own.add(name)
             return entry
@@ -148,6 +150,11 @@ def _registered_by_hardtune() -> bool:
     while frame.f_back is not None and frame.f_code.co_name != "<module>" and _is_hardtunes(frame):
         frame = frame.f_back
     return _is_hardtunes(frame)
+
+
+def _is_a_notebook() -> bool:
+    """Or another session at a prompt, where one edits a function and defines it again."""
+    return not hasattr(sys.modules["__main__"], "__file__")
 
 
 def _is_hardtunes(frame: FrameType) -> bool:

@@ -112,7 +112,9 @@ class Store:
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        """``InputError`` for a URL that fsspec does not support, or only with another package."""
+        """``InputError`` for no name, and for a URL that fsspec does not support, or only with another package."""
+        if root == "":  # as an unset variable is; its path would be the working directory's
+            raise InputError("the store has no name: give the path of a folder (. for the one that this is run in)")
         if "://" not in str(root):
             url = _url_in(Path(root))
             if url is not None:

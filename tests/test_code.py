@@ -5,6 +5,8 @@ import functools
 import importlib
 import linecache
 import os
+import random
+import re
 import subprocess
 import sys
 import textwrap
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from torch import nn
 
@@ -200,6 +203,70 @@ def test_a_script_is_the_same_whether_it_runs_or_is_imported_and_in_any_folder(t
     other = said(PLACED.replace("table.npy", "other.npy"), tmp_path / "other", "read")
     assert other[0] == first[0]
     assert other[1] != first[1]
+
+
+LAMBDAS = """
+import functools
+at_once = lambda x: x * 2
+below = (
+    lambda x:
+        x * 3
+)
+table = {"é": lambda x: x + 1, "b": lambda x: x + 2 if x > 0
+    else x + 4}
+part = functools.partial(lambda x, n:
+    x ** n, n=6)
+inner = (lambda: (lambda x: x - 5))()
+"""
+TAKEN = ("at_once", "below", "table['é']", "table['b']", "part", "inner")
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "changed"),
+    [
+        ("x * 2", "x * 20", {"at_once"}),
+        ("x * 3", "x * 30", {"below"}),
+        ("x + 1", "x + 10", {"table['é']"}),
+        ("x + 2", "x + 20", {"table['b']"}),
+        ("else x + 4", "else x + 40", {"table['b']"}),
+        ("x ** n", "x // n", {"part"}),
+        ("x - 5", "x + 5", {"inner"}),
+        ("x * 3", "x  *  3  # thrice", set()),
+    ],
+)
+def test_a_lambda_is_all_of_it_and_nothing_beside_it(tmp_path, was, becomes, changed):
+    """``inspect.getsource`` has the line that it begins on, however much there is before, below or behind it."""
+
+    def found(text):
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.py"
+        path.write_text(text)
+        module = read_script(path)
+        return {name: code_digest(eval(name, vars(module))) for name in TAKEN}
+
+    before, after = found(LAMBDAS), found(LAMBDAS.replace(was, becomes))
+    assert {name for name in TAKEN if before[name] != after[name]} == changed
+
+
+def test_what_common_generators_draw_next_is_no_part_of_it():
+    """Distributions of SciPy hold NumPy's, which each process seeds anew."""
+
+    def mine(x):
+        return scipy.stats.norm.ppf(x) + random.random() + np.random.rand()  # noqa: NPY002
+
+    def drawn():
+        return code_digest(mine), code_digest(scipy.stats.norm(0, 1)), code_digest(random.shuffle)
+
+    before = drawn()
+    random.random()
+    np.random.rand()  # noqa: NPY002
+    assert drawn() == before
+    assert code_digest(scipy.stats.norm(0, 1)) != code_digest(scipy.stats.norm(0, 2))
+
+
+def test_a_regular_expression_is_known_by_its_pattern():
+    patterns = [re.compile(pattern) for pattern in ("a+", "a+", "b+")]
+    first, same, other = (code_digest(lambda text, pattern=pattern: pattern.match(text)) for pattern in patterns)
+    assert first == same != other
 
 
 def test_what_was_typed_is_known_by_its_instructions(monkeypatch):

@@ -139,8 +139,10 @@ def test_colons_are_a_part_of_a_folders_name(tmp_path):
     assert entry(store).is_relative_to(tmp_path / "a::b")
 
 
-def test_a_path_that_was_made_of_a_url_is_no_folder(tmp_path, monkeypatch):
+def test_a_path_that_was_made_of_a_url_or_nothing_is_no_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="the store has no name"):
+        Store("")
     with pytest.raises(InputError, match=r"URL such as s3://bucket/results: give"):
         Store(Path("s3://bucket/results"))
 

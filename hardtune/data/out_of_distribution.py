@@ -106,8 +106,8 @@ def fitted(images: Images, height: int, width: int, channels: int) -> Images:
         images = np.repeat(images, channels, axis=3)
     elif has != channels:
         raise InputError(f"images of {has} channels cannot be shown to networks for {channels}")
-    # A rotated view has negative strides, which torch does not accept.
-    return np.ascontiguousarray(images) if images.shape[1:3] == (height, width) else _scaled(images, height, width)
+    images = np.ascontiguousarray(images)  # a rotated view has negative strides, which torch does not accept
+    return images if images.shape[1:3] == (height, width) else _scaled(images, height, width)
 
 
 def _scaled(images: Images, height: int, width: int) -> Images:

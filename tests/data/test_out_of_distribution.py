@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from hardtune import load
-from hardtune.data import load_ood
+from hardtune.data import Dataset, Samples, load_ood
 from hardtune.data.out_of_distribution import VIEWS, fitted
 from hardtune.errors import InputError
 
@@ -29,6 +29,14 @@ def test_an_inverted_image_is_its_negative_and_a_rotated_one_a_quarter_turn(digi
     images = digits.test.images
     np.testing.assert_array_equal(load_ood("inverted", digits), 255 - images)
     np.testing.assert_array_equal(load_ood("rotated", digits)[3, :, :, 0], np.rot90(images[3, :, :, 0]))
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_a_view_of_images_that_are_no_squares_has_their_size(name):
+    images = np.arange(4 * 12 * 8 * 3, dtype=np.uint8).reshape(4, 12, 8, 3)[:, :, ::-1]
+    samples = Samples(images, np.arange(4) % 2)
+    made = load_ood(name, Dataset("mine", samples, samples, ("a", "b")))
+    assert made.shape == images.shape
 
 
 @pytest.mark.parametrize("name", VIEWS)
