@@ -9,7 +9,7 @@ from pathlib import Path
 from hardtune import disk
 
 
-def write(path: Path, content: str | bytes) -> None:
+def write(path: Path, content: str | bytes | memoryview) -> None:
     """Replace the file at ``path``; without the ``fsync``, a file system may keep the new name and lose the text."""
     aside = path.with_name(f".{path.stem}.{uuid.uuid4().hex}")
     try:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def add_flags(flags: argparse.ArgumentParser) -> None:
     """Add flags for where the sweep would run, and on what."""
-    address = os.environ.get("RAY_ADDRESS") or ("auto" if "RAY_API_SERVER_ADDRESS" in os.environ else None)
+    address = os.environ.get("RAY_ADDRESS") or ("auto" if os.environ.get("RAY_API_SERVER_ADDRESS") else None)
     flags.add_argument(
         "--address",
         default=address,
@@ -41,13 +41,13 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
     )
     flags.add_argument(
         "--tracking-uri",
-        default=os.environ.get("MLFLOW_TRACKING_URI"),
+        default=os.environ.get("MLFLOW_TRACKING_URI") or None,
         metavar="URI",
         help="where MLflow would record (also: MLFLOW_TRACKING_URI; default: sqlite in the storage)",
     )
     flags.add_argument(
         "--study-storage",
-        default=os.environ.get("OPTUNA_STORAGE"),
+        default=os.environ.get("OPTUNA_STORAGE") or None,
         metavar="URL",
         help="the database of Optuna's study (also: OPTUNA_STORAGE; default: sqlite in the sweep's folder)",
     )

@@ -20,10 +20,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hardtune import durable
 from hardtune.command_line import plain_console, recipe_changes, show_path
 from hardtune.commands.subject import (
     Subject,
@@ -119,9 +121,11 @@ def run(options: argparse.Namespace) -> int:
         write_about(folder, kept, record, prepared, recipe, predictions=predictions, members=members)
 
     tell()
-    (folder / "predictions.npz").unlink(missing_ok=True)
     if predictions:
-        np.savez(folder / "predictions.npz", **predictions)  # type: ignore[arg-type]
+        np.savez(content := io.BytesIO(), **predictions)  # type: ignore[arg-type]
+        durable.write(folder / "predictions.npz", content.getbuffer())
+    else:
+        (folder / "predictions.npz").unlink(missing_ok=True)
     if options.members:
         for old in folder.glob("member-*.safetensors"):
             old.unlink()

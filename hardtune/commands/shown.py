@@ -53,6 +53,12 @@ class Question:
         asked = self.options.objectives
         return _directions(asked, self.sweep, self.control) if asked else self.sweep.objectives
 
+    @property
+    def note(self) -> str:
+        """What readers of any figure must know of how the front was chosen; often nothing."""
+        by_test = any(name.startswith(UNSEEN) for name in self.objectives)
+        return "Chosen on the test split." if by_test else self.sweep.selection_note
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -97,8 +103,7 @@ def _front(question: Question, objectives: Mapping[str, str]) -> Shown:
     sweep, found = question.sweep, question.records
     best = front(found, objectives)
     title = f"{'Pareto front' if len(objectives) > 1 else 'Best'} of {sweep.id}"
-    by_test = any(name.startswith(UNSEEN) for name in objectives)
-    note = "Chosen on the test split." if by_test else sweep.selection_note
+    note = question.note
     lines = rows(best, question.control, objectives)
     worse = kept_off_front(found, list(sweep.content.get("no_worse_than_control", ())))
     saved = saved_by_stopping(found, objectives, sweep.recipe.members)
@@ -112,7 +117,7 @@ def _front(question: Question, objectives: Mapping[str, str]) -> Shown:
 
 
 def _comparisons(question: Question, families: Sequence[Sequence[Row]]) -> Shown:
-    note = question.sweep.selection_note
+    note = question.note
     title = f"{question.sweep.id}: {families[0][0]['members']} members"
     return Shown(
         [row for family in families for row in family],
@@ -125,7 +130,7 @@ def _comparisons(question: Question, families: Sequence[Sequence[Row]]) -> Shown
 def _classes(question: Question) -> Shown:
     reference, chosen = _asked(question, "--classes", question.options.classes)
     others = [treatment for treatment in tried(question.records) if treatment != reference.treatment.canonical()]
-    found, note = class_rows(chosen, reference, among=len(others)), question.sweep.selection_note
+    found, note = class_rows(chosen, reference, among=len(others)), question.note
     return Shown(found, class_tables(found, note), draw=lambda path: class_figure(found, question.sweep.id, path, note))
 
 
@@ -162,7 +167,7 @@ def _compared(question: Question) -> list[Row]:
     """The named trials compared with the control or another, or those on the front or of the sweep's list."""
     sweep, found, control, options = question.sweep, question.records, question.control, question.options
     reference, chosen = _asked(question, "--compare", options.compare)
-    metrics = tuple(options.metrics or metrics_of(sweep.objectives, control.members, sweep.metrics))
+    metrics = tuple(options.metrics or metrics_of(question.objectives, control.members, sweep.metrics))
     for metric in metrics:
         if metric not in control.members:
             raise unknown("figure of a member", metric, control.members)

@@ -55,7 +55,7 @@ TABLES: Mapping[str, Callable[[Sequence[Record]], list[Row]]] = {
 def write_csv(rows: Sequence[Row], path: Path) -> None:
     """Write the rows, with a column for every key that any of them has."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         lines = csv.DictWriter(file, columns)
         lines.writeheader()
         lines.writerows(rows)

@@ -141,7 +141,7 @@ def write_training_set(
         columns[f"copies_{member}"] = np.bincount(plan.indices, minlength=len(split.kept))
         columns[f"synthesised_{member}"] = np.bincount(plan.parents, minlength=len(split.kept))
         columns[f"entropy_weight_{member}"] = [""] * len(split.kept) if weights is None else weights
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
         lines.writerow(["row", *(["file"] if files else []), "class", "part", *columns])
         for row, (label, n) in enumerate(zip(labels.tolist(), place.tolist(), strict=True)):

@@ -61,7 +61,7 @@ def write_csv(
         files: those of all samples of that split, if any.
     """
     names = sorted(scores)
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
         lines.writerow(["row", *(["file"] if files else []), "class", *names])
         for n, (row, label) in enumerate(zip(rows.tolist(), labels.tolist(), strict=True)):

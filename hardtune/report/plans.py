@@ -132,7 +132,7 @@ def merge(plans: Sequence[Planned]) -> list[tuple[str, Planned]]:
 
 def write_csv(plans: Sequence[Planned], path: Path) -> None:
     """A line for each class of each plan."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
         counts = ("size", "pruned", "dropped", "added", "target", "count", "weight", "offset")
         fields = ("hardness", *counts, "source", "infeasible")

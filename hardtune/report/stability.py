@@ -102,7 +102,7 @@ def pruned_overlaps(scores: Mapping[str, NDArray[np.floating]], rate: float) -> 
 
 def write_csv(found: Mapping[str, Stability], path: Path) -> None:
     """A line for each estimator, number of members and way to compare."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
         lines.writerow(["estimator", "members", "compared", "figure", "mean", "min", "max"])
         for name, stability in found.items():

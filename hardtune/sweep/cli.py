@@ -91,20 +91,20 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     add_data_flags(where)
     where.add_argument(
         "--tracking-uri",
-        default=os.environ.get("MLFLOW_TRACKING_URI"),
+        default=os.environ.get("MLFLOW_TRACKING_URI") or None,
         metavar="URI",
         help="an MLflow server (http://host:5000) or database (also: MLFLOW_TRACKING_URI; default: sqlite in the "
         "storage)",
     )
     where.add_argument(
         "--study-storage",
-        default=os.environ.get("OPTUNA_STORAGE"),
+        default=os.environ.get("OPTUNA_STORAGE") or None,
         metavar="URL",
         help="a shared database for Optuna's study (also: OPTUNA_STORAGE; default: sqlite in the sweep's folder)",
     )
     where.add_argument(
         "--address",
-        default=os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_API_SERVER_ADDRESS"),
+        default=os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_API_SERVER_ADDRESS") or None,
         metavar="ADDR",
         help="a running Ray cluster to join (auto, host:6379), or a job server (http://host:8265) to submit the sweep "
         "to, so that it outlives this terminal (also: RAY_ADDRESS, RAY_API_SERVER_ADDRESS; default: start Ray here)",
@@ -124,7 +124,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     size.add_argument(
         "--concurrent",
         type=int,
-        default=os.environ.get("HARDTUNE_CONCURRENT"),
+        default=os.environ.get("HARDTUNE_CONCURRENT") or None,
         metavar="N",
         help="trials at once; an autoscaled cluster grows to fit them (also: HARDTUNE_CONCURRENT; default: as many as "
         "fit now)",

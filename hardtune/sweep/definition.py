@@ -80,16 +80,24 @@ class Sweep:
     def __post_init__(self) -> None:
         if not isinstance(self.recipe, Recipe):
             raise InputError(f"recipe must be a Recipe, got {self.recipe!r}")
-        for name in ("data", "pool", "ood"):
+        for name in ("name", "data", "pool", "ood"):
             value = getattr(self, name)
-            if not isinstance(value, str) and (name == "data" or value is not None):
+            if not isinstance(value, str) and (name in ("name", "data") or value is not None):
                 raise InputError(f"{name} must be a name or a path, got {type(value).__name__}")
+        if isinstance(self.space, str) or not (isinstance(self.space, (Mapping, Sequence)) or callable(self.space)):
+            raise InputError(
+                "space maps fields of Treatment to search spaces or values, or is a function of an Optuna trial or a "
+                f"list of Treatments, got {self.space!r}"
+            )
         for name in ("no_worse_than_control", "corruptions", "severities", "comparisons"):
             several = getattr(self, name)
             if name == "no_worse_than_control" and isinstance(several, Mapping):
                 continue
             if isinstance(several, str) or not isinstance(several, Sequence):
                 raise InputError(f"{name} must be a list, got {several!r}")
+        for comparison in self.comparisons:
+            if not isinstance(comparison, Comparison):
+                raise InputError(f"comparisons has Comparisons in it, got {comparison!r}")
         for name, tolerance in self.tolerances.items():
             if isinstance(tolerance, bool) or not isinstance(tolerance, Real) or not 0 <= tolerance < math.inf:
                 raise InputError(
@@ -107,10 +115,10 @@ class Sweep:
             if not self.comparisons:
                 object.__setattr__(self, "comparisons", (Comparison(tuple(self.treatments)),))
         # The name becomes part of a folder's path, a database's URL and a figure's title.
-        unfit = not self.name.isprintable() or set(self.name) & set("/\\'\"`?{}$")
+        unfit = not self.name.isprintable() or set(self.name) & set("/\\'\"`?{}$%")
         if not self.name or self.name.startswith(".") or unfit or len(self.name.encode()) > 200:
             raise InputError(
-                "a sweep's name is that of a folder, without slashes, quotes and any of ? { } $, and of at most 200 "
+                "a sweep's name is that of a folder, without slashes, quotes and any of ? { } $ %, and of at most 200 "
                 f"bytes, got {self.name!r}"
             )
         for name in ("trials", "members_at_once", "image_size"):
@@ -119,10 +127,11 @@ class Sweep:
                 continue
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:
                 raise InputError(f"{name} must be a whole number of at least 1, got {count!r}")
-        if not self.cpus_per_trial > 0:
-            raise InputError(f"cpus_per_trial must be above 0, got {self.cpus_per_trial!r}")
-        if self.gpus_per_trial is not None and self.gpus_per_trial < 0:
-            raise InputError(f"gpus_per_trial must be at least 0, got {self.gpus_per_trial!r}")
+        if not isinstance(self.cpus_per_trial, Real) or not 0 < self.cpus_per_trial < math.inf:
+            raise InputError(f"cpus_per_trial must be a number above 0, got {self.cpus_per_trial!r}")
+        gpus = 0 if self.gpus_per_trial is None else self.gpus_per_trial
+        if not isinstance(gpus, Real) or not 0 <= gpus < math.inf or (gpus > 1 and gpus % 1):  # as Ray has it
+            raise InputError(f"gpus_per_trial must be a share of a GPU or a whole number of them, got {gpus!r}")
         if not isinstance(self.objectives, Mapping):
             raise InputError(
                 f"objectives map metrics to min or max, as {{'final/ece': 'min'}}, got {self.objectives!r}"

@@ -235,9 +235,10 @@ def _say_what_repeats(sweep: Sweep, view: View) -> None:
 def _say_what_is_infeasible(
     sweep: Sweep, prepared: Prepared, treatments: Sequence[Treatment], place: Place, view: View
 ) -> None:
-    """Say where trials would fail; ``InputError`` if all of a search would, or one of a list.
+    """Say where trials would fail; ``InputError`` if all would, or one of a list.
 
-    A subset may be too small for what the whole data allow, so there each trial says so itself.
+    A subset may be too small for what the whole data allow, so there each trial says so itself. A confirmation's list
+    was feasible by the search's scores, and nobody can take from it what is not by these.
     """
     if place.subset:
         return
@@ -249,11 +250,15 @@ def _say_what_is_infeasible(
             problems.append(error)
     if not problems:
         return
-    if sweep.treatments is not None or len(problems) == sum(not treatment.is_control for treatment in treatments):
+    confirms = place.data_of is not None
+    of_a_list = sweep.treatments is not None and not confirms
+    if of_a_list or len(problems) == sum(not treatment.is_control for treatment in treatments):
         raise problems[0]
+    tried = "are not feasible by this seed's scores" if confirms else "that the space was tried at are not feasible"
+    shown = "" if confirms else " (python -m hardtune plan shows all, given this sweep's flags)"
     view.say(
-        f"note: {len(problems)} of {len(treatments)} treatments that the space was tried at are not feasible, and "
-        f"trials like them will fail: {problems[0]} (python -m hardtune plan shows all, given this sweep's flags)"
+        f"note: {len(problems)} of {len(treatments)} treatments {tried}, and trials like them will fail: "
+        f"{problems[0]}{shown}"
     )
 
 

@@ -82,6 +82,11 @@ class Recorder(tune.Callback):
             self._running.discard(trial.trial_id)
             self._show()
             return
+        known = records.read(self._folder, trial.config["number"])
+        if known is not None and not known.again:
+            # It came to its end, and then `on_trial_complete` could not read a file for a moment, say.
+            self._end(trial, known)
+            return
         record = _record(trial, "failed", reason=_reason(trial), again=True)
         records.write(self._folder, record)
         self._tracker.trial_broke(record)

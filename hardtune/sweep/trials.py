@@ -176,11 +176,12 @@ def _keys_kept_back() -> Iterator[None]:
 
 
 def _complete(folder: Path, search: StudySearch, share: Share, context: TrialContext, view: View) -> None:
-    """Write the missing records of ended trials, which a killed driver did not write or a disk lost.
+    """Write the missing records of ended trials, which a killed driver did not write, or a disk lost or did not take.
 
     Trials that finished are carried out again, on the nodes: their members are in the store.
     """
-    lost = {number: known for number, known in search.ended().items() if records.read(folder, number) is None}
+    there = {record.number for record in records.read_all(folder) if not record.again}
+    lost = {number: known for number, known in search.ended().items() if number not in there}
     for number, (point, state) in lost.items():
         if state != "COMPLETE":
             reason = "it came to nothing, and the sweep was killed before it could say why"

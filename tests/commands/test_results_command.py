@@ -1,9 +1,11 @@
 """What a sweep found can be seen again, by other figures, against the control and as tables."""
 
 import csv
+import os
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -163,6 +165,17 @@ def test_the_front_is_held_against_the_control_on_the_test_split(results, tmp_pa
     out = results("pets", "--compare", 2, "--metrics", "final/nll")
     assert "2: aum α=2" in out
     assert "1: focal" not in out
+
+
+@pytest.mark.parametrize("flag", ["--compare", "--classes"])
+def test_what_was_chosen_on_the_test_split_says_so_wherever_it_is_compared(results, tmp_path, flag):
+    asked = ("pets", "--objectives", "test/aurc", "test/nll", flag, "--table", tmp_path / "it.md")
+    out = results(*asked)
+    assert "Chosen on the test split." in " ".join(out.split())
+    assert "Chosen on the test split." in " ".join((tmp_path / "it.md").read_text().split())
+    if flag == "--compare":
+        assert "AURC" in out, "the figures that one chose by come first"
+    assert "Chosen on" not in results("pets", flag)
 
 
 FIGURE = re.compile(r"(?<!\S)[-+]?\d+\.\d+(?!\S)")
@@ -331,6 +344,18 @@ def test_everything_is_in_tables_by_trial_member_and_class(results, tmp_path):
         ("0", "cat", "12"),
         ("0", "dog", "30"),
     ]
+
+
+def test_a_table_is_utf8_where_the_locale_is_not(sweeps, tmp_path):
+    table = tmp_path / "it.csv"
+    done = subprocess.run(
+        [sys.executable, "-m", "hardtune", "results", "pets", "--csv", table, "--storage", sweeps],
+        env={**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "α" in table.read_text(encoding="utf-8")
 
 
 def test_a_sweep_that_has_just_begun_hides_no_finished_one_of_its_name(tmp_path):

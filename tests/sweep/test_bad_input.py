@@ -100,8 +100,12 @@ def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
         ({"flags": ["--trials", "-3"]}, "trials must be a whole number of at least 1, got -3"),
         ({"flags": ["--members-at-once", "0"]}, "members_at_once must be a whole number of at least 1, got 0"),
         ({"flags": ["--concurrent", "0"]}, "--concurrent must be at least 1, got 0"),
-        ({"flags": ["--cpus-per-trial", "0"]}, "cpus_per_trial must be above 0"),
-        ({"flags": ["--gpus-per-trial", "-1"]}, "gpus_per_trial must be at least 0"),
+        ({"flags": ["--cpus-per-trial", "0"]}, "cpus_per_trial must be a number above 0"),
+        ({"flags": ["--gpus-per-trial", "-1"]}, "gpus_per_trial must be a share of a GPU or a whole"),
+        (
+            {"flags": ["--gpus-per-trial", "1.5"]},
+            "gpus_per_trial must be a share of a GPU or a whole number of them, got 1.5",
+        ),
         ({"flags": ["--data", "cifar10", "--data-dir", "/no/such/folder"]}, "'/no/such/folder' is not a directory"),
         ({"flags": ["--image-size", "16"]}, "an image size is for folders of images; digits has a size of its own"),
         ({"flags": ["--image-size", "0"]}, "image_size must be a whole number of at least 1, got 0"),
@@ -136,6 +140,11 @@ def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
         ),
         ({"no_worse_than_control": "final/accuracy"}, "no_worse_than_control must be a list, got 'final/accuracy'"),
         ({"corruptions": "fog"}, "corruptions must be a list, got 'fog'"),
+        ({"name": None}, "name must be a name or a path, got NoneType"),
+        ({"name": "100%"}, "any of ? { } $ %, .* got '100%'".replace("?", "[?]").replace("$", "[$]")),
+        ({"cpus_per_trial": "2"}, "cpus_per_trial must be a number above 0, got '2'"),
+        ({"gpus_per_trial": "x"}, "gpus_per_trial must be a share of a GPU or a whole number of them, got 'x'"),
+        ({"comparisons": ["a"]}, "comparisons has Comparisons in it, got 'a'"),
         ({"severities": 3}, "severities must be a list, got 3"),
         ({"flags": ["--severities", "2"]}, "--severities are of corruptions, and none is named: see --corruptions"),
     ],
@@ -163,9 +172,28 @@ def test_a_network_that_has_no_features_to_tell_foreign_images_by_is_refused(cap
     assert not list(tmp_path.glob("results/sweeps/*"))
 
 
+def test_a_variable_of_the_environment_that_is_empty_is_as_one_that_is_not_set(monkeypatch):
+    variables = (
+        "MLFLOW_TRACKING_URI",
+        "OPTUNA_STORAGE",
+        "RAY_ADDRESS",
+        "RAY_API_SERVER_ADDRESS",
+        "HARDTUNE_CONCURRENT",
+    )
+    for variable in variables:
+        monkeypatch.delenv(variable, raising=False)
+    unset = parser("").parse_args([])
+    for variable in variables:
+        monkeypatch.setenv(variable, "")
+    assert parser("").parse_args([]) == unset
+
+
 def test_what_is_no_recipe_no_treatment_and_no_point_is_named_where_it_is_written():
     with pytest.raises(InputError, match=r"recipe must be a Recipe, got .'epochs': 1."):
         Sweep("bad", "digits", {"epochs": 1}, SPACE)
+    for space in (None, "alpha", (treatment for treatment in [Treatment(alpha=1)])):
+        with pytest.raises(InputError, match="space maps fields of Treatment to search spaces or values, or is a func"):
+            Sweep("bad", "digits", RECIPE, space)
     with pytest.raises(InputError, match="a list of treatments has Treatments in it, got 'control'"):
         Sweep("bad", "digits", RECIPE, [Treatment(), "control"])
     with pytest.raises(InputError, match="has none that changes anything"):

@@ -152,6 +152,14 @@ def scheduled(trial, folder, callback):
         return schedule(trial, search, folder, share, trials=2, slots=1, recorder=recorder), search
 
 
+def recorder_of(search, folder):
+    tracker = Tracker(f"sqlite:///{folder}/mlflow.db", "any", "any-1", folder)
+    view = View("any", OBJECTIVES, Console(file=io.StringIO()))
+    control = Record(CONTROL, Treatment(), "finished", {"final/accuracy": 0.8})
+    standing = Standing([control], OBJECTIVES, 1)
+    return Recorder(folder / "trials", tracker, view, standing, 0, waits_again=search.waits_again)
+
+
 def test_files_of_rays_own_that_it_cut_off_are_nobodys_trouble(tmp_path, monkeypatch):
     def trial(config):
         raise RuntimeError("any")
@@ -164,6 +172,44 @@ def test_files_of_rays_own_that_it_cut_off_are_nobodys_trouble(tmp_path, monkeyp
     interrupted, search = scheduled(trial, tmp_path, lambda search: tune.Callback())
     assert not interrupted
     assert search.count_done() == 2
+
+
+def test_a_record_that_cannot_be_read_for_a_moment_stays_what_it_is(tmp_path, monkeypatch):
+    """As on a network's file system; else a trial that had finished were one that failed, for good."""
+
+    def trial(config):
+        number, treatment = config["number"], Treatment(alpha=config["alpha"])
+        records.write(tmp_path / "trials", Record(number, treatment, "finished", {"final/accuracy": 0.5}))
+        tune.report({FINISHED: True, "final/accuracy": 0.5})
+
+    troubles = iter([OSError(errno.ESTALE, os.strerror(errno.ESTALE))])
+
+    def recorder(search):
+        made, read = recorder_of(search, tmp_path), made_to_fail(records.read, troubles)
+        complete = made.on_trial_complete
+
+        def on_trial_complete(*arguments, **named):
+            with monkeypatch.context() as patch:
+                patch.setattr(records, "read", read)
+                complete(*arguments, **named)
+
+        monkeypatch.setattr(made, "on_trial_complete", on_trial_complete)
+        return made
+
+    interrupted, search = scheduled(trial, tmp_path, recorder)
+    assert not interrupted
+    assert next(troubles, None) is None, "one could not be read"
+    assert {record.state for record in records.read_all(tmp_path / "trials")} == {"finished"}
+    assert (search.count_done(), search.count_open()) == (2, 0)
+
+
+def made_to_fail(function, troubles):
+    def call(*arguments):
+        for trouble in troubles:
+            raise trouble
+        return function(*arguments)
+
+    return call
 
 
 def test_an_error_that_ends_rays_loop_is_raised(tmp_path):
@@ -189,11 +235,7 @@ def test_a_study_that_it_keeps_from_being_told_leaves_the_trial_to_the_resumed_s
 
     def recorder(search):
         monkeypatch.setattr(search.study, "tell", full.__get__(search.study))
-        tracker = Tracker(f"sqlite:///{tmp_path}/mlflow.db", "any", "any-1", tmp_path)
-        view = View("any", OBJECTIVES, Console(file=io.StringIO()))
-        control = Record(CONTROL, Treatment(), "finished", {"final/accuracy": 0.8})
-        standing = Standing([control], OBJECTIVES, 1)
-        return Recorder(tmp_path / "trials", tracker, view, standing, 0, waits_again=search.waits_again)
+        return recorder_of(search, tmp_path)
 
     monkeypatch.setattr(searching, "MAX_ERRORS", 1)
     interrupted, search = scheduled(trial, tmp_path, recorder)

@@ -1,6 +1,7 @@
 """What the scores show to be impossible is said before the first trial, and stops only what can have no result."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from rich.console import Console
 from hardtune import Recipe, Treatment, load
 from hardtune.errors import InputError
 from hardtune.member import Prepared
+from hardtune.report.sweeps import Kept
 from hardtune.sweep import Sweep
 from hardtune.sweep.definition import THREE_OBJECTIVES, Place
 from hardtune.sweep.engine import _say_what_is_infeasible
@@ -34,6 +36,14 @@ def test_a_search_goes_on_where_some_of_its_corners_cannot_be_carried_out():
     assert out.startswith("note: 2 of 4 treatments that the space was tried at are not feasible, and trials like")
     assert "cannot be carried out: class '5' has a mean score" in out
     assert "python -m hardtune plan" in out
+
+
+def test_a_confirmation_goes_on_with_what_this_seeds_scores_allow():
+    front = [Treatment(alpha=1.0, policy="shift"), Treatment(alpha=1.0)]
+    out = said(front, data_of=Kept(Path("search")))
+    assert out.startswith("note: 1 of 2 treatments are not feasible by this seed's scores, and trials like them will")
+    with pytest.raises(InputError, match="cannot be carried out"):
+        said(front[1:], data_of=Kept(Path("search")))
 
 
 def test_nothing_is_said_where_all_of_it_can_and_of_a_part_of_the_data():
