@@ -128,10 +128,10 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
             tracker.sweep_ended(None, {}, [], "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             tracker.close(patience=5)
             raise
-    return _conclude(sweep, ledger, tracker, uri, interrupted)
+    return _conclude(sweep, ledger, tracker, uri, interrupted, view)
 
 
-def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrupted: bool) -> Outcome:
+def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrupted: bool, view: View) -> Outcome:
     """The front, its table and figure, on disk and in MLflow."""
     found = ledger.records
     best = front(found, sweep.objectives)
@@ -164,6 +164,8 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
         figures += leave("classes.png", lambda path: class_figure(classes, title, path, note))
     tables = {"pareto": table, "comparison": differences}
     tracker.sweep_ended(best, tables, figures, "KILLED" if interrupted else "FINISHED")
+    if tracker.trouble:
+        view.say("waiting for MLflow, at most a minute")
     tracker.close(patience=60)
     shown = "comparison.png" if differences else "pareto.png"
     links = tracker.links(shown, *next(iter(sweep.objectives.items())))
