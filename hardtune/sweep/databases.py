@@ -22,7 +22,8 @@ def study_database(url: str, study: str, *, begun: bool = False, owner: str = ""
         InputError: nothing that Optuna can use is there, or not the study, or a study of the same name.
     """
     try:
-        storage = optuna.storages.RDBStorage(url)
+        # While the scoring ensemble trains nobody asks the server, which may drop the connection or restart meanwhile.
+        storage = optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
         there = study in optuna.get_all_study_names(storage)
         found = optuna.load_study(study_name=study, storage=storage) if there else None
         foreign = found is not None and bool(found.get_trials(deepcopy=False)) and found.user_attrs.get(OWNER) != owner

@@ -23,7 +23,7 @@ needs_postgres = pytest.mark.skipif(postgres.programs() is None, reason="no Post
 
 @pytest.fixture(scope="module")
 def server():
-    with postgres.running("mlflow", "optuna") as server:
+    with postgres.running("mlflow", "optuna", "dropped") as server:
         yield server
 
 
@@ -119,6 +119,20 @@ def test_a_wrong_database_is_refused_without_showing_the_password(server):
     with pytest.raises(InputError, match=r"hardtune:…@127.0.0.1.*password authentication failed") as wrong:
         study_database(url, "any")
     assert "secret" not in str(wrong.value)
+
+
+@needs_postgres
+def test_a_study_whose_connections_the_server_dropped_meanwhile_is_used_as_before(server, monkeypatch):
+    import optuna
+    import psycopg
+
+    monkeypatch.setenv("PGPASSFILE", str(server.passwords))
+    study = optuna.create_study(storage=study_database(server.url("dropped"), "any"))
+    with psycopg.connect(server.url("postgres").replace("+psycopg", "")) as other:
+        drop = "select pg_terminate_backend(pid, 60000) from pg_stat_activity where datname = 'dropped'"
+        assert (True,) in other.execute(drop).fetchall()
+    study.tell(study.ask(), 1.0)
+    assert [trial.value for trial in study.trials] == [1.0]
 
 
 def test_a_database_that_nobody_serves_is_refused():
