@@ -24,6 +24,8 @@ from typing import Any
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# It would retry for ever what does not fit in memory. Its delays double from 1 s to 60 s: these retries span 5 minutes.
+os.environ.setdefault("RAY_task_oom_retries", "10")
 
 import ray
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -37,8 +38,23 @@ def resolved_on_cluster(recipe: Recipe, share: Share) -> Recipe:
     if is_resolved(recipe):
         return recipe
     task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=MAX_RETRIES)(resolved)
-    decided: Recipe = ray.get(task.remote(recipe, share.device))
+    decided: Recipe = outcome(task.remote(recipe, share.device))
     return decided
+
+
+def outcome(tasks: Any) -> Any:
+    """``ray.get`` of a task, or of a list of them.
+
+    Raises:
+        InputError: Ray gave one up, since its workers or nodes died again and again.
+    """
+    try:
+        return ray.get(tasks)
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError) as error:
+        raise InputError(
+            "a worker died again and again at the same task, so it may need more memory than its node has: let fewer "
+            "run at once (--cpus-per-trial); the same command goes on from what is done"
+        ) from error
 
 
 def prepare_on_cluster(
@@ -92,14 +108,8 @@ def prepare_on_cluster(
         waiting += groups
         while waiting:
             ready, waiting = ray.wait(waiting, timeout=1 if encoding else None)
-            try:
-                for warning in (text for told in ray.get(ready) for text in told or ()):
-                    warnings.warn(warning, HardtuneWarning, stacklevel=2)
-            except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError) as error:
-                raise InputError(
-                    f"a worker died {MAX_RETRIES + 1} times while it prepared the same thing, so it may need more "
-                    "memory than its node has; the same command goes on from what is done"
-                ) from error
+            for warning in (text for told in outcome(ready) for text in told or ()):
+                warnings.warn(warning, HardtuneWarning, stacklevel=2)
             finished = encoding.intersection(ready)
             encoding -= finished
             if finished:

@@ -125,7 +125,9 @@ def _reason(trial: Any) -> str:
     path = trial.error_file
     text = Path(path).read_text() if path and Path(path).exists() else ""
     lines = text.rpartition("Failure # ")[2].splitlines()[1:]
-    frames = [place for place, line in enumerate(lines, 1) if line.startswith("  File ") or "ray::" in line]
+    # Of a worker killed for its memory, Ray lists the largest processes, some of which are called ray::, too.
+    heads = [line.startswith("  File ") or ("ray::" in line and "(pid=" in line) for line in lines]
+    frames = [place for place, head in enumerate(heads, 1) if head]
     said = [line for line in lines[max(frames, default=0) :] if line.strip() and not line[0].isspace()]
     if frames and said:
         return said[0]

@@ -30,7 +30,7 @@ from hardtune.sweep.databases import OWNER
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.ledger import Ledger
 from hardtune.sweep.live import View
-from hardtune.sweep.prepare import MAX_RETRIES
+from hardtune.sweep.prepare import MAX_RETRIES, outcome
 from hardtune.sweep.racing import Racing
 from hardtune.sweep.recorder import Recorder
 from hardtune.sweep.search import StudySearch
@@ -193,7 +193,7 @@ def _complete(folder: Path, search: StudySearch, share: Share, context: TrialCon
     view.say(f"making lost records again, of trials {', '.join(map(str, finished))}")
     again = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=MAX_RETRIES)(carry_out)
     shared = ray.put(context)
-    for record in ray.get([again.remote(number, treatment, shared) for number, treatment in finished.items()]):
+    for record in outcome([again.remote(number, treatment, shared) for number, treatment in finished.items()]):
         records.write(folder, record)
 
 

@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import time
 from pathlib import Path
 
 import optuna
@@ -25,17 +26,8 @@ from hardtune.sweep.trials import schedule
 OBJECTIVES = {"final/accuracy": "max"}
 
 
-def test_the_error_is_told_from_the_death_of_a_worker(tmp_path, monkeypatch):
-    def trial(config):
-        with (tmp_path / "tries").open("a") as tries:
-            tries.write(f"{config['number']}\n")
-        if config["number"] == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-        try:
-            Path("/no/such/file").read_bytes()
-        except OSError as error:
-            raise RuntimeError("CUDA error: an illegal memory access\nFor debugging, do this.\n\nOr that.") from error
-
+def tried(tmp_path, monkeypatch, trial, trials):
+    """The records of trials that are each tried once."""
     monkeypatch.setattr(searching, "MAX_ERRORS", 1)
     storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/study.db")
     search = StudySearch({"alpha": tune.uniform(0, 2)}, OBJECTIVES, study_name="any", storage=storage, seed=0)
@@ -47,14 +39,35 @@ def test_the_error_is_told_from_the_death_of_a_worker(tmp_path, monkeypatch):
     )
     with cluster.connected(None):
         share = cluster.share(1, 0, cluster.nodes())
-        interrupted = schedule(trial, search, tmp_path, share, trials=2, slots=1, recorder=recorder)
+        interrupted = schedule(trial, search, tmp_path, share, trials=trials, slots=1, recorder=recorder)
     tracker.close(patience=0)
     assert not interrupted
+    return records.read_all(tmp_path / "trials")
+
+
+def test_the_error_is_told_from_the_death_of_a_worker(tmp_path, monkeypatch):
+    def trial(config):
+        with (tmp_path / "tries").open("a") as tries:
+            tries.write(f"{config['number']}\n")
+        if config["number"] == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            Path("/no/such/file").read_bytes()
+        except OSError as error:
+            raise RuntimeError("CUDA error: an illegal memory access\nFor debugging, do this.\n\nOr that.") from error
+
+    raised, died = tried(tmp_path, monkeypatch, trial, trials=2)
     assert (tmp_path / "tries").read_text().split() == ["0", "1"], "as often as the search hands it out"
-    raised, died = records.read_all(tmp_path / "trials")
     assert raised.reason == "RuntimeError: CUDA error: an illegal memory access"
     assert died.reason.startswith("its worker died: The actor died unexpectedly")
     assert {(record.state, record.again) for record in (raised, died)} == {("failed", True)}
+
+
+def test_a_trial_that_ray_kills_for_its_memory_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.001")
+    (killed,) = tried(tmp_path, monkeypatch, lambda config: time.sleep(60), trials=1)
+    assert killed.reason.startswith("its worker died: 1 worker(s) were killed due to the node running low on memory")
+    assert (killed.state, killed.again) == ("failed", True)
 
 
 def test_a_sweep_of_two_treatments_that_both_fail_is_no_success_has_nothing_to_try_again_and_repeats_itself(

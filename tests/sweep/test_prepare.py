@@ -2,7 +2,10 @@
 
 import dataclasses
 import io
+import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -109,6 +112,47 @@ def test_an_estimator_that_fails_does_so_before_the_ensemble_is_trained(ray_here
     with pytest.raises(InputError, match=r"estimator 'mine' fails on features .*: KeyError: 'k'"):
         prepare_on_cluster(split, recipe, needs, store, Share(1, 0), on_member=lambda *progress: told.append(progress))
     assert told[-1][0] < 40
+
+
+@pytest.mark.parametrize(
+    ("what", "settings"),
+    [
+        ("resolved_on_cluster(recipe, Share(1, 0))", {"RAY_task_oom_retries": "0"}),
+        # As often as without a setting, but without the minutes in between.
+        (
+            "prepare_on_cluster(split, recipe, Needs(), Store(sys.argv[1]), Share(1, 0), on_member=lambda *_: None)",
+            {"RAY_task_oom_retry_delay_base_ms": "1"},
+        ),
+    ],
+    ids=["choices", "ensemble"],
+)
+def test_what_does_not_fit_in_memory_is_given_up_in_a_sentence(tmp_path, what, settings):
+    code = f"""
+import sys
+from hardtune import Recipe, Store, load
+from hardtune.errors import InputError
+from hardtune.needs import Needs
+from hardtune.sweep import cluster
+from hardtune.sweep.cluster import Share
+from hardtune.sweep.prepare import prepare_on_cluster, resolved_on_cluster
+recipe = {RECIPE!r}
+split = load("digits").subset(classes=10, train=20, test=5, seed=0).hold_out(recipe.validation, recipe.seed)
+with cluster.connected(None):
+    try:
+        {what}
+    except InputError as error:
+        sys.exit(f"error: {{error}}")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env={**os.environ, "RAY_memory_usage_threshold": "0.001", **settings},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.stderr.startswith("error: a worker died again and again at the same task, so it may need more memory")
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(
