@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import http.client
 import logging
 import os
 import shlex
-import urllib.request
 import uuid
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
 
 from hardtune import disk
-from hardtune.errors import InputError
+from hardtune.errors import InputError, first_line
 from hardtune.sweep.passwords import scrubbed, without_password
 
 for _name in ("alembic", "mlflow"):  # they log every table
@@ -43,9 +42,16 @@ def check_tracking(uri: str) -> None:
     shown = without_password(uri)
     if scheme in ("http", "https"):
         try:
-            urllib.request.urlopen(_health(uri), timeout=5).close()
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            raise InputError(f"no MLflow server answers at {shown}: {_reason(error, uri)}") from error
+            # As MLflow itself will ask, with its variables for logins, tokens and certificates.
+            answer = http_request(
+                get_default_host_creds(uri), "/health", "GET", max_retries=0, timeout=5, raise_on_status=False
+            )
+        except Exception as error:  # MLflow wraps what it caught
+            raise InputError(
+                f"no MLflow server answers at {shown}: {scrubbed(first_line(_root(error)), uri)}"
+            ) from error
+        if not answer.ok:
+            raise InputError(f"no MLflow server answers at {shown}: {answer.status_code} {answer.reason}")
     elif scheme == "sqlite":
         path = Path("/" + rest.removeprefix("/").lstrip("/")) if rest.startswith("//") else Path(rest.removeprefix("/"))
         if not path.is_absolute():
@@ -57,7 +63,7 @@ def check_tracking(uri: str) -> None:
             # MLflow itself would try for minutes.
             sqlalchemy.create_engine(uri, connect_args={"connect_timeout": 10}).connect().close()
         except Exception as error:  # SQLAlchemy's own, or any database driver's
-            raise InputError(f"no tracking database answers at {shown}: {_reason(error, uri)}") from error
+            raise InputError(f"no tracking database answers at {shown}: {scrubbed(first_line(error), uri)}") from error
     else:
         raise InputError(
             f"cannot track at {shown!r}: give http(s)://host:port, sqlite:////absolute/path.db, postgresql:// or mysql://"
@@ -108,7 +114,7 @@ def check_experiment(uri: str, name: str) -> None:
         mend = _TURNED_AWAY.get(error.get_http_status_code()) if isinstance(error, MlflowException) else None
         if mend is not None:
             raise InputError(
-                f"the MLflow server at {shown} takes no records from here: {mend} ({_reason(error, uri)})"
+                f"the MLflow server at {shown} takes no records from here: {mend} ({scrubbed(first_line(error), uri)})"
             ) from error
         return
     if experiment is not None and experiment.lifecycle_stage == "deleted":
@@ -119,20 +125,11 @@ def check_experiment(uri: str, name: str) -> None:
         )
 
 
-def _health(uri: str) -> urllib.request.Request:
-    """The health-check request; urllib does not accept a login in the URL."""
-    parts = urlsplit(uri)
-    login, _, place = parts.netloc.rpartition("@")
-    credentials = base64.b64encode(unquote(login).encode()).decode()
-    return urllib.request.Request(
-        f"{parts.scheme}://{place}{parts.path.rstrip('/')}/health",
-        headers={"Authorization": f"Basic {credentials}"} if login else {},
-    )
-
-
-def _reason(error: Exception, uri: str) -> str:
-    lines = str(getattr(error, "reason", error)).strip().splitlines() or [type(error).__name__]
-    return scrubbed(lines[0], uri)
+def _root(error: BaseException) -> BaseException:
+    """What an error comes from in the end."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return error
 
 
 def pages(

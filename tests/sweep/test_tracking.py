@@ -5,6 +5,8 @@ import http.server
 import re
 import shutil
 import sqlite3
+import ssl
+import subprocess
 import threading
 import time
 
@@ -199,6 +201,39 @@ def test_a_server_that_answers_and_turns_everybody_away_is_refused_with_what_wou
         check_tracking(uri)
         with pytest.raises(InputError, match=rf"{uri} takes no records from here: .*{mend}.*{status}.*not you"):
             check_experiment(uri, "any")
+        server.shutdown()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl")
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+def test_a_server_with_a_private_certificate_is_reached_with_mlflows_own_variables(tmp_path, monkeypatch):
+    class Healthy(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200 if self.path == "/health" else 404)
+            self.end_headers()
+            self.wfile.write(b"OK")
+
+        def log_message(self, *_):
+            pass
+
+    files = {"-keyout": str(tmp_path / "key.pem"), "-out": str(tmp_path / "certificate.pem")}
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=team", *sum(files.items(), ())]
+    subprocess.run([*command, "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files["-out"], files["-keyout"])
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Healthy) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        uri = f"https://127.0.0.1:{server.server_port}"
+        with pytest.raises(InputError, match=rf"no MLflow server answers at {uri}: .*self.signed certificate"):
+            check_tracking(uri)
+        for name, value in (
+            ("MLFLOW_TRACKING_SERVER_CERT_PATH", files["-out"]),
+            ("MLFLOW_TRACKING_INSECURE_TLS", "true"),
+        ):
+            with monkeypatch.context() as environment:
+                environment.setenv(name, value)
+                check_tracking(uri)
         server.shutdown()
 
 
