@@ -6,6 +6,9 @@ import re
 from collections.abc import Sequence
 from urllib.parse import unquote
 
+_IN_LOGIN = re.compile(r"(?s)(?<=://)(?!\[)([^:/]*:)(.+)(?=@)")
+"""A user without a slash, as in SQLAlchemy's URLs, and a password, which may have any sign, until the last @."""
+_PORT = re.compile(r"\d+[/?#]")
 _IN_QUERY = re.compile(r"(?i)([?&](?:password|passwd|pwd|token|sslpassword)=)[^&\s]+")
 
 
@@ -18,12 +21,13 @@ def without_password(url: str) -> str:
     '--study-storage=postgresql://db/optuna?user=me&password=…'
     >>> without_password("sqlite:////results/study.db")
     'sqlite:////results/study.db'
+    >>> without_password("sqlite:////data/run:1@home/study.db"), without_password("http://mlflow:5000/a@b")
+    ('sqlite:////data/run:1@home/study.db', 'http://mlflow:5000/a@b')
     """
-    scheme, found, rest = url.partition("://")
-    login, at, place = rest.rpartition("@")
-    if found and ":" in login:
-        rest = f"{login.partition(':')[0]}:…{at}{place}"
-    return _IN_QUERY.sub(r"\1…", f"{scheme}{found}{rest}")
+    login = _login(url)
+    if login:
+        url = f"{url[: login.start(2)]}…{url[login.end() :]}"
+    return _IN_QUERY.sub(r"\1…", url)
 
 
 def has_password(url: str) -> bool:
@@ -38,8 +42,10 @@ def scrubbed(text: str, *urls: str | None) -> str:
     "cannot reach http://me:…@host: '…' is wrong"
     """
     for url in urls:
-        for secret in sorted(_passwords(url or ""), key=len, reverse=True):
-            text = text.replace(secret, "…")
+        for secret in sorted(_secrets(url or ""), key=len, reverse=True):
+            # Gaps within words would show what a short one is.
+            pattern = re.escape(secret) if len(secret) > 3 else rf"(?<!\w){re.escape(secret)}(?!\w)"
+            text = re.sub(pattern, "…", text)
     return text
 
 
@@ -48,7 +54,16 @@ def hidden(words: Sequence[str]) -> list[str]:
     return [without_password(word) for word in words]
 
 
-def _passwords(url: str) -> set[str]:
-    login = url.partition("://")[2].rpartition("@")[0]
-    found = {login.partition(":")[2], *(match[0].partition("=")[2] for match in _IN_QUERY.finditer(url))}
-    return {secret for text in found if text for secret in (text, unquote(text))}
+def _login(url: str) -> re.Match[str] | None:
+    login = _IN_LOGIN.search(url)
+    # In http://mlflow:5000/a@b that is a port and a path; of a database SQLAlchemy would take the same for a password.
+    if login and _PORT.match(login[2]) and url[: login.start()].endswith(("http://", "https://")):
+        return None
+    return login
+
+
+def _secrets(url: str) -> set[str]:
+    """The passwords, as they are and decoded, and the parts of those in which a parser sees the end of a login."""
+    login = _login(url)
+    found = [*([login[2]] if login else []), *(match[0].partition("=")[2] for match in _IN_QUERY.finditer(url))]
+    return {part for text in found for part in (text, unquote(text), *re.split("[/?#@]", text)) if part}

@@ -16,6 +16,7 @@ import ray
 from hardtune.errors import InputError
 from hardtune.sweep import cluster, main, parser
 from hardtune.sweep.databases import study_database
+from hardtune.sweep.passwords import has_password, scrubbed, without_password
 from hardtune.sweep.tracking_uri import check_tracking
 
 ROOT = Path(__file__).parents[2]
@@ -59,8 +60,10 @@ def _is_loopback(text: str) -> bool:
         lambda: check_tracking(f"postgresql+psycopg://127.0.0.1:9/mlflow?user=me&password={SECRET}"),
         lambda: check_tracking(f"ftp://me:{SECRET}@host"),
         lambda: check_tracking(f"http://me:{SECRET}@host:port"),
+        lambda: check_tracking(f"http://me:{SECRET}/unquoted@127.0.0.1:9"),
         lambda: study_database(f"postgresql+psycopg://me:{SECRET}@127.0.0.1:9/optuna", "any"),
         lambda: study_database(f"postgresql://me:{SECRET}@127.0.0.1:port/optuna", "any"),
+        lambda: study_database(f"postgresql+psycopg://me:un/quoted@{SECRET}@127.0.0.1:9/optuna", "any"),
         lambda: study_database(f"nosuch://me:{SECRET}@127.0.0.1/optuna", "any"),
     ],
 )
@@ -69,6 +72,33 @@ def test_what_refuses_a_url_does_not_show_its_password(refuse):
         refuse()
     assert "hunter2" not in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://mlflow:5000/a@b", None),
+        ("http://[::1]:5000/a@b", None),
+        ("http://me@mlflow:5000/a@b", None),
+        ("--storage=sqlite:////data/run:1@home/mlflow.db", None),
+        ("http://me:5000@mlflow", "http://me:…@mlflow"),
+        ("http://me@team.org:a@b@mlflow:5000", "http://me@team.org:…@mlflow:5000"),
+        ("http://me:a/b@mlflow", "http://me:…@mlflow"),
+        ("--study-storage=postgresql://me:1/b@db/optuna", "--study-storage=postgresql://me:…@db/optuna"),
+        ("postgresql://:a@db/optuna", "postgresql://:…@db/optuna"),
+    ],
+)
+def test_a_password_stands_in_a_login_and_not_in_a_path_or_port(url, shown):
+    assert without_password(url) == (shown or url)
+    assert has_password(url) == (shown is not None)
+
+
+def test_a_short_password_is_not_to_be_read_from_the_gaps_that_it_would_leave():
+    url = "postgresql://me:a@db"
+    assert (
+        scrubbed(f'fatal: {url}, password "a" of database', url)
+        == 'fatal: postgresql://me:…@db, password "…" of database'
+    )
 
 
 def test_a_password_is_not_handed_to_a_cluster_in_a_jobs_command_line(capsys, monkeypatch, tmp_path):
