@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import copyreg
 import dis
 import functools
 import hashlib
@@ -12,6 +11,7 @@ import inspect
 import logging
 import os
 import random
+import re
 import sys
 import sysconfig
 import textwrap
@@ -103,6 +103,8 @@ def _parts(it: Any, home: str) -> Iterable[Any]:
     # A logger's name is often the module's; what the common generators draw next is known only at run time.
     if isinstance(it, logging.Logger) or it is _numpys_generator or it is _pythons_generator:
         return [type(it)]
+    if isinstance(it, re.Pattern):
+        return [type(it), it.pattern, it.flags]
     if isinstance(it, FunctionType):
         return _used_by(it, home) if _is_users(it, home) else _settings(it)
     if isinstance(it, (type, ModuleType)):
@@ -115,8 +117,7 @@ def _parts(it: Any, home: str) -> Iterable[Any]:
         if torch is not None and isinstance(it, torch.Tensor):  # its pickle has memory addresses
             content = it.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
             return [type(it), str(it.dtype), tuple(it.shape), content]
-        reduce = copyreg.dispatch_table.get(type(it))
-        taken_apart = it.__reduce_ex__(4) if reduce is None else reduce(it)  # as pickle does
+        taken_apart = it.__reduce_ex__(4)  # as pickle does
     except Exception:  # a lock, an open file
         return [type(it)]
     if isinstance(taken_apart, str):
@@ -163,6 +164,8 @@ def _lambda(code: CodeType) -> ast.AST | None:
         return None
     # Python says where in the file each instruction is from; the first ones are of no place.
     spans = [((line, column), (end, until)) for line, end, column, until in code.co_positions() if until]
+    if not spans:  # with PYTHONNODEBUGRANGES
+        return None
     around = [
         node
         for node in ast.walk(file)

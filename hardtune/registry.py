@@ -61,13 +61,15 @@ class Registry(Mapping[str, T]):
                 f"got {name!r}"
             )
 
-        own = _registered_by_hardtune()
+        registrar = _registrar()
+        own = _is_hardtunes(registrar)
+        in_a_notebook = _is_a_notebooks(registrar)
 
         def add(entry: T) -> T:
             if name in self._sent:  # it came without its module, imported only now
                 self._sent.remove(name)
                 return entry
-            again = self._is_users(name) and not own and _is_a_notebook()
+            again = self._is_users(name) and in_a_notebook
             if name in self._reserved or (name in self._entries and not again):
                 raise InputError(f"the {self.kind} name {name!r} is taken: choose another")
             self._entries[name] = entry
@@ -141,21 +143,21 @@ def add_plug_ins(found: PlugIns, code: Digests) -> None:
             _REGISTRIES[kind]._digests[name] = code[f"{kind} {name}"]
 
 
-def _registered_by_hardtune() -> bool:
-    """Whether one of hardtune's modules registers something as it is imported; else a user does, perhaps by its help.
+def _registrar() -> FrameType:
+    """What registers something: one of hardtune's modules as it is imported; else a user, perhaps by its help.
 
     Whoever registers decides, and not where the entry comes from: a user's may be made by a function of hardtune's.
     """
     frame = sys._getframe(2)
     while frame.f_back is not None and frame.f_code.co_name != "<module>" and _is_hardtunes(frame):
         frame = frame.f_back
-    return _is_hardtunes(frame)
-
-
-def _is_a_notebook() -> bool:
-    """Or another session at a prompt, where one edits a function and defines it again."""
-    return not hasattr(sys.modules["__main__"], "__file__")
+    return frame
 
 
 def _is_hardtunes(frame: FrameType) -> bool:
     return str(frame.f_globals.get("__name__")).partition(".")[0] == "hardtune"
+
+
+def _is_a_notebooks(frame: FrameType) -> bool:
+    """Or another prompt's, where one edits a function and defines it again; a script has a file."""
+    return frame.f_globals.get("__name__") == "__main__" and "__file__" not in frame.f_globals

@@ -193,14 +193,13 @@ def test_all_stands_for_the_fifteen_kinds_and_doubles_are_dropped(monkeypatch):
     assert len(corruption_pairs(["all"])) == 75 == 5 * len(CORRUPTIONS)
     monkeypatch.setitem(CORRUPTIONS._entries, "mine", lambda images, severity, rng: images)
     assert len(corruption_pairs(["all"])) == 75, "CIFAR-10-C stays what it is"
-    assert corruption_pairs(["mine", "all"], [3])[-1] == ("mine", 3)
+    assert corruption_pairs(["mine", "all"], [3])[0] == ("mine", 3)
     for registry, name in ((CORRUPTIONS, "all"), (OOD_SCORES, "mahalanobis")):
         with pytest.raises(InputError, match=f"name '{name}' is taken"):
             registry.register(name)(print)
     with pytest.raises(InputError, match=r"OOD score names begin with a letter or digit and have .*'my/score'"):
         OOD_SCORES.register("my/score")
     assert corruption_pairs(["fog", "fog"], [3, 3]) == (("fog", 3),)
-    assert corruption_pairs(["fog", "frost"], [3, 1]) == corruption_pairs(["frost", "fog"], [1, 3]), "one in the store"
     assert corruption_pairs([]) == ()
     assert json.dumps(corruption_pairs(["fog"], np.arange(1, 3))) == '[["fog", 1], ["fog", 2]]'  # as in an identity
 

@@ -247,6 +247,14 @@ def test_a_lambda_is_all_of_it_and_nothing_beside_it(tmp_path, was, becomes, cha
     assert {name for name in TAKEN if before[name] != after[name]} == changed
 
 
+def test_lambdas_of_one_line_are_told_apart_also_where_python_keeps_no_columns(tmp_path):
+    (tmp_path / "it.py").write_text("a, b = lambda x: x + 1, lambda x: x + 2\n")
+    said = "from hardtune.code import code_digest; import it; print(code_digest(it.a), code_digest(it.b))"
+    command = [sys.executable, "-X", "no_debug_ranges", "-c", said]
+    one, other = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    assert one != other
+
+
 def test_what_common_generators_draw_next_is_no_part_of_it():
     """Distributions of SciPy hold NumPy's, which each process seeds anew."""
 

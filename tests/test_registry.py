@@ -35,3 +35,11 @@ def test_a_notebooks_cell_replaces_what_it_registered_and_nothing_of_hardtunes()
 def test_in_a_script_two_of_one_name_are_a_mistake(tmp_path):
     (tmp_path / "script.py").write_text(TWICE)
     assert "the metric name 'mine' is taken: choose another" in said(tmp_path / "script.py").stderr
+
+
+def test_nor_may_a_module_that_a_notebook_imports_replace_what_another_registered(tmp_path):
+    for name in ("one", "other"):
+        code = 'from hardtune.evaluation.metric import metric\nmetric("mine", "max")(lambda predictions: 1.0)\n'
+        (tmp_path / f"{name}.py").write_text(code)
+    command = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import one, other"
+    assert "the metric name 'mine' is taken: choose another" in said("-c", command).stderr

@@ -115,11 +115,15 @@ class Sweep:
             if not self.comparisons:
                 object.__setattr__(self, "comparisons", (Comparison(tuple(self.treatments)),))
         # The name becomes part of a folder's path, a database's URL and a figure's title.
-        unfit = not self.name.isprintable() or set(self.name) & set("/\\'\"`?{}$%")
+        unfit = (
+            not self.name.isprintable()
+            or set(self.name) & set("/\\'\"`?{}$")
+            or re.search("%[0-9A-Fa-f]{2}", self.name)
+        )
         if not self.name or self.name.startswith(".") or unfit or len(self.name.encode()) > 200:
             raise InputError(
-                "a sweep's name is that of a folder, without slashes, quotes and any of ? { } $ %, and of at most 200 "
-                f"bytes, got {self.name!r}"
+                "a sweep's name is that of a folder, without slashes, quotes, any of ? { } $ and codes such as %20, and of "
+                f"at most 200 bytes, got {self.name!r}"
             )
         for name in ("trials", "members_at_once", "image_size"):
             count = getattr(self, name)

@@ -124,8 +124,6 @@ def _differences(former: Kept, content: dict[str, Any]) -> list[str]:
             then = json.loads(json.dumps(dataclasses.asdict(Recipe()))) | then
         if name == VERSIONS and isinstance(then, list):  # of what a sweep does not measure, they do not count
             now, then = (_counted(each, content) for each in (now, then))
-        if name == CORRUPTIONS and isinstance(then, list):  # which they kept in the order that they were named in
-            then = sorted(then, key=lambda pair: now.index(pair) if pair in now else len(now))
         if isinstance(now, dict) and isinstance(then, dict):
             fields = [key for key in now | then if now.get(key) != then.get(key)]
             if fields and name == CODE:

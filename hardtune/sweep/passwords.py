@@ -57,8 +57,8 @@ def hidden(words: Sequence[str]) -> list[str]:
 def _login(url: str) -> re.Match[str] | None:
     login = _IN_LOGIN.search(url)
     # In http://mlflow:5000/a@b that is a port and a path; of a database SQLAlchemy would take the same for a password.
-    if login and _PORT.match(login[2]) and url[: login.start()].endswith(("http://", "https://")):
-        return None
+    while login and _PORT.match(login[2]) and url[: login.start()].lower().endswith(("http://", "https://")):
+        login = _IN_LOGIN.search(url, login.start(2))  # a word may have more than one URL
     return login
 
 

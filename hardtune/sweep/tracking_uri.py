@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import sys
 import uuid
 from pathlib import Path
 from urllib.parse import quote
@@ -41,6 +42,7 @@ def check_tracking(uri: str) -> None:
     scheme, _, rest = uri.partition("://")
     shown = without_password(uri)
     if scheme in ("http", "https"):
+        handled = sys.exception()
         try:
             # As MLflow itself will ask, with its variables for logins, tokens and certificates.
             answer = http_request(
@@ -48,7 +50,7 @@ def check_tracking(uri: str) -> None:
             )
         except Exception as error:  # MLflow wraps what it caught
             raise InputError(
-                f"no MLflow server answers at {shown}: {scrubbed(first_line(_root(error)), uri)}"
+                f"no MLflow server answers at {shown}: {scrubbed(first_line(_root(error, handled)), uri)}"
             ) from error
         if not answer.ok:
             raise InputError(f"no MLflow server answers at {shown}: {answer.status_code} {answer.reason}")
@@ -125,9 +127,9 @@ def check_experiment(uri: str, name: str) -> None:
         )
 
 
-def _root(error: BaseException) -> BaseException:
-    """What an error comes from in the end."""
-    while cause := error.__cause__ or error.__context__:
+def _root(error: BaseException, handled: BaseException | None) -> BaseException:
+    """What an error comes from in the end, but for what was being handled before."""
+    while (cause := error.__cause__ or error.__context__) and cause is not handled:
         error = cause
     return error
 

@@ -13,7 +13,6 @@ import ray
 from ray import tune
 
 from hardtune import Recipe, Treatment, load
-from hardtune.answers import corruption_pairs
 from hardtune.errors import InputError
 from hardtune.evaluation.metric import METRICS, Metric
 from hardtune.report.comparison import Comparison
@@ -55,22 +54,6 @@ def test_a_sweep_of_an_earlier_version_whose_recipes_lacked_a_field_is_resumed_w
     by_adamw = dataclasses.replace(SWEEP, recipe=Recipe(optimiser="adamw", learning_rate=0.001))
     with pytest.raises(InputError, match=r"recipe \(optimiser was sgd, is adamw; learning_rate was 0.1, is 0.001\)"):
         open_ledger(by_adamw, split, tmp_path, resume=True)
-
-
-def test_corruptions_are_the_same_in_any_order_also_in_that_which_an_earlier_version_kept(split, tmp_path):
-    def of(*kinds):
-        return dataclasses.replace(split, corruptions=corruption_pairs(kinds, [1, 3]))
-
-    ledger = open_ledger(SWEEP, of("fog", "frost"), tmp_path, resume=False)
-    assert open_ledger(SWEEP, of("frost", "fog"), tmp_path, resume=True) == ledger
-    path = ledger.folder / "sweep.json"
-    content = json.loads(path.read_text())
-    content["corruptions"] = content["corruptions"][::-1]
-    path.write_text(json.dumps(content))
-    assert open_ledger(SWEEP, of("frost", "fog"), tmp_path, resume=True) == ledger
-    for other in (("fog",), ("fog", "frost", "snow")):
-        with pytest.raises(InputError, match="whose corruptions differed"):
-            open_ledger(SWEEP, of(*other), tmp_path, resume=True)
 
 
 def test_more_trials_are_the_same_sweep(split, tmp_path):

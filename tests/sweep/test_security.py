@@ -86,6 +86,7 @@ def test_what_refuses_a_url_does_not_show_its_password(refuse):
         ("http://me:a/b@mlflow", "http://me:…@mlflow"),
         ("--study-storage=postgresql://me:1/b@db/optuna", "--study-storage=postgresql://me:…@db/optuna"),
         ("postgresql://:a@db/optuna", "postgresql://:…@db/optuna"),
+        ("of('http://mlflow:5000/', 'postgresql://me:pw@db/o')", "of('http://mlflow:5000/', 'postgresql://me:…@db/o')"),
     ],
 )
 def test_a_password_stands_in_a_login_and_not_in_a_path_or_port(url, shown):
