@@ -122,8 +122,8 @@ class Sweep:
         )
         if not self.name or self.name.startswith(".") or unfit or len(self.name.encode()) > 200:
             raise InputError(
-                "a sweep's name is that of a folder, without slashes, quotes, any of ? { } $ and codes such as %20, and of "
-                f"at most 200 bytes, got {self.name!r}"
+                "a sweep's name is that of a folder, without slashes, quotes and any of ? { } $, or a code like %20, "
+                f"and of at most 200 bytes, got {self.name!r}"
             )
         for name in ("trials", "members_at_once", "image_size"):
             count = getattr(self, name)

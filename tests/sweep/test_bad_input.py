@@ -141,7 +141,7 @@ def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
         ({"no_worse_than_control": "final/accuracy"}, "no_worse_than_control must be a list, got 'final/accuracy'"),
         ({"corruptions": "fog"}, "corruptions must be a list, got 'fog'"),
         ({"name": None}, "name must be a name or a path, got NoneType"),
-        ({"name": "a%20b"}, "any of [?] { } [$] and codes such as %20, .* got 'a%20b'"),
+        ({"name": "a%20b"}, "any of [?] { } [$], or a code like %20, .* got 'a%20b'"),
         ({"cpus_per_trial": "2"}, "cpus_per_trial must be a number above 0, got '2'"),
         ({"gpus_per_trial": "x"}, "gpus_per_trial must be a share of a GPU or a whole number of them, got 'x'"),
         ({"comparisons": ["a"]}, "comparisons has Comparisons in it, got 'a'"),
