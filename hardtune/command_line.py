@@ -104,10 +104,8 @@ def run_and_exit(run: Callable[[], int], when_stopped: Callable[[], str] = lambd
     try:
         code = run()
     except Exception as error:
-        # Ray wraps what its workers raise; the cause is what the user can fix.
-        cause = getattr(error, "cause", None) or error
-        refused = isinstance(cause, (InputError, DivergedError))
-        sentence = str(cause) if refused else disk.trouble(error)
+        refused = isinstance(error, (InputError, DivergedError))
+        sentence = str(error) if refused else disk.trouble(error)
         if sentence is None:
             raise
         print(f"error: {sentence}", file=sys.stderr)
@@ -119,10 +117,14 @@ def run_and_exit(run: Callable[[], int], when_stopped: Callable[[], str] = lambd
 
 
 def plain_console() -> Console:
-    """A console that prints text as it is: paths and class names may have brackets, which rich takes for markup."""
+    """A console that prints text as it is: paths and class names may have brackets, which rich takes for markup.
+
+    Notebooks get plain lines, as a file does: rich would put every piece of a line into a paragraph of its own.
+    """
     from rich.console import Console
 
-    return Console(markup=False, emoji=False, highlight=False)
+    no_terminal = False if Console().is_jupyter else None
+    return Console(markup=False, emoji=False, highlight=False, force_jupyter=False, force_terminal=no_terminal)
 
 
 def show_path(console: Console, label: str, path: Path) -> None:

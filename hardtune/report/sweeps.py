@@ -14,6 +14,7 @@ from hardtune.evaluation.metric import Better, directions
 from hardtune.recipe import Recipe
 from hardtune.report import records
 from hardtune.report.comparison import Comparison
+from hardtune.report.pareto import front
 from hardtune.report.records import Record
 from hardtune.treatment import Treatment
 
@@ -48,6 +49,11 @@ class Kept:
     def records(self) -> list[Record]:
         """Those of the trials that have ended so far, the control first."""
         return records.read_all(self.trials)
+
+    @property
+    def front(self) -> list[Record]:
+        """Those on the Pareto front so far, which may have the control among them."""
+        return front(self.records, self.objectives)
 
     @property
     def objectives(self) -> dict[str, str]:

@@ -13,5 +13,6 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 from hardtune.report.comparison import Comparison
 from hardtune.sweep.cli import main, parser
 from hardtune.sweep.definition import Sweep, data_name
+from hardtune.sweep.from_python import run
 
-__all__ = ["Comparison", "Sweep", "data_name", "main", "parser"]
+__all__ = ["Comparison", "Sweep", "data_name", "main", "parser", "run"]

@@ -13,17 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hardtune import disk
-from hardtune.command_line import add_data_flags, add_recipe_flag, default_storage, recipe_changes, run_and_exit
+from hardtune.command_line import add_data_flags, add_recipe_flag, recipe_changes, run_and_exit
 from hardtune.errors import InputError
-from hardtune.report.comparison_views import tables
-from hardtune.report.standing import kept_off_front, saved_by_stopping
-from hardtune.report.sweeps import Kept, selection_note
-from hardtune.report.table import render
+from hardtune.report.sweeps import Kept
 from hardtune.store import local_folder
 from hardtune.sweep.confirm import confirming
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.live import View
-from hardtune.sweep.passwords import hidden, without_password
+from hardtune.sweep.passwords import hidden
+from hardtune.sweep.shown import run_and_show
 from hardtune.sweep.sigterm import stop_at_sigterm
 from hardtune.warned import pass_on
 
@@ -148,8 +146,6 @@ def main(sweep: Sweep, options: argparse.Namespace | None = None, doc: str | Non
 def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
     sweep = configured(sweep, options)
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
-    if options.concurrent is not None and options.concurrent < 1:
-        raise InputError(f"--concurrent must be at least 1, got {options.concurrent}")
     hand_over = (options.address or "").startswith(("http://", "https://"))
     if hand_over or "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         from hardtune.sweep import job
@@ -186,69 +182,24 @@ def _run_here(
     sweep: Sweep, options: argparse.Namespace, view: View, started: float, confirms: Kept | None = None
 ) -> int:
     """Run the sweep from this process, show what it found, and return the exit code."""
-    console = view.console
-    with view:
-        # Imported late, so that --help and a mistyped flag answer at once.
-        from hardtune.sweep.engine import run_sweep
-
-        place = Place(
-            storage=options.storage,
-            tracking_uri=options.tracking_uri,
-            study_storage=options.study_storage,
-            address=options.address,
-            data_dir=options.data_dir,
-            concurrent=options.concurrent,
-            resume=options.resume,
-            data_of=None if options.smoke else confirms,  # the few samples of a smoke sweep depend on its seed
-            subset=options.smoke,
-        )
-        outcome = run_sweep(sweep, place, view)
-    _show(outcome, sweep, view, options)
-    console.print(f"took {time.monotonic() - started:.0f} s", highlight=False)
+    outcome = run_and_show(sweep, place_of(options, confirms), view)
+    view.console.print(f"took {time.monotonic() - started:.0f} s", highlight=False)
     return _exit_code(outcome, view, options)
 
 
-def _show(outcome: Outcome, sweep: Sweep, view: View, options: argparse.Namespace) -> None:
-    """Print what the sweep found, what went wrong in it, and where to look further."""
-    console = view.console
-    note = selection_note(sweep.recipe.validation)
-    title = f"{'Pareto front' if len(sweep.objectives) > 1 else 'Best'} of {sweep.name}"
-    if outcome.interrupted:
-        console.print(f"Stopped after {len(outcome.records) - 1} of {sweep.trials} trials; so far:")
-    if sweep.treatments is None:
-        console.print(render(outcome.rows, sweep.objectives, title, note))
-    worse = "" if sweep.treatments is not None else kept_off_front(outcome.records, list(sweep.tolerances))
-    saved = saved_by_stopping(outcome.records, sweep.objectives, sweep.recipe.members)
-    for said in filter(None, (worse, saved)):
-        view.say(said)
-    for table in (table for rows in outcome.comparisons if rows for table in tables(rows, note)):
-        console.print(table)
-    failed = [record for record in outcome.records if record.state == "failed"]
-    for record in failed[:3]:
-        view.say(f"trial {record.number} ({record.treatment}) failed: {record.reason}")
-    if len(failed) > 3:
-        view.say(f"and {len(failed) - 3} more failed; their reasons are in {outcome.ledger.trials}")
-    for warning in {record.warning: record for record in outcome.records if record.warning}.values():
-        view.say(f"trial {warning.number} ({warning.treatment}): {warning.warning}")
-    say = [("figure", str(figure)) for figure in outcome.figures[:1]]
-    say += [("classes", str(figure)) for figure in outcome.figures if figure.name == "classes.png"]
-    if outcome.tracking_uri.startswith("http"):
-        say.append(("MLflow", without_password(outcome.tracking_uri)))
-    else:
-        database = shlex.quote(without_password(outcome.tracking_uri))
-        say.append(("MLflow", f"mlflow ui --workers 1 --backend-store-uri {database}"))
-    say += outcome.links.items()
-    again = ["python", "-m", "hardtune", "results", outcome.ledger.id, *_storage(options)]
-    say.append(("again", shlex.join(again)))
-    robust = ["ood/msp_auroc"] * bool(sweep.ood) + ["corruptions/accuracy"] * bool(sweep.corruptions)
-    if robust:
-        say.append(("robust", shlex.join([*again, "--compare", "--metrics", *robust])))
-    for name, text in say:
-        console.print(f"{name}  ", style="bold", end="")
-        view.whole(text)
-    notes = [outcome.tracking_shortfall] * bool(outcome.tracking_shortfall)
-    for note in (*notes, *(f"{path} could not be written: {why}" for path, why in outcome.unwritten.items())):
-        view.say(f"note: {note}")
+def place_of(options: argparse.Namespace, confirms: Kept | None = None) -> Place:
+    """Where these flags say that a sweep runs; ``confirms`` is the search whose front it tries again."""
+    return Place(
+        storage=options.storage,
+        tracking_uri=options.tracking_uri,
+        study_storage=options.study_storage,
+        address=options.address,
+        data_dir=options.data_dir,
+        concurrent=options.concurrent,
+        resume=options.resume,
+        data_of=None if options.smoke else confirms,  # the few samples of a smoke sweep depend on its seed
+        subset=options.smoke,
+    )
 
 
 def _exit_code(outcome: Outcome, view: View, options: argparse.Namespace) -> int:
@@ -297,11 +248,6 @@ def configured(sweep: Sweep, options: argparse.Namespace) -> Sweep:
     if options.severities and not changed.corruptions:
         raise InputError("--severities are of corruptions, and none is named: see --corruptions")
     return changed
-
-
-def _storage(options: argparse.Namespace) -> list[str]:
-    """The flag that names the storage, unless it is the default."""
-    return [] if options.storage == default_storage() else ["--storage", str(options.storage)]
 
 
 def _again(options: argparse.Namespace) -> str:

@@ -63,8 +63,10 @@ def connected(address: str | None) -> Iterator[None]:
     """Join the cluster at ``address`` (``auto`` for the one on this machine), or start one here.
 
     Raises:
-        InputError: nothing answers at the address, or Ray cannot start.
+        InputError: nothing answers at the address, or Ray cannot start, or this process has started it already.
     """
+    if ray.is_initialized():  # by a notebook's other cell, without hardtune and the sweep's plug-ins for its workers
+        raise InputError("this process is connected to Ray already: call ray.shutdown() first")
     _retitle()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     with given_back(signal.SIGTERM):  # on which Ray would abort this process

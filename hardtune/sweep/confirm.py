@@ -10,7 +10,6 @@ from typing import Any
 from hardtune.errors import InputError
 from hardtune.recipe import Recipe
 from hardtune.report.comparison import Comparison, figures_of_members, metrics_of
-from hardtune.report.pareto import front
 from hardtune.report.sweeps import Kept, kept
 from hardtune.sweep.definition import Sweep
 
@@ -53,7 +52,7 @@ def confirming(sweep: Sweep, storage: Path, changes: Mapping[str, Any], wanted: 
         raise InputError(f"there is no search {wanted!r} to confirm in {storage}: choose from {', '.join(ids)}")
     search = former[-1 if wanted is None else ids.index(wanted)]
     trials = [record for record in search.records if not record.is_control]
-    treatments = [record.treatment for record in front(search.records, search.objectives) if not record.is_control]
+    treatments = [record.treatment for record in search.front if not record.is_control]
     if not treatments:
         raise InputError(f"nothing on the front of {search.id} but its control, so there is nothing to confirm")
     asked = Recipe(**search.content["recipe"])

@@ -238,6 +238,10 @@ class Place:
     subset: bool = False
     """Use a few samples of a few classes only."""
 
+    def __post_init__(self) -> None:
+        if self.concurrent is not None and self.concurrent < 1:
+            raise InputError(f"--concurrent must be at least 1, got {self.concurrent}")
+
 
 def _shifted(space: Space) -> Space:
     if isinstance(space, Sequence):

@@ -10,7 +10,7 @@ from typing import Any
 import ray
 
 from hardtune.data import Split
-from hardtune.errors import HardtuneWarning, InputError
+from hardtune.errors import DivergedError, HardtuneWarning, InputError
 from hardtune.member import Prepared
 from hardtune.needs import Needs
 from hardtune.recipe import Recipe
@@ -46,10 +46,13 @@ def outcome(tasks: Any) -> Any:
     """``ray.get`` of a task, or of a list of them.
 
     Raises:
-        InputError: Ray gave one up, since its workers or nodes died again and again.
+        InputError, DivergedError: a task raised it, which Ray wraps; or Ray gave one up, since its workers or nodes
+            died again and again.
     """
     try:
         return ray.get(tasks)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause if isinstance(error.cause, (InputError, DivergedError)) else error from None
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError) as error:
         raise InputError(
             "a worker died again and again at the same task, so it may need more memory than its node has: let fewer "

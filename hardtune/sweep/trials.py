@@ -137,6 +137,7 @@ def schedule(
             name=f"tune-{len(list(folder.glob('tune-*'))) + 1}",
             storage_path=str(folder),
             verbose=0,
+            progress_reporter=_NoReporter(),
             callbacks=[recorder, loop],
         ),
     )
@@ -150,6 +151,13 @@ def schedule(
                 raise
             # Tune was reading its own files, which nobody needs and a full disk truncated.
     return search.count_asked() - asked < trials or search.count_open() > 0
+
+
+class _NoReporter(tune.ProgressReporter):
+    """In place of Tune's own for notebooks, which clears whatever the cell has printed."""
+
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
+        return False
 
 
 class _Loop(tune.Callback):

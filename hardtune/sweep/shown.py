@@ -1,0 +1,77 @@
+"""Runs a sweep and shows what it found, for the command line and for Python."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from hardtune.command_line import default_storage
+from hardtune.report.comparison_views import tables
+from hardtune.report.standing import kept_off_front, saved_by_stopping
+from hardtune.report.sweeps import selection_note
+from hardtune.report.table import render
+from hardtune.sweep.definition import Place, Sweep
+from hardtune.sweep.live import View
+from hardtune.sweep.passwords import without_password
+
+if TYPE_CHECKING:
+    from hardtune.sweep.engine import Outcome
+
+
+def run_and_show(sweep: Sweep, place: Place, view: View) -> Outcome:
+    """``run_sweep`` in its view, and below it what it found, what went wrong, and where to look further."""
+    with view:
+        # Imported late, so that --help and a mistyped flag answer at once.
+        from hardtune.sweep.engine import run_sweep
+
+        outcome = run_sweep(sweep, place, view)
+    _show(outcome, sweep, place, view)
+    return outcome
+
+
+def _show(outcome: Outcome, sweep: Sweep, place: Place, view: View) -> None:
+    console = view.console
+    note = selection_note(sweep.recipe.validation)
+    title = f"{'Pareto front' if len(sweep.objectives) > 1 else 'Best'} of {sweep.name}"
+    if outcome.interrupted:
+        console.print(f"Stopped after {len(outcome.records) - 1} of {sweep.trials} trials; so far:")
+    if sweep.treatments is None:
+        console.print(render(outcome.rows, sweep.objectives, title, note))
+    worse = "" if sweep.treatments is not None else kept_off_front(outcome.records, list(sweep.tolerances))
+    saved = saved_by_stopping(outcome.records, sweep.objectives, sweep.recipe.members)
+    for said in filter(None, (worse, saved)):
+        view.say(said)
+    for table in (table for rows in outcome.comparisons if rows for table in tables(rows, note)):
+        console.print(table)
+    failed = [record for record in outcome.records if record.state == "failed"]
+    for record in failed[:3]:
+        view.say(f"trial {record.number} ({record.treatment}) failed: {record.reason}")
+    if len(failed) > 3:
+        view.say(f"and {len(failed) - 3} more failed; their reasons are in {outcome.ledger.trials}")
+    for warning in {record.warning: record for record in outcome.records if record.warning}.values():
+        view.say(f"trial {warning.number} ({warning.treatment}): {warning.warning}")
+    for name, text in _where_to_look(outcome, sweep, place):
+        console.print(f"{name}  ", style="bold", end="")
+        view.whole(text)
+    notes = [outcome.tracking_shortfall] * bool(outcome.tracking_shortfall)
+    for note in (*notes, *(f"{path} could not be written: {why}" for path, why in outcome.unwritten.items())):
+        view.say(f"note: {note}")
+
+
+def _where_to_look(outcome: Outcome, sweep: Sweep, place: Place) -> list[tuple[str, str]]:
+    """Files, pages and commands, each with a word for what it shows."""
+    say = [("figure", str(figure)) for figure in outcome.figures[:1]]
+    say += [("classes", str(figure)) for figure in outcome.figures if figure.name == "classes.png"]
+    if outcome.tracking_uri.startswith("http"):
+        say.append(("MLflow", without_password(outcome.tracking_uri)))
+    else:
+        database = shlex.quote(without_password(outcome.tracking_uri))
+        say.append(("MLflow", f"mlflow ui --workers 1 --backend-store-uri {database}"))
+    say += outcome.links.items()
+    storage = [] if place.storage == default_storage() else ["--storage", str(place.storage)]
+    again = ["python", "-m", "hardtune", "results", outcome.ledger.id, *storage]
+    say.append(("again", shlex.join(again)))
+    robust = ["ood/msp_auroc"] * bool(sweep.ood) + ["corruptions/accuracy"] * bool(sweep.corruptions)
+    if robust:
+        say.append(("robust", shlex.join([*again, "--compare", "--metrics", *robust])))
+    return say

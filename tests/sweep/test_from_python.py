@@ -1,0 +1,110 @@
+"""A sweep in a notebook's kernel, with a loss that a cell defines, and what ``run`` does without a cluster."""
+
+import re
+import warnings
+from pathlib import Path
+
+import nbformat
+import pytest
+import ray
+from nbclient import NotebookClient
+
+from hardtune import InputError, Recipe, Treatment
+from hardtune.recipe import ON_DIGITS
+from hardtune.report.sweeps import Kept
+from hardtune.sweep import Sweep, engine, run
+
+README = (Path(__file__).parent.parent.parent / "README.md").read_text()
+(SWEEP,) = (code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "run(sweep)" in code)
+ANY = Sweep("any", "digits", ON_DIGITS, [Treatment(entropy_weight=0.2, entropy_target="constant")])
+
+DEFINES = """
+import os
+os.environ["RAY_OVERRIDE_RESOURCES"] = '{"CPU": 1}'
+from torch.nn.functional import cross_entropy
+from hardtune.training.losses import LOSSES, Loss
+
+@LOSSES.register("doubled")
+class Doubled(Loss):
+    def forward(self, logits, labels, ids):
+        return 2 * cross_entropy(logits, labels, reduction="none")
+"""
+RUNS = SWEEP.replace('"shift"}', '"shift", "loss": "doubled"}').replace(
+    "(sweep)", "(sweep, smoke=True, storage='results')"
+)
+READS = "' '.join([found.id, str(len(found.records)), *{record.treatment.loss for record in found.records[1:]}])"
+AGAIN = "run(sweep, smoke=True, storage='results', resume=True) == found"
+CONNECTS = "import ray; ray.init(address='local', include_dashboard=False); run(sweep, smoke=True, storage='results')"
+
+
+@pytest.mark.slow
+def test_a_notebook_runs_the_readmes_sweep_with_its_own_loss_and_resumes_it(tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    cells = [nbformat.v4.new_code_cell(source) for source in (DEFINES, RUNS, READS, AGAIN, CONNECTS, "ray.shutdown()")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    client = NotebookClient(notebook, timeout=300, allow_errors=True, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute()
+    _, runs, reads, again, connects, _ = (cell.outputs for cell in notebook.cells)
+    assert [output.ename for output in runs if output.output_type == "error"] == []
+    (sweep,) = (tmp_path / "results" / "sweeps").iterdir()
+    said = "".join(output.text for output in runs if output.get("name") == "stdout")
+    assert said.startswith("hardtune · mine-smoke\nresults in "), "nothing of it is cleared, and nothing is redrawn"
+    assert re.search(r"\nPareto front of mine-smoke *\n", said)
+    assert f"\nfigure  {sweep}/pareto.png\n" in said
+    assert "\x1b" not in said
+    assert re.match(r"(control|aum α=|doubled).* 0\.\d+ 0\.\d+$", said.splitlines()[-1])
+    assert shown(reads) == f"'{sweep.name} 5 doubled'"
+    assert shown(again) == "True"
+    assert connects[-1].evalue == "this process is connected to Ray already: call ray.shutdown() first"
+
+
+def shown(outputs) -> str:
+    (result,) = (output.data["text/plain"] for output in outputs if output.output_type == "execute_result")
+    return result
+
+
+def test_what_is_wrong_is_said_before_anything_runs(tmp_path):
+    with pytest.raises(InputError, match="unknown field of the recipe 'epoch': choose from epochs, "):
+        run(ANY, storage=tmp_path, recipe={"epoch": 3})
+    with pytest.raises(InputError, match="a job server takes scripts: run one with --address http://head:8265, or"):
+        run(ANY, storage=tmp_path, address="http://head:8265")
+    with pytest.raises(InputError, match="concurrent must be at least 1, got 0"):
+        run(ANY, storage=tmp_path, concurrent=0)
+    with pytest.raises(InputError, match="there is no sweep named any to resume in "):
+        run(ANY, storage=str(tmp_path), resume=True)
+    with pytest.raises(InputError, match="--confirm is for searches"):
+        run(ANY, storage=tmp_path, confirm=True)
+    assert not ray.is_initialized()
+
+
+def test_it_runs_what_it_is_given_where_the_environment_says_and_leaves_warnings_as_they_were(tmp_path, monkeypatch):
+    given = []
+
+    def interrupted(sweep, place, view):
+        given.append((sweep, place))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "run_sweep", interrupted)
+    monkeypatch.setenv("HARDTUNE_STORAGE", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    before = warnings.showwarning, list(warnings.filters)
+    with pytest.raises(KeyboardInterrupt):
+        run(ANY, smoke=True, recipe={"members": 3}, data_dir="data")
+    assert (warnings.showwarning, warnings.filters) == before
+    ((sweep, place),) = given
+    assert (sweep.name, sweep.recipe.members, sweep.recipe.epochs) == ("any-smoke", 3, 1)
+    assert (place.storage, place.tracking_uri, place.data_dir) == (tmp_path, "http://mlflow:5000", Path("data"))
+    assert place.subset
+    assert not place.resume
+
+
+def test_an_interrupt_stops_the_notebook_too_and_its_results_are_there(tmp_path, monkeypatch):
+    class Stopped:
+        interrupted = True
+        ledger = Kept(tmp_path)
+
+    monkeypatch.setattr("hardtune.sweep.from_python.run_and_show", lambda *_: Stopped())
+    with pytest.raises(KeyboardInterrupt, match="go on with resume=True"):
+        run(ANY, storage=tmp_path)
+    Stopped.interrupted = False
+    assert run(ANY, storage=tmp_path, recipe={"seed": Recipe().seed}) == Kept(tmp_path)
