@@ -97,22 +97,20 @@ def run(options: argparse.Namespace) -> int:
     folder: Path = options.out or subject.storage / "exports" / f"{kept.id}-{trial}"
     if options.out is not None:
         make_room(folder, kept, record)  # report problems with it before anything is trained
-    theirs = kept.settled.get("device")  # earlier versions did not record it
+    theirs = kept.settled["device"]
     device = options.device or ("cpu" if theirs == "cpu" else devices()[0])
     prepared = _prepared(subject, treatment, theirs, device, options)
     make_room(folder, kept, record)
 
     console = plain_console()
     console.print(f"{trial.replace('-', ' ')} of {kept.id}: {treatment}", soft_wrap=True)
-    if options.members and theirs not in (device, None):
+    if options.members and theirs != device:
         console.print(f"the sweep trained on {theirs}, and this is {device}: networks will be like its own, not equal")
     # As many threads as a trial of the sweep had: another number would change the rounding of sums.
-    script = subject.sweep.cpus_per_trial if subject.sweep is not None else 1
-    about = kept.content.get("about", {})
-    configure_process(about.get("cpus_per_trial", script))  # earlier versions did not record it
+    configure_process(kept.content["about"]["cpus_per_trial"])
     recipe, labels = subject.recipe, subject.dataset.train.labels
     training_files, test_files = files_of(subject)
-    stored = _stored(prepared, subject, treatment, theirs or device)
+    stored = _stored(prepared, subject, treatment, theirs)
     predictions = predictions_of(prepared.split, stored, training_files, test_files)
     # With none asked for, those that are there stay: hours of training may have gone into them.
     members: list[dict[str, Any]] = [] if options.members else exported(folder)
@@ -199,10 +197,9 @@ def _check(subject: Subject, kept: Kept, treatment: Treatment, options: argparse
     if not 0 <= options.members <= most:
         raise InputError(f"--members must be from 0 to {most}, which the sweep's ensembles had, got {options.members}")
     check_names(treatment)
-    code = kept.content.get(CODE)
     for registry, name in ((MODELS, subject.recipe.model), *named_in(treatment.canonical())):
         for what, now in registry.code(name).items():
-            if code is not None and code.get(what) != now:  # earlier versions did not record it
+            if kept.content[CODE].get(what) != now:
                 raise InputError(f"your {what} is not what it was when {kept.id} ran, so this would be another network")
     check_sources(subject.split, treatment, every_class=False)
     pool = subject.split.pool
@@ -213,16 +210,14 @@ def _check(subject: Subject, kept: Kept, treatment: Treatment, options: argparse
 
 
 def _prepared(
-    subject: Subject, treatment: Treatment, theirs: str | None, device: str, options: argparse.Namespace
+    subject: Subject, treatment: Treatment, theirs: str, device: str, options: argparse.Namespace
 ) -> Prepared:
     """With the sweep's own scores, whatever device trains here; with ``--score``, new ones if those are gone."""
     from hardtune.needs import needs_of
     from hardtune.scoring import gather
 
     needs = needs_of([treatment])
-    of = theirs or device
-    if options.score and missing(subject, needs, of):
-        of = device
+    of = device if options.score and missing(subject, needs, theirs) else theirs
     subject, of = with_scores(subject, needs, device=of, score=options.score)
     return gather(subject.split, subject.recipe, needs, subject.store, device=of)
 
@@ -252,7 +247,7 @@ def _trained(
     return network, answers.question(network, prepared.split, seed=recipe.seed, device=device)
 
 
-def _said(mine: Answers, own: Answers | None, split: Split, theirs: str | None, device: str) -> dict[str, Any]:
+def _said(mine: Answers, own: Answers | None, split: Split, theirs: str, device: str) -> dict[str, Any]:
     """What is known about a network: how it compares with the sweep's own, and its accuracy."""
     accuracy = {
         "held_out": float((mine.held_out.argmax(1) == split.held_out.labels).mean()),
@@ -261,7 +256,7 @@ def _said(mine: Answers, own: Answers | None, split: Split, theirs: str | None, 
     return {"compared": _compared(mine, own, theirs, device), "accuracy": accuracy}
 
 
-def _compared(mine: Answers, own: Answers | None, theirs: str | None, device: str) -> str:
+def _compared(mine: Answers, own: Answers | None, theirs: str, device: str) -> str:
     import numpy as np
 
     if own is None:
@@ -279,7 +274,7 @@ def _compared(mine: Answers, own: Answers | None, theirs: str | None, device: st
         )
     why = (
         f"which was trained on {theirs}, and this on {device}"
-        if theirs not in (device, None)
+        if theirs != device
         else "as rounding differs on a GPU, another kind of CPU or another number of threads"
     )
     return (

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
 from pathlib import Path
 
 from rich.table import Table
@@ -15,7 +13,7 @@ from rich.table import Table
 from hardtune.errors import InputError, unknown
 from hardtune.evaluation.metric import UNSEEN
 from hardtune.report.classes import class_figure, class_rows, class_tables
-from hardtune.report.comparison import Comparison, Row, better, compared, figures_of_members, metrics_of, tried
+from hardtune.report.comparison import Comparison, Row, compared, figures_of_members, metrics_of, tried
 from hardtune.report.comparison_views import comparison_figure, tables
 from hardtune.report.csv_tables import write_csv
 from hardtune.report.figure import pareto_figure
@@ -95,7 +93,7 @@ def shown(question: Question) -> Shown:
         return _comparisons(question, [_compared(question)])
     if sweep.is_search or options.objectives:
         return _front(question, objectives)
-    own = [compared(question.records, one, sweep.metrics) for one in sweep.comparisons] or _former(sweep)
+    own = [compared(question.records, one, sweep.metrics) for one in sweep.comparisons]
     return _comparisons(question, [family for family in own if family] or [_compared(question)])
 
 
@@ -179,19 +177,6 @@ def _compared(question: Question) -> list[Row]:
     shown = {row["trial"] for row in found_out if whose[row["trial"]] in asked}
     names = {number: "" if number == control.number else f"{number}: " for number in shown}
     return [{**row, "treatment": names[row["trial"]] + row["treatment"]} for row in found_out if row["trial"] in shown]
-
-
-def _former(sweep: Kept) -> list[list[Row]]:
-    """The comparisons that a sweep of an earlier version left, whose intervals are over seeds alone."""
-    path = sweep.folder / "comparison.json"
-    left = json.loads(path.read_text()) if path.exists() else []
-    families = [list(family) for _, family in groupby(left, lambda row: (row.get("comparison"), row["reference"]))]
-    for family in families:
-        lines = len({(row.get("trial"), row["treatment"]) for row in family})
-        for row in family:
-            way = better(row["metric"], sweep.metrics)
-            row.update({"trial": None, "better": way, "of": lines, "images_share": None} | row)
-    return families
 
 
 def _directions(names: Sequence[str], sweep: Kept, control: Record) -> dict[str, str]:

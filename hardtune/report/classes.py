@@ -12,7 +12,6 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from hardtune.errors import InputError
 from hardtune.evaluation.comparison import Difference, holm, paired_difference
 from hardtune.report.comparison import Row, found_out, tried
 from hardtune.report.comparison_views import covers, decimals, draw_intervals, half_width
@@ -27,13 +26,13 @@ MOST_CLASSES = 100
 def against_control(found: Sequence[Record], chosen: Sequence[Record]) -> list[Row]:
     """What :func:`class_figure` draws at a sweep's end: the chosen trials against the control, each treatment once.
 
-    Empty if there is nothing to compare, if there are too many classes, or if an earlier version began the sweep.
+    Empty if there is nothing to compare, or if there are too many classes.
     """
     control = next(record for record in found if record.is_control)
     others = {record.treatment.canonical(): record for record in reversed(chosen) if record.state == "finished"}
     others.pop(control.treatment.canonical(), None)
     records = list(others.values())[::-1]
-    if not 0 < len(control.recalls) <= MOST_CLASSES or not all(record.recalls for record in records):
+    if len(control.recalls) > MOST_CLASSES:
         return []
     among = [treatment for treatment in tried(found) if treatment != control.treatment.canonical()]
     return class_rows(records, control, among=len(among))
@@ -47,17 +46,7 @@ def class_rows(records: Sequence[Record], reference: Record, *, among: int) -> l
 
     Args:
         among: How many treatments these were chosen from: Holm's correction is for every class of each of them.
-
-    Raises:
-        InputError: A record is of an earlier version, which did not keep recall by class and network.
     """
-    for record in (reference, *records):
-        if not record.recalls:
-            name = "the control" if record.is_control else f"trial {record.number}"
-            raise InputError(
-                f"{name} was measured by an earlier version, which did not keep the recall of each class by network; "
-                "--csv FILE.csv --by class has the means"
-            )
     hardest_first = sorted(reference.recalls, key=lambda name: float(np.mean(reference.recalls[name]["members"])))
     pairs = [(record, name) for record in records for name in hardest_first]
     found = [_difference(record.recalls[name], reference.recalls[name]) for record, name in pairs]

@@ -42,7 +42,7 @@ def tables(rows: Sequence[Row], note: str = "", *, most: int = METRICS_A_TABLE) 
 
 
 def coverage(rows: Sequence[Row]) -> str:
-    """What the intervals cover: of trials that an earlier version began, and of some metrics, seeds alone."""
+    """What the intervals cover: of some metrics, seeds alone."""
     return covers(rows, sorted({_heading(row["metric"]) for row in rows if row["images_share"] is None}))
 
 

@@ -35,10 +35,10 @@ class Record:
     """Each member's figures by full name, in the order of the members; member i shares its seed in every trial."""
     left_out: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Means over members by full name, on test samples (for ``ood/…``, and those out of distribution) with each part of
-    them left out in turn: how much a figure depends on the images. Earlier versions recorded less of it."""
+    them left out in turn: how much a figure depends on the images."""
     recalls: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     """By class name, recall on its test samples: of each of the ``members``, and their mean with each part of the
-    samples ``left_out`` in turn. Without classes that have no test samples; earlier versions did not record it."""
+    samples ``left_out`` in turn. Without classes that have no test samples."""
     curves: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     """For ``members`` and ``ensemble``, on test samples: the reliability diagram's ``confidence``, ``accuracy`` and
     ``share`` of samples per non-empty bin, and the ``risk`` at coverages of 1 %, 2 %, … 100 %."""

@@ -63,9 +63,8 @@ class Kept:
     @property
     def metrics(self) -> dict[str, Better]:
         """Which way each metric is better; those of its script, too, which may not be registered here."""
-        # Sweeps of earlier versions tell only by their objectives.
-        own = {name.rpartition("/")[2]: way for name, way in self.content["objectives"].items()}
-        return own | directions() | self.content.get("about", {}).get("metrics", {})
+        own: dict[str, Better] = self.content["about"]["metrics"]
+        return directions() | own
 
     @property
     def recipe(self) -> Recipe:
@@ -86,14 +85,14 @@ class Kept:
 
     @property
     def comparisons(self) -> list[Comparison]:
-        """Those that it makes in the end; sweeps of earlier versions do not tell."""
+        """Those that it makes in the end."""
         return [
             Comparison(
                 tuple(Treatment(**fields) for fields in one["treatments"]),
                 Treatment(**one["reference"]),
                 tuple(one["metrics"]),
             )
-            for one in self.content.get("about", {}).get("comparisons", [])
+            for one in self.content["about"]["comparisons"]
         ]
 
     @property

@@ -55,19 +55,17 @@ class Ledger(Kept):
         if not settled:
             decided = resolve()
             settled = {name: getattr(decided, name) for name in LEFT_TO_THE_DEVICE}
-        if "device" not in settled:  # earlier versions did not record it
             durable.write(self.folder / "settled.json", json.dumps({**settled, "device": device}, indent=1))
-        began = self.settled["device"]
-        if began != device:
+        elif settled["device"] != device:
             raise InputError(
-                f"{self.id} began on {began} and would go on on {device}, whose networks differ: resume it where it "
-                "began (--gpus-per-trial says how much of a GPU a trial has), or start a new sweep"
+                f"{self.id} began on {settled['device']} and would go on on {device}, whose networks differ: resume it "
+                "where it began (--gpus-per-trial says how much of a GPU a trial has), or start a new sweep"
             )
         return self.recipe
 
     def asked(self, sweep: Sweep) -> None:
         """Keep what is made of the trials in the end, which a resumed sweep may be asked anew."""
-        content = {**self.content, "about": {**self.content.get("about", {}), **_asked(sweep)}}
+        content = {**self.content, "about": {**self.content["about"], **_asked(sweep)}}
         if content != self.content:
             durable.write(self.folder / "sweep.json", json.dumps(content, indent=1))
 
@@ -119,11 +117,9 @@ def _differences(former: Kept, content: dict[str, Any]) -> list[str]:
     """What has changed; for dicts (the recipe, say), by field."""
     differ = []
     for name, now in content.items():
-        then = former.content.get(name, {} if name == CODE else None)  # earlier versions did not record it
-        if name == "recipe" and isinstance(then, dict):  # nor had recipes all fields
-            then = json.loads(json.dumps(dataclasses.asdict(Recipe()))) | then
-        if name == VERSIONS and isinstance(then, list):  # of what a sweep does not measure, they do not count
-            now, then = (_counted(each, content) for each in (now, then))
+        then = former.content.get(name)  # another version may not have recorded it
+        if name == VERSIONS:  # of what a sweep does not measure, they do not count
+            now, then = (_counted(each or [], content) for each in (now, then))
         if isinstance(now, dict) and isinstance(then, dict):
             fields = [key for key in now | then if now.get(key) != then.get(key)]
             if fields and name == CODE:

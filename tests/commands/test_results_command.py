@@ -72,7 +72,6 @@ def sweeps(tmp_path_factory):
     begun("raced", SPACE, [control, finished(0, TREATMENTS[0], 0.1, 0.79, 0.5), raced])
     begun("fresh", SPACE, [])
     begun("begun", TREATMENTS, [control])
-    begun("old", SPACE, search[:3], objectives={"final/mine": "max"})  # as earlier versions left it: without the metric
     with pytest.MonkeyPatch.context() as its_script:
         its_script.setitem(METRICS._entries, "mine", Metric(lambda predictions: 0.3, "max"))
         begun("own", SPACE, search[:3], objectives={"final/mine": "max"})
@@ -104,7 +103,6 @@ def test_the_sweeps_of_a_storage_are_listed_with_what_became_of_their_trials(res
         ("begun", "0", "0", "0"),
         ("fresh", "0", "0", "0"),
         ("list", "2", "0", "0"),
-        ("old", "2", "0", "0"),
         ("own", "2", "0", "0"),
         ("own", "2", "0", "0"),
         ("pets", "1", "0", "0"),
@@ -148,8 +146,6 @@ def test_figures_of_held_out_samples_say_so_beside_those_of_the_test_split(resul
 
 def test_which_way_a_scripts_own_metric_is_better_is_known_without_the_script(results, tmp_path):
     assert trials(results("own", "--objectives", "test/mine"))[-1] == "control"
-    assert trials(results("old", "--objectives", "test/mine"))[-1] == "control"
-    assert "mine ↑" in results("old", "--compare", 1)
     assert "mine ↑" in results("own", "--compare", 1), "the test split's of its objective"
     assert "mine ↑" in results("own", "--compare", 1, "--metrics", "test/mine")
     assert "mine ↑" in results("own-list", "--figure", tmp_path / "it.png")

@@ -7,7 +7,6 @@ import pytest
 from rich.console import Console
 
 from hardtune import Treatment
-from hardtune.errors import InputError
 from hardtune.evaluation.comparison import holm, paired_difference
 from hardtune.report.classes import against_control, class_figure, class_rows, class_tables
 from hardtune.report.records import CONTROL, Record
@@ -123,12 +122,6 @@ def test_intervals_of_a_class_with_too_few_images_are_over_seeds_alone_which_is_
     rows = class_rows([few(HELPED)], few(CONTROLS), among=1)
     assert {row["class"] for row in rows if row["images_share"] is None} == set(small)
     assert said in " ".join(printed(class_tables(rows)).split())
-
-
-def test_records_of_an_earlier_version_are_told():
-    old = dataclasses.replace(HELPED, recalls={})
-    with pytest.raises(InputError, match=r"trial 0 was measured by an earlier version, .* --by class has the means"):
-        class_rows([old], CONTROLS, among=1)
 
 
 def test_the_figure_has_a_panel_for_each_treatment_and_a_line_for_each_class(tmp_path, monkeypatch):

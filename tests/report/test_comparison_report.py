@@ -125,8 +125,8 @@ def test_intervals_cover_test_images_where_both_records_say_how_much_depends_on_
     )
     assert [row["verdict"] for row in seeds_alone if row["trial"] == 0] == ["better", "better"]
     assert {row["verdict"] for row in compared([with_images(one, 0.05) for one in RECORDS], EVERYTHING)} == {"open"}
-    for former in range(len(RECORDS)):  # of a trial of an earlier version nothing is known
-        some = [one if place == former else with_images(one, 0.002) for place, one in enumerate(RECORDS)]
+    for unknown in range(len(RECORDS)):
+        some = [one if place == unknown else with_images(one, 0.002) for place, one in enumerate(RECORDS)]
         assert compared(some, EVERYTHING) == seeds_alone, "none looks surer than the others"
 
 
