@@ -97,7 +97,7 @@ class Treatment:
         it = self.canonical()
         parts = []
         if it.prune != "none":
-            parts.append(f"{it.estimator} prune {it.prune} {it.prune_rate:.0%}")
+            parts.append(f"{it.estimator} prune {it.prune} {100 * it.prune_rate:.3g}%")
         if it.alpha:
             policy = "" if it.policy == "paper" else f" {it.policy}"
             parts.append(f"{it.estimator} α={it.alpha:.3g}{policy} {it.undersample}/{it.oversample}")

@@ -76,6 +76,7 @@ def test_a_constant_penalty_knows_no_difficulty():
         (Treatment(), "control"),
         (Treatment(loss="focal"), "focal"),
         (Treatment(prune="class", prune_rate=0.3, estimator="el2n"), "el2n prune class 30%"),
+        (Treatment(prune="dataset", prune_rate=0.004), "aum prune dataset 0.4%"),
         (Treatment(alpha=0.5, policy="shift", oversample="smote"), "aum α=0.5 shift easiest/smote"),
         (Treatment(alpha=2, loss="crl", entropy_weight=0.25), "aum α=2 easiest/random, crl, λ=0.25 rmd"),
         (Treatment(entropy_weight=0.2, entropy_target="shuffled"), "λ=0.2 shuffled"),
