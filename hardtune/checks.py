@@ -12,7 +12,7 @@ from hardtune.errors import InputError, blamed
 from hardtune.evaluation import check_metrics
 from hardtune.evaluation.corruptions import corrupt
 from hardtune.evaluation.ood import OOD_SCORES, ood_score
-from hardtune.hardness.estimators import ESTIMATORS, check_estimator
+from hardtune.hardness.estimators import ESTIMATORS, check_estimator, data_scores
 from hardtune.member import Prepared, named_in, needed_scores, needs_pool, plan_arguments
 from hardtune.recipe import Recipe
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request
@@ -41,6 +41,9 @@ def check_trials(split: Split, recipe: Recipe, treatments: Sequence[Treatment], 
     """
     for treatment in treatments:
         check_sources(split, treatment, every_class=every_class)
+    for name in sorted(set().union(*map(needed_scores, treatments))):
+        if ESTIMATORS[name].source == "data":
+            data_scores(name, split)
     for name in sorted({treatment.loss for treatment in treatments}):
         check_loss(name, split.num_classes)
     check_network(split, recipe)
@@ -145,10 +148,10 @@ def _check_policy(treatment: Treatment) -> None:
     estimator = ESTIMATORS[treatment.estimator]
     if treatment.alpha > 0 and estimator.centred and treatment.policy in ("paper", "margin"):
         alike = [e.name for e in ESTIMATORS.values() if e.source == estimator.source and not e.centred]
+        or_else = f", or an estimator such as {' or '.join(map(repr, alike))}" if alike else ""
         raise InputError(
             f"policy {treatment.policy!r} needs hardness above 0, and the scores of estimator {estimator.name!r} are "
-            f"centred near 0, where ratios of class means say nothing: choose policy 'shift', or an estimator such as "
-            f"{' or '.join(map(repr, alike))}"
+            f"centred near 0, where ratios of class means say nothing: choose policy 'shift'{or_else}"
         )
     if treatment.alpha > 0 and treatment.policy == "margin" and estimator.low_is_hard > estimator.in_probabilities:
         fit = [e.name for e in ESTIMATORS.values() if e.in_probabilities]

@@ -23,7 +23,7 @@ class Needs:
     @property
     def ensemble(self) -> bool:
         """Whether a scoring ensemble is needed."""
-        return self.pool or any(ESTIMATORS[name].source != "features" for name in self.estimators)
+        return self.pool or any(ESTIMATORS[name].measured for name in self.estimators)
 
 
 def needs_of(treatments: Iterable[Treatment]) -> Needs:

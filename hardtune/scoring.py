@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hardtune.data import Samples, Split
 from hardtune.errors import InputError
 from hardtune.hardness.encoders import encode, encoder_identity
-from hardtune.hardness.estimators import ESTIMATORS, class_hardness, ensemble_scores, feature_scores
+from hardtune.hardness.estimators import ESTIMATORS, class_hardness, data_scores, ensemble_scores, feature_scores
 from hardtune.member import Prepared, member_seed
 from hardtune.needs import Needs
 from hardtune.recipe import Recipe
@@ -78,25 +78,28 @@ def gather(split: Split, recipe: Recipe, needs: Needs, store: Store, *, device: 
             findings_of(split, recipe, needs, member, store, device=device) for member in range(recipe.scoring_members)
         ]
         for name in sorted(needs.estimators):
-            if ESTIMATORS[name].source != "features":
+            if ESTIMATORS[name].measured:
                 scores[name] = ensemble_scores([member[name] for member in members])
         if needs.pool and split.pool is not None:
             pool = _judged(split.pool, members)
     features = None
     if needs.features:
         features = stored_features(split, recipe, store)
-        scores |= scores_of_features(split, recipe, needs, features)
+    scores |= computed_scores(split, recipe, needs, features)
     return Prepared(split, scores, features, pool, _hard_classes_of(split, recipe, store, device))
 
 
-def scores_of_features(split: Split, recipe: Recipe, needs: Needs, features: NDArray[np.float32]) -> Scores:
-    """The needed scores, by estimator, that follow from the encoder's features (N, D)."""
+def computed_scores(split: Split, recipe: Recipe, needs: Needs, features: NDArray[np.float32] | None) -> Scores:
+    """The needed scores, by estimator, that no network is trained for: from the data, and from features (N, D)."""
     labels, classes = split.train.labels, split.num_classes
-    return {
-        name: feature_scores(name, features, labels, classes, seed=member_seed(recipe, 0, name))
-        for name in sorted(needs.estimators)
-        if ESTIMATORS[name].source == "features"
-    }
+    scores: Scores = {}
+    for name in sorted(needs.estimators):
+        source = ESTIMATORS[name].source
+        if source == "data":
+            scores[name] = data_scores(name, split)
+        elif source == "features" and features is not None:
+            scores[name] = feature_scores(name, features, labels, classes, seed=member_seed(recipe, 0, name))
+    return scores
 
 
 def _hard_classes_of(split: Split, recipe: Recipe, store: Store, device: str) -> NDArray[np.bool_] | None:
@@ -143,7 +146,7 @@ def prepare(
     """
     if needs.features:  # first, since it is quick, and anything may be wrong with an encoder or a user's estimator
         features = encoded(split, recipe, store, device=device, progress=on_encoded)
-        scores_of_features(split, recipe, needs, features)
+        computed_scores(split, recipe, needs, features)
     if needs.ensemble:
         for member in range(recipe.scoring_members):
             score_member(split, recipe, needs, member, store, device=device, on_epoch=on_epoch)

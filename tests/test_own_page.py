@@ -27,9 +27,15 @@ def registered(monkeypatch, tmp_path):
 
 def test_all_of_it_is_trained_with(registered):
     resampled = {"alpha": 1.0, "policy": "squared", "estimator": "norm", "undersample": "hardest"}
-    regularised = {"entropy_weight": 0.1, "entropy_scale": "squared rank", "entropy_target": "hard half"}
+    regularised = {"entropy_weight": 0.1, "entropy_estimator": "crowded", "entropy_scale": "squared rank"}
     treatment = Treatment(
-        **resampled, oversample="mirrored", prune="middling", prune_rate=0.2, **regularised, loss="squared error"
+        **resampled,
+        oversample="mirrored",
+        prune="middling",
+        prune_rate=0.2,
+        **regularised,
+        entropy_target="hard half",
+        loss="squared error",
     )
     data = load("noise")
     result = run(treatment, data, RECIPE)
@@ -40,6 +46,6 @@ def test_all_of_it_is_trained_with(registered):
 def test_all_of_it_goes_to_workers_and_is_part_of_the_keys(registered):
     names = set(re.findall(r'^@\S+\("([\w ]+)"', CODE, re.MULTILINE))
     sent = {name for entries in plug_ins().values() for name in entries}
-    assert len(names) == 11
+    assert len(names) == 12
     assert names - sent == {"noise"}, "the driver reads the data"
     assert len(plug_in_code()) == len(sent)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from hardtune import Recipe, Store, Treatment, load, run, scoring_member
+from hardtune.checks import check_trials
 from hardtune.data import load_pool
 from hardtune.errors import InputError
 from hardtune.hardness.dynamics import Dynamics
@@ -299,3 +300,24 @@ def test_hard_classes_are_the_same_whether_or_not_a_treatment_needs_scores(tmp_p
         control = prepare(split, recipe, needs_of([Treatment()]), store)
         assert scored.hard_classes is not None
         np.testing.assert_array_equal(scored.hard_classes, control.hard_classes)
+
+
+def test_scores_of_ones_own_decide_class_sizes_without_a_scoring_ensemble_and_new_ones_give_new_networks(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(ESTIMATORS, "_entries", dict(ESTIMATORS._entries))
+    file, labels = tmp_path / "mine.npy", DIGITS.train.labels
+    np.save(file, np.full(len(labels), np.inf))
+    estimator("mine", of="data")(lambda split: np.load(file)[split.kept])
+    recipe, treatment = dataclasses.replace(RECIPE, epochs=1), Treatment(alpha=1, estimator="mine", policy="shift")
+    with pytest.raises(InputError, match="estimator 'mine' gives scores that are not finite"):
+        check_trials(DIGITS.hold_out(0.25, 0), recipe, [treatment])
+    np.save(file, labels / 9)
+    store, scored = Store(tmp_path / "store"), []
+    first = run(treatment, DIGITS, recipe, store, on_scored=lambda *done: scored.append(done))
+    assert (np.diff(first.class_counts) > 0).all(), "the higher the label, the harder, and the more samples"
+    assert scored == []
+    np.save(file, 1 - labels / 9)
+    again = run(treatment, DIGITS, recipe, store)
+    np.testing.assert_array_equal(again.class_counts, first.class_counts[::-1])
+    assert not np.array_equal(again.test_logits, first.test_logits)

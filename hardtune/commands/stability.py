@@ -100,11 +100,10 @@ def _check(estimators: list[str], options: argparse.Namespace) -> None:
     from hardtune.resampling.policies import POLICIES
 
     for name in estimators:
-        if ESTIMATORS[name].source == "features":
-            with_members = ", ".join(sorted(e.name for e in ESTIMATORS.values() if e.source != "features"))
-            raise InputError(
-                f"the scores of {name!r} come from one frozen encoder, which has no members: choose from {with_members}"
-            )
+        if not ESTIMATORS[name].measured:
+            with_members = ", ".join(sorted(e.name for e in ESTIMATORS.values() if e.measured))
+            what = "one frozen encoder, which has" if ESTIMATORS[name].source == "features" else "the data, which have"
+            raise InputError(f"the scores of {name!r} come from {what} no members: choose from {with_members}")
     if options.policy is not None:
         POLICIES[options.policy]
     if options.members is not None and options.members < 2:

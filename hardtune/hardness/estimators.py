@@ -3,18 +3,19 @@
 A score is a float32 per training sample and **higher is harder, always**. Estimators whose textbook form runs the other
 way are negated where they are computed; ``low_is_hard`` only records this, for formulas that need the textbook value.
 
-To add one that reads features, see :func:`estimator`.
+To add one, or scores that you have already, see :func:`estimator`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from hardtune.data import Split
 from hardtune.errors import InputError, blamed
 from hardtune.hardness.features import as_labelled, as_labels
 from hardtune.hardness.kmeans import centre_distance
@@ -23,6 +24,9 @@ from hardtune.registry import Registry
 
 FeatureScores = Callable[[NDArray[np.floating], NDArray[np.int64], int, int], NDArray[np.floating]]
 """(features (N, D), labels (N,), num_classes, seed) to scores (N,), higher = harder."""
+DataScores = Callable[[Split], NDArray[np.floating]]
+"""A split to scores (N,) of its training samples, higher = harder."""
+Computed = TypeVar("Computed", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -30,9 +34,10 @@ class Estimator:
     """One way to say how hard a sample is."""
 
     name: str
-    source: Literal["dynamics", "features", "gradients"]
-    """``dynamics``: from :class:`~hardtune.hardness.dynamics.Dynamics`; ``features``: from a frozen encoder's
-    features; ``gradients``: from per-sample gradient norms. All but ``features`` are averaged over the ensemble."""
+    source: Literal["dynamics", "gradients", "features", "data"]
+    """``dynamics``: from :class:`~hardtune.hardness.dynamics.Dynamics`; ``gradients``: from per-sample gradient norms;
+    both are averaged over the scoring ensemble. ``features``: from a frozen encoder's features; ``data``: from the data
+    themselves, or from a file of scores."""
     low_is_hard: bool = False
     """Whether the textbook form is low for hard samples, so that the score is its negative."""
     in_probabilities: bool = False
@@ -40,10 +45,17 @@ class Estimator:
     centred: bool = False
     """Whether scores are centred near 0, so that a ratio of class means says nothing."""
     version: int = 1
-    """Incremented whenever the scores change: it is part of their store key. Scores computed from features are not
+    """Incremented whenever the scores change: it is part of their store key. Scores from features or data are not
     stored, and networks are stored under a digest of the very scores that they were trained with."""
     from_features: FeatureScores | None = None
     """How a ``features`` estimator is computed."""
+    from_data: DataScores | None = None
+    """How a ``data`` estimator is computed."""
+
+    @property
+    def measured(self) -> bool:
+        """Whether its scores are measured while the scoring ensemble trains."""
+        return self.source in ("dynamics", "gradients")
 
 
 ESTIMATORS: Registry[Estimator] = Registry("estimator")
@@ -70,23 +82,33 @@ _measured("grand", "gradients")
 _measured("grand_init", "gradients")
 
 
-def estimator(name: str, *, centred: bool = False) -> Callable[[FeatureScores], FeatureScores]:
-    """Register a function of an encoder's features as an estimator of hardness::
+def estimator(
+    name: str, *, of: Literal["features", "data"] = "features", centred: bool = False
+) -> Callable[[Computed], Computed]:
+    """Register a function of an encoder's features, or of the data, as an estimator of hardness::
 
         @estimator("norm")
         def norm(features, labels, num_classes, seed):  # (N, D), (N,) to (N,), higher = harder
-            return np.linalg.norm(features, axis=1)  # features and labels are read-only
+            return np.linalg.norm(features, axis=1)
 
-    In a sweep's script, or a module that it imports, this is enough: workers get it, too.
+        @estimator("human", of="data")  # scores that you have
+        def human(split):  # a Split to (N,), of split.train: rows split.kept of the data set's training split
+            return np.load("disagreement-of-annotators.npy")[split.kept]
+
+    All that they are given is read-only. In a sweep's script, or a module that it imports, this is enough: workers get
+    it, too.
 
     Args:
         centred: whether scores are centred near 0, so that the policies ``paper`` and ``margin`` have no ratio.
     """
 
     register = ESTIMATORS.register(name)
+    if of not in ("features", "data"):
+        raise InputError(f"an estimator is of 'features' or of 'data', got {of!r}")
 
-    def add(compute: FeatureScores) -> FeatureScores:
-        register(Estimator(name, "features", centred=centred, from_features=compute))
+    def add(compute: Computed) -> Computed:
+        given: dict[str, Any] = {f"from_{of}": compute}
+        register(Estimator(name, of, centred=centred, **given))
         return compute
 
     return add
@@ -118,16 +140,16 @@ def _kmeans(
     return centre_distance(features, num_classes, seed)
 
 
-MEASURED = frozenset(name for name, estimator in ESTIMATORS.items() if estimator.source != "features")
+MEASURED = frozenset(name for name, estimator in ESTIMATORS.items() if estimator.measured)
 """Those measured while the scoring ensemble trains; users cannot add any."""
 
 
 def check_estimator(name: str) -> None:
     """Raise ``InputError`` for an estimator that does not exist, or that nothing computes."""
-    if ESTIMATORS[name].from_features is None and name not in MEASURED:
+    if ESTIMATORS[name].measured and name not in MEASURED:
         raise InputError(
-            f"nothing computes the scores of estimator {name!r}: register a function of features by @estimator; those "
-            "of training dynamics and gradients cannot be added to"
+            f"nothing computes the scores of estimator {name!r}: register a function of features or data by "
+            "@estimator; those of training dynamics and gradients cannot be added to"
         )
 
 
@@ -152,12 +174,31 @@ def feature_scores(
     features, labels = as_labelled(features, labels, num_classes)
     features, labels = features.view(), labels.view()
     features.flags.writeable = labels.flags.writeable = False  # others are scored by them as well
-    with blamed(f"estimator {name!r} fails on features {features.shape}"), np.errstate(over="ignore"):
-        scores = np.asarray(compute(features, labels, num_classes, seed), dtype=np.float32)
-    if scores.shape != labels.shape:
-        raise InputError(
-            f"estimator {name!r} gives {scores.shape} for {len(labels)} samples; it must give a score each"
-        )
+    with blamed(f"estimator {name!r} fails on features {features.shape}"):
+        return _scores(name, compute(features, labels, num_classes, seed), len(labels))
+
+
+def data_scores(name: str, split: Split) -> NDArray[np.float32]:
+    """Score a split's training samples by an estimator whose source is ``data``; float32 (N,), higher = harder.
+
+    Raises:
+        InputError: not such an estimator, or it raises or does not give one score per sample.
+    """
+    compute = ESTIMATORS[name].from_data
+    if compute is None:
+        raise InputError(f"estimator {name!r} is not computed from the data")
+    with blamed(f"estimator {name!r} fails"):
+        return _scores(name, compute(split), len(split.train), whole=split.dataset_size)
+
+
+def _scores(name: str, found: ArrayLike, count: int, whole: int | None = None) -> NDArray[np.float32]:
+    """What an estimator, perhaps a user's, gives ``count`` samples; ``whole``: how many there were to choose from."""
+    with np.errstate(over="ignore"):
+        scores = np.asarray(found, dtype=np.float32)
+    if scores.shape != (count,):
+        of_all = scores.shape == (whole,)
+        hint = ": of these, split.kept are the training samples" if of_all else "; it must give a score each"
+        raise InputError(f"estimator {name!r} gives {scores.shape} for {count} samples{hint}")
     if not np.isfinite(scores).all():
         bad = np.flatnonzero(~np.isfinite(scores))
         raise InputError(

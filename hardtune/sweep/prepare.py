@@ -14,7 +14,7 @@ from hardtune.errors import DivergedError, HardtuneWarning, InputError
 from hardtune.member import Prepared
 from hardtune.needs import Needs
 from hardtune.recipe import Recipe
-from hardtune.scoring import encoded, gather, is_encoded, scores_of_features, stored_features
+from hardtune.scoring import computed_scores, encoded, gather, is_encoded, stored_features
 from hardtune.scoring_member import is_scored, score_member
 from hardtune.store import Store
 from hardtune.sweep.cluster import Share
@@ -94,7 +94,7 @@ def prepare_on_cluster(
 
     def check_estimators() -> None:
         """Fail on a user's estimator before the ensemble is trained, not after."""
-        scores_of_features(split, recipe, needs, stored_features(split, recipe, store))
+        computed_scores(split, recipe, needs, stored_features(split, recipe, store))
 
     with counter_in(Path(store.root)) as encoded_so_far:
         waiting = []

@@ -7,9 +7,17 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from hardtune.data import Dataset, Samples
 from hardtune.errors import InputError
 from hardtune.hardness.dynamics import Dynamics
-from hardtune.hardness.estimators import ESTIMATORS, class_hardness, ensemble_scores, estimator, feature_scores
+from hardtune.hardness.estimators import (
+    ESTIMATORS,
+    class_hardness,
+    data_scores,
+    ensemble_scores,
+    estimator,
+    feature_scores,
+)
 from hardtune.training.gradients import gradient_norms
 
 N, CLASSES, DIMENSIONS, EPOCHS = 900, 3, 16, 100
@@ -193,6 +201,30 @@ def test_an_estimator_of_ones_own_that_does_not_work_is_named(monkeypatch, compu
     estimator("mine")(compute)
     with pytest.raises(InputError, match=f"estimator 'mine' {message}"):
         feature_scores("mine", np.zeros((4, 2), np.float32), np.zeros(4, np.int64), 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("compute", "message"),
+    [
+        (lambda split: 1 / 0, "fails: ZeroDivisionError: division by zero"),
+        (lambda split: np.zeros(5), r"gives \(5,\) for 4 samples; it must give a score each"),
+        (lambda split: np.zeros(6), r"gives \(6,\) for 4 samples: of these, split.kept are the training samples"),
+        (lambda split: [1, np.nan, 2, 3], r"gives scores that are not finite \(float32\), first for training sample 1"),
+        (lambda split: ["easy"] * 4, "fails: ValueError: could not convert"),
+        (lambda split: split.train.images.sort(), "fails: ValueError: .*read-only"),
+    ],
+)
+def test_scores_of_ones_own_that_do_not_fit_are_named(monkeypatch, compute, message):
+    monkeypatch.setattr(ESTIMATORS, "_entries", dict(ESTIMATORS._entries))
+    estimator("mine", of="data")(compute)
+    samples = Samples(np.full((6, 2, 2, 1), 9, np.uint8), np.arange(6) % 2)
+    split = Dataset(name="two", train=samples, test=samples, classes=("a", "b")).hold_out(0.3, seed=0)
+    with pytest.raises(InputError, match=f"estimator 'mine' {message}"):
+        data_scores("mine", split)
+    with pytest.raises(InputError, match="estimator 'aum' is not computed from the data"):
+        data_scores("aum", split)
+    with pytest.raises(InputError, match="an estimator is of 'features' or of 'data', got 'labels'"):
+        estimator("yours", of="labels")
 
 
 def test_the_ensemble_score_is_the_plain_mean_over_members():
