@@ -226,11 +226,11 @@ def test_a_loss_of_ones_own_is_tried(capsys, tmp_path, monkeypatch, make, senten
     assert re.search(sentence, said(capsys, tmp_path, space={"loss": tune.choice(["cross_entropy", "mine"])}))
 
 
-def test_an_estimator_of_ones_own_reads_features(capsys, tmp_path, monkeypatch):
+def test_an_estimator_of_ones_own_reads_features_or_data(capsys, tmp_path, monkeypatch):
     mine = Estimator("mine", "dynamics", "what the networks do, in a way that nobody measures")
     monkeypatch.setattr(ESTIMATORS, "_entries", {**ESTIMATORS._entries, "mine": mine})
     line = said(capsys, tmp_path, space={"estimator": "mine"})
-    assert "nothing computes the scores of estimator 'mine': register a function of features by @estimator" in line
+    assert "nothing computes the scores of estimator 'mine': register a function of features or data by @estimator" in line
 
 
 def test_a_metric_of_ones_own_is_tried_on_as_many_classes_as_there_are(capsys, tmp_path, monkeypatch):
