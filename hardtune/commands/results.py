@@ -8,6 +8,7 @@
     python -m hardtune results digits --compare 3 8 --metrics test/recall_gap test/ece
     python -m hardtune results digits --compare 3 --against 8     one trial against another
     python -m hardtune results digits --classes 3                 which classes gain by it, and which pay
+    python -m hardtune results digits-confirmed --pool            over all of its confirmations, with other seeds each
     python -m hardtune results digits --csv trials.csv            each trial's treatment and all its figures
     python -m hardtune results digits --csv classes.csv --by class
 
@@ -63,6 +64,12 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
         help="compare their recall of each class with the control's (default: trials on the front)",
     )
     flags.add_argument("--against", type=int, metavar="TRIAL", help="compare with this trial, not with the control")
+    flags.add_argument(
+        "--pool",
+        action="store_true",
+        default=None,
+        help="take all sweeps together that differ from this one only in their seed: intervals are over whole sweeps",
+    )
     flags.add_argument("--metrics", nargs="+", metavar="NAME", help="member metrics that --compare compares")
     flags.add_argument("--figure", type=Path, metavar="FILE.png", help="also plot it (.png, .pdf or .svg)")
     flags.add_argument("--table", type=Path, metavar="FILE.md", help="also write it as a table (.md, .tex or .csv)")
@@ -79,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
     console = plain_console()
     storage = local_folder(options.storage)
     if options.sweep is None:
-        flags = ("objectives", "compare", "classes", "against", "metrics", "figure", "table", "csv", "by")
+        flags = ("objectives", "compare", "classes", "against", "metrics", "figure", "table", "csv", "by", "pool")
         asked = [name for name in flags if vars(options)[name] is not None]
         if asked:
             raise InputError(f"--{asked[0]} is for a sweep: name one, or list them without it")

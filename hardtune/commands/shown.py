@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -19,9 +19,10 @@ from hardtune.report.csv_tables import write_csv
 from hardtune.report.figure import pareto_figure
 from hardtune.report.paper_tables import write_tables
 from hardtune.report.pareto import check_objective, front
+from hardtune.report.pooled import alike, pooled
 from hardtune.report.records import Record
 from hardtune.report.standing import kept_off_front, saved_by_stopping
-from hardtune.report.sweeps import Kept
+from hardtune.report.sweeps import Kept, kept
 from hardtune.report.table import render, rows
 
 
@@ -37,9 +38,21 @@ class Question:
             raise InputError(f"sweep {self.sweep.id} has no results yet: not even its control is trained")
 
     @cached_property
+    def pool(self) -> list[Kept]:
+        """The sweeps that are pooled, this one last; or this one alone."""
+        if not self.options.pool:
+            return [self.sweep]
+        return alike(self.sweep, kept(self.sweep.folder.parent.parent, self.sweep.name))
+
+    @property
+    def over(self) -> str:
+        """What comparisons are paired over."""
+        return "members" if len(self.pool) == 1 else "sweeps"
+
+    @cached_property
     def records(self) -> list[Record]:
         """Those of the trials that have ended by now."""
-        return self.sweep.records
+        return self.sweep.records if len(self.pool) == 1 else pooled(self.pool)
 
     @property
     def control(self) -> Record:
@@ -82,7 +95,22 @@ class Shown:
 
 def shown(question: Question) -> Shown:
     """The answer; ``InputError`` if there is none."""
+    answer = _shown(question)
+    if len(question.pool) == 1:
+        return answer
+    ids = ", ".join(one.id for one in question.pool)
+    anywhere = {treatment for one in question.pool for treatment in tried(one.records)}
+    apart = len(anywhere) - len(tried(question.records))
+    some = "1 treatment did not finish in each, and is" if apart == 1 else f"{apart} did not finish in each, and are"
+    lacking = f"; {some} left out" if apart else ""
+    return replace(answer, notes=[*answer.notes, f"pooled: {ids}{lacking}"])
+
+
+def _shown(question: Question) -> Shown:
     sweep, options = question.sweep, question.options
+    for name in ("objectives", "csv"):
+        if options.pool and vars(options)[name] is not None:
+            raise InputError(f"--pool compares sweeps: leave --{name} out")
     objectives = question.objectives  # what is wrong with them comes before what is wrong with trials
     if options.classes is not None:
         for name in ("compare", "metrics"):
@@ -93,7 +121,7 @@ def shown(question: Question) -> Shown:
         return _comparisons(question, [_compared(question)])
     if sweep.is_search or options.objectives:
         return _front(question, objectives)
-    own = [compared(question.records, one, sweep.metrics) for one in sweep.comparisons]
+    own = [compared(question.records, one, sweep.metrics, over=question.over) for one in sweep.comparisons]
     return _comparisons(question, [family for family in own if family] or [_compared(question)])
 
 
@@ -116,7 +144,7 @@ def _front(question: Question, objectives: Mapping[str, str]) -> Shown:
 
 def _comparisons(question: Question, families: Sequence[Sequence[Row]]) -> Shown:
     note = question.note
-    title = f"{question.sweep.id}: {families[0][0]['members']} members"
+    title = f"{question.sweep.id}: {families[0][0]['members']} {question.over}"
     return Shown(
         [row for family in families for row in family],
         [table for family in families for table in tables(family, note)],
@@ -128,7 +156,7 @@ def _comparisons(question: Question, families: Sequence[Sequence[Row]]) -> Shown
 def _classes(question: Question) -> Shown:
     reference, chosen = _asked(question, "--classes", question.options.classes)
     others = [treatment for treatment in tried(question.records) if treatment != reference.treatment.canonical()]
-    found, note = class_rows(chosen, reference, among=len(others)), question.note
+    found, note = class_rows(chosen, reference, among=len(others), over=question.over), question.note
     return Shown(found, class_tables(found, note), draw=lambda path: class_figure(found, question.sweep.id, path, note))
 
 
@@ -171,7 +199,8 @@ def _compared(question: Question) -> list[Row]:
             raise unknown("figure of a member", metric, control.members)
         if metric not in figures_of_members(metrics=sweep.metrics):
             raise InputError(f"the sweep does not say which way {metric} is better, so it cannot be compared")
-    found_out = compared(found, Comparison(tuple(tried(found)), reference.treatment, metrics), sweep.metrics)
+    comparison = Comparison(tuple(tried(found)), reference.treatment, metrics)
+    found_out = compared(found, comparison, sweep.metrics, over=question.over)
     asked = {record.treatment.canonical() for record in chosen}
     whose = {record.number: record.treatment.canonical() for record in found}
     shown = {row["trial"] for row in found_out if whose[row["trial"]] in asked}

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from hardtune.evaluation.comparison import Difference, holm, paired_difference
 from hardtune.report.comparison import Row, found_out, tried
-from hardtune.report.comparison_views import covers, decimals, draw_intervals, half_width
+from hardtune.report.comparison_views import covers, decimals, draw_intervals, half_width, paired_over
 from hardtune.report.records import Record
 from hardtune.report.table import plain_table
 
@@ -38,7 +38,7 @@ def against_control(found: Sequence[Record], chosen: Sequence[Record]) -> list[R
     return class_rows(records, control, among=len(among))
 
 
-def class_rows(records: Sequence[Record], reference: Record, *, among: int) -> list[Row]:
+def class_rows(records: Sequence[Record], reference: Record, *, among: int, over: str = "members") -> list[Row]:
     """A row for each class of each record: its recall, its difference from the reference's, and if that is significant.
 
     Classes are in the order of the reference's recall, the hardest first; those without test samples are left out.
@@ -46,6 +46,7 @@ def class_rows(records: Sequence[Record], reference: Record, *, among: int) -> l
 
     Args:
         among: How many treatments these were chosen from: Holm's correction is for every class of each of them.
+        over: As in :func:`~hardtune.report.comparison.compared`.
     """
     hardest_first = sorted(reference.recalls, key=lambda name: float(np.mean(reference.recalls[name]["members"])))
     pairs = [(record, name) for record in records for name in hardest_first]
@@ -64,6 +65,7 @@ def class_rows(records: Sequence[Record], reference: Record, *, among: int) -> l
             "mean": float(np.mean(record.recalls[name]["members"])),
             "reference_mean": float(np.mean(reference.recalls[name]["members"])),
             "of": of,
+            "over": over,
             **found_out(dataclasses.replace(difference, p_adjusted=p), better="max"),
         }
         for (record, name), difference, p in zip(pairs, found, adjusted[: len(found)], strict=True)
@@ -114,9 +116,9 @@ def _covers(rows: Sequence[Row]) -> str:
 def _table(rows: Sequence[Row]) -> Table:
     first, places = rows[0], decimals(rows)
     table = plain_table(min_width=78)
-    members = "1 member" if first["members"] == 1 else f"{first['members']} members"
     table.title = (
-        f"{first['treatment']}, against {first['reference']}: recall × 100 ± 95 % interval, paired over {members}"
+        f"{first['treatment']}, against {first['reference']}: recall × 100 ± 95 % interval, paired over "
+        f"{paired_over(first)}"
     )
     table.caption = ""
     table.add_column("class", overflow="fold", min_width=12)

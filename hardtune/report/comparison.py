@@ -102,7 +102,11 @@ def metrics_of(
 
 
 def compared(
-    records: Sequence[Record], comparison: Comparison, metrics: Mapping[str, Better] | None = None
+    records: Sequence[Record],
+    comparison: Comparison,
+    metrics: Mapping[str, Better] | None = None,
+    *,
+    over: str = "members",
 ) -> list[Row]:
     """A row for each metric and treatment: its mean, its difference from the reference, and if that is significant.
 
@@ -112,8 +116,11 @@ def compared(
     account for (None if it does not cover them); ``p_adjusted`` is Holm's over the comparison's treatments (``of`` is
     their number), and the ``verdict`` is ``better`` or ``worse`` if it is below 0.05, else ``open``. Unfinished trials
     are left out, but those that racing stopped count in Holm's correction. ``recall_hard_easy`` counts by its absolute
-    value: hard classes recalled more often than easy ones are just as unequal. ``metrics``: as for
-    :func:`figures_of_members`.
+    value: hard classes recalled more often than easy ones are just as unequal.
+
+    Args:
+        metrics: as for :func:`figures_of_members`.
+        over: what the records have a figure of each of, ``members``; or ``sweeps``, if they are of ``report.pooled``.
     """
     found: dict[Treatment, Record] = {}
     for record in records:
@@ -147,6 +154,7 @@ def compared(
                     "mean": float(np.mean(ours[str(record.number)])),
                     "reference_mean": float(np.mean(theirs)),
                     "of": len(others) + given_up,
+                    "over": over,
                     **found_out(difference, direction),
                 }
             )

@@ -36,29 +36,38 @@ def tables(rows: Sequence[Row], note: str = "", *, most: int = METRICS_A_TABLE) 
         shares = [row["images_share"] for row in rows if row["images_share"] is not None and row["low"] is not None]
         if shares:
             left = 100 * math.sqrt(float(np.median(shares)))
-            said += f"; with endlessly many networks they would be at most {left:.0f} % as wide"
+            many = "networks" if rows[0]["over"] == "members" else rows[0]["over"]
+            said += f"; with endlessly many {many} they would be at most {left:.0f} % as wide"
         made[-1].caption = f"{said}."
     return made
 
 
 def coverage(rows: Sequence[Row]) -> str:
-    """What the intervals cover: of some metrics, seeds alone."""
+    """What the intervals cover: of some metrics, seeds (or sweeps) alone."""
     return covers(rows, sorted({_heading(row["metric"]) for row in rows if row["images_share"] is None}))
 
 
-def covers(rows: Sequence[Row], seeds_alone: Sequence[str]) -> str:
-    """What the intervals cover, where those of ``seeds_alone`` do not cover images."""
+def covers(rows: Sequence[Row], no_images: Sequence[str]) -> str:
+    """What the intervals cover, where those of ``no_images`` do not cover images."""
+    pooled = rows[0]["over"] == "sweeps"
+    what, alone = ("whole sweeps", "sweeps") if pooled else ("seeds of training", "seeds")
+    each = "; each sweep has its own held-out samples, scores and networks" if pooled else ""
+    split = "" if pooled else "one split and "
     if all(row["images_share"] is None for row in rows):
-        return "intervals are over seeds of training, on one split and one test set"
-    but = f" ({', '.join(seeds_alone)}: over seeds alone)" if seeds_alone else ""
-    return f"intervals are over seeds of training and over test images{but}, on one split"
+        return f"intervals are over {what}, on {split}one test set{each}"
+    but = f" ({', '.join(no_images)}: over {alone} alone)" if no_images else ""
+    return f"intervals are over {what} and over test images{but}{each or ', on one split'}"
+
+
+def paired_over(row: Row) -> str:
+    """How many pairs there are of what: ``5 members``."""
+    return "1 member" if row["members"] == 1 else f"{row['members']} {row['over']}"
 
 
 def _table(rows: Sequence[Row], note: str) -> Table:
     first = rows[0]
     table = plain_table(min_width=78)
-    members = "1 member" if first["members"] == 1 else f"{first['members']} members"
-    table.title = f"Against {first['reference']}: difference × 100 ± 95 % interval, paired over {members}"
+    table.title = f"Against {first['reference']}: difference × 100 ± 95 % interval, paired over {paired_over(first)}"
     family = first["of"]
     told = "all lines" if family == len({_line(row) for row in rows}) else f"all {family} treatments that were tried"
     needed = least_significant(first["members"], family)

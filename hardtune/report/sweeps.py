@@ -18,6 +18,9 @@ from hardtune.report.pareto import front
 from hardtune.report.records import Record
 from hardtune.treatment import Treatment
 
+STAMP = r"-\d{8}-\d{6}(-\d+)?"
+"""What an id has after the sweep's name."""
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -28,6 +31,10 @@ class Kept:
     @property
     def id(self) -> str:
         return self.folder.name
+
+    @property
+    def name(self) -> str:
+        return re.sub(STAMP + "$", "", self.id)
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -108,10 +115,9 @@ def selection_note(validation: float | str) -> str:
 
 def kept(storage: Path, name: str | None = None) -> list[Kept]:
     """All sweeps in a storage, or those of one name, the latest last."""
-    stamp = r"-\d{8}-\d{6}(-\d+)?"
-    stamped = re.compile(("(.+)" if name is None else re.escape(name)) + stamp)
+    stamped = re.compile(("(.+)" if name is None else re.escape(name)) + STAMP)
     folders = (path.parent for path in (storage / "sweeps").glob("*/sweep.json"))
-    by_age = sorted((re.search(stamp + "$", path.name)[0], path) for path in folders if stamped.fullmatch(path.name))  # type: ignore[index]
+    by_age = sorted((re.search(STAMP + "$", path.name)[0], path) for path in folders if stamped.fullmatch(path.name))  # type: ignore[index]
     return [Kept(folder) for _, folder in by_age]
 
 

@@ -1,6 +1,7 @@
 """What a sweep found can be seen again, by other figures, against the control and as tables."""
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -317,6 +318,38 @@ def test_a_lists_comparisons_are_of_the_trials_that_have_ended_by_now(results, s
     finally:
         records.write(folder / "trials", last)
     assert ("Against control" in out, f"Against {TREATMENTS[0]}" in out) == (True, False)
+
+
+def test_sweeps_that_differ_in_their_seed_are_compared_together(command, sweeps, tmp_path):
+    """The list is there with one seed; what another seed finds, and one without a treatment, are added to it."""
+    storage = tmp_path / "storage"
+    shutil.copytree(sweeps, storage)
+    (first,) = (storage / "sweeps").glob("list-*")
+    for seed, gap in ((1, 0.05), (2, 0.15)):
+        other = storage / "sweeps" / f"list-29991231-00000{seed}"
+        shutil.copytree(first, other)
+        content = json.loads((other / "sweep.json").read_text())
+        content["recipe"]["seed"] = seed
+        (other / "sweep.json").write_text(json.dumps(content))
+        records.write(other / "trials", finished(0, TREATMENTS[0], gap, 0.79, 0.5))
+    records.remove(other / "trials", 1)
+    out, err, code = command(
+        "results", "list", "--pool", "--compare", "--metrics", "test/recall_gap", "--storage", storage
+    )
+    assert (err, code) == ("", 0)
+    assert "paired over 3 sweeps" in out
+    assert "-10 ±12" in " ".join(out.split()), "gaps of 0.1, 0.05 and 0.15, and the control's 0.2"
+    ids = f"{first.name}, list-29991231-000001, list-29991231-000002"
+    assert f"pooled: {ids}; 1 treatment did not finish in each, and is left out" in out
+    assert "paired over 3 sweeps" in command("results", "list", "--pool", "--classes", "0", "--storage", storage)[0]
+    for flags, said in (
+        (["list", "--pool", "--csv", "it.csv"], "--pool compares sweeps: leave --csv out"),
+        (["pets", "--pool"], "is a search, whose treatments are its own"),
+        (["begun", "--pool"], "there is no other sweep like begun-"),
+        (["--pool"], "--pool is for a sweep: name one"),
+    ):
+        _, err, code = command("results", *flags, "--storage", storage)
+        assert (said in err, code) == (True, 2), err
 
 
 def test_everything_is_in_tables_by_trial_member_and_class(results, tmp_path):

@@ -230,7 +230,9 @@ def test_an_estimator_of_ones_own_reads_features_or_data(capsys, tmp_path, monke
     mine = Estimator("mine", "dynamics", "what the networks do, in a way that nobody measures")
     monkeypatch.setattr(ESTIMATORS, "_entries", {**ESTIMATORS._entries, "mine": mine})
     line = said(capsys, tmp_path, space={"estimator": "mine"})
-    assert "nothing computes the scores of estimator 'mine': register a function of features or data by @estimator" in line
+    assert (
+        "nothing computes the scores of estimator 'mine': register a function of features or data by @estimator" in line
+    )
 
 
 def test_a_metric_of_ones_own_is_tried_on_as_many_classes_as_there_are(capsys, tmp_path, monkeypatch):

@@ -1,0 +1,105 @@
+"""Sweeps that differ only in their seed, taken together: each of them is one replication of everything that is random.
+
+Within one sweep all treatments share held-out samples, hardness scores and the images that networks are trained on, so
+its intervals say nothing of what others would have shown. Those over whole sweeps do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from hardtune.errors import InputError
+from hardtune.report.records import Record
+from hardtune.report.sweeps import Kept
+from hardtune.treatment import Treatment
+
+
+def alike(sweep: Kept, others: Sequence[Kept]) -> list[Kept]:
+    """Those of the others that differ from the sweep only in their seed, and, last, itself; of equal seeds the latest.
+
+    Raises:
+        InputError: it is a search, whose treatments are its own, or there is no other such sweep.
+    """
+    if sweep.is_search:
+        raise InputError(
+            f"{sweep.id} is a search, whose treatments are its own: pool sweeps of a list, such as those that "
+            "--confirm makes with one seed after another (--recipe seed=2)"
+        )
+    same = (one for one in others if one.has_results and _but_seed(one) == _but_seed(sweep))
+    of_seed = {one.recipe.seed: one for one in same if one.recipe.seed != sweep.recipe.seed}
+    if not of_seed:
+        raise InputError(
+            f"there is no other sweep like {sweep.id} with another seed: make some by the same command with "
+            f"--recipe seed={sweep.recipe.seed + 1}"
+        )
+    return [*(of_seed[seed] for seed in sorted(of_seed)), sweep]
+
+
+def _but_seed(sweep: Kept) -> dict[str, object]:
+    content = {name: value for name, value in sweep.content.items() if name not in ("about", "owner")}
+    return {**content, "recipe": {**content["recipe"], "seed": None}, "settled": sweep.settled}
+
+
+def pooled(sweeps: Sequence[Kept]) -> list[Record]:
+    """A record of each treatment that finished in all sweeps, the control first, numbered as in the last one.
+
+    What a record has of each member, these have of each sweep: the mean over its members, in the order of the sweeps.
+    What it has without a part of the test images is the mean over sweeps, which have the same test images.
+    """
+    each = [_by_treatment(sweep.records) for sweep in sweeps]
+    return [
+        _mean(record.number, [found[treatment] for found in each])
+        for treatment, record in each[-1].items()
+        if all(treatment in found for found in each)
+    ]
+
+
+def _by_treatment(records: Sequence[Record]) -> dict[Treatment, Record]:
+    found: dict[Treatment, Record] = {}
+    for record in records:
+        if record.state == "finished":
+            found.setdefault(record.treatment.canonical(), record)
+    return found
+
+
+def _mean(number: int, records: Sequence[Record]) -> Record:
+    return dataclasses.replace(
+        records[-1],
+        number=number,
+        per_class={name: _class([one.per_class[name] for one in records]) for name in records[-1].per_class},
+        metrics={name: float(np.mean([one.metrics[name] for one in records])) for name in _in_all(records, "metrics")},
+        members={name: [_judged(name, one.members[name]) for one in records] for name in _in_all(records, "members")},
+        left_out={
+            name: np.mean([one.left_out[name] for one in records], axis=0).tolist()
+            for name in _in_all(records, "left_out")
+        },
+        recalls={name: _recalls([one.recalls[name] for one in records]) for name in _in_all(records, "recalls")},
+    )
+
+
+def _in_all(records: Sequence[Record], field: str) -> list[str]:
+    return [name for name in getattr(records[-1], field) if all(name in getattr(one, field) for one in records)]
+
+
+def _judged(name: str, members: Sequence[float]) -> float:
+    """The mean over members, as comparisons have it: of absolute values for the one figure that is best near 0."""
+    return float(np.mean(np.abs(members) if name.endswith("/recall_hard_easy") else members))
+
+
+def _class(each: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """The mean of each figure; None if one of them is."""
+    means: dict[str, float | None] = {}
+    for name in each[-1]:
+        values = [figures[name] for figures in each]
+        means[name] = None if None in values else float(np.mean(np.array(values, np.float64)))
+    return {**means, "size": round(means["size"] or 0)}
+
+
+def _recalls(each: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
+    return {
+        "members": [float(np.mean(one["members"])) for one in each],
+        "left_out": np.mean([one["left_out"] for one in each], axis=0).tolist(),
+    }

@@ -1,0 +1,124 @@
+"""Sweeps that differ in their seed alone, taken together: what is one of them, and what their mean is."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_rel
+
+from hardtune import Recipe, Treatment, load
+from hardtune.errors import InputError
+from hardtune.report import records
+from hardtune.report.classes import class_rows, class_tables
+from hardtune.report.comparison import Comparison, compared
+from hardtune.report.comparison_views import tables
+from hardtune.report.pooled import alike, pooled
+from hardtune.report.records import CONTROL, Record
+from hardtune.report.sweeps import kept
+from hardtune.sweep import Sweep
+from hardtune.sweep.ledger import open_ledger
+
+METHOD, OTHER = Treatment(alpha=0.5, policy="shift"), Treatment(loss="focal")
+SWEEP = Sweep("pets", "digits", Recipe(members=2), [METHOD, OTHER])
+SPLITS = {seed: load("digits").hold_out(0.1, seed) for seed in range(4)}
+
+
+def record(number, treatment, accuracy, gap=0.0, recall=0.5, size=10.0):
+    """Two networks that differ by 0.02, and, without each of 3 parts of the test images, a little more or less."""
+    figures = {"test/accuracy": accuracy, "test/recall_hard_easy": gap, "final/accuracy": accuracy}
+    parts = (-0.001, 0.0, 0.001)
+    return Record(
+        number,
+        treatment,
+        "finished",
+        {"test/accuracy": accuracy},
+        per_class={"cat": {"size": size, "weight": 1.0, "recall": recall, "test_ece": None}},
+        members={name: [value - 0.01, value + 0.01] for name, value in figures.items()},
+        left_out={"test/accuracy": [accuracy + part for part in parts]},
+        recalls={"cat": {"members": [recall - 0.01, recall + 0.01], "left_out": [recall + part for part in parts]}},
+    )
+
+
+def begun(storage, seed, *found, sweep=SWEEP, **changes):
+    recipe = dataclasses.replace(sweep.recipe, seed=seed, **changes)
+    ledger = open_ledger(dataclasses.replace(sweep, recipe=recipe), SPLITS[seed], storage, resume=False)
+    ledger.resolved(lambda: dataclasses.replace(recipe, precision="float32", layout="channels_last"), "cpu")
+    for one in found:
+        records.write(ledger.trials, one)
+    return ledger
+
+
+@pytest.fixture
+def three(tmp_path):
+    """Sweeps by which the method gains 0.02, 0.03 and 0.07; the second numbers treatments otherwise."""
+    gains = {0: 0.02, 1: 0.03, 2: 0.07}
+    for seed, gain in gains.items():
+        numbers = (1, 0) if seed == 1 else (0, 1)
+        found = [
+            record(CONTROL, Treatment(), 0.8 + 0.01 * seed, recall=0.5),
+            record(
+                numbers[0], METHOD, 0.8 + 0.01 * seed + gain, gap=0.1 * (-1) ** seed, recall=0.5 + gain, size=11 + seed
+            ),
+            record(numbers[1], OTHER, 0.8),
+        ]
+        begun(tmp_path, seed, *found)
+    return tmp_path
+
+
+def test_each_sweep_is_one_replication_of_the_difference(three):
+    sweeps = kept(three, "pets")
+    found = pooled(sweeps)
+    assert [(one.number, one.treatment) for one in found] == [(CONTROL, Treatment()), (0, METHOD), (1, OTHER)]
+    np.testing.assert_allclose(found[1].members["test/accuracy"], [0.82, 0.84, 0.89])
+    np.testing.assert_allclose(found[1].left_out["test/accuracy"], 0.85 + np.array([-0.001, 0.0, 0.001]))
+    np.testing.assert_allclose(found[1].members["test/recall_hard_easy"], [0.1, 0.1, 0.1])
+    (row,) = compared(found, Comparison((METHOD,), metrics=("final/accuracy",)), over="sweeps")
+    by_hand = ttest_rel([0.82, 0.84, 0.89], [0.8, 0.81, 0.82])
+    assert (row["members"], row["over"]) == (3, "sweeps")
+    assert row["difference"] == pytest.approx(0.04)
+    assert row["p"] == pytest.approx(by_hand.pvalue)
+    assert (row["low"], row["high"]) == pytest.approx(tuple(by_hand.confidence_interval()))
+
+
+def test_tables_say_what_their_intervals_are_over(three):
+    found = pooled(kept(three, "pets"))
+    rows = compared(found, Comparison((METHOD,), metrics=("test/accuracy", "final/accuracy")), over="sweeps")
+    (table,) = tables(rows)
+    assert table.title.endswith("paired over 3 sweeps")
+    said = (
+        "over whole sweeps and over test images (held-out accuracy: over sweeps alone); each sweep has its own held-out"
+    )
+    assert said in table.caption
+    assert "with endlessly many sweeps they would be at most" in table.caption
+    (table,) = class_tables(class_rows(found[1:2], found[0], among=2, over="sweeps"))
+    assert table.title.endswith("paired over 3 sweeps")
+    assert "on one split" not in table.caption
+    assert list(table.columns[2].cells) == ["12"], "samples in training are the mean over sweeps"
+    alone = compared(found, Comparison((METHOD,), metrics=("final/accuracy",)), over="sweeps")
+    assert "intervals are over whole sweeps, on one test set; each sweep has" in tables(alone)[-1].caption
+
+
+def test_only_what_finished_in_each_is_compared(three):
+    last = kept(three, "pets")[-1]
+    records.write(last.trials, Record(1, OTHER, "failed", reason="it diverged"))
+    assert [one.treatment for one in pooled(kept(three, "pets"))] == [Treatment(), METHOD]
+
+
+def test_alike_are_those_that_differ_in_their_seed_alone_and_of_a_seed_the_latest(three):
+    control = record(CONTROL, Treatment(), 0.8)
+    longer = begun(three, 3, control, epochs=7)
+    begun(three, 3)
+    again = begun(three, 1, control)
+    sweeps = kept(three, "pets")
+    mine = next(one for one in sweeps if one.recipe.seed == 0)
+    assert [one.recipe.seed for one in alike(mine, sweeps)] == [1, 2, 0], "itself last"
+    assert again.id in [one.id for one in alike(mine, sweeps)]
+    with pytest.raises(InputError, match=f"no other sweep like {longer.id} with another seed: .* --recipe seed=4"):
+        alike(next(one for one in sweeps if one.id == longer.id), sweeps)
+    search = begun(
+        three, 0, control, sweep=dataclasses.replace(SWEEP, name="search", space={"alpha": 1.0}, comparisons=())
+    )
+    with pytest.raises(
+        InputError, match=f"{search.id} is a search, whose treatments are its own: pool sweeps of a list"
+    ):
+        alike(kept(three, "search")[0], [])
