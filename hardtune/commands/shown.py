@@ -45,6 +45,11 @@ class Question:
         return alike(self.sweep, kept(self.sweep.folder.parent.parent, self.sweep.name))
 
     @property
+    def title(self) -> str:
+        """What a figure is of."""
+        return self.sweep.id if len(self.pool) == 1 else self.sweep.name
+
+    @property
     def over(self) -> str:
         """What comparisons are paired over."""
         return "members" if len(self.pool) == 1 else "sweeps"
@@ -144,7 +149,7 @@ def _front(question: Question, objectives: Mapping[str, str]) -> Shown:
 
 def _comparisons(question: Question, families: Sequence[Sequence[Row]]) -> Shown:
     note = question.note
-    title = f"{question.sweep.id}: {families[0][0]['members']} {question.over}"
+    title = f"{question.title}: {families[0][0]['members']} {question.over}"
     return Shown(
         [row for family in families for row in family],
         [table for family in families for table in tables(family, note)],
@@ -157,7 +162,7 @@ def _classes(question: Question) -> Shown:
     reference, chosen = _asked(question, "--classes", question.options.classes)
     others = [treatment for treatment in tried(question.records) if treatment != reference.treatment.canonical()]
     found, note = class_rows(chosen, reference, among=len(others), over=question.over), question.note
-    return Shown(found, class_tables(found, note), draw=lambda path: class_figure(found, question.sweep.id, path, note))
+    return Shown(found, class_tables(found, note), draw=lambda path: class_figure(found, question.title, path, note))
 
 
 def _asked(question: Question, flag: str, named: Sequence[int] | None) -> tuple[Record, list[Record]]:

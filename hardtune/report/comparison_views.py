@@ -49,14 +49,15 @@ def coverage(rows: Sequence[Row]) -> str:
 
 def covers(rows: Sequence[Row], no_images: Sequence[str]) -> str:
     """What the intervals cover, where those of ``no_images`` do not cover images."""
-    pooled = rows[0]["over"] == "sweeps"
-    what, alone = ("whole sweeps", "sweeps") if pooled else ("seeds of training", "seeds")
-    each = "; each sweep has its own held-out samples, scores and networks" if pooled else ""
-    split = "" if pooled else "one split and "
+    what, alone, on = "seeds of training", "seeds", ["one split"]
+    if rows[0]["over"] == "sweeps":
+        what = "whole sweeps (each with its own held-out samples, scores and networks)"
+        alone, on = "sweeps", []
     if all(row["images_share"] is None for row in rows):
-        return f"intervals are over {what}, on {split}one test set{each}"
-    but = f" ({', '.join(no_images)}: over {alone} alone)" if no_images else ""
-    return f"intervals are over {what} and over test images{but}{each or ', on one split'}"
+        on.append("one test set")
+    else:
+        what += " and over test images" + (f" ({', '.join(no_images)}: over {alone} alone)" if no_images else "")
+    return f"intervals are over {what}" + (f", on {' and '.join(on)}" if on else "")
 
 
 def paired_over(row: Row) -> str:
