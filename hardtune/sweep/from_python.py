@@ -48,6 +48,8 @@ def run(
         InputError: anything wrong, before a network is trained, or what the scores show to be impossible.
         KeyboardInterrupt: it was interrupted; ``resume=True`` goes on.
     """
+    if not isinstance(sweep, Sweep):
+        raise InputError(f"run() takes a Sweep, got {sweep!r:.80}")
     options = parser(None).parse_args([])
     given = {
         "smoke": smoke,

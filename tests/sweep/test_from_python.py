@@ -74,6 +74,8 @@ def test_what_is_wrong_is_said_before_anything_runs(tmp_path):
         run(ANY, storage=str(tmp_path), resume=True)
     with pytest.raises(InputError, match="--confirm is for searches"):
         run(ANY, storage=tmp_path, confirm=True)
+    with pytest.raises(InputError, match=r"run\(\) takes a Sweep, got 'digits'"):
+        run("digits", storage=tmp_path)
     assert not ray.is_initialized()
 
 
