@@ -37,9 +37,18 @@ def add_recipe_flag(flags: argparse._ActionsContainer) -> None:
 
 
 def add_data_flags(flags: argparse._ActionsContainer) -> None:
-    """``--data``, ``--image-size``, ``--data-dir``, ``--pool`` and ``--storage``."""
+    """``--data`` and what else is said of it, and ``--storage``."""
     flags.add_argument("--data", metavar="NAME", help="another data set: its name, or an image folder's path")
     add_image_size_flag(flags)
+    flags.add_argument(
+        "--imbalance",
+        type=float,
+        metavar="X",
+        help="give the training data a long tail: the first class keeps all samples, the last one in X",
+    )
+    flags.add_argument(
+        "--label-noise", type=float, metavar="X", help="give a share X of the training data a random wrong label"
+    )
     flags.add_argument("--data-dir", type=Path, metavar="DIR", help="where the data's files are (also: HARDTUNE_DATA)")
     flags.add_argument(
         "--pool",

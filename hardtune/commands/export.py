@@ -108,7 +108,7 @@ def run(options: argparse.Namespace) -> int:
         console.print(f"the sweep trained on {theirs}, and this is {device}: networks will be like its own, not equal")
     # As many threads as a trial of the sweep had: another number would change the rounding of sums.
     configure_process(kept.content["about"]["cpus_per_trial"])
-    recipe, labels = subject.recipe, subject.dataset.train.labels
+    recipe = subject.recipe
     training_files, test_files = files_of(subject)
     stored = _stored(prepared, subject, treatment, theirs)
     predictions = predictions_of(prepared.split, stored, training_files, test_files)
@@ -128,7 +128,7 @@ def run(options: argparse.Namespace) -> int:
         for old in folder.glob("member-*.safetensors"):
             old.unlink()
         path = folder / "training-set.csv"
-        write_training_set(prepared, recipe, treatment, options.members, labels, training_files, path)
+        write_training_set(prepared, recipe, treatment, options.members, training_files, path)
     with progress_bar() as progress:
         bar = progress.add_task(f"networks: {options.members}, epochs", total=recipe.epochs * options.members)
         for member in range(options.members):

@@ -3,11 +3,15 @@
     python -m hardtune hardest sweeps/digits.py
     python -m hardtune hardest sweeps/cifar10.py --estimator rmd --each 12 --figure hardest.pdf
     python -m hardtune hardest --data path/to/images --recipe encoder=pixels --estimator rmd --score
+    python -m hardtune hardest sweeps/digits.py --label-noise 0.1 --score
 
 A hard sample is an unusual view, ambiguous or mislabelled: the picture shows which. The CSV has a line for each
 training sample: its row in the data set's training split, its file if it has one, its class, and its score by every
 estimator with scores in the store, higher = harder. Samples held out for the search's objectives have no
 line; --recipe validation=test holds none out, and so scores every training sample (with --score: the sweep did not).
+
+With --label-noise 0.1, a tenth of the samples get a wrong label first, and a table shows which estimators find them: by
+such a test one may choose the estimator that is to find those of one's own data. The picture shows their true class.
 
 Scores are read from the store if a sweep computed them; --score computes them here.
 """
@@ -41,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     """Print, draw and write it; 0."""
     from hardtune.hardness.estimators import ESTIMATORS
     from hardtune.needs import Needs
-    from hardtune.report.hardest import class_table, write_csv
+    from hardtune.report.hardest import class_table, finding_table, write_csv
     from hardtune.report.hardest_figure import hardest_figure
     from hardtune.scoring import gather
 
@@ -58,10 +62,17 @@ def run(options: argparse.Namespace) -> int:
     train, classes, scores = subject.split.train, subject.split.classes, found[name]
     figure = options.figure or subject.storage / "hardest" / f"{subject.name}-{name}.png"
     make_room_for(figure)
-    hardest_figure(train, scores, classes, subject.split.kept, options.each, f"{name} on {subject.name}", figure)
-    write_csv(found, train.labels, classes, subject.split.kept, files_of(subject)[0], figure.with_suffix(".csv"))
+    rows, origin, title = subject.split.kept, subject.dataset.traced(), f"{name} on {subject.name}"
+    true_labels = origin.labels[rows]
+    wrong = true_labels != train.labels
+    captions = [f"{row}: {classes[true_labels[n]]}" if wrong[n] else str(row) for n, row in enumerate(rows)]
+    hardest_figure(train, scores, classes, captions, options.each, title, figure)
+    known = true_labels if wrong.any() else None
+    write_csv(found, train.labels, classes, rows, files_of(subject)[0], figure.with_suffix(".csv"), known)
     console = plain_console()
-    console.print(class_table(scores, train.labels, classes, f"{name} on {subject.name}"))
+    console.print(class_table(scores, train.labels, classes, title))
+    if wrong.any():
+        console.print(finding_table(found, wrong))
     for label, path in (("figure", figure), ("scores", figure.with_suffix(".csv"))):
         show_path(console, label, path)
     return 0

@@ -96,12 +96,12 @@ def subject_of(options: argparse.Namespace, **recipe: Any) -> Subject:
     Raises:
         InputError: there is no such script or no sweep in it, or something is wrong with data, pool or recipe.
     """
-    from hardtune.data import load, load_pool
+    from hardtune.data import harder, load, load_pool
     from hardtune.store import Store, local_folder
 
     sweep = None if options.script is None else load_sweep(options.script, data=options.data, pool=options.pool)
-    if sweep is not None and options.data is not None:
-        sweep = sweep.on(options.data)
+    if sweep is not None:
+        sweep = sweep.on(options.data, options.imbalance, options.label_noise)
     data = options.data if sweep is None else sweep.data
     if data is None:
         raise InputError("name a sweep script, such as sweeps/digits.py, or a data set (--data digits)")
@@ -117,7 +117,10 @@ def subject_of(options: argparse.Namespace, **recipe: Any) -> Subject:
         def on_read(done: int, of: int) -> None:
             progress.update(bar, completed=done, total=of, visible=done < of)
 
-        dataset = load(data, options.data_dir, image_size=size, progress=on_read)
+        whole = load(data, options.data_dir, image_size=size, progress=on_read)
+        how = options if sweep is None else sweep
+        asked = {name: getattr(how, name) for name in ("imbalance", "label_noise") if getattr(how, name) is not None}
+        dataset = harder(whole, **asked)
         pool = None if path is None else load_pool(path, dataset, progress=on_read)
     split = dataclasses.replace(dataset.hold_out(changed.validation, changed.seed), pool=pool)
     storage = local_folder(options.storage)

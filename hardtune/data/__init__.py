@@ -2,6 +2,7 @@
 
 from hardtune.data import cifar, digits, fashion_mnist  # noqa: F401  importing them registers them
 from hardtune.data.dataset import Dataset, Samples, Split
+from hardtune.data.harder import harder, long_tailed, with_label_noise
 from hardtune.data.loading import DATASETS, Loader, load
 from hardtune.data.out_of_distribution import check_ood, load_ood
 from hardtune.data.pool import check_pool, load_pool
@@ -14,7 +15,10 @@ __all__ = [
     "Split",
     "check_ood",
     "check_pool",
+    "harder",
     "load",
     "load_ood",
     "load_pool",
+    "long_tailed",
+    "with_label_noise",
 ]

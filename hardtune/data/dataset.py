@@ -7,6 +7,7 @@ import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +61,18 @@ class Samples:
 
 
 @dataclass(frozen=True, eq=False)
+class Origin:
+    """The training split that a data set's training samples were taken from, or given other labels in."""
+
+    labels: NDArray[np.int64]
+    """(N',) of all its samples."""
+    rows: NDArray[np.int64]
+    """(N,) where each of the data set's training samples is in it."""
+    fingerprint: str
+    """Of the data set that it is of."""
+
+
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """A training and a test split, with class names and normalisation.
 
@@ -79,6 +92,8 @@ class Dataset:
     mean: tuple[float, ...] = ()
     """Per channel, for images in [0, 1]; used with ``std`` to normalise. By default from the training images."""
     std: tuple[float, ...] = ()
+    origin: Origin | None = None
+    """Where the training samples are from, if this was made from another data set."""
 
     def __post_init__(self) -> None:
         # Lists and numpy numbers are the same data, so they must give the same fingerprint.
@@ -142,43 +157,64 @@ class Dataset:
         ``"test"`` to choose on the test split as the papers do; then nothing is taken from training.
         """
         if validation == "test":
-            return self._split(np.arange(len(self.train)), self.test)
+            return self._split(np.arange(len(self.train)), self.test, np.arange(0))
         if isinstance(validation, str) or not 0 < validation < 1:
             raise InputError(f"validation must be between 0 and 1, or 'test', got {validation!r}")
         held = stratified(
             self.train.labels, self.classes, validation, seed, or_else=", or hold none out (validation='test')"
         )
-        return self._split(np.setdiff1d(np.arange(len(self.train)), held), self.train.take(held))
+        return self._split(np.setdiff1d(np.arange(len(self.train)), held), self.train.take(held), held)
+
+    def part(self, rows: NDArray[np.int64], labels: NDArray[np.int64] | None = None, **changes: Any) -> Dataset:
+        """A data set of the training samples at ``rows``, perhaps with other ``labels`` (N,); it knows its origin.
+
+        It is normalised as this one is. ``changes``: further fields.
+        """
+        taken, origin = self.train.take(rows), self.traced()
+        train = taken if labels is None else Samples(taken.images, labels)
+        return dataclasses.replace(
+            self, train=train, origin=dataclasses.replace(origin, rows=origin.rows[rows]), **changes
+        )
+
+    def traced(self, fingerprint: str | None = None) -> Origin:
+        """Where the training samples are from: from here, if this was made from no other data set.
+
+        ``fingerprint``: this data set's, if it is known already.
+        """
+        here = np.arange(len(self.train))
+        return self.origin or Origin(self.train.labels, here, fingerprint or self.fingerprint)
 
     def subset(self, *, classes: int, train: int, test: int, seed: int) -> Dataset:
         """At most ``train`` and ``test`` samples of each of the first ``classes`` classes, to try things out."""
         rng = np.random.default_rng([seed, 0x5B5E7])
 
-        def few(samples: Samples, size: int) -> Samples:
+        def few(samples: Samples, size: int) -> NDArray[np.int64]:
             picked = [rng.permutation(np.flatnonzero(samples.labels == label))[:size] for label in range(classes)]
-            return samples.take(np.sort(np.concatenate(picked)))
+            return np.sort(np.concatenate(picked))
 
-        return dataclasses.replace(
-            self, train=few(self.train, train), test=few(self.test, test), classes=self.classes[:classes]
-        )
+        rows, test_rows = few(self.train, train), few(self.test, test)
+        return self.part(rows, test=self.test.take(test_rows), classes=self.classes[:classes])
 
-    def _split(self, kept: NDArray[np.int64], held_out: Samples) -> Split:
+    def _split(self, kept: NDArray[np.int64], held_out: Samples, held: NDArray[np.int64]) -> Split:
         whole = self.fingerprint
         fingerprint = hashlib.sha256(whole.encode())
         fingerprint.update(np.ascontiguousarray(kept).data)
         train = self.train if len(kept) == len(self.train) else self.train.take(kept)
+        origin = self.traced(whole)
         return Split(
             name=self.name,
             train=train,
             held_out=held_out,
             test=self.test,
-            kept=kept,
+            kept=origin.rows[kept],
+            held=origin.rows[held],
             classes=self.classes,
             mean=self.mean,
             std=self.std,
             fingerprint=fingerprint.hexdigest(),
-            dataset_size=len(self.train),
             dataset_fingerprint=whole,
+            origin_size=len(origin.labels),
+            origin_fingerprint=origin.fingerprint,
         )
 
 
@@ -192,15 +228,18 @@ class Split:
     """Training data set aside; the test split itself under ``validation="test"``."""
     test: Samples
     kept: NDArray[np.int64]
-    """Index of each sample of ``train`` in the data set's whole training split."""
+    """Row of each sample of ``train`` in the data set's training split: that of its origin, if it has one."""
+    held: NDArray[np.int64]
+    """The same of each sample of ``held_out``; empty under ``validation="test"``."""
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
     """Hash of the data set's content and of which samples are trained on."""
-    dataset_size: int
-    """Samples in the data set's whole training split, before any were held out."""
     dataset_fingerprint: str
+    origin_size: int
+    """Samples in the training split that ``kept`` and ``held`` are rows of."""
+    origin_fingerprint: str
     ood: NDArray[np.uint8] | None = None
     """(N', H, W, C) images of none of the classes, which trained networks should detect; None if not measured."""
     pool: Samples | None = None

@@ -188,7 +188,7 @@ def data_scores(name: str, split: Split) -> NDArray[np.float32]:
     if compute is None:
         raise InputError(f"estimator {name!r} is not computed from the data")
     with blamed(f"estimator {name!r} fails"):
-        return _scores(name, compute(split), len(split.train), whole=split.dataset_size)
+        return _scores(name, compute(split), len(split.train), whole=split.origin_size)
 
 
 def _scores(name: str, found: ArrayLike, count: int, whole: int | None = None) -> NDArray[np.float32]:

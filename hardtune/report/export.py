@@ -115,7 +115,6 @@ def write_training_set(
     recipe: Recipe,
     treatment: Treatment,
     members: int,
-    labels: NDArray[np.int64],
     files: Sequence[str] | None,
     path: Path,
 ) -> None:
@@ -127,12 +126,9 @@ def write_training_set(
 
     Args:
         members: how many, from the first.
-        labels: of all samples of that split, held-out ones too.
-        files: the files of these samples, if any.
+        files: those of all samples of that split, if any.
     """
     split = prepared.split
-    place = np.full(len(labels), -1)  # each sample's index in training; -1 if held out
-    place[split.kept] = np.arange(len(split.kept))
     columns: dict[str, Any] = {}
     for member in range(members):
         plan = plan_for(prepared, recipe, treatment, member)
@@ -144,10 +140,12 @@ def write_training_set(
     with path.open("w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
         lines.writerow(["row", *(["file"] if files else []), "class", "part", *columns])
-        for row, (label, n) in enumerate(zip(labels.tolist(), place.tolist(), strict=True)):
-            named = [row, *([files[row]] if files else []), split.classes[label]]
-            held_out = ["held-out", 0, *(0, 0, "") * members]
-            lines.writerow(named + (held_out if n < 0 else ["training", *(column[n] for column in columns.values())]))
+        trained = zip(split.kept.tolist(), split.train.labels.tolist(), *columns.values(), strict=True)
+        parts = {row: (label, "training", *of_it) for row, label, *of_it in trained}
+        for row, label in zip(split.held.tolist(), split.held_out.labels[: len(split.held)].tolist(), strict=True):
+            parts[row] = (label, "held-out", 0, *(0, 0, "") * members)
+        for row, (label, *of_it) in sorted(parts.items()):
+            lines.writerow([row, *([files[row]] if files else []), split.classes[label], *of_it])
 
 
 def predictions_of(
@@ -176,12 +174,11 @@ def predictions_of(
     if test_files:
         arrays["test_files"] = np.array(test_files)
     if not split.chooses_on_test:
-        rows = np.setdiff1d(np.arange(split.dataset_size), split.kept)
-        arrays["held_out_rows"] = rows
+        arrays["held_out_rows"] = split.held
         arrays["held_out_logits"] = np.stack([answers.held_out for answers in each])
         arrays["held_out_labels"] = split.held_out.labels
         if training_files:
-            arrays["held_out_files"] = np.array(training_files)[rows]
+            arrays["held_out_files"] = np.array(training_files)[split.held]
     return arrays
 
 

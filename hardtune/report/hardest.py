@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from hardtune.evaluation.ood import ood_metrics
 from hardtune.hardness.estimators import class_hardness
 from hardtune.report.table import plain_table
 
@@ -45,6 +46,26 @@ def class_table(scores: NDArray[np.floating], labels: NDArray[np.int64], classes
     return table
 
 
+def finding_table(scores: Mapping[str, NDArray[np.floating]], wrong: NDArray[np.bool_]) -> Table:
+    """How well each estimator finds samples with wrong labels, the best first.
+
+    Args:
+        scores: by estimator, (N,) each, higher = harder.
+        wrong: (N,) whether its label is.
+    """
+    count = np.count_nonzero(wrong)
+    table = plain_table("wrong labels found")
+    table.add_column("estimator")
+    for column in ("AUROC ↑", f"wrong, of the {count:,} hardest ↑"):
+        table.add_column(column, justify="right", no_wrap=True)
+    auroc = {name: ood_metrics(of[~wrong], of[wrong])["auroc"] for name, of in scores.items()}
+    for name in sorted(scores, key=lambda name: -auroc[name]):
+        hardest = np.argsort(-scores[name], kind="stable")[:count]
+        table.add_row(name, f"{auroc[name]:.3f}", f"{wrong[hardest].mean():.1%}")
+    table.caption = f"{count:,} of {len(wrong):,} training samples have a wrong label; AUROC 0.5 is chance."
+    return table
+
+
 def write_csv(
     scores: Mapping[str, NDArray[np.floating]],
     labels: NDArray[np.int64],
@@ -52,6 +73,7 @@ def write_csv(
     rows: NDArray[np.int64],
     files: Sequence[str] | None,
     path: Path,
+    true_labels: NDArray[np.int64] | None = None,
 ) -> None:
     """A line for each training sample.
 
@@ -59,11 +81,16 @@ def write_csv(
         scores: by estimator, (N,) each, higher = harder.
         rows: (N,) each sample's position in the data set's training split.
         files: those of all samples of that split, if any.
+        true_labels: (N,), if some labels are wrong.
     """
     names = sorted(scores)
+    columns: dict[str, Sequence[object]] = {"row": rows.tolist()}
+    if files:
+        columns["file"] = [files[row] for row in rows]
+    columns["class"] = [classes[label] for label in labels]
+    if true_labels is not None:
+        columns["true_class"] = [classes[label] for label in true_labels]
     with path.open("w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
-        lines.writerow(["row", *(["file"] if files else []), "class", *names])
-        for n, (row, label) in enumerate(zip(rows.tolist(), labels.tolist(), strict=True)):
-            named = [files[row]] if files else []
-            lines.writerow([row, *named, classes[label], *(scores[name][n] for name in names)])
+        lines.writerow([*columns, *names])
+        lines.writerows(zip(*columns.values(), *(scores[name] for name in names), strict=True))

@@ -19,7 +19,7 @@ def hardest_figure(
     samples: Samples,
     scores: NDArray[np.floating],
     classes: Sequence[str],
-    rows: NDArray[np.int64],
+    captions: Sequence[str],
     each: int,
     title: str,
     path: Path,
@@ -30,7 +30,7 @@ def hardest_figure(
 
     Args:
         scores: of the samples (N,), higher = harder.
-        rows: (N,) numbers to label the images with.
+        captions: (N,) what to write above their images.
     """
     from matplotlib.figure import Figure
 
@@ -51,7 +51,7 @@ def hardest_figure(
         for axes, n in [*zip(line[:each], hardest, strict=False), *zip(line[each + 1 :], easiest, strict=False)]:
             image = samples.images[n]
             axes.imshow(image[..., :3] if image.shape[2] >= 3 else image[..., 0], cmap="gray", vmin=0, vmax=255)
-            axes.set_title(str(rows[n]), fontsize=6, pad=2)
+            axes.set_title(captions[n], fontsize=6, pad=2, parse_math=False)
     panels[0, 0].annotate("hardest", (0, 1.35), xycoords="axes fraction", fontsize=8, color="#c92a2a")
     panels[0, each + 1].annotate("easiest", (0, 1.35), xycoords="axes fraction", fontsize=8, color="#2b8a3e")
     figure.savefig(path, dpi=150)

@@ -223,8 +223,7 @@ def configured(sweep: Sweep, options: argparse.Namespace) -> Sweep:
         raise InputError(f"--trials is for searches, and this sweep tries a list of {sweep.trials} treatments")
     if options.confirm is not None and (options.trials is not None or options.racing):
         raise InputError("--confirm trains all of the front, and whole, so it takes no --trials and no --racing")
-    if options.data is not None:
-        sweep = sweep.on(options.data)
+    sweep = sweep.on(options.data, options.imbalance, options.label_noise)
     if options.smoke:
         sweep = sweep.smoke()
     recipe = dataclasses.replace(sweep.recipe, **recipe_changes(options.recipe))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hardtune.data import DATASETS
+from hardtune.data.harder import check_harder
 from hardtune.errors import InputError
 from hardtune.recipe import Recipe
 from hardtune.report.comparison import Comparison
@@ -42,6 +43,11 @@ class Sweep:
     space: Space
     image_size: int | None = None
     """Side length in pixels to which a folder's images are resized; without it, all must have the same size."""
+    imbalance: float = 1.0
+    """Above 1, the training data get a long tail: see :func:`hardtune.data.long_tailed`."""
+    label_noise: float = 0.0
+    """Share of the training data, held-out samples included, that get a random wrong label: see
+    :func:`hardtune.data.with_label_noise`."""
     pool: str | None = None
     """Synthetic images for the oversamplers ``pool_*``: a folder with a sub-folder for each class, or an .npz file."""
     objectives: Mapping[str, str] = field(default_factory=lambda: dict(THREE_OBJECTIVES))
@@ -131,6 +137,7 @@ class Sweep:
                 continue
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:
                 raise InputError(f"{name} must be a whole number of at least 1, got {count!r}")
+        check_harder(self.imbalance, self.label_noise)
         if not isinstance(self.cpus_per_trial, Real) or not 0 < self.cpus_per_trial < math.inf:
             raise InputError(f"cpus_per_trial must be a number above 0, got {self.cpus_per_trial!r}")
         gpus = 0 if self.gpus_per_trial is None else self.gpus_per_trial
@@ -177,13 +184,22 @@ class Sweep:
         """The list of treatments that is tried, or None for a search."""
         return self.space if isinstance(self.space, Sequence) else None
 
-    def on(self, data: str) -> Sweep:
-        """The same sweep on other data, with their name added to its own, so that nobody confuses the results."""
-        if data == self.data:
-            return self
-        # A registered data set has its own image size.
-        size = None if data in DATASETS else self.image_size
-        return dataclasses.replace(self, name=f"{self.name}-{data_name(data)}", data=data, image_size=size)
+    def on(self, data: str | None, imbalance: float | None = None, label_noise: float | None = None) -> Sweep:
+        """The same sweep on other data, with their name added to its own, so that nobody confuses the results.
+
+        What is None stays as it is.
+        """
+        changed = self
+        if data is not None and data != self.data:
+            # A registered data set has its own image size.
+            size = None if data in DATASETS else self.image_size
+            changed = dataclasses.replace(self, name=f"{self.name}-{data_name(data)}", data=data, image_size=size)
+        for name, value in (("imbalance", imbalance), ("label_noise", label_noise)):
+            if value is not None and value != getattr(self, name):
+                told = f"{changed.name}-{name.replace('_', '-')}-{value:g}"
+                changes: dict[str, Any] = {"name": told, name: value}
+                changed = dataclasses.replace(changed, **changes)
+        return changed
 
     def smoke(self) -> Sweep:
         """The same sweep at its smallest: 4 trials, or all of a list, of 2 networks and 1 epoch.

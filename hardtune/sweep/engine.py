@@ -16,7 +16,7 @@ from hardtune import disk
 from hardtune.answers import corruption_pairs, with_shifts
 from hardtune.cautions import cautions
 from hardtune.checks import check_names, check_trials, preview_plan
-from hardtune.data import Dataset, Samples, Split, check_ood, check_pool, load, load_pool
+from hardtune.data import Dataset, Samples, Split, check_ood, check_pool, harder, load, load_pool
 from hardtune.errors import InputError, in_a_line, unknown
 from hardtune.evaluation.metric import UNSEEN
 from hardtune.hardness.encoders import check_encoder
@@ -83,7 +83,7 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
     check_experiment(uri, sweep.name)
     dataset, pool = _load(sweep, place, view)
     if needs.features:
-        _check_encoder(sweep.recipe.encoder, dataset, place)
+        check_encoder(sweep.recipe.encoder, dataset)
     split = _split(sweep, dataset, pool, place, view)
     if place.data_of is not None:
         check_same_data(place.data_of, split)
@@ -216,14 +216,6 @@ def _filled(share: cluster.Share, sweep: Sweep) -> cluster.Share:
     return dataclasses.replace(share, at_once=at_once)
 
 
-def _check_encoder(encoder: str, dataset: Dataset, place: Place) -> None:
-    if place.subset and encoder.startswith("file:"):
-        raise InputError(
-            f"--smoke trains on a few samples, and {encoder} has features of all: leave it out, and they are of pixels"
-        )
-    check_encoder(encoder, dataset)
-
-
 def _say_what_repeats(sweep: Sweep, view: View) -> None:
     there = count(sweep.space)
     if there is not None and there < sweep.trials:
@@ -277,7 +269,8 @@ def _writable(storage: Path) -> Path:
 
 def _load(sweep: Sweep, place: Place, view: View) -> tuple[Dataset, Samples | None]:
     """The data, and the pool of synthetic images that the sweep names."""
-    dataset = load(sweep.data, place.data_dir, image_size=sweep.image_size, progress=view.reading)
+    whole = load(sweep.data, place.data_dir, image_size=sweep.image_size, progress=view.reading)
+    dataset = harder(whole, sweep.imbalance, sweep.label_noise)
     pool = None if sweep.pool is None else load_pool(sweep.pool, dataset, progress=view.reading)
     if not place.subset:
         return dataset, pool

@@ -181,6 +181,8 @@ def _about(sweep: Sweep) -> dict[str, Any]:
     return {
         "data": sweep.data,
         "image_size": sweep.image_size,
+        "imbalance": sweep.imbalance,
+        "label_noise": sweep.label_noise,
         "pool": sweep.pool,
         "ood": sweep.ood,
         "cpus_per_trial": sweep.cpus_per_trial,

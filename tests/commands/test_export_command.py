@@ -179,9 +179,8 @@ def test_the_training_set_is_told_sample_by_sample(export, swept, tmp_path):
 
 def test_files_are_named_and_no_entropy_term_has_no_weights(swept, tmp_path):
     _, _, prepared, recipe = swept
-    labels = load("digits").train.labels
-    files = [f"{n}.png" for n in range(len(labels))]
-    write_training_set(prepared, recipe, Treatment(), 1, labels, files, tmp_path / "it.csv")
+    files = [f"{n}.png" for n in range(len(load("digits").train))]
+    write_training_set(prepared, recipe, Treatment(), 1, files, tmp_path / "it.csv")
     rows = table(tmp_path / "it.csv")
     assert [row["file"] for row in rows] == files
     assert {(row["part"], row["copies_0"]) for row in rows} == {("training", "1"), ("held-out", "0")}
@@ -190,9 +189,8 @@ def test_files_are_named_and_no_entropy_term_has_no_weights(swept, tmp_path):
 
 def test_what_a_reweighted_samples_loss_counts_is_told(swept, tmp_path):
     _, _, prepared, recipe = swept
-    labels = load("digits").train.labels
     treatment = Treatment(alpha=1.0, policy="shift", undersample="reweight", oversample="reweight")
-    write_training_set(prepared, recipe, treatment, 2, labels, None, tmp_path / "it.csv")
+    write_training_set(prepared, recipe, treatment, 2, None, tmp_path / "it.csv")
     training = [row for row in table(tmp_path / "it.csv") if row["part"] == "training"]
     assert {row["copies_1"] for row in training} == {"1"}
     weight = {row.name: row.weight for row in plan_for(prepared, recipe, treatment, 0).classes}

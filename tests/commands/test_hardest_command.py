@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from hardtune import Store, load
 from hardtune.commands.subject import load_sweep
-from hardtune.data import Samples, decoding
+from hardtune.data import Samples, decoding, with_label_noise
 from hardtune.data.image_folder import listed_files, read_image_folder
 from hardtune.hardness.estimators import ESTIMATORS
 from hardtune.needs import Needs
@@ -195,3 +196,38 @@ def test_scores_of_a_sweep_with_another_recipe_are_pointed_to(command, script, t
     (tmp_path / "pets").rename(tmp_path / of_other_data)
     _, err, _ = command("hardest", "--data", tmp_path / of_other_data, "--storage", tmp_path)
     assert ": let --score make them here" in err
+
+
+def test_of_labels_that_are_wrong_on_purpose_it_says_which_estimators_find_them(command, script, tmp_path, drawn):
+    storage = tmp_path / "storage"
+    flags = (script, "--storage", storage, "--label-noise", 0.1)
+    _, _, code = command("hardest", *flags, "--estimator", "rmd", "--score")
+    assert code == 0
+    out, err, code = command("hardest", *flags, "--score")
+    assert (err, code) == ("", 0)
+
+    data = with_label_noise(load("digits"), 0.1)
+    split = data.hold_out(0.3, 0)
+    true = load("digits").train.labels[split.kept]
+    wrong = true != split.train.labels
+    rows = table(storage / "hardest" / "small-label-noise-0.1-aum.csv")
+    assert [row["true_class"] for row in rows] == [split.classes[label] for label in true]
+    found = out[out.index("wrong labels found") :].splitlines()
+    figures = {words[0]: words[1:] for words in map(str.split, found) if len(words) == 3 and words[0] in rows[0]}
+    assert {"aum", "rmd"} <= figures.keys()
+    for name, (auroc, among_hardest) in figures.items():
+        scores = np.array([float(row[name]) for row in rows])
+        assert float(auroc) == pytest.approx(roc_auc_score(wrong, scores), abs=6e-4)
+        hardest = np.argsort(-scores, kind="stable")[: wrong.sum()]
+        assert among_hardest == f"{wrong[hardest].mean():.1%}"
+    assert float(figures["aum"][0]) > 0.9
+    assert sorted(figures, key=lambda name: -float(figures[name][0])) == list(figures)
+    captions = {axes.get_title() for axes in drawn[-1].axes}
+    told = {f"{split.kept[n]}: {split.classes[true[n]]}" for n in np.flatnonzero(wrong)}
+    assert len(captions & told) > 10
+
+
+def test_true_classes_are_of_no_matter_where_no_label_is_wrong(command, script, storage):
+    out, _, _ = command("hardest", script, "--storage", storage, "--imbalance", 1)
+    assert "wrong labels" not in out
+    assert "true_class" not in table(storage / "hardest" / "small-aum.csv")[0]

@@ -154,7 +154,23 @@ def test_choosing_on_the_test_split_takes_nothing_from_training_and_says_so():
 def test_a_split_knows_the_whole_data_set_that_it_came_from():
     data = dataset([0, 1, 0, 1])
     split = data.hold_out(0.5, seed=0)
-    assert (split.dataset_size, split.dataset_fingerprint) == (4, data.fingerprint)
+    assert (split.origin_size, split.origin_fingerprint, split.dataset_fingerprint) == (4, *[data.fingerprint] * 2)
+    assert sorted([*split.kept, *split.held]) == [0, 1, 2, 3]
+
+
+def test_samples_of_a_part_of_a_part_are_traced_to_the_data_set_that_all_are_from():
+    """What is known of each of them, such as a file's features, is known by its row there."""
+    data = dataset([0, 1, 0, 1, 0, 1, 0, 1])
+    part = data.part(np.array([1, 2, 3, 4, 5, 6])).part(np.array([0, 1, 3, 5]), np.array([1, 1, 0, 0]))
+    assert part.train.labels.tolist() == [1, 1, 0, 0]
+    assert part.origin.rows.tolist() == [1, 2, 4, 6]
+    assert part.origin.labels.tolist() == data.train.labels.tolist()
+    split = part.hold_out(0.5, seed=0)
+    np.testing.assert_array_equal(split.train.images, data.train.images[split.kept])
+    np.testing.assert_array_equal(split.held_out.images, data.train.images[split.held])
+    assert (split.origin_size, split.origin_fingerprint) == (8, data.fingerprint)
+    assert split.dataset_fingerprint == part.fingerprint != data.fingerprint
+    assert part.hold_out("test", seed=0).held.tolist() == []
 
 
 def test_a_subset_keeps_a_few_samples_of_the_first_classes():

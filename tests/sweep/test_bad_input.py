@@ -130,10 +130,10 @@ def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
             "/no/weights.pt",
         ),
         ({"flags": ["--recipe", "encoder=file:/no/f.npy"], "space": {"entropy_weight": 0.1}}, "/no/f.npy"),
-        (
-            {"flags": ["--smoke", "--recipe", "encoder=file:f.npy"], "space": {"entropy_weight": 0.1}},
-            "--smoke trains on a few samples, and file:f.npy has features of all: leave it out, and they are of pixels",
-        ),
+        ({"flags": ["--imbalance", "0.5"]}, "imbalance is how many times as large the first class is as the last, got"),
+        ({"flags": ["--label-noise", "1"]}, "label_noise is a share of the training samples, from 0 to below 1, got 1"),
+        ({"imbalance": "10"}, "imbalance is how many times as large the first class is as the last, got '10'"),
+        ({"flags": ["--imbalance", "1000"]}, "class '6' has 1 sample, and setting some aside needs at least 2"),
         (
             {"no_worse_than_control": {"final/ece": -1}},
             "how much worse final/ece may be than the control's must be a num",

@@ -31,13 +31,14 @@ class FeatureFile:
     path: str
 
     def check(self, dataset: Dataset) -> None:
-        self._read(dataset.name, len(dataset.train), dataset.fingerprint)
+        origin = dataset.traced()
+        self._read(dataset.name, len(origin.labels), origin.fingerprint)
 
     def identity(self) -> dict[str, str]:
         return {"kind": "file", "sha256": sha256(existing_file(self.path, "feature file"))}
 
     def encode(self, split: Split, *, device: str, batch_size: int, progress: Progress | None) -> NDArray[np.float32]:
-        features = self._read(split.name, split.dataset_size, split.dataset_fingerprint)[split.kept].astype(np.float32)
+        features = self._read(split.name, split.origin_size, split.origin_fingerprint)[split.kept].astype(np.float32)
         if progress is not None:
             progress(len(features), len(features))
         return features

@@ -41,6 +41,16 @@ def test_features_follow_their_samples_into_the_split(tmp_path, digits, features
     np.testing.assert_array_equal(encoded, features[split.kept].astype(np.float32))
 
 
+def test_a_part_of_the_data_has_its_part_of_the_features(tmp_path, digits, features):
+    """Such as that of --smoke, or one with a long tail."""
+    encoder = save(tmp_path / "f.npz", features, digits.fingerprint)
+    part = digits.subset(classes=4, train=20, test=5, seed=0)
+    check_encoder(encoder, part)
+    split = part.hold_out(0.2, seed=0)
+    np.testing.assert_array_equal(split.train.images, digits.train.images[split.kept])
+    np.testing.assert_array_equal(encode(encoder, split), features[split.kept].astype(np.float32))
+
+
 def test_bfloat16_features_are_read(tmp_path, digits, features):
     save_file({"features": torch.tensor(features, dtype=torch.bfloat16)}, tmp_path / "f.safetensors")
     encoded = encode(f"file:{tmp_path / 'f.safetensors'}", digits.hold_out("test", seed=0))
