@@ -270,12 +270,11 @@ def _writable(storage: Path) -> Path:
 def _load(sweep: Sweep, place: Place, view: View) -> tuple[Dataset, Samples | None]:
     """The data, and the pool of synthetic images that the sweep names."""
     whole = load(sweep.data, place.data_dir, image_size=sweep.image_size, progress=view.reading)
-    dataset = harder(whole, sweep.imbalance, sweep.label_noise)
-    pool = None if sweep.pool is None else load_pool(sweep.pool, dataset, progress=view.reading)
-    if not place.subset:
-        return dataset, pool
-    few = dataset.subset(classes=10, train=12, test=6, seed=sweep.recipe.seed)
-    return few, None if pool is None else pool.take(np.flatnonzero(pool.labels < few.num_classes))
+    pool = None if sweep.pool is None else load_pool(sweep.pool, whole, progress=view.reading)
+    if place.subset:
+        whole = whole.subset(classes=10, train=12, test=6, seed=sweep.recipe.seed)
+        pool = None if pool is None else pool.take(np.flatnonzero(pool.labels < whole.num_classes))
+    return harder(whole, sweep.imbalance, sweep.label_noise), pool
 
 
 def _split(sweep: Sweep, dataset: Dataset, pool: Samples | None, place: Place, view: View) -> Split:

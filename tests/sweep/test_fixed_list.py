@@ -148,8 +148,11 @@ def test_a_comparison_of_what_is_not_measured_is_refused(capsys, tmp_path, metri
 
 
 def test_resampling_compares_the_method_with_its_parts_and_with_the_wrong_way_round(script):
-    script.run("resampling.py", "--smoke")
+    script.run("resampling.py", "--smoke", "--imbalance", "1.2", "--label-noise", "0.05")
     (folder,) = script.sweeps()
+    assert folder.name.startswith("resampling-digits-imbalance-1.2-label-noise-0.05-smoke-")
+    sizes = json.loads((folder / "trials" / "control.json").read_text())["per_class"]
+    assert sizes["0"]["size"] > sizes["9"]["size"]
     rows = json.loads((folder / "comparison.json").read_text())
     tried = Counter(row["treatment"] for row in rows if row["metric"] == "test/recall_gap")
     assert len(tried) == 11, "none failed, and a smoke run leaves them apart"

@@ -1,0 +1,73 @@
+"""On a long tail, is it a class's size that matters, or its hardness? And should samples, weights or logits change?
+
+    python sweeps/long_tail.py                       digits, the first class 10 times the last: 2 minutes on 2 CPU cores
+    python sweeps/long_tail.py --data cifar10        CIFAR-10-LT: about half an hour on 2 CPU cores (estimated)
+    python sweeps/long_tail.py --imbalance 100       another ratio
+    python sweeps/long_tail.py --smoke               every code path in about a minute
+
+No search: each treatment is trained once, as an ensemble with one member per seed (member i has the same seed in all
+treatments), and compared by paired confidence intervals, on the test split, which has no long tail. By size, all
+classes count the same: random samples are removed and repeated, or only repeated, or losses weighted (by inverse class
+frequency), or logits shifted (Menon et al., arXiv 2007.07314). By hardness (AUM), the hardest class gets twice its
+share, as in sweeps/resampling.py. Three questions:
+
+1. Is either fairer than leaving the tail as it is (the control), and what does it cost?
+2. Is hardness as good as size, which takes no scoring ensemble?
+3. Are weights or logits better than samples?
+
+For results, see docs/results/long_tail.md.
+"""
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardtune import Treatment
+from hardtune.data import Split
+from hardtune.hardness.estimators import estimator
+from hardtune.recipe import ON_DIGITS, Recipe
+from hardtune.sweep import Comparison, Sweep, data_name, main, parser
+
+flags = parser(__doc__)
+
+on_digits = dataclasses.replace(ON_DIGITS, members=10, scoring_members=10)
+on_cifar10 = Recipe(
+    model="small_cnn", epochs=6, schedule="linear", warmup=0.2, members=6, scoring_members=6, encoder="pixels"
+)
+
+
+@estimator("rarity", of="data")
+def rarity(split: Split) -> NDArray[np.floating]:
+    """The smaller a class, the harder its samples: at alpha = 1, the paper's policy makes all classes equally large."""
+    return 1 / np.bincount(split.train.labels)[split.train.labels]
+
+
+def sweep(data: str = "digits") -> Sweep:
+    """The comparison on one data set; the key treatments come first, in case it is stopped."""
+    by_size = Treatment(alpha=1.0, policy="paper", estimator="rarity", undersample="random")
+    by_hardness = Treatment(alpha=1.0, policy="shift", undersample="random")
+    logits = dataclasses.replace(by_size, undersample="adjust", oversample="adjust")
+    weights = dataclasses.replace(by_size, undersample="reweight", oversample="reweight")
+    repeats = dataclasses.replace(by_size, undersample="none")
+    harder = dataclasses.replace(by_hardness, alpha=2.0)
+    calmer = dataclasses.replace(logits, entropy_weight=0.2, entropy_estimator="rmd_balanced")
+    treatments = (by_size, by_hardness, logits, weights, repeats, harder, calmer)
+    metrics = ("test/recall_gap", "test/worst_recall", "test/accuracy", "test/ece", "test/nll")
+    return Sweep(
+        name=f"long_tail-{data_name(data)}",
+        data=data,
+        imbalance=10.0,
+        recipe={"digits": on_digits, "cifar10": on_cifar10}.get(data, Recipe()),
+        space=treatments,
+        comparisons=[
+            Comparison(treatments, metrics=metrics),
+            Comparison((by_hardness, harder, weights, logits), reference=by_size, metrics=metrics),
+            Comparison((calmer,), reference=logits, metrics=metrics),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    options = flags.parse_args()
+    main(sweep(options.data or "digits"), options)
