@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hardtune.data import Samples
+from hardtune.data import Dataset, Samples
 from hardtune.evaluation import METRICS
 from hardtune.evaluation.ood import OOD_SCORES
-from hardtune.hardness.estimators import ESTIMATORS, feature_scores
+from hardtune.hardness.estimators import ESTIMATORS, data_scores
 from hardtune.resampling.oversamplers import OVERSAMPLERS
 from hardtune.resampling.plan import make_plan
 from hardtune.resampling.policies import POLICIES
@@ -62,8 +62,9 @@ def test_class_sizes_can_be_balanced_as_the_page_says(monkeypatch):
     names = {}
     exec(code, names)
     labels = np.repeat(np.arange(4), [160, 60, 20, 8])
-    train = Samples(np.zeros((248, 2, 2, 1), np.uint8), labels)
-    scores = feature_scores("rarity", np.zeros((248, 1), np.float32), labels, 4, seed=0)
+    train = Samples(np.full((248, 2, 2, 1), 9, np.uint8), labels)
+    split = Dataset("d", train, train, tuple("abcd"), (0.5,), (0.25,)).hold_out("test", 0)
+    scores = data_scores("rarity", split)
     reweighted, adjusted = (
         dataclasses.replace(names["balanced"], undersample=how, oversample=how) for how in ("reweight", "adjust")
     )
@@ -93,7 +94,7 @@ def papers(text):
 
 def test_every_paper_that_is_used_is_listed_and_every_one_listed_is_used():
     listed = re.findall(r"^\| (\w+ [\d, ]+) \|", PAGE, re.M)
-    assert papers(" ".join(listed)) == papers(PAGE[PAGE.index("## Estimators") :])
+    assert papers(" ".join(listed)) == papers(PAGE[PAGE.index("\n## ") :])
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,9 @@ def _load(cifar: Cifar, data_dir: Path, progress: Progress | None) -> Dataset:
     if files is None:
         folder = find_image_folder((data_dir / cifar.name, data_dir), cifar.num_classes)
         if folder is not None:
-            return Dataset(cifar.name, *read_image_folder(folder, progress=progress), cifar.mean, cifar.std)
+            found = read_image_folder(folder, progress=progress)
+            colour = found[0].images.shape[3] == len(cifar.mean)  # grey copies are normalised by what they are
+            return Dataset(cifar.name, *found, *((cifar.mean, cifar.std) if colour else ()))
         _download(cifar, data_dir)
         files = data_dir / cifar.archive
     content = _contents(cifar, files)

@@ -90,11 +90,13 @@ class Predictions:
         """Confidence (N,), descending, and the accuracy (N,) of samples with exactly that confidence.
 
         Giving tied samples their common accuracy equals breaking ties at random, in expectation: no metric then
-        depends on the order of the samples.
+        depends on the order of the samples. Its logarithm tells confidences apart that round to 1, and float32 makes
+        equal ones equal that summing other classes in another order has made differ.
         """
-        confidence, inverse, counts = np.unique(self.confidence, return_inverse=True, return_counts=True)
+        key = self.log_probabilities.max(axis=1).astype(np.float32)
+        _, first, inverse, counts = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
         share = np.bincount(inverse, weights=self.correct) / counts
-        return read_only(np.repeat(confidence, counts)[::-1]), read_only(np.repeat(share, counts)[::-1])
+        return read_only(np.repeat(self.confidence[first], counts)[::-1]), read_only(np.repeat(share, counts)[::-1])
 
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
@@ -105,9 +107,15 @@ def read_only(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def log_softmax(logits: Floats) -> Floats:
-    """Over the last axis; finite for any logits that :func:`checked_logits` accepts."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+    """Over the last axis; finite for any logits that :func:`checked_logits` accepts.
+
+    That of the largest is exact even where its probability rounds to 1: it is minus log(1 + what the others sum to).
+    """
+    largest = logits.argmax(axis=-1)[..., None]
+    shifted = logits - np.take_along_axis(logits, largest, axis=-1)
+    others = np.exp(shifted)
+    np.put_along_axis(others, largest, 0.0, axis=-1)
+    return np.asarray(shifted - np.log1p(others.sum(axis=-1, keepdims=True)))
 
 
 def checked_logits(logits: ArrayLike) -> Floats:

@@ -14,13 +14,14 @@ exactly the mislabelled and hard samples; hence our own implementation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.errors import InputError
+from hardtune.errors import InputError, blamed
 from hardtune.hardness.features import as_labelled, as_labels
 
 ENOUGH_SAMPLES = 4
@@ -111,7 +112,7 @@ def fit(
 
     Raises:
         InputError: features that are not finite or do not match the labels, a label out of range, or features that do
-            not vary within the classes.
+            not vary within the classes, are too large, or depend on one another while ``ridge`` is 0.
     """
     features, labels = as_labelled(features, labels, num_classes)
     samples, dimensions = features.shape
@@ -130,6 +131,8 @@ def fit(
         within += centred.T @ centred
     within /= samples
     average = float(np.trace(within)) / dimensions
+    if not math.isfinite(average):
+        raise InputError("the features are too large for their squares to be summed: divide them by their largest")
     if not average > 0:
         raise InputError("the features do not vary within any class, so they have no Mahalanobis distance")
 
@@ -137,7 +140,8 @@ def fit(
         enough = samples - np.count_nonzero(sizes) >= ENOUGH_SAMPLES * dimensions
         ridge = (0.0 if _has_full_rank(within) else DEPENDENT_RIDGE) if enough else FEW_SAMPLES_RIDGE
     within[np.diag_indices(dimensions)] += ridge * average
-    cholesky = np.asarray(np.linalg.cholesky(within), np.float64)
+    with blamed(f"the features' covariance cannot be inverted (ridge {ridge:g})"):
+        cholesky = np.asarray(np.linalg.cholesky(within), np.float64)
     shares, own = sizes / samples, np.ones(num_classes)
     if balanced:
         shares = (sizes > 0) / np.count_nonzero(sizes)

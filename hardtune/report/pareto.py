@@ -14,13 +14,16 @@ from hardtune.report.records import Record
 def pareto_mask(values: NDArray[np.float64], directions: Sequence[str]) -> NDArray[np.bool_]:
     """Which rows of ``values`` (T, O) no other row dominates: as good in every column and better in one.
 
-    ``directions`` says ``"min"`` or ``"max"`` for each column. Equal rows do not dominate each other.
+    ``directions`` says ``"min"`` or ``"max"`` for each column. Equal rows do not dominate each other. Raises
+    ``InputError`` for values that are not finite.
 
     >>> pareto_mask(np.array([[0.1, 0.9], [0.2, 0.95], [0.2, 0.9]]), ["min", "max"]).tolist()
     [True, True, False]
     """
     import moocore
 
+    if not np.isfinite(values).all():  # which moocore neither refuses nor survives
+        raise InputError("a front needs finite figures")
     maximise = [direction == "max" for direction in directions]
     return np.asarray(moocore.is_nondominated(values, maximise=maximise, keep_weakly=True))
 

@@ -81,6 +81,8 @@ def class_counts(
         ratio = np.asarray(POLICIES[policy](hardness.astype(np.float64), low_is_hard, names), np.float64)
     if ratio.shape != hardness.shape or not np.isfinite(ratio).all() or ratio.min() < 0:
         raise InputError(f"policy {policy!r} must give every class a finite ratio of at least 0, got {ratio}")
+    # Only what they are to one another counts: this changes no digit, but sums of them may not overflow, or vanish.
+    ratio = np.ldexp(ratio, -int(np.frexp(ratio.max())[1]))
     if ratio.sum() == 0:
         ratio = np.ones_like(ratio)  # nothing is hard at all, so no class is harder than another
     if alpha > 0 and alike(ratio):

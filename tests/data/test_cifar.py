@@ -118,6 +118,17 @@ def test_a_folder_of_images_serves_as_well(tmp_path: Path, sub: str):
     np.testing.assert_array_equal(data.train.images[:, 0, 0, 0], data.train.labels)
 
 
+def test_grey_copies_are_normalised_by_what_they_are(tmp_path: Path):
+    for split in ("train", "test"):
+        for i in range(10):
+            folder = tmp_path / split / f"class {i}"
+            folder.mkdir(parents=True)
+            Image.fromarray(np.full((32, 32), 20 * i, dtype=np.uint8)).save(folder / "0.png")
+    data = load("cifar10", tmp_path)
+    assert data.train.images.shape == (10, 32, 32, 1)
+    assert data.mean == pytest.approx((90 / 255,))
+
+
 def test_without_files_and_network_it_says_what_was_looked_for_where_and_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -109,3 +109,23 @@ def test_rounding_of_the_coverage_keeps_no_sample_more():
     p = binary(np.linspace(0.99, 0.51, 100), np.arange(100) < 7)  # 0.07 · 100 is a little more than 7
     assert selective.accuracy_at(p, 0.07) == 1
     assert selective.accuracy_at(binary([0.9, 0.8, 0.7], [True, False, False]), 0.01) == 1
+
+
+def test_confidences_that_round_to_one_are_still_told_apart():
+    """From a margin of 37 between two logits on."""
+    p = Predictions.of([[60.0, 0.0], [50.0, 0.0], [45.0, 0.0], [40.0, 0.0]], [0, 0, 0, 1])
+    assert (p.confidence == 1).all()
+    assert selective.aurc(p) == pytest.approx(1 / 4 / 4)
+    assert selective.misclassification_auroc(p) == 1
+    assert selective.accuracy_at(p, 0.75) == 1
+
+
+@pytest.mark.parametrize("right", [0, 1])
+def test_the_order_of_the_classes_breaks_no_tie(right):
+    """Which decides the last digit of a sum over them."""
+    rng, values = np.random.default_rng(0), np.array([0.0, 1, 3, -2, -1]) * 0.37
+    logits = np.array([rng.permutation(values) for _ in range(40)])
+    labels = logits.argmax(axis=1)
+    labels[np.arange(40) % 2 == right] += 1
+    assert len(np.unique(Predictions.of(logits, labels % 5).confidence)) > 1
+    assert selective.misclassification_auroc(Predictions.of(logits, labels % 5)) == 0.5

@@ -255,3 +255,11 @@ def test_the_balanced_distance_is_the_direct_form_and_a_single_sample_is_as_far_
     scores, u = gaussians.relative_distance(features, alone), (features[7] - gaussians.mean) @ gaussians.directions
     assert np.isfinite(scores).all()
     assert scores[7] == pytest.approx(len(u) - (u**2 / (1 + gaussians.spread)).sum())
+
+
+def test_features_without_an_inverse_covariance_are_named_as_such():
+    features, labels = clusters()
+    with pytest.raises(InputError, match=r"covariance cannot be inverted \(ridge 0\): LinAlgError"):
+        fit(np.hstack([features, features[:, :1]]), labels, 6, ridge=0.0)
+    with pytest.raises(InputError, match="too large for their squares to be summed"):
+        fit(features.astype(np.float64) * 1e200, labels, 6)

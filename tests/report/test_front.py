@@ -201,3 +201,9 @@ def test_a_front_begins_with_the_best_in_the_first_objective(name, best_first):
 
 def test_without_a_finished_trial_there_is_no_front():
     assert front([], OBJECTIVES) == front([record(0, 0.1, 0.9, "failed")], OBJECTIVES) == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_figures_that_are_not_finite_have_no_front(value):
+    with pytest.raises(InputError, match="a front needs finite figures"):
+        pareto_mask(np.array([[0.1, value], [0.2, 0.3]]), ["min", "max"])

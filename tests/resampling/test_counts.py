@@ -283,3 +283,10 @@ def test_a_ratio_is_at_least_zero_and_larger_for_harder_classes(policy, low_is_h
     ratio = POLICIES[policy](hardness, low_is_hard, ["a", "b", "c"])
     assert (ratio >= 0).all()
     assert (np.diff(ratio) > 0).all()
+
+
+@pytest.mark.parametrize("unit", [1e-307, 1e-100, 1e100, 1e305])
+def test_the_unit_of_hardness_does_not_matter_to_the_papers_ratio(unit):
+    hardness, sizes = np.array([1.0, 2.0, 3.0]), np.array([5000] * 3)
+    expected = class_counts(hardness, sizes, 1.0).tolist()
+    assert class_counts(hardness * unit, sizes, 1.0).tolist() == expected

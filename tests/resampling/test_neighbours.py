@@ -79,3 +79,22 @@ def test_the_points_are_left_as_they_are():
     points.flags.writeable = False
     nearest(points, np.arange(10), 3)
     np.testing.assert_array_equal(points, DIGITS)
+
+
+def test_grey_pixels_of_one_byte_have_their_neighbours():
+    """Of which torch's product of bytes is none: it leaves the memory as it was."""
+    points = np.array([[0], [1], [3], [7], [100], [200]], np.uint8)
+    for _ in range(3):
+        assert nearest(points, np.array([0, 5]), 2).tolist() == [[1, 2], [4, 3]]
+
+
+@pytest.mark.parametrize("unit", [1e-25, 1e-6, 1e6, 1e20])
+def test_the_unit_of_the_features_does_not_matter(unit):
+    points = np.random.default_rng(0).normal(size=(200, 30)).astype(np.float32)
+    there = (points * np.float32(unit)).astype(np.float32)
+    np.testing.assert_array_equal(nearest(there, np.arange(200), 1), nearest(points, np.arange(200), 1))
+
+
+def test_float64_is_centred_before_it_is_rounded():
+    points = np.random.default_rng(0).normal(size=(200, 30))
+    np.testing.assert_array_equal(nearest(points + 1e7, np.arange(200), 3), nearest(points, np.arange(200), 3))

@@ -30,7 +30,7 @@ def on_batches(transform: Any, encoder: str) -> Callable[[Tensor], Tensor]:
     """A library's transform of one PIL image as a function of uint8 (B, C, H, W), C = 1 or 3, on any device.
 
     The steps and their settings are the library's, but applied to tensors instead of a PIL image. The results
-    agree within 2 of 255, and for most models within 1.
+    agree within 2 of 255, and for most models within 1; within 4 if a wide image is squashed.
     """
     from torchvision import transforms
 
