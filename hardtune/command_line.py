@@ -16,6 +16,7 @@ from hardtune.recipe import Recipe
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
 
 def default_storage() -> Path:
@@ -134,6 +135,16 @@ def plain_console() -> Console:
 
     no_terminal = False if Console().is_jupyter else None
     return Console(markup=False, emoji=False, highlight=False, force_jupyter=False, force_terminal=no_terminal)
+
+
+def progress_bar() -> Progress:
+    """A bar on a terminal's stderr, removed when all is done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def show_path(console: Console, label: str, path: Path) -> None:

@@ -48,13 +48,18 @@ class Registry(Mapping[str, T]):
         self._own: set[str] = set()
         """The names of hardtune's own."""
         self._sent: set[str] = set()
+        self._from_cells: set[str] = set()
+        """The names of those that a notebook's cells registered."""
         self._digests: dict[str, str] = {}
         _REGISTRIES[kind] = self
 
     def register(self, name: str) -> Callable[[T], T]:
         """Add the decorated plug-in under ``name``, which must be new; a notebook's cell may replace the user's own."""
         if not isinstance(name, str):  # a decorator without parentheses is given what it decorates
-            raise InputError(f"a {self.kind} is registered under a name, in parentheses and quotes, got {name!r}")
+            article = "an" if self.kind[0] in "aeio" else "a"
+            raise InputError(
+                f"{article} {self.kind} is registered under a name, in parentheses and quotes, got {name!r}"
+            )
         if not re.fullmatch(r"\w[\w.\- ]*", name):  # as MLflow, which has figures by such names, would have it
             raise InputError(
                 f"{self.kind} names begin with a letter or digit and have letters, digits, _, -, . and spaces, "
@@ -76,6 +81,8 @@ class Registry(Mapping[str, T]):
             self._digests.pop(name, None)
             if own:
                 self._own.add(name)
+            if in_a_notebook:
+                self._from_cells.add(name)
             return entry
 
         return add
@@ -83,7 +90,8 @@ class Registry(Mapping[str, T]):
     def code(self, name: str) -> Digests:
         """The plug-in's digest, for store identities; empty for hardtune's own, which have version numbers instead.
 
-        It is computed once, so that a file edited meanwhile is not mistaken for the running code.
+        It is computed once, so that a file edited meanwhile is not mistaken for the running code; but see
+        :func:`read_cells_again`.
         """
         entry = self[name]
         if not self._is_users(name):
@@ -128,6 +136,13 @@ def plug_in_code() -> Digests:
         for name in entries:
             found |= _REGISTRIES[kind].code(name)
     return found
+
+
+def read_cells_again() -> None:
+    """Forget the digests of what a notebook's cells registered: what they call may have been defined anew since."""
+    for registry in _REGISTRIES.values():
+        for name in registry._from_cells:
+            registry._digests.pop(name, None)
 
 
 def add_plug_ins(found: PlugIns, code: Digests) -> None:

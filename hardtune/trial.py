@@ -42,6 +42,7 @@ from hardtune.hardness.encoders import check_encoder
 from hardtune.member import Prepared, stored_member, weights_for
 from hardtune.needs import needs_of
 from hardtune.recipe import Recipe
+from hardtune.registry import read_cells_again
 from hardtune.scoring import is_encoded, prepare
 from hardtune.store import Store
 from hardtune.training.parallel import in_parallel
@@ -272,6 +273,7 @@ def run(
         raise InputError(f"store must be a Store, or its path or URL, got {store!r:.80}")
     if pool is not None and not isinstance(pool, Samples):
         raise InputError(f"pool must be Samples (see hardtune.data.load_pool), got {type(pool).__name__}")
+    read_cells_again()
     device = str(device)
     check_names(treatment)
     check_device(device)

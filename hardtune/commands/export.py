@@ -26,14 +26,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hardtune import durable
-from hardtune.command_line import plain_console, recipe_changes, show_path
+from hardtune.command_line import plain_console, progress_bar, recipe_changes, show_path
 from hardtune.commands.subject import (
     Subject,
     add_subject_flags,
     devices,
     files_of,
     missing,
-    progress_bar,
     subject_of,
     with_scores,
 )
@@ -190,7 +189,8 @@ def _check(subject: Subject, kept: Kept, treatment: Treatment, options: argparse
 
     from hardtune.checks import check_names, check_sources
     from hardtune.member import named_in, needs_pool
-    from hardtune.sweep.ledger import CODE
+    from hardtune.needs import needs_of
+    from hardtune.sweep.ledger import CODE, SCORES, own_scores
     from hardtune.training.models import MODELS
 
     most = subject.recipe.members
@@ -201,6 +201,12 @@ def _check(subject: Subject, kept: Kept, treatment: Treatment, options: argparse
         for what, now in registry.code(name).items():
             if kept.content[CODE].get(what) != now:
                 raise InputError(f"your {what} is not what it was when {kept.id} ran, so this would be another network")
+    for name, scores in own_scores(needs_of([treatment]), subject.split).items():
+        if (kept.content.get(SCORES) or {}).get(name) != scores:
+            raise InputError(
+                f"the scores that your estimator {name!r} gives are not what they were when {kept.id} ran, so this "
+                "would be another network"
+            )
     check_sources(subject.split, treatment, every_class=False)
     pool = subject.split.pool
     if needs_pool(treatment) and pool is not None and pool.fingerprint != kept.content.get("pool"):

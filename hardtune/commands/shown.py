@@ -104,10 +104,9 @@ def shown(question: Question) -> Shown:
     if len(question.pool) == 1:
         return answer
     ids = ", ".join(one.id for one in question.pool)
-    anywhere = {treatment for one in question.pool for treatment in tried(one.records)}
-    apart = len(anywhere) - len(tried(question.records))
-    some = "1 treatment did not finish in each, and is" if apart == 1 else f"{apart} did not finish in each, and are"
-    lacking = f"; {some} left out" if apart else ""
+    apart = [str(record.number) for record in question.records if record.state == "stopped"]
+    some = f"trial {apart[0]} is" if len(apart) == 1 else f"trials {', '.join(apart)} are"
+    lacking = f"; {some} left out, unfinished in at least one, but counted in the correction" if apart else ""
     return replace(answer, notes=[*answer.notes, f"pooled: {ids}{lacking}"])
 
 
@@ -115,7 +114,8 @@ def _shown(question: Question) -> Shown:
     sweep, options = question.sweep, question.options
     for name in ("objectives", "csv"):
         if options.pool and vars(options)[name] is not None:
-            raise InputError(f"--pool compares sweeps: leave --{name} out")
+            instead = " (--table FILE.csv has what is pooled)" if name == "csv" else ""
+            raise InputError(f"--pool compares sweeps: leave --{name} out{instead}")
     objectives = question.objectives  # what is wrong with them comes before what is wrong with trials
     if options.classes is not None:
         for name in ("compare", "metrics"):

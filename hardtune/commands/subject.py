@@ -14,14 +14,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from hardtune.command_line import add_data_flags, add_recipe_flag, recipe_changes
+from hardtune.command_line import add_data_flags, add_recipe_flag, progress_bar, recipe_changes
 from hardtune.errors import InputError
 from hardtune.recipe import Recipe
 from hardtune.report.sweeps import kept
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from hardtune.data import Dataset, Split
     from hardtune.member import Prepared
     from hardtune.needs import Needs
@@ -175,6 +173,11 @@ def with_scores(subject: Subject, needs: Needs, *, device: str | None, score: bo
     Raises:
         InputError: something is not in the store, and may not be made.
     """
+    from hardtune.hardness.estimators import ESTIMATORS, data_scores
+
+    for name in sorted(needs.estimators):
+        if ESTIMATORS[name].source == "data":  # what is wrong with one's own comes before any network
+            data_scores(name, subject.split)
     kinds = [device] if device else devices()
     for kind in kinds:
         for found in _as_on(kind, subject):
@@ -231,11 +234,19 @@ def missing(subject: Subject, needs: Needs, device: str) -> str:
 
 
 def available(subject: Subject, device: str) -> Needs:
-    """All estimators whose scores are in the store, for networks trained on ``device``."""
-    from hardtune.hardness.estimators import ESTIMATORS
+    """All estimators whose scores are in the store, for networks trained on ``device``, or can be had from the data."""
+    from hardtune.hardness.estimators import ESTIMATORS, data_scores
     from hardtune.needs import Needs
 
-    each = [Needs(frozenset({name}), features=e.source == "features") for name, e in ESTIMATORS.items()]
+    each = []
+    for name, estimator in ESTIMATORS.items():
+        if estimator.source == "data":
+            try:
+                data_scores(name, subject.split)
+            except InputError as error:
+                print(f"note: left out: {error}", file=sys.stderr)
+                continue
+        each.append(Needs(frozenset({name}), features=estimator.source == "features"))
     there = [needs for needs in each if not missing(subject, needs, device)]
     return Needs(frozenset().union(*(needs.estimators for needs in there)), any(needs.features for needs in there))
 
@@ -268,16 +279,6 @@ def _as_on(device: str, subject: Subject) -> list[Subject]:
     decided = [{name: value for name, value in one.items() if getattr(recipe, name) == "auto"} for one in others]
     recipes = dict.fromkeys([recipe, *(dataclasses.replace(recipe, **one) for one in decided)])
     return [dataclasses.replace(subject, recipe=one) for one in recipes]
-
-
-def progress_bar() -> Progress:
-    """A bar on a terminal's stderr, removed when all is done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _score(subject: Subject, needs: Needs, device: str) -> Prepared:

@@ -107,6 +107,8 @@ def estimator(
         raise InputError(f"an estimator is of 'features' or of 'data', got {of!r}")
 
     def add(compute: Computed) -> Computed:
+        if not callable(compute):
+            raise InputError(f"estimator {name!r} must be a function, got {compute!r:.80}")
         given: dict[str, Any] = {f"from_{of}": compute}
         register(Estimator(name, of, centred=centred, **given))
         return compute
@@ -193,8 +195,12 @@ def data_scores(name: str, split: Split) -> NDArray[np.float32]:
 
 def _scores(name: str, found: ArrayLike, count: int, whole: int | None = None) -> NDArray[np.float32]:
     """What an estimator, perhaps a user's, gives ``count`` samples; ``whole``: how many there were to choose from."""
+    given = np.asarray(found)
+    if given.dtype.kind not in "biuf" or np.ma.isMaskedArray(found):
+        kind = "masked values" if np.ma.isMaskedArray(found) else given.dtype
+        raise InputError(f"estimator {name!r} must give a number for each sample, got {kind}")
     with np.errstate(over="ignore"):
-        scores = np.asarray(found, dtype=np.float32)
+        scores = given.astype(np.float32)
     if scores.shape != (count,):
         of_all = scores.shape == (whole,)
         hint = ": of these, split.kept are the training samples" if of_all else "; it must give a score each"

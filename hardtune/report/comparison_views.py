@@ -51,7 +51,7 @@ def covers(rows: Sequence[Row], no_images: Sequence[str]) -> str:
     """What the intervals cover, where those of ``no_images`` do not cover images."""
     what, alone, on = "seeds of training", "seeds", ["one split"]
     if rows[0]["over"] == "sweeps":
-        what = "whole sweeps (each with its own held-out samples, scores and networks)"
+        what = "whole sweeps (each with its own scores, networks and, if there are any, held-out samples)"
         alone, on = "sweeps", []
     if all(row["images_share"] is None for row in rows):
         on.append("one test set")

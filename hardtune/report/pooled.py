@@ -18,7 +18,10 @@ from hardtune.treatment import Treatment
 
 
 def alike(sweep: Kept, others: Sequence[Kept]) -> list[Kept]:
-    """Those of the others that differ from the sweep only in their seed, and, last, itself; of equal seeds the latest.
+    """Those of the others that differ from the sweep only in their seed, and, last, itself.
+
+    Of those with equal seeds it is the one of which most has finished, the latest if several; those of which nothing
+    has are left out.
 
     Raises:
         InputError: it is a search, whose treatments are its own, or there is no other such sweep.
@@ -28,8 +31,13 @@ def alike(sweep: Kept, others: Sequence[Kept]) -> list[Kept]:
             f"{sweep.id} is a search, whose treatments are its own: pool sweeps of a list, such as those that "
             "--confirm makes with one seed after another (--recipe seed=2)"
         )
-    same = (one for one in others if one.has_results and _but_seed(one) == _but_seed(sweep))
-    of_seed = {one.recipe.seed: one for one in same if one.recipe.seed != sweep.recipe.seed}
+    of_seed: dict[int, Kept] = {}
+    for one in others:
+        seed = one.recipe.seed
+        if seed == sweep.recipe.seed or _but_seed(one) != _but_seed(sweep) or _finished(one) == 0:
+            continue
+        if seed not in of_seed or _finished(one) >= _finished(of_seed[seed]):
+            of_seed[seed] = one
     if not of_seed:
         raise InputError(
             f"there is no other sweep like {sweep.id} with another seed: make some by the same command with "
@@ -38,22 +46,31 @@ def alike(sweep: Kept, others: Sequence[Kept]) -> list[Kept]:
     return [*(of_seed[seed] for seed in sorted(of_seed)), sweep]
 
 
+def _finished(sweep: Kept) -> int:
+    return sum(record.state == "finished" and not record.is_control for record in sweep.records)
+
+
 def _but_seed(sweep: Kept) -> dict[str, object]:
-    content = {name: value for name, value in sweep.content.items() if name not in ("about", "owner")}
+    # Another seed trains on other samples, whose scores differ if they are one's own.
+    content = {
+        name: value for name, value in sweep.content.items() if name not in ("about", "owner", "scores of one's own")
+    }
     return {**content, "recipe": {**content["recipe"], "seed": None}, "settled": sweep.settled}
 
 
 def pooled(sweeps: Sequence[Kept]) -> list[Record]:
-    """A record of each treatment that finished in all sweeps, the control first, numbered as in the last one.
+    """A record of each treatment that finished in all sweeps, the control first, numbered as in all of them.
 
     What a record has of each member, these have of each sweep: the mean over its members, in the order of the sweeps.
-    What it has without a part of the test images is the mean over sweeps, which have the same test images.
+    What it has without a part of the test images is the mean over sweeps, which have the same test images. A treatment
+    that finished in some is a stopped trial here: there is nothing to compare, but it counts as one that was tried.
     """
     each = [_by_treatment(sweep.records) for sweep in sweeps]
     return [
         _mean(record.number, [found[treatment] for found in each])
-        for treatment, record in each[-1].items()
         if all(treatment in found for found in each)
+        else Record(record.number, record.treatment, "stopped", reason="it did not finish in each sweep")
+        for treatment, record in {treatment: record for found in each for treatment, record in found.items()}.items()
     ]
 
 

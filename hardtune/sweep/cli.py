@@ -182,9 +182,11 @@ def _run_here(
     sweep: Sweep, options: argparse.Namespace, view: View, started: float, confirms: Kept | None = None
 ) -> int:
     """Run the sweep from this process, show what it found, and return the exit code."""
-    outcome = run_and_show(sweep, place_of(options, confirms), view)
+    outcome = run_and_show(sweep, place_of(options, confirms), view, _again(options))
     view.console.print(f"took {time.monotonic() - started:.0f} s", highlight=False)
-    return _exit_code(outcome, view, options)
+    if outcome.interrupted:
+        view.whole(f"finished networks are kept: {_again(options)}")
+    return _exit_code(outcome)
 
 
 def place_of(options: argparse.Namespace, confirms: Kept | None = None) -> Place:
@@ -197,24 +199,18 @@ def place_of(options: argparse.Namespace, confirms: Kept | None = None) -> Place
         data_dir=options.data_dir,
         concurrent=options.concurrent,
         resume=options.resume,
-        data_of=None if options.smoke else confirms,  # the few samples of a smoke sweep depend on its seed
+        data_of=confirms,
         subset=options.smoke,
     )
 
 
-def _exit_code(outcome: Outcome, view: View, options: argparse.Namespace) -> int:
-    """One of ``EXIT_CODES``; prints how to continue if that makes sense."""
+def _exit_code(outcome: Outcome) -> int:
+    """One of ``EXIT_CODES``."""
     if outcome.interrupted:
-        view.whole(f"finished networks are kept: {_again(options)}")
         return 130
     failed = [record for record in outcome.records if record.state == "failed"]
-    again = sum(record.again for record in failed)
-    if again:
-        trials = "a trial" if again == 1 else f"{again} trials"
-        view.whole(f"{trials} ended in errors: {_again(options)}")
-    elif outcome.unwritten:
-        view.whole(f"to have them written, {_again(options)}")
-    return 1 if again or outcome.unwritten or len(failed) == len(outcome.records) - 1 else 0
+    broken = any(record.again for record in failed) or bool(outcome.unwritten)
+    return 1 if broken or len(failed) == len(outcome.records) - 1 else 0
 
 
 def configured(sweep: Sweep, options: argparse.Namespace) -> Sweep:

@@ -257,8 +257,9 @@ class Place:
     """Use a few samples of a few classes only."""
 
     def __post_init__(self) -> None:
-        if self.concurrent is not None and self.concurrent < 1:
-            raise InputError(f"--concurrent must be at least 1, got {self.concurrent}")
+        many = self.concurrent
+        if many is not None and (isinstance(many, bool) or not isinstance(many, int) or many < 1):
+            raise InputError(f"--concurrent must be a whole number of at least 1, got {many!r}")
 
 
 def _shifted(space: Space) -> Space:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import os
+import tempfile
+import threading
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hardtune import disk
 from hardtune.errors import InputError, unknown
 from hardtune.recipe import Recipe
+from hardtune.registry import read_cells_again
 from hardtune.report.sweeps import Kept
 from hardtune.store import local_folder
 from hardtune.sweep.cli import parser, place_of
@@ -25,7 +31,7 @@ def run(
     *,
     smoke: bool = False,
     resume: bool = False,
-    confirm: bool | str = False,
+    confirm: bool | str | Kept = False,
     recipe: Mapping[str, Any] | None = None,
     storage: str | Path | None = None,
     tracking_uri: str | None = None,
@@ -40,50 +46,97 @@ def run(
 
     Args:
         smoke, resume, storage, tracking_uri, study_storage, data_dir, concurrent: as the flags of these names.
-        confirm: as its flag; True for the latest search of this name, or an id.
+        confirm: as its flag; True for the latest search of this name, or one that ``run`` returned, or its id.
         recipe: changes to the sweep's recipe (with ``confirm``, to the search's), such as ``{"members": 20}``.
         address: a running Ray cluster to join, as its flag, but for the address of a job server, which takes scripts.
 
+    Trials that fail do not raise: they are among the records, with the reason.
+
     Raises:
         InputError: anything wrong, before a network is trained, or what the scores show to be impossible.
+        DivergedError: the scoring ensemble's training gave NaN or infinity.
+        OSError: the disk is full, broken or read-only; ``resume=True`` goes on.
         KeyboardInterrupt: it was interrupted; ``resume=True`` goes on.
     """
+    options = _options(sweep, locals())
+    if not _ONE_AT_A_TIME.acquire(blocking=False):
+        raise InputError("another sweep is running in this process, which can be of one Ray cluster only")
+    try:
+        return _run(sweep, options, recipe or {}, confirm)
+    finally:
+        _ONE_AT_A_TIME.release()
+
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def _options(sweep: Sweep, given: dict[str, Any]) -> argparse.Namespace:
+    """The arguments as the command line has them; ``InputError`` for what is none."""
     if not isinstance(sweep, Sweep):
         raise InputError(f"run() takes a Sweep, got {sweep!r:.80}")
-    options = parser(None).parse_args([])
-    given = {
-        "smoke": smoke,
-        "resume": resume,
-        "storage": storage,
-        "tracking_uri": tracking_uri,
-        "study_storage": study_storage,
-        "address": address,
-        "data_dir": None if data_dir is None else Path(data_dir),
-        "concurrent": concurrent,
-    }
-    vars(options).update({name: value for name, value in given.items() if value is not None})
-    if (options.address or "").startswith(("http://", "https://")):
-        raise InputError(
-            f"a job server takes scripts: run one with --address {options.address}, or join the cluster at an address "
-            "such as auto or host:6379"
-        )
-    options.storage = local_folder(options.storage)
-    sweep, changes, search = sweep.smoke() if smoke else sweep, dict(recipe or {}), None
-    for name in changes:
+    for name, kinds, what in _ARGUMENTS:
+        if given[name] is not None and not isinstance(given[name], kinds):
+            raise InputError(f"{name} must be {what}, got {given[name]!r:.80}")
+    for name in given["recipe"] or {}:
         if name not in Recipe.__dataclass_fields__:
             raise unknown("field of the recipe", name, Recipe.__dataclass_fields__)
-    says = ""
-    if confirm:
-        confirmation = confirming(sweep, options.storage, changes, None if confirm is True else confirm)
-        sweep, search, says = confirmation.sweep, confirmation.search, confirmation.says
-    else:
+    try:
+        options = parser(None).parse_args([])
+    except SystemExit as error:  # after saying it; of what else is there is only the environment to be wrong
+        raise InputError("an environment variable that stands for a flag has no valid value") from error
+    named = ("smoke", "resume", "storage", "tracking_uri", "study_storage", "address", "concurrent")
+    vars(options).update({name: given[name] for name in named if given[name] is not None})
+    options.data_dir = None if given["data_dir"] is None else Path(given["data_dir"])
+    if (options.address or "").startswith(("http://", "https://")):
+        raise InputError(
+            f"{options.address} is a job server, which takes scripts: run one with --address {options.address}, or "
+            "join its cluster at an address such as auto or host:6379"
+        )
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        from hardtune.sweep import job
+
+        job.check_paths(options, None)
+    options.storage = local_folder(options.storage)
+    return options
+
+
+_PATH = ((str, Path), "a path")
+_ARGUMENTS = (
+    ("smoke", bool, "True or False"),
+    ("resume", bool, "True or False"),
+    ("confirm", (bool, str, Kept), "True or False, or a search or its id"),
+    ("recipe", Mapping, "a dict of changes to the sweep's recipe"),
+    ("storage", *_PATH),
+    ("tracking_uri", str, "a URI"),
+    ("study_storage", str, "a URL"),
+    ("address", str, "that of a Ray cluster, such as auto or host:6379"),
+    ("data_dir", *_PATH),
+)
+
+
+def _run(
+    sweep: Sweep, options: argparse.Namespace, changes: Mapping[str, Any], confirm: bool | str | Kept | None
+) -> Kept:
+    read_cells_again()
+    sweep, search, says = sweep.smoke() if options.smoke else sweep, None, ""
+    if confirm is None or confirm is False:
         sweep = dataclasses.replace(sweep, recipe=dataclasses.replace(sweep.recipe, **changes))
+    else:
+        wanted = confirm.id if isinstance(confirm, Kept) else confirm if isinstance(confirm, str) else None
+        confirmation = confirming(sweep, options.storage, changes, wanted)
+        sweep, search, says = confirmation.sweep, confirmation.search, confirmation.says
     view = View(f"hardtune · {sweep.name}", sweep.objectives)
     with warnings.catch_warnings():
         pass_on(view.say)
         if says:
             view.say(says)
-        outcome = run_and_show(sweep, place_of(options, search), view)
+        try:
+            outcome = run_and_show(sweep, place_of(options, search), view, "go on with resume=True")
+        except Exception as error:
+            said = disk.trouble(error, f"it writes to {options.storage}, and to {tempfile.gettempdir()} for a while")
+            if said is None or view.folder is None:
+                raise
+            raise OSError(f"the sweep cannot go on: {said}; when it can, resume=True goes on") from error
     if outcome.interrupted:
         raise KeyboardInterrupt("finished networks are kept: go on with resume=True")
     return Kept(outcome.ledger.folder)

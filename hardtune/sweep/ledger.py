@@ -19,6 +19,8 @@ from hardtune.code import code_digest
 from hardtune.data import Split
 from hardtune.errors import InputError
 from hardtune.evaluation.metric import directions
+from hardtune.hardness.estimators import ESTIMATORS, data_scores
+from hardtune.needs import Needs
 from hardtune.recipe import Recipe
 from hardtune.registry import plug_in_code
 from hardtune.report.sweeps import Kept, kept
@@ -28,6 +30,8 @@ from hardtune.sweep.versions import ALL, versions
 from hardtune.training.choices import LEFT_TO_THE_DEVICE
 
 VERSIONS, OOD, CORRUPTIONS, CODE = "version of hardtune", "out-of-distribution images", "corruptions", "plug-ins"
+SCORES = "scores of one's own"
+_NOTHING = Needs()
 _READ_OTHERWISE = "edited, or read otherwise by another version of hardtune or Python"
 
 
@@ -80,13 +84,15 @@ class Ledger(Kept):
             raise InputError(f"sweep {self.id} is running in another process") from None
 
 
-def open_ledger(sweep: Sweep, split: Split, storage: Path, *, resume: bool) -> Ledger:
+def open_ledger(sweep: Sweep, split: Split, storage: Path, *, resume: bool, needs: Needs = _NOTHING) -> Ledger:
     """The folder for a new sweep, or that of the latest one of the same name and content.
+
+    ``needs``: what its trials need, scores of one's own among them.
 
     Raises:
         InputError: nothing to resume, or what there is was another sweep.
     """
-    content = describe(sweep, split)
+    content = describe(sweep, split, needs)
     sweeps = storage / "sweeps"
     if not resume:
         return _create(sweeps, sweep.name, {**content, "about": _about(sweep)})
@@ -124,6 +130,8 @@ def _differences(former: Kept, content: dict[str, Any]) -> list[str]:
             fields = [key for key in now | then if now.get(key) != then.get(key)]
             if fields and name == CODE:
                 differ.append(f"{name} ({', '.join(fields)}: {_READ_OTHERWISE})")
+            elif fields and name == SCORES:
+                differ.append(f"{name} ({', '.join(fields)})")
             elif fields:
                 changes = [f"{key} was {then.get(key)}, is {now.get(key)}" for key in fields]
                 differ.append(f"{name} ({'; '.join(changes)})")
@@ -137,7 +145,7 @@ def _counted(numbers: list[int], content: dict[str, Any]) -> list[int]:
     return [number if counts else 0 for number, counts in zip(numbers, used, strict=False)]
 
 
-def describe(sweep: Sweep, split: Split) -> dict[str, Any]:
+def describe(sweep: Sweep, split: Split, needs: Needs) -> dict[str, Any]:
     """What must match for two sweeps to be the same one, as plain JSON; the number of trials may grow.
 
     It includes the versions of training and evaluation: figures from different ones must not be compared.
@@ -153,9 +161,16 @@ def describe(sweep: Sweep, split: Split) -> dict[str, Any]:
         OOD: None if split.ood is None else digest(split.ood),
         CORRUPTIONS: split.corruptions,
         CODE: plug_in_code(),
+        SCORES: own_scores(needs, split) or None,
     }
     plain: dict[str, Any] = json.loads(json.dumps(described))
     return plain
+
+
+def own_scores(needs: Needs, split: Split) -> dict[str, str]:
+    """A digest of the scores of each estimator ``of="data"``, which may be read from files that change."""
+    own = (name for name in sorted(needs.estimators) if ESTIMATORS[name].source == "data")
+    return {name: digest(data_scores(name, split)) for name in own}
 
 
 def _describe_space(space: Space) -> dict[str, str] | list[dict[str, Any]] | str:

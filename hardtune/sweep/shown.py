@@ -18,14 +18,23 @@ if TYPE_CHECKING:
     from hardtune.sweep.engine import Outcome
 
 
-def run_and_show(sweep: Sweep, place: Place, view: View) -> Outcome:
-    """``run_sweep`` in its view, and below it what it found, what went wrong, and where to look further."""
+def run_and_show(sweep: Sweep, place: Place, view: View, again: str) -> Outcome:
+    """``run_sweep`` in its view, and below it what it found, what went wrong, and where to look further.
+
+    ``again``: how one continues, said if there is a reason to.
+    """
     with view:
         # Imported late, so that --help and a mistyped flag answer at once.
         from hardtune.sweep.engine import run_sweep
 
         outcome = run_sweep(sweep, place, view)
     _show(outcome, sweep, place, view)
+    broken = sum(record.again for record in outcome.records)
+    if broken and not outcome.interrupted:
+        trials = "a trial" if broken == 1 else f"{broken} trials"
+        view.whole(f"{trials} ended in errors: {again}")
+    elif outcome.unwritten and not outcome.interrupted:
+        view.whole(f"to have them written, {again}")
     return outcome
 
 

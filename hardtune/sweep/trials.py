@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -113,16 +114,9 @@ def schedule(
 
     Without a ``scheduler`` every trial runs to its end. Returns whether Ctrl-C came first.
     """
-    for name in ("ray.tune", "ray.train", "ray.data"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    # A member's report has no objectives yet, and must not end the sweep; the search can handle it.
-    os.environ["TUNE_DISABLE_STRICT_METRIC_CHECKING"] = "1"
-    # Resuming rests on the study and the store, so Tune's own snapshots need not be frequent.
-    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "60")
-    # Nobody reads the JSON, CSV and TensorBoard files that it would write, with one thread per trial.
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     loop = _Loop()
-    tuner = tune.Tuner(
+    make_tuner = functools.partial(
+        tune.Tuner,
         tune.with_resources(run, {"cpu": share.cpus, "gpu": share.gpus}),
         tune_config=tune.TuneConfig(
             search_alg=search,
@@ -143,9 +137,9 @@ def schedule(
     )
     asked = search.count_asked()
     # Without a Ctrl-C, Tune leaves its own handler behind, which would swallow the first one later.
-    with _keys_kept_back(), given_back(signal.SIGINT):
+    with _settings(), given_back(signal.SIGINT):
         try:
-            tuner.fit()
+            make_tuner().fit()
         except Exception:
             if not loop.ended:
                 raise
@@ -170,17 +164,33 @@ class _Loop(tune.Callback):
 
 
 @contextlib.contextmanager
-def _keys_kept_back() -> Iterator[None]:
-    """Withhold the driver's AWS keys from trials, which need none; Ray would write them into every node's logs.
-
-    Other uses of Tune in this process, before or after, are not affected.
-    """
+def _settings() -> Iterator[None]:
+    """Tune's settings for a sweep; other uses of Tune in this process, before or after, are not affected."""
+    settings = {
+        # A member's report has no objectives yet, and must not end the sweep; the search can handle it.
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+        # Resuming rests on the study and the store, so Tune's own snapshots need not be frequent.
+        "TUNE_GLOBAL_CHECKPOINT_S": os.environ.get("TUNE_GLOBAL_CHECKPOINT_S", "60"),
+        # Nobody reads the JSON, CSV and TensorBoard files that it would write, with one thread per trial.
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": os.environ.get("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1"),
+    }
+    before = {name: os.environ.get(name) for name in settings}
+    loggers = [logging.getLogger(name) for name in ("ray.tune", "ray.train", "ray.data")]
+    levels = [logger.level for logger in loggers]
     handed_on = class_cache.ENV_VARS_TO_PROPAGATE
+    # The driver's AWS keys are withheld from trials, which need none; Ray would write them into every node's logs.
     class_cache.ENV_VARS_TO_PROPAGATE = {name for name in handed_on if not name.startswith("AWS_")}
+    os.environ.update(settings)
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
         class_cache.ENV_VARS_TO_PROPAGATE = handed_on
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _complete(folder: Path, search: StudySearch, share: Share, context: TrialContext, view: View) -> None:

@@ -231,3 +231,23 @@ def test_true_classes_are_of_no_matter_where_no_label_is_wrong(command, script, 
     out, _, _ = command("hardest", script, "--storage", storage, "--imbalance", 1)
     assert "wrong labels" not in out
     assert "true_class" not in table(storage / "hardest" / "small-aum.csv")[0]
+
+
+def test_an_own_estimator_that_is_not_asked_for_may_fail(command, script, storage, tmp_path, monkeypatch):
+    monkeypatch.setattr(ESTIMATORS, "_entries", dict(ESTIMATORS._entries))
+    own = tmp_path / "own.py"
+    registers = (
+        "import numpy as np\n"
+        "from hardtune.hardness.estimators import estimator\n"
+        "estimator('broken', of='data')(lambda split: np.load('/no/such.npy'))\n"
+    )
+    own.write_text(registers + Path(script).read_text())
+    out, err, code = command("hardest", own, "--storage", storage)
+    assert code == 0
+    assert "aum on small" in out
+    assert err.startswith("note: left out: estimator 'broken' fails: FileNotFoundError")
+    monkeypatch.setattr(ESTIMATORS, "_entries", {n: e for n, e in ESTIMATORS._entries.items() if n != "broken"})
+    nothing = tmp_path / "nothing"
+    _, err, code = command("hardest", own, "--storage", nothing, "--estimator", "broken", "--score")
+    assert (code, err.startswith("error: estimator 'broken' fails")) == (2, True)
+    assert not list(nothing.rglob("*.safetensors")), "no network was trained"

@@ -210,7 +210,9 @@ def test_an_estimator_of_ones_own_that_does_not_work_is_named(monkeypatch, compu
         (lambda split: np.zeros(5), r"gives \(5,\) for 4 samples; it must give a score each"),
         (lambda split: np.zeros(6), r"gives \(6,\) for 4 samples: of these, split.kept are the training samples"),
         (lambda split: [1, np.nan, 2, 3], r"gives scores that are not finite \(float32\), first for training sample 1"),
-        (lambda split: ["easy"] * 4, "fails: ValueError: could not convert"),
+        (lambda split: np.ma.masked_less(np.arange(4), 2), "must give a number for each sample, got masked values"),
+        (lambda split: np.arange(4) * 1j, "must give a number for each sample, got complex128"),
+        (lambda split: ["easy"] * 4, "must give a number for each sample, got <U4"),
         (lambda split: split.train.images.sort(), "fails: ValueError: .*read-only"),
     ],
 )

@@ -10,7 +10,7 @@ from hardtune import Recipe, Treatment, load
 from hardtune.errors import InputError
 from hardtune.report import records
 from hardtune.report.classes import class_rows, class_tables
-from hardtune.report.comparison import Comparison, compared
+from hardtune.report.comparison import Comparison, compared, tried
 from hardtune.report.comparison_views import tables
 from hardtune.report.pooled import alike, pooled
 from hardtune.report.records import CONTROL, Record
@@ -86,8 +86,8 @@ def test_tables_say_what_their_intervals_are_over(three):
     (table,) = tables(rows)
     assert table.title.endswith("paired over 3 sweeps")
     said = (
-        "over whole sweeps (each with its own held-out samples, scores and networks) and over test images (held-out "
-        "accuracy: over sweeps alone); with endlessly many sweeps they would be at most"
+        "over whole sweeps (each with its own scores, networks and, if there are any, held-out samples) and over test "
+        "images (held-out accuracy: over sweeps alone); with endlessly many sweeps they would be at most"
     )
     assert said in table.caption
     (table,) = class_tables(class_rows(found[1:2], found[0], among=2, over="sweeps"))
@@ -95,20 +95,47 @@ def test_tables_say_what_their_intervals_are_over(three):
     assert "on one split" not in table.caption
     assert list(table.columns[2].cells) == ["12"], "samples in training are the mean over sweeps"
     alone = compared(found, Comparison((METHOD,), metrics=("final/accuracy",)), over="sweeps")
-    assert "scores and networks), on one test set" in tables(alone)[-1].caption
+    assert "if there are any, held-out samples), on one test set" in tables(alone)[-1].caption
 
 
 def test_only_what_finished_in_each_is_compared(three):
     last = kept(three, "pets")[-1]
     records.write(last.trials, Record(1, OTHER, "failed", reason="it diverged"))
-    assert [one.treatment for one in pooled(kept(three, "pets"))] == [Treatment(), METHOD]
+    found = pooled(kept(three, "pets"))
+    assert [one.treatment for one in found if one.state == "finished"] == [Treatment(), METHOD]
+
+
+@pytest.mark.parametrize("ending", ["failed", None])
+def test_what_did_not_finish_everywhere_still_counts_in_the_correction(three, ending):
+    """Else a treatment that fails, or has yet to be tried, would make the others look surer."""
+    comparison = Comparison((METHOD, OTHER), metrics=("test/accuracy",))
+    whole = {row["trial"]: row for row in compared(pooled(kept(three, "pets")), comparison, over="sweeps")}
+    (three / "sweeps" / kept(three, "pets")[0].id / "trials" / "00001.json").unlink()
+    if ending is not None:
+        records.write(kept(three, "pets")[0].trials, Record(1, OTHER, ending, reason="it diverged"))
+    found = pooled(kept(three, "pets"))
+    assert set(tried(found)) == {METHOD, OTHER}, "as many as a table of classes is corrected for"
+    (row,) = compared(found, comparison, over="sweeps")
+    assert (row["of"], row["p"]) == (2, whole[row["trial"]]["p"])
+    assert row["p_adjusted"] == pytest.approx(min(1, 2 * row["p"]))
+
+
+def test_a_sweep_that_has_only_begun_does_not_keep_the_others_from_being_pooled(three):
+    control = record(CONTROL, Treatment(), 0.8)
+    begun(three, 3, control)
+    began_again = begun(three, 1, control)
+    sweeps = kept(three, "pets")
+    mine = next(one for one in sweeps if one.recipe.seed == 2)
+    pool = alike(mine, sweeps)
+    assert [one.recipe.seed for one in pool] == [0, 1, 2]
+    assert began_again.id not in [one.id for one in pool], "of this seed another has finished"
 
 
 def test_alike_are_those_that_differ_in_their_seed_alone_and_of_a_seed_the_latest(three):
-    control = record(CONTROL, Treatment(), 0.8)
-    longer = begun(three, 3, control, epochs=7)
+    control, method = record(CONTROL, Treatment(), 0.8), record(0, METHOD, 0.9)
+    longer = begun(three, 3, control, method, epochs=7)
     begun(three, 3)
-    again = begun(three, 1, control)
+    again = begun(three, 1, control, method, record(1, OTHER, 0.9))
     sweeps = kept(three, "pets")
     mine = next(one for one in sweeps if one.recipe.seed == 0)
     assert [one.recipe.seed for one in alike(mine, sweeps)] == [1, 2, 0], "itself last"

@@ -99,7 +99,7 @@ def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
         ({"flags": ["--recipe", "flip=maybe"]}, "flip must be true or false, got 'maybe'"),
         ({"flags": ["--trials", "-3"]}, "trials must be a whole number of at least 1, got -3"),
         ({"flags": ["--members-at-once", "0"]}, "members_at_once must be a whole number of at least 1, got 0"),
-        ({"flags": ["--concurrent", "0"]}, "--concurrent must be at least 1, got 0"),
+        ({"flags": ["--concurrent", "0"]}, "--concurrent must be a whole number of at least 1, got 0"),
         ({"flags": ["--cpus-per-trial", "0"]}, "cpus_per_trial must be a number above 0"),
         ({"flags": ["--gpus-per-trial", "-1"]}, "gpus_per_trial must be a share of a GPU or a whole"),
         (

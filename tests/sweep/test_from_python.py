@@ -1,5 +1,8 @@
 """A sweep in a notebook's kernel, with a loss that a cell defines, and what ``run`` does without a cluster."""
 
+import errno
+import logging
+import os
 import re
 import warnings
 from pathlib import Path
@@ -12,7 +15,7 @@ from nbclient import NotebookClient
 from hardtune import InputError, Recipe, Treatment
 from hardtune.recipe import ON_DIGITS
 from hardtune.report.sweeps import Kept
-from hardtune.sweep import Sweep, engine, run
+from hardtune.sweep import Sweep, engine, run, trials
 
 README = (Path(__file__).parent.parent.parent / "README.md").read_text()
 (SWEEP,) = (code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "run(sweep)" in code)
@@ -66,9 +69,11 @@ def shown(outputs) -> str:
 def test_what_is_wrong_is_said_before_anything_runs(tmp_path):
     with pytest.raises(InputError, match="unknown field of the recipe 'epoch': choose from epochs, "):
         run(ANY, storage=tmp_path, recipe={"epoch": 3})
-    with pytest.raises(InputError, match="a job server takes scripts: run one with --address http://head:8265, or"):
+    with pytest.raises(
+        InputError, match="http://head:8265 is a job server, which takes scripts: run one with --address"
+    ):
         run(ANY, storage=tmp_path, address="http://head:8265")
-    with pytest.raises(InputError, match="concurrent must be at least 1, got 0"):
+    with pytest.raises(InputError, match="concurrent must be a whole number of at least 1, got 0"):
         run(ANY, storage=tmp_path, concurrent=0)
     with pytest.raises(InputError, match="there is no sweep named any to resume in "):
         run(ANY, storage=str(tmp_path), resume=True)
@@ -110,3 +115,80 @@ def test_an_interrupt_stops_the_notebook_too_and_its_results_are_there(tmp_path,
         run(ANY, storage=tmp_path)
     Stopped.interrupted = False
     assert run(ANY, storage=tmp_path, recipe={"seed": Recipe().seed}) == Kept(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"recipe": ON_DIGITS}, "recipe must be a dict of changes to the sweep's recipe, got Recipe"),
+        ({"recipe": ["epochs=3"]}, "recipe must be a dict of changes"),
+        ({"tracking_uri": Path("mlflow.db")}, "tracking_uri must be a URI, got "),
+        ({"study_storage": Path("study.db")}, "study_storage must be a URL, got "),
+        ({"address": 8265}, "address must be that of a Ray cluster"),
+        ({"storage": 3}, "storage must be a path, got 3"),
+        ({"smoke": "yes"}, "smoke must be True or False, got 'yes'"),
+        ({"confirm": 3}, "confirm must be True or False, or a search or its id, got 3"),
+        ({"concurrent": "2"}, "concurrent must be a whole number of at least 1, got '2'"),
+        ({"confirm": ""}, "--confirm is for searches"),
+    ],
+)
+def test_an_argument_of_another_kind_is_named(tmp_path, given, says):
+    with pytest.raises(InputError, match=says):
+        run(ANY, **{"storage": tmp_path, **given})
+
+
+def test_an_environment_that_makes_no_sense_is_an_error_and_no_exit(tmp_path, monkeypatch):
+    monkeypatch.setenv("HARDTUNE_CONCURRENT", "abc")
+    with pytest.raises(InputError, match="an environment variable that stands for a flag has no valid value"):
+        run(ANY, storage=tmp_path)
+
+
+def test_a_job_of_a_cluster_needs_a_storage_that_outlives_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    with pytest.raises(InputError, match="on a cluster --storage must be an absolute path that all nodes see"):
+        run(ANY, storage="results")
+
+
+def test_a_search_that_run_returned_can_be_confirmed_as_it_is(tmp_path, monkeypatch):
+    asked = []
+
+    def confirming(sweep, storage, changes, wanted):
+        asked.append(wanted)
+        raise InputError("so far")
+
+    monkeypatch.setattr("hardtune.sweep.from_python.confirming", confirming)
+    for confirm in (True, "any-1", Kept(tmp_path / "any-2")):
+        with pytest.raises(InputError, match="so far"):
+            run(ANY, storage=tmp_path, confirm=confirm)
+    assert asked == [None, "any-1", "any-2"]
+
+
+def test_a_full_disk_is_named_with_the_way_on(tmp_path, monkeypatch):
+    def full(sweep, place, view, again):
+        view.begin(tmp_path / "sweep")
+        raise RuntimeError("a worker's") from OSError(errno.ENOSPC, "No space left on device", "weights")
+
+    monkeypatch.setattr("hardtune.sweep.from_python.run_and_show", full)
+    with pytest.raises(OSError, match=r"the sweep cannot go on: .*No space left on device: .*resume=True goes on"):
+        run(ANY, storage=tmp_path)
+
+
+def test_only_one_runs_at_a_time_in_a_process(tmp_path, monkeypatch):
+    def inner(*_):
+        with pytest.raises(InputError, match="another sweep is running in this process"):
+            run(ANY, storage=tmp_path)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hardtune.sweep.from_python.run_and_show", inner)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run(ANY, storage=tmp_path)
+
+
+def test_ones_own_use_of_tune_afterwards_is_as_it_would_have_been():
+    before = dict(os.environ), logging.getLogger("ray.tune").level
+    with trials._settings():
+        assert os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] == "1"
+        assert logging.getLogger("ray.tune").level == logging.CRITICAL
+    assert (dict(os.environ), logging.getLogger("ray.tune").level) == before

@@ -15,6 +15,8 @@ from ray import tune
 from hardtune import Recipe, Treatment, load
 from hardtune.errors import InputError
 from hardtune.evaluation.metric import METRICS, Metric
+from hardtune.hardness.estimators import ESTIMATORS, estimator
+from hardtune.needs import Needs
 from hardtune.report.comparison import Comparison
 from hardtune.report.sweeps import Kept
 from hardtune.sweep import Sweep
@@ -336,3 +338,17 @@ def test_arrays_that_a_space_reads_from_around_it_count(split, tmp_path):
     assert open_ledger(sweep("el2n"), split, tmp_path, resume=True) == ledger
     with pytest.raises(InputError, match="whose space differed"):
         open_ledger(sweep("rmd"), split, tmp_path, resume=True)
+
+
+def test_scores_of_ones_own_that_have_changed_make_it_another_sweep(split, tmp_path, monkeypatch):
+    """They may be read from a file, which says nothing of itself in the code."""
+    monkeypatch.setattr(ESTIMATORS, "_entries", dict(ESTIMATORS._entries))
+    file, needs = tmp_path / "mine.npy", Needs(frozenset({"mine", "aum"}))
+    estimator("mine", of="data")(lambda split: np.load(file)[split.kept])
+    scores = np.arange(split.origin_size)
+    np.save(file, scores)
+    ledger = open_ledger(SWEEP, split, tmp_path, resume=False, needs=needs)
+    assert open_ledger(SWEEP, split, tmp_path, resume=True, needs=needs) == ledger
+    np.save(file, scores[::-1])
+    with pytest.raises(InputError, match=f"cannot resume {ledger.id}, whose scores of one's own \\(mine\\) differed"):
+        open_ledger(SWEEP, split, tmp_path, resume=True, needs=needs)
