@@ -114,7 +114,8 @@ def _other_shares(split: Split) -> str:
         return ""
     return (
         "the test split has other shares of the classes than the held-out samples, so accuracy, calibration and "
-        "temperatures (…_scaled) of one do not carry over to the other; the recall of a class that is in both does"
+        "temperatures (…_scaled) of one do not carry over to the other; the recall of a class that is in both does, so "
+        "recall_gap and balanced_accuracy do, too"
     )
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import sysconfig
+import traceback
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -44,7 +47,24 @@ def blamed(says: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{says}: {in_a_line(error)}") from error
+        raise InputError(f"{says}: {in_a_line(error)}{_where(error)}") from error
+
+
+def _where(error: BaseException) -> str:
+    """The last line of a user's own code that an error went through; empty if there was none.
+
+    Nobody sees a traceback: commands print a sentence, and workers leave it in a record.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(_NOT_A_USERS)]
+    return f" ({Path(own[-1].filename).name}:{own[-1].lineno}, in {own[-1].name})" if own else ""
+
+
+_NOT_A_USERS = (
+    str(Path(__file__).parent),
+    "<frozen",
+    *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
+)
 
 
 def first_line(error: BaseException) -> str:

@@ -287,7 +287,8 @@ def stratified(
             )
         if len(members) == 1:
             raise InputError(
-                f"class {name!r} has 1 sample, and setting some aside needs at least 2: leave the class out{or_else}"
+                f"class {name!r} has 1 training sample, and setting some aside needs at least 2: leave the class "
+                f"out{or_else}"
             )
         size = min(max(1, round(share * len(members))), len(members) - 1)
         taken.append(rng.permutation(members)[:size])

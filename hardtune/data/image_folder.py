@@ -56,7 +56,7 @@ def read_image_folder(
     if files.added:
         warnings.warn(
             f"the training data include {' and '.join(map(str, files.added))}: sweeps hold out a share of them "
-            "themselves (--recipe validation=0.1)",
+            "themselves (--recipe validation=…)",
             HardtuneWarning,
             stacklevel=3,
         )

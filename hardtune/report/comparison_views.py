@@ -70,11 +70,13 @@ def _table(rows: Sequence[Row], note: str) -> Table:
     table = plain_table(min_width=78)
     table.title = f"Against {first['reference']}: difference × 100 ± 95 % interval, paired over {paired_over(first)}"
     family = first["of"]
-    told = "all lines" if family == len({_line(row) for row in rows}) else f"all {family} treatments that were tried"
-    needed = least_significant(first["members"], family)
-    takes = (
-        f", which takes a mean difference of at least {needed:.1f} standard deviations" if 2 < needed < math.inf else ""
+    told = (
+        "all lines of a column"
+        if family == len({_line(row) for row in rows})
+        else f"all {family} treatments that were tried, in each column"
     )
+    needed = least_significant(first["members"], family)
+    takes = f", which takes a mean difference of at least {needed:.1f} standard deviations" if 2 < needed < 10 else ""
     table.caption = (
         f"* significant after Holm's correction for {told}{takes} (intervals are not corrected); "
         f"↓ lower is better, ↑ higher. {note}"

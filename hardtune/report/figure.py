@@ -13,6 +13,7 @@ import numpy as np
 from hardtune.report.records import Record
 from hardtune.report.table import label, labels, on_test
 
+PANELS_A_ROW = 3
 TRIAL = "trial"
 """What an axis shows for lack of anything else: the number of each trial."""
 
@@ -38,11 +39,12 @@ def pareto_figure(
     names = list(objectives)
     pairs = list(itertools.combinations(names, 2))
     pairs = pairs or [(_varied_number(finished) or on_test(names[0]) or TRIAL, names[0])]
-    figure = Figure(figsize=(4.6 * len(pairs) + 0.6, 4.6), layout="constrained")
+    wide, deep = min(len(pairs), PANELS_A_ROW), -(-len(pairs) // PANELS_A_ROW)
+    figure = Figure(figsize=(4.6 * wide + 0.6, 4.6 * deep), layout="constrained")
     figure.suptitle("\n".join(filter(None, [title, note])))
     on_front, barred = {record.number for record in front}, False
     for panel, (x, y) in enumerate(pairs):
-        axes = figure.add_subplot(1, len(pairs), panel + 1)
+        axes = figure.add_subplot(deep, wide, panel + 1)
         worse = [r for r in finished if r.shortfall > 0 and not r.is_control]
         plain = [r for r in finished if r.number not in on_front and r.shortfall <= 0 and not r.is_control]
         best = [r for r in finished if r.number in on_front and not r.is_control]
@@ -82,7 +84,7 @@ def pareto_figure(
             )
         axes.set_xlabel(_axis(x, objectives))
         axes.set_ylabel(_axis(y, objectives))
-        axes.locator_params(axis="x", nbins=5)  # by default it takes as many as fit if they have three digits
+        axes.locator_params(axis="x", nbins=5, integer=x == TRIAL)  # else as many as fit if they have three digits
         axes.grid(color="#eceff1", zorder=0)
         axes.spines[["top", "right"]].set_visible(False)
         if panel == 0:

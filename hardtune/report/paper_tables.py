@@ -30,7 +30,7 @@ SYMBOLS = {
 
 def write_tables(tables: Sequence[Table], path: Path) -> None:
     """Write them as LaTeX (with the package booktabs) if ``path`` ends in ``.tex``, else as Markdown."""
-    form = _latex if path.suffix == ".tex" else _markdown
+    form = _latex if path.suffix == ".tex" else markdown
     path.write_text("\n".join(map(form, tables)), encoding="utf-8")
 
 
@@ -42,6 +42,7 @@ def _latex(table: Table) -> str:
     title = f"{_escaped(str(table.title))}. " if table.title else ""
     return "\n".join(
         [
+            "% needs \\usepackage{booktabs}",
             r"\begin{table}",
             rf"\caption{{{title}{_escaped(str(table.caption))}}}",
             rf"\begin{{tabular}}{{{''.join('r' if column.justify == 'right' else 'l' for column in table.columns)}}}",
@@ -61,7 +62,8 @@ def _escaped(text: str) -> str:
     return re.sub(r"(?<!\S)-(?=\d)", "$-$", "".join(SYMBOLS.get(sign, sign) for sign in text))  # a minus, no hyphen
 
 
-def _markdown(table: Table) -> str:
+def markdown(table: Table) -> str:
+    """The table as Markdown, its caption below it."""
     lines = [[_literal(cell) for cell in line] for line in _lines(table)]
     head, *body = ("| " + " | ".join(line) + " |" for line in lines)
     rule = "|" + "|".join("--:" if column.justify == "right" else "---" for column in table.columns) + "|"

@@ -40,12 +40,15 @@ def check_objective(name: str) -> None:
 def front(records: Sequence[Record], objectives: Mapping[str, str]) -> list[Record]:
     """The finished records on the Pareto front, one per distinct treatment, sorted by the first objective, best first.
 
-    The control competes like any other. Stopped and failed trials cannot be on the front, nor can those worse than
-    the control where the sweep forbids it. With one objective the front is the best trial.
+    A treatment that changes nothing of these data, so that its networks are the control's, is not among them. The
+    control competes like any other. Stopped and failed trials cannot be on the front, nor can those worse than the
+    control where the sweep forbids it. With one objective the front is the best trial.
     """
     different: dict[object, Record] = {}
+    control = next((record for record in records if record.is_control), None)
     for record in records:
-        if record.state == "finished" and record.shortfall <= 0:
+        idle = control is not None and not record.is_control and _figures(record) == _figures(control)
+        if record.state == "finished" and record.shortfall <= 0 and not idle:
             different.setdefault(record.treatment.canonical(), record)
     finished = list(different.values())
     if not finished:
@@ -54,3 +57,7 @@ def front(records: Sequence[Record], objectives: Mapping[str, str]) -> list[Reco
     kept = [record for record, on in zip(finished, pareto_mask(values, list(objectives.values())), strict=True) if on]
     first, direction = next(iter(objectives.items()))
     return sorted(kept, key=lambda record: record.metrics[first], reverse=direction == "max")
+
+
+def _figures(record: Record) -> tuple[object, ...]:
+    return record.metrics, record.members

@@ -99,6 +99,8 @@ def sweep_table(plans: Sequence[Planned], title: str) -> Table:
     for label, plan in merged[:MAX_ROWS]:
         samples = str(sum(row.count for row in plan.classes)) if plan.classes else ""
         shrinks, grows = _extremes(plan)
+        if plan.feasible and plan.treatment.alpha > 0 and not (shrinks or grows):
+            shrinks = "changes no class"
         verdict = "yes" if plan.feasible else f"no ({1 + reasons.index(plan.why_not)})"
         table.add_row(label, samples, shrinks, grows, verdict, style="" if plan.feasible else "red")
     floored = list(dict.fromkeys(row.name for _, plan in merged[:MAX_ROWS] for row in plan.classes if row.at_floor))

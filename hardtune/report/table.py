@@ -56,7 +56,8 @@ def render(
     table = plain_table(title)
     pairs = not selection_note and any(on_test(name) in row for row in table_rows for name in objectives)
     held_out = "Each figure: on held-out training data, which the search saw / on the test split, which it did not."
-    table.caption = f"{selection_note or (held_out if pairs else '')} ↓ lower is better, ↑ higher.".strip()
+    gap = " Recall gap: standard deviation of recall over classes." * any("recall_gap" in name for name in objectives)
+    table.caption = f"{selection_note or (held_out if pairs else '')} ↓ lower is better, ↑ higher.{gap}".strip()
     table.add_column("trial", justify="right")
     table.add_column("treatment", overflow="fold", min_width=12)
     between = " / " if len(objectives) < 4 else " /\n"  # else a terminal would cut figures off

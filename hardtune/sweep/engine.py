@@ -27,10 +27,11 @@ from hardtune.report.comparison import Row, check_comparison, compared, figures_
 from hardtune.report.comparison_views import comparison_figure
 from hardtune.report.drawing import one_at_a_time
 from hardtune.report.figure import pareto_figure
+from hardtune.report.paper_tables import markdown
 from hardtune.report.pareto import check_objective, front
 from hardtune.report.records import Record
 from hardtune.report.sweeps import selection_note
-from hardtune.report.table import rows
+from hardtune.report.table import render, rows
 from hardtune.store import Store, local_folder
 from hardtune.sweep import cluster
 from hardtune.sweep.databases import study_database
@@ -163,7 +164,8 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
     if classes:
         figures += leave("classes.png", lambda path: class_figure(classes, title, path, note))
     tables = {"pareto": table, "comparison": differences}
-    tracker.sweep_ended(best, tables, figures, "KILLED" if interrupted else "FINISHED")
+    description = markdown(render(table, sweep.objectives, title, note))
+    tracker.sweep_ended(best, tables, figures, "KILLED" if interrupted else "FINISHED", description)
     if tracker.trouble:
         view.say("waiting for MLflow, at most a minute")
     tracker.close(patience=60)

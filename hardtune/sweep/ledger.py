@@ -136,7 +136,8 @@ def _differences(former: Kept, content: dict[str, Any]) -> list[str]:
                 changes = [f"{key} was {then.get(key)}, is {now.get(key)}" for key in fields]
                 differ.append(f"{name} ({'; '.join(changes)})")
         elif now != then:
-            differ.append(name)
+            plain = all(value is None or isinstance(value, (int, float)) for value in (now, then))
+            differ.append(f"{name} (was {then}, is {now})" if plain else name)
     return differ
 
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
 import queue
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,19 +22,17 @@ from mlflow.entities import Metric, Param
 
 from hardtune import disk
 from hardtune.errors import in_a_line
-from hardtune.report.drawing import one_at_a_time
 from hardtune.report.records import CONTROL, Record
+from hardtune.sweep.artifacts import Rows, log_diagnostics, log_tables
 from hardtune.sweep.passwords import scrubbed
 from hardtune.sweep.tracking_uri import make_database, pages
 
 SWEEP_TAG, TRIAL_TAG, STATE_TAG, PARETO_TAG = "hardtune.sweep", "hardtune.trial", "hardtune.state", "pareto"
+CHART_TAG, NOTE_TAG = "hardtune.chart", "mlflow.note.content"
 _SWEEP = "sweep"
 """The parent run's ``TRIAL_TAG``."""
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "PERMISSION_DENIED"}
 _STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
-
-Rows = Sequence[Mapping[str, Any]]
-"""A table: rows with the same columns."""
 
 
 class FilesRefused(Exception):
@@ -130,9 +126,9 @@ class Tracker:
         def files(run: _Run) -> None:
             per_class = [{"class": name, **values} for name, values in record.per_class.items()]
             with self._files():
-                self._tables(run.id, {"per_class": per_class, "corruptions": record.corruptions})
+                log_tables(self._client, run.id, {"per_class": per_class, "corruptions": record.corruptions})
                 if record.curves:
-                    self._figure(run.id, record)
+                    log_diagnostics(self._client, run.id, record)
 
         def mark(run: _Run) -> None:
             self._client.set_tag(run.id, STATE_TAG, record.state)
@@ -170,11 +166,16 @@ class Tracker:
         self._queue.put(log)
 
     def sweep_ended(
-        self, front: Sequence[Record] | None, tables: Mapping[str, Rows], files: Sequence[Path], status: str
+        self,
+        front: Sequence[Record] | None,
+        tables: Mapping[str, Rows],
+        files: Sequence[Path],
+        status: str,
+        note: str = "",
     ) -> None:
         """Tag the trials on the front (if it is known), log the tables and files on the parent run, and close it.
 
-        Interrupted trials are KILLED until a resumed sweep reopens them.
+        Interrupted trials are KILLED until a resumed sweep reopens them. ``note``: Markdown that describes the sweep.
         """
         on_front = {_tag(record.number) for record in front or ()}
 
@@ -184,13 +185,17 @@ class Tracker:
                     continue
                 if run.state and front is not None:
                     self._client.set_tag(run.id, PARETO_TAG, "true" if trial in on_front else "false")
+                    charted = trial in on_front or trial == _tag(CONTROL)  # MLflow's charts are of ten runs
+                    self._client.set_tag(run.id, CHART_TAG, str(charted).lower())
                 elif not run.state:
                     self._client.set_terminated(run.id, "KILLED")
+            if note:
+                self._client.set_tag(self._parent, NOTE_TAG, note)
             self._client.set_terminated(self._parent, status)
 
         def show() -> None:
             with self._files():
-                self._tables(self._parent, tables)
+                log_tables(self._client, self._parent, tables)
                 for file in files:
                     self._client.log_artifact(self._parent, str(file))
 
@@ -217,7 +222,7 @@ class Tracker:
         """Links to the sweep's pages, as :func:`pages` makes them; empty if MLflow never answered."""
         if not self._parent:
             return {}
-        tag = f"tags.`{SWEEP_TAG}` = '{self._sweep}'"
+        tag = f"tags.`{SWEEP_TAG}` = '{self._sweep}' AND tags.`{CHART_TAG}` = 'true'"
         return pages(self._uri, self.experiment_id, self._parent, tag, figure, objective, direction)
 
     @contextlib.contextmanager
@@ -268,6 +273,7 @@ class Tracker:
 
     def _child(self, record: Record) -> _Run:
         tags = {"mlflow.parentRunId": self._parent, "control": str(record.treatment.is_control).lower()}
+        tags[NOTE_TAG] = "changes nothing, for comparison" if record.is_control else str(record.treatment)
         name = "control" if record.is_control else f"trial {record.number}"
         return self._run(_tag(record.number), name, tags, dataclasses.asdict(record.treatment))
 
@@ -291,26 +297,6 @@ class Tracker:
         history = self._client.get_metric_history(run.info.run_id, stepped) if found else []
         self._runs[trial] = _Run(run.info.run_id, state, max((metric.step for metric in history), default=0))
         return self._runs[trial]
-
-    def _tables(self, run: str, tables: Mapping[str, Rows]) -> None:
-        """Log the tables that have rows, for the UI to show; unlike ``log_table``, repeating it adds no rows."""
-        shown_as = []
-        for name, rows in tables.items():
-            if rows:
-                table = {"columns": list(rows[0]), "data": [list(row.values()) for row in rows]}
-                self._client.log_dict(run, table, f"{name}.json")
-                shown_as.append({"path": f"{name}.json", "type": "table"})
-        if shown_as:
-            self._client.set_tag(run, "mlflow.loggedArtifacts", json.dumps(shown_as))
-
-    def _figure(self, run: str, record: Record) -> None:
-        from hardtune.report.diagnostics import diagnostics_figure
-
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "diagnostics.png")
-            with one_at_a_time:
-                diagnostics_figure(record, path)
-            self._client.log_artifact(run, str(path))
 
 
 def _members(record: Record) -> list[dict[str, float]]:

@@ -137,13 +137,13 @@ def _root(error: BaseException, handled: BaseException | None) -> BaseException:
 def pages(
     uri: str, experiment: str, run: str, search: str, figure: str, objective: str, direction: str
 ) -> dict[str, str]:
-    """URLs of MLflow's pages on a sweep: ``result`` has its figure and tables, ``charts`` compares its trials.
+    """URLs of MLflow's pages on a sweep: ``result`` has its figures, ``charts`` compares front and control.
 
     Charts are sorted by the objective, best first: MLflow shows none until sorted by a metric.
 
     Args:
         experiment, run: the ids of the sweep's experiment and of its parent run.
-        search: MLflow's filter for the sweep's trials.
+        search: MLflow's filter for these trials.
         figure: the name of the run's main figure.
     """
     base = without_password(uri).rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"  # of `mlflow ui`

@@ -340,7 +340,7 @@ def test_sweeps_that_differ_in_their_seed_are_compared_together(command, sweeps,
     assert "paired over 3 sweeps" in out
     assert "-10 ±12" in " ".join(out.split()), "gaps of 0.1, 0.05 and 0.15, and the control's 0.2"
     ids = f"{first.name}, list-29991231-000001, list-29991231-000002"
-    assert f"pooled: {ids}; 1 treatment did not finish in each, and is left out" in out
+    assert f"pooled: {ids}; trial 1 is left out, unfinished in at least one, but counted in the correction" in out
     assert "paired over 3 sweeps" in command("results", "list", "--pool", "--classes", "0", "--storage", storage)[0]
     for flags, said in (
         (["list", "--pool", "--csv", "it.csv"], "--pool compares sweeps: leave --csv out"),

@@ -187,7 +187,7 @@ def test_a_subset_keeps_a_few_samples_of_the_first_classes():
 def test_a_class_of_one_sample_cannot_be_split_and_is_named_with_the_ways_out():
     data = dataset([0, 0, 1])
     with pytest.raises(
-        InputError, match=r"class 'dog' has 1 sample, .*: leave the class out, or hold none out \(valid"
+        InputError, match=r"class 'dog' has 1 training sample, .*: leave the class out, or hold none out \(valid"
     ):
         data.hold_out(0.1, seed=0)
     assert len(data.hold_out("test", seed=0).train) == 3

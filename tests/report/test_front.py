@@ -207,3 +207,24 @@ def test_without_a_finished_trial_there_is_no_front():
 def test_figures_that_are_not_finite_have_no_front(value):
     with pytest.raises(InputError, match="a front needs finite figures"):
         pareto_mask(np.array([[0.1, value], [0.2, 0.3]]), ["min", "max"])
+
+
+def test_what_changes_nothing_of_these_data_is_not_on_the_front_beside_the_control():
+    """Where all classes are equally hard, say: its networks are the control's, to the last digit."""
+    control, idle, worse = record(CONTROL, 0.1, 0.9), record(0, 0.1, 0.9), record(1, 0.2, 0.8)
+    assert numbers([control, idle, worse]) == [CONTROL]
+    alike = dataclasses.replace(idle, members={name: values[::-1] for name, values in idle.members.items()})
+    assert numbers([control, alike]) == [CONTROL, 0], "as good by other networks"
+
+
+def test_many_objectives_are_drawn_in_rows(tmp_path, monkeypatch):
+    drawn, savefig = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **o: drawn.append(figure) or savefig(figure, *a, **o))
+    names = ["recall_gap", "accuracy", "ece", "nll", "worst_recall"]
+    objectives = {f"final/{name}": "min" for name in names}
+    metrics = {f"final/{name}": 0.1 * n for n, name in enumerate(names)}
+    found = [dataclasses.replace(record(n, 0, 0), metrics=metrics) for n in (CONTROL, 0)]
+    pareto_figure(found, found, objectives, "many", tmp_path / "many.png")
+    (figure,) = drawn
+    assert len(figure.axes) == 10
+    assert max(figure.get_size_inches()) < 20

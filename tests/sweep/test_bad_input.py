@@ -133,7 +133,10 @@ def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
         ({"flags": ["--imbalance", "0.5"]}, "imbalance is how many times as large the first class is as the last, got"),
         ({"flags": ["--label-noise", "1"]}, "label_noise is a share of the training samples, from 0 to below 1, got 1"),
         ({"imbalance": "10"}, "imbalance is how many times as large the first class is as the last, got '10'"),
-        ({"flags": ["--imbalance", "1000"]}, "class '6' has 1 sample, and setting some aside needs at least 2"),
+        (
+            {"flags": ["--imbalance", "1000"]},
+            "class '6' has 1 training sample, and setting some aside needs at least 2",
+        ),
         (
             {"no_worse_than_control": {"final/ece": -1}},
             "how much worse final/ece may be than the control's must be a num",

@@ -317,7 +317,7 @@ def test_another_price_of_racing_is_another_sweep(split, tmp_path):
     first = open_ledger(dataclasses.replace(SWEEP, racing=0.01), split, tmp_path, resume=False)
     assert open_ledger(dataclasses.replace(SWEEP, racing=0.01), split, tmp_path, resume=True) == first
     for other in (0.02, 0.0):
-        with pytest.raises(InputError, match="whose racing differed"):
+        with pytest.raises(InputError, match=r"whose racing \(was 0.01, is (0.02|None)\) differed"):
             open_ledger(dataclasses.replace(SWEEP, racing=other), split, tmp_path, resume=True)
 
 

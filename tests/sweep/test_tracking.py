@@ -134,7 +134,9 @@ def test_links_lead_to_the_figure_and_to_the_trials_by_the_first_objective(clien
     (parent,) = client.search_runs([experiment.experiment_id], "tags.`hardtune.sweep` = 'linked'")
     runs = f"http://127.0.0.1:5000/#/experiments/{experiment.experiment_id}/runs"
     assert links["result"] == f"{runs}/{parent.info.run_id}/artifacts/comparison.png"
-    assert links["charts"].startswith(f"{runs}?searchFilter=tags.%60hardtune.sweep%60%20%3D%20%27linked%27&")
+    assert links["charts"].startswith(
+        f"{runs}?searchFilter=tags.%60hardtune.sweep%60%20%3D%20%27linked%27%20AND%20tags.%60hardtune.chart%60%20%3D%20%27true%27&"
+    )
     assert "&orderByKey=metrics.%60final/ece%60&orderByAsc=true&" in links["charts"]
     assert "orderByAsc=false" in closed.links("pareto.png", "final/accuracy", "max")["charts"]
 
