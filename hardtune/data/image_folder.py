@@ -40,7 +40,7 @@ def read_image_folder(
     ``folder`` holds ``train/`` and ``test/`` (or ``val/``, where there is no ``test/``), each with one sub-folder of
     images per class; or it holds the class folders themselves, and a stratified 20 % of every class, drawn with a
     fixed seed, becomes the test split. If ``val/`` (or ``valid/``, ``validation/``) exists next to ``train/`` and
-    ``test/``, its images are appended to the training split, with a warning: sweeps hold out their own share.
+    ``test/``, its images are appended to the training split: sweeps hold out their own share. Warns of either.
 
     A class folder's images may be in nested folders; they are sorted by path, and hidden files and folders and files
     without an image suffix are skipped.
@@ -60,6 +60,8 @@ def read_image_folder(
             HardtuneWarning,
             stacklevel=3,
         )
+    if files.tested not in (None, folder / "test"):
+        warnings.warn(f"the test split is {files.tested}, for lack of another", HardtuneWarning, stacklevel=3)
     images = decode(files.train + files.test, image_size, progress)
     boundary = len(files.train)
     train = Samples(images[:boundary], files.train_labels)
@@ -80,6 +82,8 @@ class _Listed(NamedTuple):
     classes: tuple[str, ...]
     added: tuple[Path, ...] = ()
     """Folders beside ``train/`` whose images are trained on, too."""
+    tested: Path | None = None
+    """The folder of the test split, if it has one."""
 
 
 def _listed(folder: Path) -> _Listed:
@@ -95,7 +99,8 @@ def _listed(folder: Path) -> _Listed:
         added = tuple(other for other, (files, _) in zip(others, parts[1:], strict=True) if files)
         train = [file for files, _ in parts for file in files]
         labels = np.concatenate([labels for _, labels in parts])
-        return _Listed(train, labels, *_files(folder / test_name, classes), classes, added)
+        tested = folder / test_name
+        return _Listed(train, labels, *_files(tested, classes), classes, added, tested)
     if (folder / "train").is_dir() and class_folders(folder / "train"):  # else train may be a class
         raise InputError(
             f"{folder} has train/, but no test split beside it: name that test/ or val/, or give {folder / 'train'} "

@@ -1,3 +1,4 @@
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,10 @@ def write_classes(folder: Path, classes: dict[str, int], shape: tuple[int, ...] 
 def test_train_and_test_folders_become_the_two_splits(tmp_path: Path, test_name: str):
     train = write_classes(tmp_path / "pets" / "train", {"dog": 3, "cat": 2})
     test = write_classes(tmp_path / "pets" / test_name, {"dog": 1, "cat": 1})
-    pets = load(str(tmp_path / "pets"))
+    with warnings.catch_warnings(record=True) as told:
+        pets = load(str(tmp_path / "pets"))
+    said = [f"the test split is {tmp_path / 'pets' / 'val'}, for lack of another"] if test_name == "val" else []
+    assert [str(one.message) for one in told] == said
     assert (pets.name, pets.classes) == ("pets", ("cat", "dog"))
     np.testing.assert_array_equal(pets.train.images, np.concatenate([train["cat"], train["dog"]]))
     np.testing.assert_array_equal(pets.train.labels, [0, 0, 1, 1, 1])
