@@ -27,7 +27,11 @@ def cautions(split: Split, treatments: Sequence[Treatment]) -> list[str]:
     found = [_few(split, split.test, "test", "add test images"), _seen_in_training(split, split.test, "test")]
     if not split.chooses_on_test:
         found.insert(0, _few(split, split.held_out, "held-out", "hold out more (--recipe validation=…)"))
-        found += [_seen_in_training(split, split.held_out, "held-out"), _other_shares(split)]
+        found += [
+            _seen_in_training(split, split.held_out, "held-out"),
+            _seen_in_the_search(split),
+            _other_shares(split),
+        ]
     found += [_of_two_classes(split), _called_by_their_size(split, treatments)]
     return [sentence for sentence in found if sentence]
 
@@ -91,6 +95,16 @@ def _seen_in_training(split: Split, samples: Samples, kind: str) -> str:
     return (
         f"{len(copies):,} of {len(samples):,} {kind} images are trained on, too (training image {row}, here as "
         f"{name!r}, for one), so figures flatter networks that remember: remove the copies"
+    )
+
+
+def _seen_in_the_search(split: Split) -> str:
+    copies = np.count_nonzero(first_same(split.test.images, split.held_out.images) >= 0)
+    if copies < max(1, COPIES * len(split.test)):
+        return ""
+    return (
+        f"{copies:,} of {len(split.test):,} test images are held-out ones, too, by which treatments are chosen, so the "
+        "test split flatters these: remove the copies"
     )
 
 

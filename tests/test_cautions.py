@@ -71,6 +71,14 @@ def test_test_images_that_are_trained_on_are_told():
     assert cautions(with_copies(1, of=7, to=305).hold_out("test", 0), [METHOD]) == [], "too few to matter"
 
 
+def test_test_images_that_the_search_sees_are_told():
+    split = with_copies(60, of=0, to=300).hold_out(0.5, 0)
+    held = np.count_nonzero(split.held < 60)
+    trained, seen = cautions(split, [METHOD])
+    assert trained.startswith(f"{60 - held} of 300 test images are trained on, too")
+    assert seen.startswith(f"{held} of 300 test images are held-out ones, too, by which treatments are chosen")
+
+
 def test_held_out_images_that_are_trained_on_are_told():
     split = with_copies(30, of=0, to=40).hold_out(0.2, 0)
     twin = {**{row: row + 40 for row in range(30)}, **{row + 40: row for row in range(30)}}

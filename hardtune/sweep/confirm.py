@@ -52,7 +52,8 @@ def confirming(sweep: Sweep, storage: Path, changes: Mapping[str, Any], wanted: 
         raise InputError(f"there is no search {wanted!r} to confirm in {storage}: choose from {', '.join(ids)}")
     search = former[-1 if wanted is None else ids.index(wanted)]
     trials = [record for record in search.records if not record.is_control]
-    treatments = [record.treatment for record in search.front if not record.is_control]
+    best = [record for record in search.front if not record.is_control]
+    treatments = [record.treatment for record in best]
     if not treatments:
         raise InputError(f"nothing on the front of {search.id} but its control, so there is nothing to confirm")
     asked = Recipe(**search.content["recipe"])
@@ -72,5 +73,7 @@ def confirming(sweep: Sweep, storage: Path, changes: Mapping[str, Any], wanted: 
     )
     many = "the treatment" if len(treatments) == 1 else f"the {len(treatments)} treatments"
     anew = "held-out samples, scores and networks" if scaled else "scores and networks, on the test split as before"
-    said = f"confirming {many} on the front of {search.id} ({len(trials)} trials) with seed {recipe.seed}: other {anew}"
+    there, here = (", ".join(map(str, numbers)) for numbers in ([one.number for one in best], range(len(best))))
+    numbered = f"there {there} of {len(trials)} trials, here {here}"
+    said = f"confirming {many} on the front of {search.id} ({numbered}) with seed {recipe.seed}: other {anew}"
     return Confirmation(confirmation, search, said)

@@ -164,7 +164,7 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
     if classes:
         figures += leave("classes.png", lambda path: class_figure(classes, title, path, note))
     tables = {"pareto": table, "comparison": differences}
-    description = markdown(render(table, sweep.objectives, title, note))
+    description = markdown(render(table, sweep.objectives, f"Pareto front of {title}", note))
     tracker.sweep_ended(best, tables, figures, "KILLED" if interrupted else "FINISHED", description)
     if tracker.trouble:
         view.say("waiting for MLflow, at most a minute")

@@ -47,7 +47,8 @@ def test_the_front_of_the_latest_search_is_tried_with_the_next_seed_and_the_sear
     assert comparison.treatments == (FAIR, CALIBRATED)
     assert comparison.metrics[:2] == ("test/ece", "test/nll"), "what members have of the objectives, where nobody chose"
     assert confirmation.search.id == latest.id
-    assert f"the 2 treatments on the front of {latest.id} (3 trials) with seed 4: other held-out" in confirmation.says
+    numbered = "there 0, 1 of 3 trials, here 0, 1"
+    assert f"the 2 treatments on the front of {latest.id} ({numbered}) with seed 4: other held" in confirmation.says
     assert confirming(SEARCH, tmp_path, {"seed": 9}).sweep.recipe.seed == 9
     on_test = confirming(SEARCH, tmp_path, {"validation": "test"})
     assert on_test.says.endswith("other scores and networks, on the test split as before")

@@ -97,10 +97,18 @@ def test_mlflow_has_the_comparison_on_the_parent_and_every_trials_diagnostics(sm
     assert isinstance(client, MlflowClient)
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     assert parent.data.params["ood"] == "inverted"
+    assert parent.data.tags["mlflow.note.content"].startswith(
+        "**Pareto front of reliability-digits-smoke: 8 trials**\n"
+    )
     names = {artifact.path for artifact in client.list_artifacts(parent.info.run_id)}
     assert {"comparison.json", "comparison.png", "pareto.json", "classes.png"} <= names
     children = [run for run in runs if run is not parent]
     assert len(children) == 9
+    (control,) = [run for run in children if run.data.tags["control"] == "true"]
+    assert control.data.tags["mlflow.note.content"] == "changes nothing, for comparison"
+    charted = [run.info.run_name for run in children if run.data.tags["hardtune.chart"] == "true"]
+    on_front = [run.info.run_name for run in children if run.data.tags["pareto"] == "true"]
+    assert set(charted) == {*on_front, "control"}, "what is good, beside what it is compared with"
     for child in children:
         names = {artifact.path for artifact in client.list_artifacts(child.info.run_id)}
         assert names == {"per_class.json", "corruptions.json", "diagnostics.png"}
