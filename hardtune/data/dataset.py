@@ -165,16 +165,14 @@ class Dataset:
         )
         return self._split(np.setdiff1d(np.arange(len(self.train)), held), self.train.take(held), held)
 
-    def part(self, rows: NDArray[np.int64], labels: NDArray[np.int64] | None = None, **changes: Any) -> Dataset:
-        """A data set of the training samples at ``rows``, perhaps with other ``labels`` (N,); it knows its origin.
+    def part(self, rows: NDArray[np.int64], **changes: Any) -> Dataset:
+        """A data set of the training samples at ``rows``, normalised as this one; it knows its origin.
 
-        It is normalised as this one is. ``changes``: further fields.
+        ``changes``: further fields.
         """
-        taken, origin = self.train.take(rows), self.traced()
-        train = taken if labels is None else Samples(taken.images, labels)
-        return dataclasses.replace(
-            self, train=train, origin=dataclasses.replace(origin, rows=origin.rows[rows]), **changes
-        )
+        origin = self.traced()
+        origin = dataclasses.replace(origin, rows=origin.rows[rows])
+        return dataclasses.replace(self, train=self.train.take(rows), origin=origin, **changes)
 
     def traced(self, fingerprint: str | None = None) -> Origin:
         """Where the training samples are from: from here, if this was made from no other data set.

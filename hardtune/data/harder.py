@@ -6,11 +6,12 @@ as confirmations, are of the same data. The test split stays as it is.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 
-from hardtune.data.dataset import Dataset
+from hardtune.data.dataset import Dataset, Samples
 from hardtune.errors import InputError
 
 
@@ -68,4 +69,5 @@ def with_label_noise(dataset: Dataset, rate: float) -> Dataset:
     labels = dataset.train.labels.copy()
     wrong = rng.permutation(len(labels))[: round(rate * len(labels))]
     labels[wrong] = (labels[wrong] + rng.integers(1, dataset.num_classes, len(wrong))) % dataset.num_classes
-    return dataset.part(np.arange(len(labels)), labels, name=f"{dataset.name}-label-noise-{rate:g}")
+    train, name = Samples(dataset.train.images, labels), f"{dataset.name}-label-noise-{rate:g}"
+    return dataclasses.replace(dataset, name=name, train=train, origin=dataset.traced())
