@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import os
 import sysconfig
 import traceback
 from collections.abc import Iterable, Iterator
@@ -60,11 +61,8 @@ def _where(error: BaseException) -> str:
     return f" ({Path(own[-1].filename).name}:{own[-1].lineno}, in {own[-1].name})" if own else ""
 
 
-_NOT_A_USERS = (
-    str(Path(__file__).parent),
-    "<frozen",
-    *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")),
-)
+_LIBRARIES = (Path(__file__).parent, *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
+_NOT_A_USERS = ("<frozen", *(f"{folder}{os.sep}" for folder in _LIBRARIES))
 
 
 def first_line(error: BaseException) -> str:

@@ -163,8 +163,8 @@ def class_figure(rows: Sequence[Row], title: str, path: Path, note: str = "") ->
         names = [f"{row['class']} ({100 * row['reference_mean']:.0f})" for row in lines]
         axes.set_yticks(range(len(classes)), names if axes in grid[:, 0] else [], fontsize=7, parse_math=False)
         axes.tick_params(labelbottom=True)
-        left, right = axes.get_xlim()
-        axes.set_xlim(max(left, -100), min(right, 100))  # no difference is larger, though an interval may be
         axes.set_title(textwrap.fill(lines[0]["treatment"], 34), fontsize=7)
+    left, right = grid[0, 0].get_xlim()  # all panels'
+    grid[0, 0].set_xlim(max(left, -100), min(right, 100))  # no difference is larger, though an interval may be
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)

@@ -136,6 +136,12 @@ def test_the_figure_has_a_panel_for_each_treatment_and_a_line_for_each_class(tmp
     assert [axes.get_title()[:2] for axes in panels] == [f"{n}:" for n in range(5)]
     assert [label.get_text() for label in panels[0].get_yticklabels()] == ["cat (50)", "dog (90)", "elk (100)"]
     assert panels[0].get_ylim() == (2.5, -0.5), "the hardest on top"
+    wide, wider = ({"low": -0.1, "high": 0.1}, {"low": -0.3, "high": 3.0})
+    rows = [{**row, **(wider if row["trial"] == 4 else wide)} for row in class_rows(trials, CONTROLS, among=5)]
+    class_figure(rows, "pets", tmp_path / "it.png")
+    left, right = drawn[1].axes[0].get_xlim()
+    assert left < -30, "room for those of all panels"
+    assert right == 100, "and none for differences that cannot be"
 
 
 def test_a_sweep_draws_the_trials_that_it_chose_each_treatment_once():
