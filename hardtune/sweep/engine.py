@@ -116,6 +116,8 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
             view.say(f"note: the space searches {name}, which makes no difference to any treatment in it")
         for caution in cautions(split, treatments) if not place.subset else ():
             view.say(f"note: {caution}")
+        if sweep.label_noise and not split.chooses_on_test:
+            view.say("note: held-out samples have wrong labels, too, and the search's objectives take them as they are")
         artifacts = None if uri.startswith("http") else storage / "mlflow-artifacts"
         tracker = Tracker(uri, sweep.name, ledger.id, artifacts)
         tags = {"hardtune.data": dataset.fingerprint, "hardtune.trials": str(sweep.trials)}

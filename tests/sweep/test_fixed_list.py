@@ -156,7 +156,8 @@ def test_a_comparison_of_what_is_not_measured_is_refused(capsys, tmp_path, metri
 
 
 def test_resampling_compares_the_method_with_its_parts_and_with_the_wrong_way_round(script):
-    script.run("resampling.py", "--smoke", "--imbalance", "1.2", "--label-noise", "0.05")
+    out = script.run("resampling.py", "--smoke", "--imbalance", "1.2", "--label-noise", "0.05")
+    assert "note: held-out samples have wrong labels, too, and the search's objectives" in out
     (folder,) = script.sweeps()
     assert folder.name.startswith("resampling-digits-imbalance-1.2-label-noise-0.05-smoke-")
     sizes = json.loads((folder / "trials" / "control.json").read_text())["per_class"]
