@@ -60,19 +60,19 @@ def run(options: argparse.Namespace) -> int:
     everything = available(subject, device)
     found = gather(subject.split, subject.recipe, everything, subject.store, device=device).scores
     train, classes, scores = subject.split.train, subject.split.classes, found[name]
-    figure = options.figure or subject.storage / "hardest" / f"{subject.name}-{name}.png"
-    make_room_for(figure)
     rows, origin, title = subject.split.kept, subject.dataset.traced(), f"{name} on {subject.name}"
     true_labels = origin.labels[rows]
     wrong = true_labels != train.labels
+    console = plain_console()
+    console.print(class_table(scores, train.labels, classes, title))  # first: the disk may take no files
+    if wrong.any():
+        console.print(finding_table(found, wrong))
+    figure = options.figure or subject.storage / "hardest" / f"{subject.name}-{name}.png"
+    make_room_for(figure)
     captions = [f"{row}: {classes[true_labels[n]]}" if wrong[n] else str(row) for n, row in enumerate(rows)]
     hardest_figure(train, scores, classes, captions, options.each, title, figure)
     known = true_labels if wrong.any() else None
     write_csv(found, train.labels, classes, rows, files_of(subject)[0], figure.with_suffix(".csv"), known)
-    console = plain_console()
-    console.print(class_table(scores, train.labels, classes, title))
-    if wrong.any():
-        console.print(finding_table(found, wrong))
     for label, path in (("figure", figure), ("scores", figure.with_suffix(".csv"))):
         show_path(console, label, path)
     return 0

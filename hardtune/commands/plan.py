@@ -98,10 +98,10 @@ def run(options: argparse.Namespace) -> int:
     figure = options.figure or subject.storage / "plans" / f"{name}.png"
     if one and plans[0].problem:
         raise InputError(plans[0].problem)
+    console.print((plan_table if one else sweep_table)(plans, title))  # first: the disk may take no files
     make_room_for(figure)
     (plan_figure if one else sweep_figure)(plans, title, figure)
     write_csv(plans, figure.with_suffix(".csv"))
-    console.print((plan_table if one else sweep_table)(plans, title))
     for label, path in (("figure", figure), ("table", figure.with_suffix(".csv"))):
         show_path(console, label, path)
     return 0 if all(plan.feasible for plan in plans) else 1

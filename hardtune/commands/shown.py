@@ -107,7 +107,8 @@ def shown(question: Question) -> Shown:
     apart = [str(record.number) for record in question.records if record.state == "stopped"]
     some = f"trial {apart[0]} is" if len(apart) == 1 else f"trials {', '.join(apart)} are"
     lacking = f"; {some} left out, unfinished in at least one, but counted in the correction" if apart else ""
-    return replace(answer, notes=[*answer.notes, f"pooled: {ids}{lacking}"])
+    few = "; two hardly tell how much sweeps differ, so add a seed" if len(question.pool) == 2 else ""
+    return replace(answer, notes=[*answer.notes, f"pooled: {ids}{lacking}{few}"])
 
 
 def _shown(question: Question) -> Shown:

@@ -341,7 +341,10 @@ def test_sweeps_that_differ_in_their_seed_are_compared_together(command, sweeps,
     assert "-10 ±12" in " ".join(out.split()), "gaps of 0.1, 0.05 and 0.15, and the control's 0.2"
     ids = f"{first.name}, list-29991231-000001, list-29991231-000002"
     assert f"pooled: {ids}; trial 1 is left out, unfinished in at least one, but counted in the correction" in out
+    assert "hardly tell" not in out
     assert "paired over 3 sweeps" in command("results", "list", "--pool", "--classes", "0", "--storage", storage)[0]
+    shutil.rmtree(storage / "sweeps" / "list-29991231-000001")
+    assert "two hardly tell how much sweeps differ" in command("results", "list", "--pool", "--storage", storage)[0]
     for flags, said in (
         (["list", "--pool", "--csv", "it.csv"], "--pool compares sweeps: leave --csv out"),
         (["pets", "--pool"], "is a search, whose treatments are its own"),
