@@ -16,6 +16,7 @@ from hardtune.report import records
 from hardtune.report.comparison import Comparison
 from hardtune.report.pareto import front
 from hardtune.report.records import Record
+from hardtune.report.table import render, rows
 from hardtune.treatment import Treatment
 
 STAMP = r"-\d{8}-\d{6}(-\d+)?"
@@ -61,6 +62,16 @@ class Kept:
     def front(self) -> list[Record]:
         """Those on the Pareto front so far, which may have the control among them."""
         return front(self.records, self.objectives)
+
+    def _repr_markdown_(self) -> str:
+        """Its front as a table, in a notebook."""
+        from hardtune.report.paper_tables import markdown
+
+        if not self.has_results:
+            return f"{self.id}: no results yet"
+        control = next(record for record in self.records if record.is_control)
+        lines = rows(self.front, control, self.objectives)
+        return markdown(render(lines, self.objectives, f"Pareto front of {self.id}", self.selection_note))
 
     @property
     def objectives(self) -> dict[str, str]:

@@ -43,11 +43,12 @@ CONNECTS = "import ray; ray.init(address='local', include_dashboard=False); run(
 @pytest.mark.slow
 def test_a_notebook_runs_the_readmes_sweep_with_its_own_loss_and_resumes_it(tmp_path, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    cells = [nbformat.v4.new_code_cell(source) for source in (DEFINES, RUNS, READS, AGAIN, CONNECTS, "ray.shutdown()")]
+    sources = (DEFINES, RUNS, READS, "found", AGAIN, CONNECTS, "ray.shutdown()")
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
     notebook = nbformat.v4.new_notebook(cells=cells)
     client = NotebookClient(notebook, timeout=300, allow_errors=True, resources={"metadata": {"path": str(tmp_path)}})
     client.execute()
-    _, runs, reads, again, connects, _ = (cell.outputs for cell in notebook.cells)
+    _, runs, reads, (table,), again, connects, _ = (cell.outputs for cell in notebook.cells)
     assert [output.ename for output in runs if output.output_type == "error"] == []
     (sweep,) = (tmp_path / "results" / "sweeps").iterdir()
     said = "".join(output.text for output in runs if output.get("name") == "stdout")
@@ -57,6 +58,7 @@ def test_a_notebook_runs_the_readmes_sweep_with_its_own_loss_and_resumes_it(tmp_
     assert "\x1b" not in said
     assert re.match(r"(control|aum α=|doubled).* 0\.\d+ 0\.\d+$", said.splitlines()[-1])
     assert shown(reads) == f"'{sweep.name} 5 doubled'"
+    assert table.data["text/markdown"].startswith(f"**Pareto front of {sweep.name}**\n\n| trial | treatment |")
     assert shown(again) == "True"
     assert connects[-1].evalue == "this process is connected to Ray already: call ray.shutdown() first"
 
