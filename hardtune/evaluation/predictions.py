@@ -72,7 +72,7 @@ class Predictions:
     @cached_property
     def confidence(self) -> Floats:
         """(N,) the probability of the predicted class."""
-        return read_only(self.probabilities.max(axis=1))
+        return read_only(self._of_predicted(self.probabilities))
 
     @cached_property
     def correct(self) -> NDArray[np.bool_]:
@@ -93,10 +93,15 @@ class Predictions:
         depends on the order of the samples. Its logarithm tells confidences apart that round to 1, and float32 makes
         equal ones equal that summing other classes in another order has made differ.
         """
-        key = self.log_probabilities.max(axis=1).astype(np.float32)
-        _, first, inverse, counts = np.unique(key, return_index=True, return_inverse=True, return_counts=True)
-        share = np.bincount(inverse, weights=self.correct) / counts
-        return read_only(np.repeat(self.confidence[first], counts)[::-1]), read_only(np.repeat(share, counts)[::-1])
+        key = self._of_predicted(self.log_probabilities).astype(np.float32)
+        falling = np.argsort(-key)
+        group = np.cumsum(np.diff(key[falling], prepend=key[falling[0]]) != 0)
+        share = np.bincount(group, weights=self.correct[falling]) / np.bincount(group)
+        return read_only(self.confidence[falling]), read_only(share[group])
+
+    def _of_predicted(self, values: Floats) -> Floats:
+        """Those (N,) of the predicted classes, of values (N, K)."""
+        return np.asarray(np.take_along_axis(values, self.predicted[:, None], axis=1)[:, 0])
 
 
 def read_only(array: NDArray[Any]) -> NDArray[Any]:
