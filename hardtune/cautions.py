@@ -30,6 +30,7 @@ def cautions(split: Split, treatments: Sequence[Treatment]) -> list[str]:
         found += [
             _seen_in_training(split, split.held_out, "held-out"),
             _seen_in_the_search(split),
+            _mislabelled(split),
             _other_shares(split),
         ]
     found += [_of_two_classes(split), _called_by_their_size(split, treatments)]
@@ -122,14 +123,19 @@ def _of_two_classes(split: Split) -> str:
     )
 
 
+def _mislabelled(split: Split) -> str:
+    said = "held-out samples have wrong labels, too, so objectives are not what they would be on the test split"
+    return said if split.mislabelled else ""
+
+
 def _other_shares(split: Split) -> str:
     held_out, test = (_shares(samples.labels, split.num_classes) for samples in (split.held_out, split.test))
     if np.abs(held_out - test).sum() / 2 <= 0.1:
         return ""
+    recall = "; the recall of a class that is in both does, so recall_gap and balanced_accuracy do, too"
     return (
         "the test split has other shares of the classes than the held-out samples, so accuracy, calibration and "
-        "temperatures (…_scaled) of one do not carry over to the other; the recall of a class that is in both does, so "
-        "recall_gap and balanced_accuracy do, too"
+        f"temperatures (…_scaled) of one do not carry over to the other{'' if split.mislabelled else recall}"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import site
 import sysconfig
 import traceback
 from collections.abc import Iterable, Iterator
@@ -61,7 +62,11 @@ def _where(error: BaseException) -> str:
     return f" ({Path(own[-1].filename).name}:{own[-1].lineno}, in {own[-1].name})" if own else ""
 
 
-_LIBRARIES = (Path(__file__).parent, *(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")))
+_LIBRARIES = (
+    Path(__file__).parent,
+    *map(sysconfig.get_path, ("stdlib", "purelib", "platlib")),
+    site.getusersitepackages(),
+)
 _NOT_A_USERS = ("<frozen", *(f"{folder}{os.sep}" for folder in _LIBRARIES))
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from hardtune import Treatment, load
 from hardtune.cautions import BY_SIZE, cautions, chance_in_the_gap, gap_by_chance
-from hardtune.data import Dataset, Samples
+from hardtune.data import Dataset, Samples, with_label_noise
 from hardtune.hardness.estimators import class_hardness, feature_scores
 
 
@@ -77,6 +77,14 @@ def test_test_images_that_the_search_sees_are_told():
     trained, seen = cautions(split, [METHOD])
     assert trained.startswith(f"{60 - held} of 300 test images are trained on, too")
     assert seen.startswith(f"{held} of 300 test images are held-out ones, too, by which treatments are chosen")
+
+
+def test_wrong_labels_of_held_out_samples_are_told_and_nothing_is_promised_of_their_recall():
+    data = with_label_noise(of_sizes((400, 100, 100), (50, 50, 50)), 0.1)
+    mislabelled, shares = cautions(data.hold_out(0.2, 0), [METHOD])
+    assert mislabelled.startswith("held-out samples have wrong labels, too")
+    assert shares.endswith("of one do not carry over to the other")
+    assert "wrong labels" not in " ".join(cautions(data.hold_out("test", 0), [METHOD]))
 
 
 def test_held_out_images_that_are_trained_on_are_told():

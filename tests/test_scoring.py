@@ -306,7 +306,7 @@ def test_scores_of_ones_own_decide_class_sizes_without_a_scoring_ensemble_and_ne
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(ESTIMATORS, "_entries", dict(ESTIMATORS._entries))
-    file, labels = tmp_path / "mine.npy", load("digits").train.labels  # of all samples; DIGITS has some of them
+    file, labels = tmp_path / "mine.npy", DIGITS.train.labels
     np.save(file, np.full(len(labels), np.inf))
     estimator("mine", of="data")(lambda split: np.load(file)[split.kept])
     recipe, treatment = dataclasses.replace(RECIPE, epochs=1), Treatment(alpha=1, estimator="mine", policy="shift")

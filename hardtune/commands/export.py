@@ -202,7 +202,7 @@ def _check(subject: Subject, kept: Kept, treatment: Treatment, options: argparse
             if kept.content[CODE].get(what) != now:
                 raise InputError(f"your {what} is not what it was when {kept.id} ran, so this would be another network")
     for name, scores in own_scores(needs_of([treatment]), subject.split).items():
-        if (kept.content.get(SCORES) or {}).get(name) != scores:
+        if SCORES in kept.content and (kept.content[SCORES] or {}).get(name) != scores:
             raise InputError(
                 f"the scores that your estimator {name!r} gives are not what they were when {kept.id} ran, so this "
                 "would be another network"

@@ -65,8 +65,8 @@ def run(options: argparse.Namespace) -> int:
     wrong = true_labels != train.labels
     console = plain_console()
     console.print(class_table(scores, train.labels, classes, title))  # first: the disk may take no files
-    if wrong.any():
-        console.print(finding_table(found, wrong))
+    if wrong.any() and not wrong.all():
+        console.print(finding_table(found, wrong, sorted(ESTIMATORS.keys() - found.keys())))
     figure = options.figure or subject.storage / "hardest" / f"{subject.name}-{name}.png"
     make_room_for(figure)
     captions = [f"{row}: {classes[true_labels[n]]}" if wrong[n] else str(row) for n, row in enumerate(rows)]

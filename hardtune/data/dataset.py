@@ -64,6 +64,8 @@ class Samples:
 class Origin:
     """The training split that a data set's training samples were taken from, or given other labels in."""
 
+    of: Samples
+    """These training samples: a data set that is given others forgets where the former were from."""
     labels: NDArray[np.int64]
     """(N',) of all its samples."""
     rows: NDArray[np.int64]
@@ -100,6 +102,8 @@ class Dataset:
         object.__setattr__(self, "classes", tuple(map(str, self.classes)))
         object.__setattr__(self, "mean", tuple(map(float, self.mean)))
         object.__setattr__(self, "std", tuple(map(float, self.std)))
+        if self.origin is not None and self.origin.of is not self.train:
+            object.__setattr__(self, "origin", None)
         if self.num_classes < 2:
             raise InputError(f"data set {self.name!r} needs at least 2 classes, got {self.num_classes}")
         twice = [name for name, times in Counter(self.classes).items() if times > 1]
@@ -160,9 +164,10 @@ class Dataset:
             return self._split(np.arange(len(self.train)), self.test, np.arange(0))
         if isinstance(validation, str) or not 0 < validation < 1:
             raise InputError(f"validation must be between 0 and 1, or 'test', got {validation!r}")
-        held = stratified(
-            self.train.labels, self.classes, validation, seed, or_else=", or hold none out (validation='test')"
-        )
+        remedy = ", or hold none out (validation='test')"
+        if self.origin is not None:
+            remedy += ", or take less imbalance or label noise"
+        held = stratified(self.train.labels, self.classes, validation, seed, or_else=remedy)
         return self._split(np.setdiff1d(np.arange(len(self.train)), held), self.train.take(held), held)
 
     def part(self, rows: NDArray[np.int64], **changes: Any) -> Dataset:
@@ -170,9 +175,9 @@ class Dataset:
 
         ``changes``: further fields.
         """
-        origin = self.traced()
-        origin = dataclasses.replace(origin, rows=origin.rows[rows])
-        return dataclasses.replace(self, train=self.train.take(rows), origin=origin, **changes)
+        train, origin = self.train.take(rows), self.traced()
+        origin = dataclasses.replace(origin, of=train, rows=origin.rows[rows])
+        return dataclasses.replace(self, train=train, origin=origin, **changes)
 
     def traced(self, fingerprint: str | None = None) -> Origin:
         """Where the training samples are from: from here, if this was made from no other data set.
@@ -180,18 +185,22 @@ class Dataset:
         ``fingerprint``: this data set's, if it is known already.
         """
         here = np.arange(len(self.train))
-        return self.origin or Origin(self.train.labels, here, fingerprint or self.fingerprint)
+        return self.origin or Origin(self.train, self.train.labels, here, fingerprint or self.fingerprint)
 
-    def subset(self, *, classes: int, train: int, test: int, seed: int) -> Dataset:
-        """At most ``train`` and ``test`` samples of each of the first ``classes`` classes, to try things out."""
+    def subset(self, *, classes: int, train: int, test: int, seed: int, traced: bool = False) -> Dataset:
+        """At most ``train`` and ``test`` samples of each of the first ``classes`` classes, to try things out.
+
+        A data set of its own, unless it is ``traced`` to this one: as :meth:`part`.
+        """
         rng = np.random.default_rng([seed, 0x5B5E7])
 
-        def few(samples: Samples, size: int) -> NDArray[np.int64]:
+        def some(samples: Samples, size: int) -> NDArray[np.int64]:
             picked = [rng.permutation(np.flatnonzero(samples.labels == label))[:size] for label in range(classes)]
             return np.sort(np.concatenate(picked))
 
-        rows, test_rows = few(self.train, train), few(self.test, test)
-        return self.part(rows, test=self.test.take(test_rows), classes=self.classes[:classes])
+        rows, test_rows = some(self.train, train), some(self.test, test)
+        few = self.part(rows, test=self.test.take(test_rows), classes=self.classes[:classes])
+        return few if traced else dataclasses.replace(few, origin=None)
 
     def _split(self, kept: NDArray[np.int64], held_out: Samples, held: NDArray[np.int64]) -> Split:
         whole = self.fingerprint
@@ -213,6 +222,7 @@ class Dataset:
             dataset_fingerprint=whole,
             origin_size=len(origin.labels),
             origin_fingerprint=origin.fingerprint,
+            mislabelled=bool((self.train.labels != origin.labels[origin.rows]).any()),
         )
 
 
@@ -238,6 +248,8 @@ class Split:
     origin_size: int
     """Samples in the training split that ``kept`` and ``held`` are rows of."""
     origin_fingerprint: str
+    mislabelled: bool = False
+    """Whether labels are wrong on purpose, held-out samples' too."""
     ood: NDArray[np.uint8] | None = None
     """(N', H, W, C) images of none of the classes, which trained networks should detect; None if not measured."""
     pool: Samples | None = None
@@ -281,7 +293,7 @@ def stratified(
         if len(members) == 0:
             raise InputError(
                 f"class {name!r} has no training samples: number labels from 0 in the order of the classes' names, and "
-                "leave out the names of classes without samples"
+                f"leave out the names of classes without samples{or_else}"
             )
         if len(members) == 1:
             raise InputError(

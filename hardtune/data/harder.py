@@ -70,4 +70,5 @@ def with_label_noise(dataset: Dataset, rate: float) -> Dataset:
     wrong = rng.permutation(len(labels))[: round(rate * len(labels))]
     labels[wrong] = (labels[wrong] + rng.integers(1, dataset.num_classes, len(wrong))) % dataset.num_classes
     train, name = Samples(dataset.train.images, labels), f"{dataset.name}-label-noise-{rate:g}"
-    return dataclasses.replace(dataset, name=name, train=train, origin=dataset.traced())
+    origin = dataclasses.replace(dataset.traced(), of=train)
+    return dataclasses.replace(dataset, name=name, train=train, origin=origin)

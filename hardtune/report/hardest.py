@@ -46,24 +46,36 @@ def class_table(scores: NDArray[np.floating], labels: NDArray[np.int64], classes
     return table
 
 
-def finding_table(scores: Mapping[str, NDArray[np.floating]], wrong: NDArray[np.bool_]) -> Table:
-    """How well each estimator finds samples with wrong labels, the best first.
+def finding_table(
+    scores: Mapping[str, NDArray[np.floating]], wrong: NDArray[np.bool_], lacking: Sequence[str] = ()
+) -> Table:
+    """How well each estimator finds samples with wrong labels, the best first; equal scores are ranked by chance.
 
     Args:
         scores: by estimator, (N,) each, higher = harder.
-        wrong: (N,) whether its label is.
+        wrong: (N,) whether its label is; some are, and some are not.
+        lacking: estimators without scores.
     """
-    count = np.count_nonzero(wrong)
+    count = int(np.count_nonzero(wrong))
     table = plain_table("wrong labels found")
     table.add_column("estimator")
     for column in ("AUROC ↑", f"wrong, of the {count:,} hardest ↑"):
         table.add_column(column, justify="right", no_wrap=True)
     auroc = {name: ood_metrics(of[~wrong], of[wrong])["auroc"] for name, of in scores.items()}
     for name in sorted(scores, key=lambda name: -auroc[name]):
-        hardest = np.argsort(-scores[name], kind="stable")[:count]
-        table.add_row(name, f"{auroc[name]:.3f}", f"{wrong[hardest].mean():.1%}")
+        table.add_row(name, f"{auroc[name]:.3f}", f"{_among_hardest(scores[name], wrong, count):.1%}")
     table.caption = f"{count:,} of {len(wrong):,} training samples have a wrong label; AUROC 0.5 is chance."
+    if lacking:
+        table.caption += f" Without scores: {', '.join(lacking)} (--estimator NAME --score makes them)."
     return table
+
+
+def _among_hardest(scores: NDArray[np.floating], wrong: NDArray[np.bool_], count: int) -> float:
+    """The share of wrong ones among the ``count`` hardest, of which those as hard as the last are drawn by chance."""
+    last = np.sort(scores)[-count]
+    above, level = scores > last, scores == last
+    drawn = count - np.count_nonzero(above)
+    return float(np.count_nonzero(wrong & above) + drawn * wrong[level].mean()) / count
 
 
 def write_csv(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,8 +117,6 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
             view.say(f"note: the space searches {name}, which makes no difference to any treatment in it")
         for caution in cautions(split, treatments) if not place.subset else ():
             view.say(f"note: {caution}")
-        if sweep.label_noise and not split.chooses_on_test:
-            view.say("note: held-out samples have wrong labels, too, and the search's objectives take them as they are")
         artifacts = None if uri.startswith("http") else storage / "mlflow-artifacts"
         tracker = Tracker(uri, sweep.name, ledger.id, artifacts)
         tags = {"hardtune.data": dataset.fingerprint, "hardtune.trials": str(sweep.trials)}
@@ -162,17 +161,18 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
         members = f"{sweep.name}: {differences[0]['members']} members"
         figures = leave("comparison.png", lambda path: comparison_figure(comparisons, members, path, note)) + figures
         leave("comparison.json", lambda path: path.write_text(json.dumps(differences, indent=1)))
-    classes = against_control(found, best if sweep.treatments is None else found)
+    shown = best if sweep.treatments is None else found
+    classes = against_control(found, shown)
     if classes:
         figures += leave("classes.png", lambda path: class_figure(classes, title, path, note))
     tables = {"pareto": table, "comparison": differences}
     description = markdown(render(table, sweep.objectives, f"Pareto front of {title}", note))
-    tracker.sweep_ended(best, tables, figures, "KILLED" if interrupted else "FINISHED", description)
+    tracker.sweep_ended(best, tables, figures, "KILLED" if interrupted else "FINISHED", description, shown)
     if tracker.trouble:
         view.say("waiting for MLflow, at most a minute")
     tracker.close(patience=60)
-    shown = "comparison.png" if differences else "pareto.png"
-    links = tracker.links(shown, *next(iter(sweep.objectives.items())))
+    figure = "comparison.png" if differences else "pareto.png"
+    links = tracker.links(figure, *next(iter(sweep.objectives.items())))
     return Outcome(
         ledger=ledger,
         records=found,
@@ -276,7 +276,8 @@ def _load(sweep: Sweep, place: Place, view: View) -> tuple[Dataset, Samples | No
     whole = load(sweep.data, place.data_dir, image_size=sweep.image_size, progress=view.reading)
     pool = None if sweep.pool is None else load_pool(sweep.pool, whole, progress=view.reading)
     if place.subset:
-        whole = whole.subset(classes=10, train=12, test=6, seed=0)  # so that sweeps with other seeds have the same
+        enough = math.ceil(12 * sweep.imbalance)  # for 12 of the last class; the same whatever the sweep's seed
+        whole = whole.subset(classes=10, train=enough, test=6, seed=0, traced=True)
         pool = None if pool is None else pool.take(np.flatnonzero(pool.labels < whole.num_classes))
     return harder(whole, sweep.imbalance, sweep.label_noise), pool
 

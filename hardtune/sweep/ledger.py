@@ -123,6 +123,8 @@ def _differences(former: Kept, content: dict[str, Any]) -> list[str]:
     """What has changed; for dicts (the recipe, say), by field."""
     differ = []
     for name, now in content.items():
+        if name == SCORES and name not in former.content:  # an earlier version did not record them
+            continue
         then = former.content.get(name)  # another version may not have recorded it
         if name == VERSIONS:  # of what a sweep does not measure, they do not count
             now, then = (_counted(each or [], content) for each in (now, then))

@@ -172,12 +172,14 @@ class Tracker:
         files: Sequence[Path],
         status: str,
         note: str = "",
+        charted: Sequence[Record] = (),
     ) -> None:
         """Tag the trials on the front (if it is known), log the tables and files on the parent run, and close it.
 
         Interrupted trials are KILLED until a resumed sweep reopens them. ``note``: Markdown that describes the sweep.
+        ``charted``: what the charts that :meth:`links` leads to are of, beside the control; MLflow shows ten runs.
         """
-        on_front = {_tag(record.number) for record in front or ()}
+        on_front, on_charts = ({_tag(record.number) for record in some or ()} for some in (front, charted))
 
         def close() -> None:
             for trial, run in self._runs.items():
@@ -185,8 +187,8 @@ class Tracker:
                     continue
                 if run.state and front is not None:
                     self._client.set_tag(run.id, PARETO_TAG, "true" if trial in on_front else "false")
-                    charted = trial in on_front or trial == _tag(CONTROL)  # MLflow's charts are of ten runs
-                    self._client.set_tag(run.id, CHART_TAG, str(charted).lower())
+                    shown = trial in on_charts or trial == _tag(CONTROL)
+                    self._client.set_tag(run.id, CHART_TAG, str(shown).lower())
                 elif not run.state:
                     self._client.set_terminated(run.id, "KILLED")
             if note:

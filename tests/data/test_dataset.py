@@ -1,3 +1,6 @@
+import dataclasses
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -171,6 +174,25 @@ def test_samples_of_a_part_of_a_part_are_traced_to_the_data_set_that_all_are_fro
     assert (split.origin_size, split.origin_fingerprint) == (8, data.fingerprint)
     assert split.dataset_fingerprint == part.fingerprint != data.fingerprint
     assert part.hold_out("test", seed=0).held.tolist() == []
+
+
+def test_other_training_samples_have_another_origin():
+    data = dataset([0, 1, 0, 1, 0, 1, 0, 1])
+    part = data.part(np.array([1, 2, 3, 4]))
+    assert dataclasses.replace(part, name="other").origin is part.origin
+    others = dataclasses.replace(part, train=data.train.take(np.array([4, 5, 6, 7])))
+    assert others.origin is None
+    assert sorted(others.hold_out(0.5, seed=0).kept) != sorted(part.hold_out(0.5, seed=0).kept)
+    assert pickle.loads(pickle.dumps(part)).origin.rows.tolist() == [1, 2, 3, 4], "as it is sent to workers"
+
+
+def test_a_subset_is_a_data_set_of_its_own_unless_it_is_to_be_traced():
+    data = dataset([0, 1, 0, 1, 0, 1, 0, 1])
+    own, traced = (data.subset(classes=2, train=2, test=1, seed=0, traced=traced) for traced in (False, True))
+    assert own.fingerprint == traced.fingerprint
+    assert own.hold_out("test", 0).kept.tolist() == [0, 1, 2, 3]
+    kept = traced.hold_out("test", 0).kept
+    np.testing.assert_array_equal(data.train.images[kept], own.train.images)
 
 
 def test_a_subset_keeps_a_few_samples_of_the_first_classes():

@@ -106,9 +106,7 @@ def test_mlflow_has_the_comparison_on_the_parent_and_every_trials_diagnostics(sm
     assert len(children) == 9
     (control,) = [run for run in children if run.data.tags["control"] == "true"]
     assert control.data.tags["mlflow.note.content"] == "changes nothing, for comparison"
-    charted = [run.info.run_name for run in children if run.data.tags["hardtune.chart"] == "true"]
-    on_front = [run.info.run_name for run in children if run.data.tags["pareto"] == "true"]
-    assert set(charted) == {*on_front, "control"}, "what is good, beside what it is compared with"
+    assert {run.data.tags["hardtune.chart"] for run in children} == {"true"}, "a list is compared whole"
     for child in children:
         names = {artifact.path for artifact in client.list_artifacts(child.info.run_id)}
         assert names == {"per_class.json", "corruptions.json", "diagnostics.png"}
@@ -156,12 +154,11 @@ def test_a_comparison_of_what_is_not_measured_is_refused(capsys, tmp_path, metri
 
 
 def test_resampling_compares_the_method_with_its_parts_and_with_the_wrong_way_round(script):
-    out = script.run("resampling.py", "--smoke", "--imbalance", "1.2", "--label-noise", "0.05")
-    assert "note: held-out samples have wrong labels, too, and the search's objectives" in out
+    script.run("resampling.py", "--smoke", "--imbalance", "10", "--label-noise", "0.1")
     (folder,) = script.sweeps()
-    assert folder.name.startswith("resampling-digits-imbalance-1.2-label-noise-0.05-smoke-")
+    assert folder.name.startswith("resampling-digits-imbalance-10-label-noise-0.1-smoke-")
     sizes = json.loads((folder / "trials" / "control.json").read_text())["per_class"]
-    assert sizes["0"]["size"] > sizes["9"]["size"]
+    assert sizes["0"]["size"] > 2 * sizes["9"]["size"]
     rows = json.loads((folder / "comparison.json").read_text())
     tried = Counter(row["treatment"] for row in rows if row["metric"] == "test/recall_gap")
     assert len(tried) == 11, "none failed, and a smoke run leaves them apart"

@@ -174,7 +174,7 @@ def test_files_that_their_store_does_not_take_are_told_and_keep_nothing_else_fro
     closed = tracker(client, "closed")
     for number in (0, 1):
         closed.trial_ended(dataclasses.replace(FINISHED, number=number, per_class={"cat": {"size": 7}}, warning="mind"))
-    closed.sweep_ended([FINISHED], {"pareto": [{"trial": 0}]}, [], "FINISHED")
+    closed.sweep_ended([FINISHED], {"pareto": [{"trial": 0}]}, [], "FINISHED", "**it**", [FINISHED])
     assert not closed.close(patience=60)
     assert re.search(
         r"refused 3 of the records \(FilesRefused: .*/proc/closed.*\), as it would again", closed.shortfall

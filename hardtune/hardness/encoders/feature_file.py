@@ -19,7 +19,7 @@ _ROWS = 4096
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """Features of a data set's whole training split, one row per sample, in its order.
+    """Features of a data set's whole training split (without imbalance), one row per sample, in its order.
 
     ``.npy`` is one array of numbers (N, D) that are finite in float32. ``.npz`` and ``.safetensors`` hold it as
     ``features`` or as their only entry besides ``fingerprint``, the ``Dataset.fingerprint`` of the data that it was
