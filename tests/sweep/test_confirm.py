@@ -109,7 +109,8 @@ def test_a_sweep_is_confirmed_by_the_same_command_and_both_are_kept(script):
     tried = [row["treatment"] for row in on_front if row["trial"] != "control"]
     if not tried:
         pytest.skip("here nothing beat the control in anything, so there is nothing to confirm")
-    assert f"on the front of {search.name} (4 trials) with seed 1" in out
+    numbers = ", ".join(str(row["trial"]) for row in on_front if row["trial"] != "control")
+    assert f"on the front of {search.name} (there {numbers} of 4 trials, here 0" in out
     rows = json.loads((confirmation / "comparison.json").read_text())
     assert list(dict.fromkeys(row["treatment"] for row in rows)) == tried
     assert {row["metric"] for row in rows} == {"test/recall_gap", "test/accuracy", "test/ece", "test/nll"}
