@@ -190,7 +190,8 @@ def _check(subject: Subject, kept: Kept, treatment: Treatment, options: argparse
     from hardtune.checks import check_names, check_sources
     from hardtune.member import named_in, needs_pool
     from hardtune.needs import needs_of
-    from hardtune.sweep.ledger import CODE, SCORES, own_scores
+    from hardtune.report.sweeps import SCORES
+    from hardtune.sweep.ledger import CODE, own_scores
     from hardtune.training.models import MODELS
 
     most = subject.recipe.members

@@ -13,7 +13,7 @@ import numpy as np
 
 from hardtune.errors import InputError
 from hardtune.report.records import Record
-from hardtune.report.sweeps import Kept
+from hardtune.report.sweeps import SCORES, Kept
 from hardtune.treatment import Treatment
 
 
@@ -53,13 +53,13 @@ def _finished(sweep: Kept) -> int:
 def _but_seed(sweep: Kept) -> dict[str, object]:
     apart = ["about", "owner"]
     if sweep.recipe.validation != "test":  # another seed trains on other samples, so scores of one's own differ, too
-        apart.append("scores of one's own")
+        apart.append(SCORES)
     content = {name: value for name, value in sweep.content.items() if name not in apart}
     return {**content, "recipe": {**content["recipe"], "seed": None}, "settled": sweep.settled}
 
 
 def pooled(sweeps: Sequence[Kept]) -> list[Record]:
-    """A record of each treatment that finished in all sweeps, the control first, numbered as in all of them.
+    """A record of each treatment that finished in all sweeps, the control first, numbered as in the last that has it.
 
     What a record has of each member, these have of each sweep: the mean over its members, in the order of the sweeps.
     What it has without a part of the test images is the mean over sweeps, which have the same test images. A treatment

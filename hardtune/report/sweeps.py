@@ -21,6 +21,8 @@ from hardtune.treatment import Treatment
 
 STAMP = r"-\d{8}-\d{6}(-\d+)?"
 """What an id has after the sweep's name."""
+SCORES = "scores of one's own"
+"""Where a sweep's description has a digest of them, by estimator."""
 
 
 @dataclass(frozen=True)

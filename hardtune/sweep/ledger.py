@@ -23,14 +23,13 @@ from hardtune.hardness.estimators import ESTIMATORS, data_scores
 from hardtune.needs import Needs
 from hardtune.recipe import Recipe
 from hardtune.registry import plug_in_code
-from hardtune.report.sweeps import Kept, kept
+from hardtune.report.sweeps import SCORES, Kept, kept
 from hardtune.store import digest
 from hardtune.sweep.definition import Space, Sweep
 from hardtune.sweep.versions import ALL, versions
 from hardtune.training.choices import LEFT_TO_THE_DEVICE
 
 VERSIONS, OOD, CORRUPTIONS, CODE = "version of hardtune", "out-of-distribution images", "corruptions", "plug-ins"
-SCORES = "scores of one's own"
 _NOTHING = Needs()
 _READ_OTHERWISE = "edited, or read otherwise by another version of hardtune or Python"
 
