@@ -16,6 +16,8 @@ FEW = 10
 """Held-out or test samples of a class, below which one of them moves its recall by more than a tenth."""
 UNEQUAL = 10
 """The ratio of class sizes from which on some estimators rank classes by their size (see docs/methods.md)."""
+TAIL = 3
+"""The ratio of class sizes from which on one would want to know what evening them out does."""
 COPIES = 0.005
 """The share of images that are there twice from which on figures may move by half a point."""
 BY_SIZE = {"rmd": "easy", "md": "easy", "kmeans": "hard"}
@@ -33,7 +35,7 @@ def cautions(split: Split, treatments: Sequence[Treatment]) -> list[str]:
             _mislabelled(split),
             _other_shares(split),
         ]
-    found += [_of_two_classes(split), _called_by_their_size(split, treatments)]
+    found += [_of_two_classes(split), _called_by_their_size(split, treatments), _uneven(split, treatments)]
     return [sentence for sentence in found if sentence]
 
 
@@ -148,6 +150,17 @@ def _called_by_their_size(split: Split, treatments: Sequence[Treatment]) -> str:
     return (
         f"classes have {sizes.min():,} to {sizes.max():,} training samples, and estimator {called}, "
         "whatever they show: choose 'rmd_balanced', also as entropy_estimator"
+    )
+
+
+def _uneven(split: Split, treatments: Sequence[Treatment]) -> str:
+    sizes = np.bincount(split.train.labels, minlength=split.num_classes)
+    resampling = [treatment for treatment in treatments if treatment.resamples]
+    if not resampling or sizes.max() < TAIL * sizes.min() or any(treatment.balance for treatment in resampling):
+        return ""
+    return (
+        f"classes have {sizes.min():,} to {sizes.max():,} training samples, and no treatment evens them out, so the "
+        "search cannot tell whether that helps more than hardness does: add balance to the space, from 0 to 1"
     )
 
 

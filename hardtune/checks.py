@@ -94,7 +94,7 @@ def check_sources(split: Split, treatment: Treatment, *, every_class: bool = Tru
             f"oversampling {treatment.oversample!r} needs a pool of synthetic images: name a folder with a sub-folder "
             "for each class, or an .npz file, with --pool (in Python: pool=)"
         )
-    if treatment.alpha == 0:
+    if not treatment.resamples:
         return
     unknown_scores = np.zeros(len(split.train), np.float32)
     kept = np.ones(len(split.train), bool)

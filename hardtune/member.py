@@ -114,7 +114,7 @@ def needed_scores(treatment: Treatment) -> set[str]:
     """The estimators whose scores a treatment reads."""
     treatment = treatment.canonical()
     names = set()
-    if treatment.moves_samples:
+    if treatment.needs_scores:
         names.add(treatment.estimator)
     if treatment.entropy_weight > 0 and treatment.entropy_target != "constant":
         names.add(treatment.entropy_estimator)
@@ -148,7 +148,7 @@ def plan_arguments(prepared: Prepared, treatment: Treatment) -> dict[str, Any]:
         "treatment": treatment,
         "train": prepared.split.train,
         "classes": prepared.split.classes,
-        "scores": prepared.scores_of(treatment.estimator) if treatment.moves_samples else None,
+        "scores": prepared.scores_of(treatment.estimator) if treatment.needs_scores else None,
         "low_is_hard": ESTIMATORS[treatment.estimator].low_is_hard,
         "features": prepared.features if needs_features(treatment) else None,
         "pool": _pool_for(prepared, treatment),

@@ -9,6 +9,10 @@ from numbers import Real
 
 from hardtune.errors import InputError
 
+_POOLS = {"pool_random", "pool_hard", "pool_mean"}
+BLIND = frozenset({"none", "random", "reweight", "adjust", "holdout", "smote", "smote_encoder"} | _POOLS)
+"""The under- and oversamplings of hardtune that look at no sample's score. One's own always gets scores."""
+
 
 @dataclass(frozen=True)
 class Treatment:
@@ -18,7 +22,9 @@ class Treatment:
     """
 
     alpha: float = 0.0
-    """How far class counts move: 0 keeps the data's own, 1 multiplies them by the hardness ratio, more goes beyond."""
+    """How far class counts follow hardness: 0 not at all, 1 multiplies them by the hardness ratio, more goes beyond."""
+    balance: float = 0.0
+    """How far class counts are evened out first: 0 starts from the data's own, 1 from equally many of each class."""
     estimator: str = "aum"
     """Whose scores define how hard a class is and which samples go first."""
     policy: str = "paper"
@@ -60,6 +66,8 @@ class Treatment:
                 object.__setattr__(self, field.name, float(value))
         if self.prune_rate >= 1:
             raise InputError(f"prune_rate must be below 1, got {self.prune_rate:g}")
+        if self.balance > 1:
+            raise InputError(f"balance must be at most 1, got {self.balance:g}")
         if self.temperature == 0:
             raise InputError("temperature must be above 0")
 
@@ -71,14 +79,14 @@ class Treatment:
         >>> Treatment(alpha=0, estimator="forgetting", oversample="smote").canonical() == Treatment()
         True
         """
-        prunes = self.prune != "none" and self.prune_rate > 0
-        resamples = self.alpha > 0 and (self.undersample, self.oversample) != ("none", "none")
         changes: dict[str, object] = {}
-        if not prunes:
+        if not self.prunes:
             changes |= _defaults("prune", "prune_rate")
-        if not resamples:
-            changes |= _defaults("alpha", "policy", "undersample", "oversample")
-        if not prunes and not resamples:
+        if not self.resamples:
+            changes |= _defaults("alpha", "balance", "policy", "undersample", "oversample")
+        elif self.alpha == 0:
+            changes |= _defaults("policy")
+        if not self.needs_scores:
             changes |= _defaults("estimator")
         if self.entropy_weight == 0:
             changes |= _defaults("entropy_estimator", "entropy_target", "entropy_scale", "temperature")
@@ -98,9 +106,12 @@ class Treatment:
         parts = []
         if it.prune != "none":
             parts.append(f"{it.estimator} prune {it.prune} {100 * it.prune_rate:.3g}%")
-        if it.alpha:
-            policy = "" if it.policy == "paper" else f" {it.policy}"
-            parts.append(f"{it.estimator} α={it.alpha:.3g}{policy} {it.undersample}/{it.oversample}")
+        if it.resamples:
+            words = [it.estimator] if it.needs_scores else []
+            words += [f"balance={it.balance:.3g}"] if it.balance else []
+            words += [f"α={it.alpha:.3g}"] if it.alpha else []
+            words += [it.policy] if it.policy != "paper" else []
+            parts.append(" ".join([*words, f"{it.undersample}/{it.oversample}"]))
         if it.loss != "cross_entropy":
             parts.append(it.loss)
         if it.entropy_weight:
@@ -113,9 +124,20 @@ class Treatment:
         return ", ".join(parts) or "control"
 
     @property
-    def moves_samples(self) -> bool:
-        """Whether it prunes or resamples, and so needs its estimator's scores."""
-        return self.canonical().alpha > 0 or self.canonical().prune_rate > 0
+    def prunes(self) -> bool:
+        """Whether it removes samples first."""
+        return self.prune != "none" and self.prune_rate > 0
+
+    @property
+    def resamples(self) -> bool:
+        """Whether it moves class counts."""
+        return (self.alpha > 0 or self.balance > 0) and (self.undersample, self.oversample) != ("none", "none")
+
+    @property
+    def needs_scores(self) -> bool:
+        """Whether its ``estimator`` decides anything: how hard classes are, or which samples go or are repeated."""
+        blind = BLIND.issuperset((self.undersample, self.oversample))
+        return self.prunes or (self.resamples and (self.alpha > 0 or not blind))
 
     @property
     def is_control(self) -> bool:

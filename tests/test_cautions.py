@@ -1,5 +1,7 @@
 """What makes figures less telling than they look is said, and only then."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -115,7 +117,7 @@ def test_training_images_of_two_classes_are_told():
 )
 def test_an_estimator_is_warned_of_where_it_ranks_classes_by_their_size(treatment, told):
     split = of_sizes((3000, 300, 200), (3000, 300, 200)).hold_out(0.1, 0)
-    said = cautions(split, [Treatment(), treatment])
+    said = cautions(split, [Treatment(), dataclasses.replace(treatment, balance=float(treatment.alpha > 0))])
     assert [sentence.startswith("classes have 180 to 2,700 training samples") for sentence in said] == [True] * told
 
 
@@ -145,3 +147,13 @@ def test_a_gap_that_is_mostly_chance_is_told_and_no_other():
     gone = np.array([0.9] * 9 + [np.nan])  # a class without held-out samples
     sizes = np.array([30] * 9 + [0])
     assert gap_by_chance(gone, sizes) == pytest.approx(gap_by_chance(gone[:9], sizes[:9]))
+
+
+def test_classes_of_unequal_size_that_no_treatment_evens_out_are_told():
+    uneven = of_sizes((400, 100, 200), (400, 100, 200)).hold_out(0.1, 0)
+    by_hardness, by_both = Treatment(alpha=1.0), Treatment(alpha=1.0, balance=0.5)
+    (said,) = cautions(uneven, [METHOD, by_hardness])
+    assert said.startswith("classes have 90 to 360 training samples, and no treatment evens them out")
+    assert said.endswith("add balance to the space, from 0 to 1")
+    assert cautions(uneven, [METHOD]) == cautions(uneven, [by_hardness, by_both]) == []
+    assert cautions(of_sizes(BALANCED, BALANCED).hold_out(0.1, 0), [by_hardness]) == []

@@ -50,6 +50,7 @@ TREATMENTS = [
     *(working_with(oversample=name) for name in OVERSAMPLERS),
     *(working_with(prune=name) for name in PRUNERS),
     *(working_with(prune=name, alpha=0.0) for name in PRUNERS),
+    *(working_with(balance=1.0, undersample="random", alpha=alpha) for alpha in (0.0, 1.0)),
     *(Treatment(entropy_weight=0.2, entropy_estimator=name) for name in ESTIMATORS),
 ]
 

@@ -1,20 +1,16 @@
 """The page of methods names what exists, and all that exists."""
 
 import ast
-import dataclasses
 import importlib
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from hardtune.data import Dataset, Samples
 from hardtune.evaluation import METRICS
 from hardtune.evaluation.ood import OOD_SCORES
-from hardtune.hardness.estimators import ESTIMATORS, data_scores
+from hardtune.hardness.estimators import ESTIMATORS
 from hardtune.resampling.oversamplers import OVERSAMPLERS
-from hardtune.resampling.plan import make_plan
 from hardtune.resampling.policies import POLICIES
 from hardtune.resampling.prune import PRUNERS
 from hardtune.resampling.undersample import UNDERSAMPLERS
@@ -54,29 +50,6 @@ def test_every_test_on_the_page_exists(test):
     file, _, name = test.partition("::")
     tree = ast.parse((ROOT / file).read_text())
     assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-
-
-def test_class_sizes_can_be_balanced_as_the_page_says(monkeypatch):
-    monkeypatch.setattr(ESTIMATORS, "_entries", dict(ESTIMATORS._entries))  # forget it afterwards
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    names = {}
-    exec(code, names)
-    labels = np.repeat(np.arange(4), [160, 60, 20, 8])
-    train = Samples(np.full((248, 2, 2, 1), 9, np.uint8), labels)
-    split = Dataset("d", train, train, tuple("abcd"), (0.5,), (0.25,)).hold_out("test", 0)
-    scores = data_scores("rarity", split)
-    reweighted, adjusted = (
-        dataclasses.replace(names["balanced"], undersample=how, oversample=how) for how in ("reweight", "adjust")
-    )
-    sizes, weights, logits = (
-        make_plan(treatment, train, tuple("abcd"), scores=scores, low_is_hard=False, seed=0)
-        for treatment in (names["balanced"], reweighted, adjusted)
-    )
-    assert [row.count for row in sizes.classes] == [62] * 4
-    np.testing.assert_allclose(weights.class_weights, 62 / np.bincount(labels))
-    # Menon et al. 2021 add the log of the classes' shares to the logits in training, which a constant does not change.
-    added = np.log(np.bincount(labels) / len(labels))
-    np.testing.assert_allclose(-logits.class_offsets, added - added.mean() - (logits.class_offsets.mean()), rtol=1e-5)
 
 
 def test_every_row_has_a_formula_a_source_a_function_and_a_test():

@@ -8,14 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hardtune import Treatment
+from hardtune.data import Samples
 from hardtune.errors import InputError
+from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request
+from hardtune.resampling.undersample import UNDERSAMPLERS
+from hardtune.treatment import BLIND
 
 treatments = st.builds(
     Treatment,
     alpha=st.sampled_from([0.0, 0.5, 2.0]),
+    balance=st.sampled_from([0.0, 1.0]),
     estimator=st.sampled_from(["aum", "el2n"]),
-    undersample=st.sampled_from(["easiest", "none"]),
-    oversample=st.sampled_from(["smote", "none"]),
+    undersample=st.sampled_from(["easiest", "random", "none"]),
+    oversample=st.sampled_from(["smote", "hard", "none"]),
     prune=st.sampled_from(["none", "class"]),
     prune_rate=st.sampled_from([0.0, 0.3]),
     entropy_weight=st.sampled_from([0.0, 0.3]),
@@ -35,8 +40,12 @@ def test_only_what_can_matter_survives(treatment):
     if treatment.entropy_weight == 0:
         assert canonical.temperature == Treatment().temperature
     if treatment.alpha == 0:
+        assert canonical.policy == Treatment().policy
+    if treatment.alpha == 0 and treatment.balance == 0:
         assert canonical.oversample == Treatment().oversample
-    if treatment.alpha == 0 and treatment.prune_rate == 0 and treatment.entropy_weight == 0:
+    if not canonical.needs_scores:
+        assert canonical.estimator == Treatment().estimator
+    if treatment.alpha == treatment.balance == treatment.prune_rate == treatment.entropy_weight == 0:
         assert canonical == Treatment()
         assert treatment.is_control
 
@@ -46,6 +55,9 @@ def test_only_what_can_matter_survives(treatment):
     [
         Treatment(alpha=0.5, estimator="el2n", policy="shift", undersample="random", oversample="smote", loss="focal"),
         Treatment(alpha=0.5, undersample="none"),
+        Treatment(balance=0.5, undersample="random"),
+        Treatment(balance=0.5, estimator="el2n"),
+        Treatment(balance=0.5, estimator="el2n", undersample="random", oversample="hard"),
         Treatment(alpha=0.5, oversample="none"),
         Treatment(prune="dataset", prune_rate=0.2, estimator="loss"),
         Treatment(entropy_weight=0.2, entropy_target="constant"),
@@ -78,6 +90,9 @@ def test_a_constant_penalty_knows_no_difficulty():
         (Treatment(prune="class", prune_rate=0.3, estimator="el2n"), "el2n prune class 30%"),
         (Treatment(prune="dataset", prune_rate=0.004), "aum prune dataset 0.4%"),
         (Treatment(alpha=0.5, policy="shift", oversample="smote"), "aum α=0.5 shift easiest/smote"),
+        (Treatment(balance=1, undersample="random"), "balance=1 random/random"),
+        (Treatment(balance=0.25, estimator="el2n"), "el2n balance=0.25 easiest/random"),
+        (Treatment(balance=1, alpha=0.5, policy="shift"), "aum balance=1 α=0.5 shift easiest/random"),
         (Treatment(alpha=2, loss="crl", entropy_weight=0.25), "aum α=2 easiest/random, crl, λ=0.25 rmd"),
         (Treatment(entropy_weight=0.2, entropy_target="shuffled"), "λ=0.2 shuffled"),
         (Treatment(entropy_weight=0.2, entropy_target="mean", entropy_estimator="aum"), "λ=0.2 mean aum"),
@@ -95,7 +110,32 @@ def test_pruning_keeps_its_estimator_without_resampling():
 
 
 def test_resampling_that_may_neither_drop_nor_add_is_the_control():
-    assert Treatment(alpha=2, undersample="none", oversample="none").is_control
+    assert Treatment(alpha=2, balance=1, undersample="none", oversample="none").is_control
+
+
+@pytest.mark.parametrize("registry", [UNDERSAMPLERS, OVERSAMPLERS], ids=["undersampling", "oversampling"])
+def test_who_looks_at_no_score_is_known(registry):
+    """Such treatments need no scoring ensemble to even classes out: what they draw does not depend on scores."""
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 2, 2, 1), np.uint8)
+    train = Samples(pixels, np.repeat([0, 1], 30))
+    pool = Pool(pixels, train.labels, np.linspace(0, 1, 60), np.array([0.3, 0.7]))
+
+    def drawn(name, scores):
+        if registry is UNDERSAMPLERS:
+            return UNDERSAMPLERS[name](scores, 10, np.random.default_rng(0)).tolist()
+        request = Request("a", 0, 10, np.arange(20), np.arange(20, 30), train, scores, pixels.reshape(60, -1), pool)
+        added = OVERSAMPLERS[name].draw(request, np.random.default_rng(0))
+        return [np.asarray(part).tolist() for part in dataclasses.astuple(added)]
+
+    rising = np.arange(60.0)
+    blind = {name for name in registry if drawn(name, rising) == drawn(name, rising[::-1])}
+    assert blind == BLIND & set(registry)
+
+
+def test_one_of_ones_own_is_given_scores():
+    assert Treatment(balance=1, undersample="mine").needs_scores
+    assert Treatment(balance=1, undersample="random", oversample="mine").needs_scores
+    assert not Treatment(balance=1, undersample="random").needs_scores
 
 
 @pytest.mark.parametrize(
@@ -103,6 +143,7 @@ def test_resampling_that_may_neither_drop_nor_add_is_the_control():
     [
         ({"alpha": -1}, "alpha must be a finite number of at least 0"),
         ({"alpha": float("nan")}, "alpha"),
+        ({"balance": 1.5}, "balance must be at most 1, got 1.5"),
         ({"alpha": "much"}, "alpha must be a number"),
         ({"alpha": True}, "alpha must be a number"),
         ({"entropy_weight": float("inf")}, "entropy_weight"),

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from hardtune.member import Prepared
     from hardtune.report.plans import Planned
 
-FIELDS = ("alpha", "estimator", "policy", "undersample", "oversample", "prune", "prune_rate")
+FIELDS = ("alpha", "balance", "estimator", "policy", "undersample", "oversample", "prune", "prune_rate")
 """The fields of a treatment that determine class counts."""
 
 

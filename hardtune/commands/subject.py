@@ -54,7 +54,7 @@ class Subject:
         if isinstance(space, Mapping):
             fixed = {name: value for name, value in space.items() if isinstance(value, (str, int, float))}
         elif callable(space):
-            resampling = [dataclasses.asdict(treatment) for treatment in corners(space) if treatment.alpha > 0]
+            resampling = [dataclasses.asdict(treatment) for treatment in corners(space) if treatment.resamples]
             first = resampling[0] if resampling else {}
             fixed = {name: first[name] for name in first if all(one[name] == first[name] for one in resampling)}
         else:  # each treatment of a list is its own

@@ -99,7 +99,7 @@ def sweep_table(plans: Sequence[Planned], title: str) -> Table:
     for label, plan in merged[:MAX_ROWS]:
         samples = str(sum(row.count for row in plan.classes)) if plan.classes else ""
         shrinks, grows = _extremes(plan)
-        if plan.feasible and plan.treatment.alpha > 0 and not (shrinks or grows):
+        if plan.feasible and plan.treatment.resamples and not (shrinks or grows):
             shrinks = "changes no class"
         verdict = "yes" if plan.feasible else f"no ({1 + reasons.index(plan.why_not)})"
         table.add_row(label, samples, shrinks, grows, verdict, style="" if plan.feasible else "red")
@@ -119,7 +119,7 @@ def _shrunk(names: Sequence[str]) -> list[str]:
     if not names:
         return []
     some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return [f"Shrunk to the tenth that every class keeps, though alpha may ask for less: {some}."]
+    return [f"Shrunk to the tenth that every class keeps, though less may be asked for: {some}."]
 
 
 def merge(plans: Sequence[Planned]) -> list[tuple[str, Planned]]:
@@ -149,7 +149,7 @@ def write_csv(plans: Sequence[Planned], path: Path) -> None:
 def _label(group: Sequence[Planned]) -> str:
     treatment = group[0].treatment
     text = str(treatment)
-    if treatment.alpha == 0:
+    if not treatment.resamples:
         return text
     under = ", ".join(dict.fromkeys(plan.treatment.undersample for plan in group))
     over = ", ".join(dict.fromkeys(plan.treatment.oversample for plan in group))

@@ -30,7 +30,7 @@ class ClassPlan:
 
     name: str
     hardness: float | None
-    """Mean score of its training samples, higher = harder; None where class counts do not move."""
+    """Mean score of its training samples, higher = harder; None where class counts do not follow it."""
     size: int
     """Training samples to begin with."""
     pruned: int
@@ -67,7 +67,7 @@ class ClassPlan:
 
     @property
     def at_floor(self) -> bool:
-        """Whether it loses as many as allowed: alpha may have asked for more."""
+        """Whether it loses as many as allowed: the treatment may have asked for more."""
         size = self.size - self.pruned
         return (self.dropped > 0 or self.factor < 1) and self.target == floor_of(size)
 
@@ -120,7 +120,7 @@ def make_plan(
     the odds of their labels do (logit adjustment). The control uses every sample once.
 
     Args:
-        scores: (N,) of the treatment's estimator, higher = harder; None if the treatment neither prunes nor resamples.
+        scores: (N,) of the treatment's estimator, higher = harder; None unless ``treatment.needs_scores``.
         low_is_hard: whether that estimator's textbook form is low for hard samples.
         seed: for all random draws; each class has its own generator, so that they do not affect each other.
         features: (N, D) for ``smote_encoder``.
@@ -145,10 +145,10 @@ def make_plan(
         rng = np.random.default_rng([seed, request.label])
         members = request.members
         if row.dropped:
-            assert request.scores is not None  # resampling needs them
+            own = np.zeros(len(members)) if request.scores is None else request.scores[members]
             what = f"undersampling {treatment.undersample!r}"
             with blamed(f"{what} fails on class {row.name!r}"):
-                stay = UNDERSAMPLERS[treatment.undersample](request.scores[members], row.dropped, rng)
+                stay = UNDERSAMPLERS[treatment.undersample](own, row.dropped, rng)
             members = members[_checked(stay, len(members), what, exactly=len(members) - row.dropped)]
         kept.append(members)
         if row.added:
@@ -218,8 +218,8 @@ def _draft(
     if scores is not None and not np.isfinite(scores).all():
         bad = np.flatnonzero(~np.isfinite(scores))
         raise InputError(f"scores must be finite, and {len(bad)} of them are not (training sample {bad[0]} for one)")
-    if scores is None and (treatment.alpha > 0 or treatment.prune_rate > 0):
-        raise InputError(f"pruning and resampling need the scores of estimator {treatment.estimator!r}")
+    if scores is None and treatment.needs_scores:
+        raise InputError(f"{treatment} needs the scores of estimator {treatment.estimator!r}")
 
     kept = np.arange(len(train))
     if scores is not None:
@@ -233,13 +233,21 @@ def _draft(
         gone = int(np.argmin(sizes))
         why = "pruning removes all of them" if len(pruned[gone]) else "there are none"
         raise InputError(f"class {classes[gone]!r} has no training samples: {why}")
-    targets, hardness = sizes, None
+    hardness = None
     if treatment.alpha > 0:
         assert scores is not None
         total = np.bincount(train.labels, weights=scores, minlength=len(classes))
         hardness = total / np.bincount(train.labels, minlength=len(classes))
+    targets = sizes
+    if treatment.resamples:
         targets = class_counts(
-            hardness, sizes, treatment.alpha, treatment.policy, low_is_hard=low_is_hard, classes=classes
+            np.zeros(len(classes)) if hardness is None else hardness,
+            sizes,
+            treatment.alpha,
+            treatment.policy,
+            balance=treatment.balance,
+            low_is_hard=low_is_hard,
+            classes=classes,
         )
 
     requests: list[Request] = []

@@ -55,6 +55,19 @@ def test_a_treatment_is_a_row_for_each_class_as_training_will_have_it(command, s
     assert hardness == sorted(hardness, reverse=True)
 
 
+def test_evening_classes_out_takes_no_score(command, tmp_path):
+    tail = ["--data", "digits", "--imbalance", 10, "--storage", tmp_path]
+    out, err, code = command("plan", *tail, "--balance", 1, "--undersample", "random")
+    assert (err, code) == ("", 0)
+    assert out.splitlines()[0].strip().startswith("balance=1 random/random on digits")
+    (file,) = (tmp_path / "plans").glob("*.csv")
+    counts = [int(line["count"]) for line in read_csv(file)]
+    assert max(counts) - min(counts) <= 1
+    _, err, code = command("plan", *tail, "--balance", 1)
+    assert code == 2
+    assert "--score" in err, "the easiest samples go, and scores say which they are"
+
+
 def test_a_sweep_is_a_row_for_each_different_plan_at_its_corners(command, script, storage):
     out, err, code = command("plan", script, "--storage", storage)
     assert (err, code) == ("", 0)

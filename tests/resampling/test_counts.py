@@ -16,7 +16,7 @@ many = settings(max_examples=300, deadline=None)
 
 @st.composite
 def cases(draw, balanced=False):
-    """Hardness of any shape, sizes, alpha and policy, for which a ratio exists."""
+    """Hardness of any shape, sizes, alpha, policy and balance, for which a ratio exists."""
     classes = draw(st.one_of(st.integers(2, 12), st.sampled_from([100, 1000])))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     sizes = np.full(classes, draw(st.integers(1, 5000))) if balanced else rng.integers(1, 5000, classes)
@@ -31,15 +31,17 @@ def cases(draw, balanced=False):
     if policy in ("shift", "reversed") and draw(st.booleans()):
         hardness = hardness - hardness.mean()  # of either sign
     alpha = draw(st.one_of(st.just(0.0), st.floats(0, 10), st.just(1.0)))
-    return hardness, sizes, alpha, policy, low_is_hard
+    balance = draw(st.one_of(st.just(0.0), st.floats(0, 1), st.just(1.0)))
+    return hardness, sizes, alpha, policy, low_is_hard, balance
 
 
-def formula(hardness, sizes, alpha, policy, low_is_hard):
+def formula(hardness, sizes, alpha, policy, low_is_hard, balance):
     names = [str(c) for c in range(len(sizes))]
     ratio = POLICIES[policy](hardness, low_is_hard, names)
     ratio = ratio if ratio.any() else np.ones_like(ratio)
-    share = sizes * ratio / (sizes * ratio).sum()
-    return sizes + alpha * (sizes.sum() * share - sizes)
+    evened = sizes + balance * (sizes.mean() - sizes)
+    share = evened * ratio / (evened * ratio).sum()
+    return evened + alpha * (sizes.sum() * share - evened)
 
 
 def papers(hardness, sizes, alpha, policy, low_is_hard):
@@ -50,9 +52,17 @@ def papers(hardness, sizes, alpha, policy, low_is_hard):
     return mean + alpha * (sizes.sum() * ratio / ratio.sum() - mean)
 
 
+def nothing_binds(case):
+    """Whether neither balance nor alpha asks for less than a class keeps."""
+    hardness, sizes, _, policy, low_is_hard, balance = case
+    least = np.ceil(FLOOR * sizes)
+    evened = formula(hardness, sizes, 0.0, policy, low_is_hard, balance)
+    return (evened >= least).all() and (formula(*case) >= least).all()
+
+
 def counts_of(case):
-    hardness, sizes, alpha, policy, low_is_hard = case
-    return class_counts(hardness, sizes, alpha, policy, low_is_hard=low_is_hard)
+    hardness, sizes, alpha, policy, low_is_hard, balance = case
+    return class_counts(hardness, sizes, alpha, policy, balance=balance, low_is_hard=low_is_hard)
 
 
 @many
@@ -68,28 +78,33 @@ def test_counts_sum_to_n_and_leave_a_tenth_of_each_class_for_any_alpha(case):
 @many
 @given(cases())
 def test_counts_are_the_formula_rounded_where_nothing_binds(case):
-    target = formula(*case)
-    if (target >= np.ceil(FLOOR * case[1])).all():
-        assert np.abs(counts_of(case) - target).max() < 1 + 1e-6
+    if nothing_binds(case):
+        assert np.abs(counts_of(case) - formula(*case)).max() < 1 + 1e-6
 
 
 @many
 @given(cases(balanced=True))
 def test_counts_of_equally_large_classes_are_the_papers(case):
-    target = papers(*case)
-    if (target >= np.ceil(FLOOR * case[1])).all():
-        assert np.abs(counts_of(case) - target).max() < 1 + 1e-6
+    if nothing_binds(case):
+        assert np.abs(counts_of(case) - papers(*case[:5])).max() < 1 + 1e-6
+
+
+@many
+@given(cases())
+def test_counts_are_the_papers_once_classes_are_evened_out(case):
+    case = (*case[:5], 1.0)
+    if nothing_binds(case):
+        assert np.abs(counts_of(case) - papers(*case[:5])).max() < 1 + 1e-6
 
 
 @many
 @given(cases(), st.integers(2, 50))
 def test_what_a_class_gains_or_loses_is_a_share_of_its_own_size(case, factor):
     """Two classes of equal hardness, one ``factor`` times as large, end in that proportion."""
-    hardness, sizes, alpha, policy, low_is_hard = case
+    hardness, sizes, *_ = case = (*case[:5], 0.0)
     sizes[1], hardness[1] = factor * sizes[0], hardness[0]
-    target = formula(hardness, sizes, alpha, policy, low_is_hard)
-    if (target >= np.ceil(FLOOR * sizes)).all():
-        small, large = counts_of((hardness, sizes, alpha, policy, low_is_hard))[:2]
+    if nothing_binds(case):
+        small, large = counts_of(case)[:2]
         assert abs(large - factor * small) <= factor + 1
 
 
@@ -102,8 +117,27 @@ def test_a_small_class_that_is_hardly_easier_hardly_shrinks():
 @many
 @given(cases())
 def test_alpha_zero_is_the_data_itself(case):
-    hardness, sizes, _, policy, low_is_hard = case
+    hardness, sizes, _, policy, low_is_hard, _ = case
     np.testing.assert_array_equal(class_counts(hardness, sizes, 0.0, policy, low_is_hard=low_is_hard), sizes)
+
+
+@many
+@given(cases(), st.floats(0, 1))
+def test_balance_brings_classes_together_and_never_changes_which_is_larger(case, other):
+    hardness, sizes, *_ = case
+    less, more = sorted([case[5], other])
+    before, after = (class_counts(hardness, sizes, 0.0, balance=balance) for balance in (less, more))
+    assert (np.diff(before[np.argsort(sizes, kind="stable")]) >= -1).all()
+    large = sizes > sizes.mean()
+    assert (after[large] <= before[large] + 1).all()
+    assert (after[~large] >= before[~large] - 1).all()
+
+
+def test_full_balance_gives_all_classes_the_same_whatever_their_hardness_but_for_a_tenth_that_each_keeps():
+    assert list(class_counts(np.array([5.0, 1.0, 2.0]), np.array([800, 100, 101]), 0, balance=1)) == [334, 334, 333]
+    assert list(class_counts(np.zeros(3), np.array([800, 100, 300]), 0, balance=0.5)) == [600, 250, 350]
+    sizes = np.array([10_000, *[10] * 99])
+    assert list(class_counts(np.zeros(100), sizes, 0, balance=1)) == [1000, *[101] * 90, *[100] * 9]
 
 
 @many
@@ -121,11 +155,11 @@ def test_of_two_equally_large_classes_the_harder_never_gets_fewer(case):
 @many
 @given(cases(), st.floats(0, 10))
 def test_a_larger_alpha_never_gives_back_more_than_a_rounding(case, other):
-    hardness, sizes, alpha, policy, low_is_hard = case
+    hardness, _, alpha, policy, low_is_hard, _ = case
     less, more = sorted([alpha, other])
-    before = class_counts(hardness, sizes, less, policy, low_is_hard=low_is_hard)
-    after = class_counts(hardness, sizes, more, policy, low_is_hard=low_is_hard)
-    change = formula(hardness, sizes, 1.0, policy, low_is_hard) - sizes
+    evened, before, after = (counts_of((*case[:2], alpha, *case[3:])) for alpha in (0.0, less, more))
+    change = formula(hardness, evened, 1.0, policy, low_is_hard, 0.0) - evened
+    change[np.abs(change) < 1] = 0  # by its rounding, a class could be on either side
     assert (after[change > 0] >= before[change > 0] - 1).all()
     assert (after[change < 0] <= before[change < 0] + 1).all()
 
@@ -133,14 +167,13 @@ def test_a_larger_alpha_never_gives_back_more_than_a_rounding(case, other):
 @many
 @given(cases(), st.integers(0, 11), st.floats(1.0, 3.0))
 def test_a_class_that_becomes_harder_never_gets_fewer(case, index, factor):
-    hardness, sizes, alpha, policy, low_is_hard = case
+    hardness, _, _, policy, *_ = case
     index %= len(hardness)
     harder = hardness.copy()
     harder[index] = harder[index] / factor if harder[index] < 0 else harder[index] * factor
     if policy in ("shift", "reversed") or (policy == "margin" and np.abs(harder).max() > 1):
         return  # moving one class moves the range that all are measured by
-    before = class_counts(hardness, sizes, alpha, policy, low_is_hard=low_is_hard)
-    after = class_counts(harder, sizes, alpha, policy, low_is_hard=low_is_hard)
+    before, after = counts_of(case), counts_of((harder, *case[1:]))
     assert after[index] >= before[index] - 1
 
 
@@ -172,6 +205,9 @@ def test_equal_remainders_go_to_the_lower_class_number():
     many_classes = class_counts(np.tile([1.0, 1.0, 3.0], 33), np.full(99, 10), 0.15)
     assert list(many_classes[2::3]) == [11] * 33
     assert list(np.delete(many_classes, np.s_[2::3])) == [10] * 33 + [9] * 33
+    # Evened out, all have a target of 728/11, but for errors of arithmetic.
+    sizes = np.array([26, 94, 70, 62, 87, 50, 98, 47, 96, 30, 68])
+    assert list(class_counts(np.ones(11), sizes, 0, balance=1)) == [67] * 2 + [66] * 9
 
 
 @pytest.mark.parametrize("mean", [0.0, -0.3])
@@ -267,6 +303,12 @@ def test_a_policy_whose_ratio_is_none_is_an_error(monkeypatch, ratio):
 def test_what_has_no_counts_is_an_error(hardness, sizes, alpha, policy, message):
     with pytest.raises(InputError, match=message):
         class_counts(np.array(hardness), np.array(sizes), alpha, policy)
+
+
+@pytest.mark.parametrize("balance", [-0.1, 1.1, np.nan])
+def test_a_balance_out_of_range_is_an_error(balance):
+    with pytest.raises(InputError, match="balance must be from 0 to 1, got"):
+        class_counts(np.array([1.0, 2.0]), np.array([5, 5]), 0, balance=balance)
 
 
 def test_the_error_says_the_mean_in_the_estimators_own_direction():

@@ -235,9 +235,42 @@ def test_an_unknown_name_lists_the_valid_ones(field):
         rows(alpha=1.0, **{field: "nonsense"})
 
 
+def test_evening_classes_out_takes_no_scores_unless_what_draws_looks_at_them():
+    tail = np.concatenate([np.flatnonzero(c == LABELS)[:size] for c, size in enumerate((100, 80, 50, 10))])
+    train, scores = Samples(TRAIN.images[tail], LABELS[tail]), SCORES[tail]
+
+    def evened(scores, **treatment):
+        return plan(train=train, scores=scores, features=None, balance=1.0, **treatment)
+
+    unscored = evened(None, undersample="random")
+    assert list(np.bincount(train.labels[unscored.indices])) == [60] * 4
+    assert all(row.hardness is None for row in unscored.classes)
+    np.testing.assert_array_equal(evened(scores, undersample="random").indices, unscored.indices)
+
+    kept = np.isin(np.arange(len(tail)), evened(scores).indices)
+    for label in (0, 1):  # these shrink, and lose their easiest
+        assert scores[~kept & (train.labels == label)].max() <= scores[kept & (train.labels == label)].min()
+    with pytest.raises(InputError, match="aum balance=1 easiest/random needs the scores of estimator 'aum'"):
+        evened(None)
+
+
+def test_evened_out_losses_are_weighted_by_inverse_frequency_and_logits_adjusted_as_by_menon():
+    tail = np.concatenate([np.flatnonzero(c == LABELS)[:size] for c, size in enumerate((96, 80, 50, 10))])
+    train = Samples(TRAIN.images[tail], LABELS[tail])
+    sizes = np.bincount(train.labels)
+    weighted, adjusted = (
+        plan(train=train, scores=None, features=None, balance=1.0, undersample=how, oversample=how)
+        for how in ("reweight", "adjust")
+    )
+    np.testing.assert_allclose(weighted.class_weights, sizes.mean() / sizes)
+    # Menon et al. 2021 add the log of the classes' shares to the logits in training, which a constant does not change.
+    added = np.log(sizes / sizes.sum()) + adjusted.class_offsets
+    np.testing.assert_allclose(added, added.mean(), rtol=1e-6)
+
+
 def test_resampling_without_scores_or_with_too_few_is_an_error():
     for treatment in ({"alpha": 1.0}, {"prune": "dataset", "prune_rate": 0.3}):
-        with pytest.raises(InputError, match="need the scores of estimator 'aum'"):
+        with pytest.raises(InputError, match="needs the scores of estimator 'aum'"):
             plan(scores=None, **treatment)
     for wrong in (SCORES[1:], SCORES[:, None]):
         with pytest.raises(InputError, match=r"scores must be \(400,\), for each training sample, got \("):

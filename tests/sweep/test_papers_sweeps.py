@@ -14,7 +14,6 @@ from PIL import Image
 from hardtune import load
 from hardtune.checks import check_sources
 from hardtune.data import harder
-from hardtune.hardness.estimators import ESTIMATORS, data_scores
 from hardtune.resampling.plan import make_plan
 from hardtune.sweep.cli import configured, parser
 from hardtune.sweep.space import corners
@@ -99,19 +98,16 @@ def test_on_both_data_sets_it_is_the_same_sweep_with_other_numbers():
     assert dataclasses.replace(ten, name="cifar100", data="cifar100", space=hundred.space) == hundred
 
 
-def test_on_a_long_tail_classes_count_the_same_by_size_however_that_is_done(monkeypatch):
-    monkeypatch.setattr(ESTIMATORS, "_entries", dict(ESTIMATORS._entries))
+def test_on_a_long_tail_classes_count_the_same_by_size_however_that_is_done():
     sweep = runpy.run_path(str(SWEEPS / "long_tail.py"))["sweep"]()
     data = harder(load("digits"), sweep.imbalance, sweep.label_noise)
     split = data.hold_out(sweep.recipe.validation, sweep.recipe.seed)
     sizes = np.bincount(split.train.labels)
     assert sizes[0] > 9 * sizes[-1]
-    by_size = [treatment for treatment in sweep.treatments if treatment.estimator == "rarity"]
+    by_size = [treatment for treatment in sweep.treatments if treatment.balance == 1 and treatment.alpha == 0]
     assert {treatment.oversample for treatment in by_size} == {"random", "reweight", "adjust"}
     for treatment in by_size:
-        plan = make_plan(
-            treatment, split.train, split.classes, scores=data_scores("rarity", split), low_is_hard=False, seed=0
-        )
+        plan = make_plan(treatment, split.train, split.classes, scores=None, low_is_hard=False, seed=0)
         counts = np.array([row.count * row.weight * np.exp(row.offset) for row in plan.classes])
         gaining = counts[sizes < sizes.mean()] if treatment.undersample == "none" else counts
         np.testing.assert_allclose(gaining, sizes.mean(), atol=1)

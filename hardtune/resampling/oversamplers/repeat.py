@@ -59,7 +59,7 @@ def _holdout_is_short(request: Request) -> str | None:
         return None
     return (
         f"class {request.name!r} should gain {request.add} samples from the holdout, and pruning set aside "
-        f"{len(request.holdout)} of it: prune more, or choose a smaller alpha"
+        f"{len(request.holdout)} of it: prune more, or move class sizes less"
     )
 
 
