@@ -63,8 +63,8 @@ class Recipe:
     encoder: str = "ViT-B-32/openai"
     """The frozen encoder behind RMD and encoder-space neighbours."""
     validation: float | str = 0.1
-    """Stratified share of the training data that objectives are measured on; ``"test"`` reproduces the
-    papers' protocol, which selects on the test split."""
+    """Stratified share of the training data that objectives are measured on; or ``"val"``, the data's own validation
+    split; ``"test"`` reproduces the papers' protocol, which selects on the test split."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -96,8 +96,8 @@ class Recipe:
             raise InputError(f"compile must be true, false or 'auto', got {self.compile!r}")
         if any(not 0 < point < 1 for point in self.milestones):
             raise InputError(f"milestones must be fractions of the run between 0 and 1, got {self.milestones!r}")
-        if self.validation != "test" and (isinstance(self.validation, str) or not 0 < self.validation < 1):
-            raise InputError(f"validation must be between 0 and 1, or 'test', got {self.validation!r}")
+        if self.validation not in ("val", "test") and (isinstance(self.validation, str) or not 0 < self.validation < 1):
+            raise InputError(f"validation must be between 0 and 1, 'val' or 'test', got {self.validation!r}")
 
     def training_identity(self) -> dict[str, object]:
         """The fields that determine a trained network, given data and seed; the rest may change freely."""

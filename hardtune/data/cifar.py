@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from hardtune.data.dataset import Dataset, Samples
+from hardtune.data.dataset import Dataset
 from hardtune.data.downloading import download, find_image_folder
 from hardtune.data.image_folder import read_image_folder
 from hardtune.data.loading import DATASETS, Progress
+from hardtune.data.samples import Samples
 from hardtune.errors import InputError
 
 
@@ -88,19 +89,20 @@ def _load(cifar: Cifar, data_dir: Path, progress: Progress | None) -> Dataset:
     if files is None:
         folder = find_image_folder((data_dir / cifar.name, data_dir), cifar.num_classes)
         if folder is not None:
-            found = read_image_folder(folder, progress=progress)
-            colour = found[0].images.shape[3] == len(cifar.mean)  # grey copies are normalised by what they are
-            return Dataset(cifar.name, *found, *((cifar.mean, cifar.std) if colour else ()))
+            train, test, classes, val = read_image_folder(folder, progress=progress)
+            colour = train.images.shape[3] == len(cifar.mean)  # grey copies are normalised by what they are
+            mean, std = (cifar.mean, cifar.std) if colour else ((), ())
+            return Dataset(cifar.name, train, test, classes, mean, std, val)
         _download(cifar, data_dir)
         files = data_dir / cifar.archive
     content = _contents(cifar, files)
-    train = [_batch(cifar, files, name, content[name]) for name in cifar.train]
+    batches = [_batch(cifar, files, name, content[name]) for name in cifar.train]
     names = _unpickle(files, cifar.meta, content[cifar.meta]).get(cifar.names_key)
     if not isinstance(names, list) or not all(isinstance(name, bytes) for name in names):
         raise InputError(f"{files / cifar.meta} has no class names {cifar.names_key.decode()!r}")
     return Dataset(
         cifar.name,
-        Samples(np.concatenate([s.images for s in train]), np.concatenate([s.labels for s in train])),
+        Samples(np.concatenate([s.images for s in batches]), np.concatenate([s.labels for s in batches])),
         _batch(cifar, files, cifar.test, content[cifar.test]),
         tuple(name.decode() for name in names),
         cifar.mean,

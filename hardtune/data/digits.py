@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hardtune.data.dataset import Dataset, Samples, stratified
+from hardtune.data.dataset import Dataset
 from hardtune.data.loading import DATASETS, Progress
+from hardtune.data.samples import Samples
+from hardtune.data.split import stratified
 
 
 @DATASETS.register("digits")

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.data.dataset import Dataset, Samples
+from hardtune.data.dataset import Dataset
 from hardtune.data.downloading import download, find_image_folder
 from hardtune.data.image_folder import read_image_folder
 from hardtune.data.loading import DATASETS, Progress
+from hardtune.data.samples import Samples
 from hardtune.errors import InputError
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -34,8 +35,8 @@ def load_fashion_mnist(data_dir: Path, progress: Progress | None) -> Dataset:
     if found is None:
         folder = find_image_folder((data_dir / "fashion_mnist", data_dir), len(CLASSES))
         if folder is not None:
-            train, test, classes = read_image_folder(folder, progress=progress)
-            return Dataset("fashion_mnist", train, test, classes)
+            train, test, classes, val = read_image_folder(folder, progress=progress)
+            return Dataset("fashion_mnist", train, test, classes, val=val)
         found = _download(raw, folders)
     train, test = _samples(found, "train"), _samples(found, "t10k")
     return Dataset("fashion_mnist", train, test, CLASSES)

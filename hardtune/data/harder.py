@@ -11,7 +11,8 @@ import math
 
 import numpy as np
 
-from hardtune.data.dataset import Dataset, Samples
+from hardtune.data.dataset import Dataset
+from hardtune.data.samples import Samples
 from hardtune.errors import InputError
 
 

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.data.dataset import Samples, stratified
 from hardtune.data.decoding import decode
+from hardtune.data.samples import Samples
+from hardtune.data.split import stratified
 from hardtune.errors import HardtuneWarning, InputError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
@@ -34,13 +35,13 @@ def read_image_folder(
     *,
     image_size: int | tuple[int, int] | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[Samples, Samples, tuple[str, ...]]:
-    """The training split, the test split and the class names of a folder of images.
+) -> tuple[Samples, Samples, tuple[str, ...], NDArray[np.int64] | None]:
+    """A folder of images: training split, test split, class names, and which training samples are a validation split.
 
     ``folder`` holds ``train/`` and ``test/`` (or ``val/``, where there is no ``test/``), each with one sub-folder of
     images per class; or it holds the class folders themselves, and a stratified 20 % of every class, drawn with a
     fixed seed, becomes the test split. If ``val/`` (or ``valid/``, ``validation/``) exists next to ``train/`` and
-    ``test/``, its images are appended to the training split: sweeps hold out their own share. Warns of either.
+    ``test/``, its images are appended to the training split, and these are their rows, else None. Warns of either.
 
     A class folder's images may be in nested folders; they are sorted by path, and hidden files and folders and files
     without an image suffix are skipped.
@@ -55,8 +56,8 @@ def read_image_folder(
     files = _listed(folder)
     if files.added:
         warnings.warn(
-            f"the training data include {' and '.join(map(str, files.added))}: sweeps hold out a share of them "
-            "themselves (--recipe validation=…)",
+            f"the training data include {' and '.join(map(str, files.added))}: --recipe validation=val holds these "
+            "images out, and a number a random share of all",
             HardtuneWarning,
             stacklevel=3,
         )
@@ -65,7 +66,8 @@ def read_image_folder(
     images = decode(files.train + files.test, image_size, progress)
     boundary = len(files.train)
     train = Samples(images[:boundary], files.train_labels)
-    return train, Samples(images[boundary:], files.test_labels), files.classes
+    val = np.arange(boundary - files.added_size, boundary) if files.added_size else None
+    return train, Samples(images[boundary:], files.test_labels), files.classes, val
 
 
 def listed_files(folder: Path) -> tuple[list[str], list[str]]:
@@ -81,7 +83,9 @@ class _Listed(NamedTuple):
     test_labels: NDArray[np.int64]
     classes: tuple[str, ...]
     added: tuple[Path, ...] = ()
-    """Folders beside ``train/`` whose images are trained on, too."""
+    """Folders beside ``train/`` whose images are trained on, too, after its own."""
+    added_size: int = 0
+    """How many images these have."""
     tested: Path | None = None
     """The folder of the test split, if it has one."""
 
@@ -99,8 +103,9 @@ def _listed(folder: Path) -> _Listed:
         added = tuple(other for other, (files, _) in zip(others, parts[1:], strict=True) if files)
         train = [file for files, _ in parts for file in files]
         labels = np.concatenate([labels for _, labels in parts])
+        added_size = len(train) - len(parts[0][0])
         tested = folder / test_name
-        return _Listed(train, labels, *_files(tested, classes), classes, added, tested)
+        return _Listed(train, labels, *_files(tested, classes), classes, added, added_size, tested)
     if (folder / "train").is_dir() and class_folders(folder / "train"):  # else train may be a class
         raise InputError(
             f"{folder} has train/, but no test split beside it: name that test/ or val/, or give {folder / 'train'} "

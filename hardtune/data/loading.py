@@ -38,7 +38,7 @@ def load(
         name: ``digits``, ``fashion_mnist``, ``cifar10``, ``cifar100``, or a path of a folder with one sub-folder of
             images per class: ``train/CLASS/*.png`` with ``test/`` or ``val/`` beside ``train/``, or ``CLASS/*.png``
             alone, of which a stratified 20 % (always the same ones) become the test split. ``val/`` beside both is
-            trained on. Images may be in nested folders below their class.
+            trained on, unless ``validation="val"`` holds it out. Images may be in nested folders below their class.
         data_dir: where a named data set's files are, or will be downloaded to. By default
             the environment variable ``HARDTUNE_DATA``, or else ``~/.cache/hardtune/data``.
         image_size: pixels, or (height, width), that a folder's images are resized to; without it all must have
@@ -64,8 +64,8 @@ def load(
     if not name or not folder.is_dir():  # an empty path would be the current folder
         names = ", ".join(sorted(DATASETS))
         raise InputError(f"unknown data set {name!r}: choose from {names}, or give the path of a folder of images")
-    train, test, classes = read_image_folder(folder, image_size=image_size, progress=progress)
-    return Dataset(folder.resolve().name, train, test, classes)
+    train, test, classes, val = read_image_folder(folder, image_size=image_size, progress=progress)
+    return Dataset(folder.resolve().name, train, test, classes, val=val)
 
 
 def _data_dir(given: str | Path | None) -> Path:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.data.dataset import Dataset, Samples
+from hardtune.data.dataset import Dataset
 from hardtune.data.image_folder import class_folders, read_classes
+from hardtune.data.samples import Samples
 from hardtune.errors import InputError
 
 

@@ -52,7 +52,9 @@ def _finished(sweep: Kept) -> int:
 
 def _but_seed(sweep: Kept) -> dict[str, object]:
     apart = ["about", "owner"]
-    if sweep.recipe.validation != "test":  # another seed trains on other samples, so scores of one's own differ, too
+    if isinstance(
+        sweep.recipe.validation, float
+    ):  # another seed trains on other samples, so scores of one's own differ, too
         apart.append(SCORES)
     content = {name: value for name, value in sweep.content.items() if name not in apart}
     return {**content, "recipe": {**content["recipe"], "seed": None}, "settled": sweep.settled}

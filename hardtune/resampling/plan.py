@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.data.dataset import Samples
+from hardtune.data.samples import Samples
 from hardtune.errors import InputError, blamed
 from hardtune.resampling.counts import class_counts, floor_of
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request, checked_added

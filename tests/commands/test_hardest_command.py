@@ -101,7 +101,7 @@ def test_images_of_a_folder_are_named_by_their_files(command, tmp_path, layout, 
         images_of(folder / "test", ["cat", "dog"], 4)
     if "val" in layout:
         images_of(folder / "val", ["cat", "dog"], 5)
-    train, _, _ = read_image_folder(folder)
+    train, *_ = read_image_folder(folder)
     files = listed_files(folder)[0]
     for image, file in zip(train.images, files, strict=True):
         np.testing.assert_array_equal(image, np.asarray(Image.open(file)))

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from hardtune.data import load
-from hardtune.data.dataset import channel_statistics
+from hardtune.data.samples import channel_statistics
 from hardtune.errors import InputError
 
 REAL = Path(os.environ.get("HARDTUNE_DATA", "~/data")).expanduser()

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from hardtune.data import Dataset, Samples
-from hardtune.data.dataset import channel_statistics
+from hardtune.data import Dataset, Samples, with_label_noise
+from hardtune.data.samples import channel_statistics
 from hardtune.errors import InputError
 
 
@@ -118,7 +118,7 @@ def test_arrays_that_were_written_to_since_are_other_data(validation):
 
 @pytest.mark.parametrize("validation", [0, 1, -0.1, 2.0, float("nan"), "train"])
 def test_a_share_that_is_none_is_an_error(validation):
-    with pytest.raises(InputError, match="validation must be between 0 and 1, or 'test', got"):
+    with pytest.raises(InputError, match="validation must be between 0 and 1, 'val' or 'test', got"):
         dataset([0, 0, 1, 1]).hold_out(validation, 0)
 
 
@@ -152,6 +152,42 @@ def test_choosing_on_the_test_split_takes_nothing_from_training_and_says_so():
     assert split.held_out is data.test
     assert split.chooses_on_test
     assert not data.hold_out(0.5, seed=0).chooses_on_test
+
+
+def test_a_validation_split_of_the_datas_own_is_held_out_whatever_the_seed():
+    data = dataclasses.replace(dataset([0, 1, 0, 1, 0]), val=[4, 1])
+    for seed in range(2):
+        split = data.hold_out("val", seed)
+        assert split.held.tolist() == [1, 4]
+        assert split.kept.tolist() == [0, 2, 3]
+        np.testing.assert_array_equal(split.held_out.images, data.train.images[[1, 4]])
+    assert sorted([*data.hold_out(0.4, 0).kept, *data.hold_out(0.4, 0).held]) == list(range(5)), "of all, at random"
+    other = dataclasses.replace(data, val=[4, 3])
+    assert len({dataset([0, 1, 0, 1, 0]).fingerprint, data.fingerprint, other.fingerprint}) == 3
+
+
+def test_a_validation_split_follows_the_samples_of_a_part():
+    data = dataclasses.replace(dataset([0, 1, 0, 1, 0, 1]), val=[0, 3])
+    part = data.part(np.array([5, 3, 2, 0, 4]))
+    assert part.val.tolist() == [1, 3]
+    assert part.hold_out("val", 0).held.tolist() == [3, 0], "rows of the data set that it is a part of"
+    assert data.part(np.array([1, 2])).val is None
+    few = data.subset(classes=2, train=1, test=1, seed=0)
+    assert len(few.train) == 4
+    assert few.hold_out("val", 0).held_out.labels.tolist() == [0, 1]
+    assert with_label_noise(data, 0.3).hold_out("val", 0).held.tolist() == [0, 3]
+
+
+@pytest.mark.parametrize("val", [[6], [-1], [0.5], ["a"], [True, False]])
+def test_a_validation_split_that_is_none_of_the_training_samples_is_refused(val):
+    with pytest.raises(InputError, match="val must be rows of the 4 training samples, from 0, got"):
+        dataclasses.replace(dataset([0, 1, 0, 1]), val=val)
+
+
+def test_a_class_that_is_in_the_validation_split_alone_is_named():
+    data = dataclasses.replace(dataset([0, 1, 0, 1]), val=[1, 3])
+    with pytest.raises(InputError, match="class 'dog' has no training samples beside its validation split"):
+        data.hold_out("val", 0)
 
 
 def test_a_split_knows_the_whole_data_set_that_it_came_from():

@@ -129,12 +129,16 @@ def test_a_validation_split_beside_train_and_test_is_trained_on_which_is_said(tm
     train = write_classes(tmp_path / "train", {"cat": 2, "dog": 3, "emu": 1})
     more = write_classes(tmp_path / name, {"cat": 2, "dog": 1})  # and no emu, of which train/ has one
     test = write_classes(tmp_path / "test", {"cat": 1, "dog": 1, "emu": 1})
-    with pytest.warns(UserWarning, match=rf"^the training data include .*/{name}: sweeps hold out") as warned:
+    with pytest.warns(
+        UserWarning, match=rf"^the training data include .*/{name}: --recipe validation=val holds these images out"
+    ) as warned:
         data = load(str(tmp_path))
     assert len(warned) == 1
     np.testing.assert_array_equal(data.train.images, np.concatenate([*train.values(), *more.values()]))
     assert data.train.labels.tolist() == [0, 0, 1, 1, 1, 2, 0, 0, 1]
     np.testing.assert_array_equal(data.test.images, np.concatenate([*test.values()]))
+    np.testing.assert_array_equal(data.hold_out("val", 0).held_out.images, np.concatenate([*more.values()]))
+    np.testing.assert_array_equal(data.hold_out("val", 0).train.images, np.concatenate([*train.values()]))
     np.testing.assert_allclose(data.mean, (data.train.images / 255).mean((0, 1, 2)))
     for samples, files in zip((data.train, data.test), listed_files(tmp_path), strict=True):
         for image, file in zip(samples.images, files, strict=True):
@@ -149,11 +153,14 @@ def test_a_validation_split_beside_train_and_test_is_trained_on_which_is_said(tm
 def test_a_validation_split_that_is_a_link_to_another_or_empty_adds_nothing(tmp_path: Path):
     write_classes(tmp_path / "train", {"cat": 2, "dog": 3})
     write_classes(tmp_path / "test", {"cat": 1, "dog": 1})
-    alone = load(str(tmp_path)).fingerprint
+    alone = load(str(tmp_path))
+    with pytest.raises(InputError, match="no validation split of its own, so validation='val' holds none out"):
+        alone.hold_out("val", 0)
     (tmp_path / "val").symlink_to(tmp_path / "test")
     (tmp_path / "valid").symlink_to(tmp_path / "train")
     (tmp_path / "validation").mkdir()
-    assert load(str(tmp_path)).fingerprint == alone
+    assert load(str(tmp_path)).fingerprint == alone.fingerprint
+    assert load(str(tmp_path)).val is None
 
 
 def test_progress_reaches_the_number_of_images(tmp_path: Path):

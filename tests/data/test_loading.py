@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hardtune.data import DATASETS, load
-from hardtune.data.dataset import channel_statistics
+from hardtune.data.samples import channel_statistics
 from hardtune.errors import InputError
 
 

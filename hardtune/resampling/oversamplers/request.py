@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hardtune.data.dataset import Samples
+from hardtune.data.samples import Samples
 from hardtune.errors import InputError
 from hardtune.registry import Registry
 

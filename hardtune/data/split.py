@@ -1,0 +1,90 @@
+"""The one split of a data set that every trial shares, and how samples are set aside for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardtune.data.samples import Samples
+from hardtune.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A data set as trials see it: networks train on ``train``, the search reads ``held_out``, the report ``test``."""
+
+    name: str
+    train: Samples
+    held_out: Samples
+    """Training data set aside; the test split itself under ``validation="test"``."""
+    test: Samples
+    kept: NDArray[np.int64]
+    """Row of each sample of ``train`` in the data set's training split: that of its origin, if it has one."""
+    held: NDArray[np.int64]
+    """The same of each sample of ``held_out``; empty under ``validation="test"``."""
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+    """Hash of the data set's content and of which samples are trained on."""
+    dataset_fingerprint: str
+    origin_size: int
+    """Samples in the training split that ``kept`` and ``held`` are rows of."""
+    origin_fingerprint: str
+    mislabelled: bool = False
+    """Whether labels are wrong on purpose, held-out samples' too."""
+    ood: NDArray[np.uint8] | None = None
+    """(N', H, W, C) images of none of the classes, which trained networks should detect; None if not measured."""
+    pool: Samples | None = None
+    """Synthetic images of the classes, which a treatment may add to the training samples; None for no pool."""
+    corruptions: tuple[tuple[str, int], ...] = ()
+    """(kind, severity) of each corruption of the test images to evaluate networks under."""
+
+    def __post_init__(self) -> None:
+        if self.pool is None:
+            return
+        shape, has = self.train.images.shape[1:], self.pool.images.shape[1:]
+        if has != shape:
+            raise InputError(f"the pool's images are {has}, and the training images {shape}")
+        if len(self.pool) and self.pool.labels.max() >= self.num_classes:
+            raise InputError(f"the pool has a label {self.pool.labels.max()}, and the data {self.num_classes} classes")
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    @property
+    def chooses_on_test(self) -> bool:
+        """Whether objectives are measured on the test split, as the papers do and this project does not by default."""
+        return self.held_out is self.test
+
+
+def stratified(
+    labels: NDArray[np.int64], classes: tuple[str, ...], share: float, seed: int, *, or_else: str = ""
+) -> NDArray[np.int64]:
+    """Sorted indices of a random ``share`` of every class, at least one sample and never all of them.
+
+    >>> stratified(np.array([0, 0, 0, 0, 1, 1, 1, 1]), ("cat", "dog"), 0.25, seed=0).shape
+    (2,)
+
+    Raises ``InputError`` for a class with fewer than 2 samples; ``or_else`` ends it by another way out.
+    """
+    rng = np.random.default_rng([seed, 0x5917])
+    taken: list[NDArray[np.int64]] = []
+    for label, name in enumerate(classes):
+        members = np.flatnonzero(labels == label)
+        if len(members) == 0:
+            raise InputError(
+                f"class {name!r} has no training samples: number labels from 0 in the order of the classes' names, and "
+                f"leave out the names of classes without samples{or_else}"
+            )
+        if len(members) == 1:
+            raise InputError(
+                f"class {name!r} has 1 training sample, and setting some aside needs at least 2: leave the class "
+                f"out{or_else}"
+            )
+        size = min(max(1, round(share * len(members))), len(members) - 1)
+        taken.append(rng.permutation(members)[:size])
+    return np.sort(np.concatenate(taken))
