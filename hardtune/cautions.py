@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hardtune.data import Samples, Split
 from hardtune.data.duplicates import first_same
-from hardtune.member import needed_scores
+from hardtune.member import needed_scores, needs_pool
 from hardtune.treatment import Treatment
 
 FEW = 10
@@ -35,6 +35,8 @@ def cautions(split: Split, treatments: Sequence[Treatment]) -> list[str]:
             _mislabelled(split),
             _other_shares(split),
         ]
+    if any(map(needs_pool, treatments)):
+        found += [_in_the_pool(split, split.test, "test"), _in_the_pool(split, split.held_out, "held-out")]
     found += [_of_two_classes(split), _called_by_their_size(split, treatments), _uneven(split, treatments)]
     return [sentence for sentence in found if sentence]
 
@@ -101,6 +103,16 @@ def _seen_in_training(split: Split, samples: Samples, kind: str) -> str:
     )
 
 
+def _in_the_pool(split: Split, samples: Samples, kind: str) -> str:
+    copies = 0 if split.pool is None else np.count_nonzero(first_same(samples.images, split.pool.images) >= 0)
+    if copies < max(1, COPIES * len(samples)):
+        return ""
+    return (
+        f"{copies:,} of {len(samples):,} {kind} images are in the pool, too, from which classes gain training samples, "
+        "so figures flatter treatments that draw on it: remove the copies"
+    )
+
+
 def _seen_in_the_search(split: Split) -> str:
     copies = np.count_nonzero(first_same(split.test.images, split.held_out.images) >= 0)
     if copies < max(1, COPIES * len(split.test)):
@@ -159,8 +171,8 @@ def _uneven(split: Split, treatments: Sequence[Treatment]) -> str:
     if not resampling or sizes.max() < TAIL * sizes.min() or any(treatment.balance for treatment in resampling):
         return ""
     return (
-        f"classes have {sizes.min():,} to {sizes.max():,} training samples, and no treatment evens them out, so the "
-        "search cannot tell whether that helps more than hardness does: add balance to the space, from 0 to 1"
+        f"classes have {sizes.min():,} to {sizes.max():,} training samples, and no treatment here evens them out, so "
+        "figures cannot tell whether that helps more than hardness does: try balance, from 0 to 1"
     )
 
 

@@ -83,10 +83,10 @@ def _check_shifts(split: Split) -> None:
 
 
 def check_sources(split: Split, treatment: Treatment, *, every_class: bool = True) -> None:
-    """Raise ``InputError`` if a class could not gain a sample, as far as that is known before scoring.
+    """Raise ``InputError`` if a class could not gain what it should, as far as that is known before scoring.
 
-    Only scores tell which classes gain. In a sweep any class might, so one that cannot is an error; a single treatment
-    is certain to fail only if no class can gain (``every_class=False``).
+    Only scores tell which classes gain, unless these follow their sizes alone. In a sweep any class might, so one that
+    cannot is an error; a single treatment is certain to fail only if no class can gain (``every_class=False``).
     """
     treatment = treatment.canonical()
     if needs_pool(treatment) and split.pool is None:
@@ -97,20 +97,28 @@ def check_sources(split: Split, treatment: Treatment, *, every_class: bool = Tru
     if not treatment.resamples:
         return
     unknown_scores = np.zeros(len(split.train), np.float32)
+    features = unknown_scores[:, None]
+    unjudged = None
+    if split.pool is not None:
+        confidence = np.zeros(len(split.pool))
+        unjudged = Pool(split.pool.images, split.pool.labels, confidence, np.zeros(split.num_classes))
+    if not treatment.needs_scores:
+        rows = preview(
+            treatment, split.train, split.classes, scores=None, low_is_hard=False, features=features, pool=unjudged
+        )
+        problems = [row.infeasible for row in rows if row.infeasible is not None]
+        if problems:
+            raise InputError(problems[0])
+        return
     kept = np.ones(len(split.train), bool)
     # How many of each class are pruned may be known, but in a sweep's range other rates leave more.
     if treatment.prune == "class" and not every_class:
         kept[:] = False
         kept[PRUNERS[treatment.prune](unknown_scores, split.train.labels, treatment.prune_rate)] = True
-    unjudged = None
-    if split.pool is not None:
-        confidence = np.zeros(len(split.pool))
-        unjudged = Pool(split.pool.images, split.pool.labels, confidence, np.zeros(split.num_classes))
     problems = []
     for label, name in enumerate(split.classes):
         own = np.flatnonzero(split.train.labels == label)
         pruned = own if treatment.prune_rate > 0 else own[:0]  # at most
-        features = unknown_scores[:, None]
         request = Request(name, label, 1, own[kept[own]], pruned, split.train, unknown_scores, features, unjudged)
         problem = OVERSAMPLERS[treatment.oversample].infeasible(request)
         if problem is not None:

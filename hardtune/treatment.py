@@ -30,9 +30,9 @@ class Treatment:
     policy: str = "paper"
     """How class hardness becomes a ratio of class sizes."""
     undersample: str = "easiest"
-    """Which samples an easy class loses."""
+    """Which samples a class loses that shrinks, such as an easy one."""
     oversample: str = "random"
-    """What a hard class gains."""
+    """What a class gains that grows, such as a hard one."""
 
     prune: str = "none"
     """Remove a fraction first: ``none``, the easiest samples (``dataset`` or ``class``; HBR), or the ``hardest``."""

@@ -8,8 +8,8 @@
 No search: each treatment is trained once, as an ensemble with one member per seed (member i has the same seed in all
 treatments), and compared by paired confidence intervals, on the test split, which has no long tail. By size, all
 classes count the same: random samples are removed and repeated, or only repeated, or losses weighted (by inverse class
-frequency), or logits shifted (Menon et al., arXiv 2007.07314). By hardness (AUM), the hardest class gets twice its
-share, as in sweeps/resampling.py: of its own size, or of what equal sizes would give it. Four questions:
+frequency), or logits shifted (Menon et al., arXiv 2007.07314). By hardness (AUM), the hardest class gets twice
+what the easiest gets, as in sweeps/resampling.py, for its size, or of equal sizes. Four questions:
 
 1. Is either fairer than leaving the tail as it is (the control), and what does it cost?
 2. Is hardness as good as size, which takes no scoring ensemble?

@@ -67,6 +67,18 @@ def with_copies(copies, of, to, *, label=None):
     return Dataset("d", Samples(images[:300], labels[:300]), Samples(images[300:], labels[300:]), data.classes)
 
 
+def test_held_out_and_test_images_that_are_in_the_pool_are_told_if_a_treatment_draws_on_it():
+    split = of_sizes(BALANCED, BALANCED).hold_out(0.1, 0)
+    images = np.concatenate([split.train.images, split.held_out.images[:2], split.test.images[:2]])
+    split = dataclasses.replace(split, pool=Samples(images, np.zeros(len(images), np.int64)))
+    draws = Treatment(alpha=1.0, policy="shift", oversample="pool_random")
+    test, held_out = cautions(split, [METHOD, draws])
+    assert test.startswith("2 of 300 test images are in the pool, too, from which classes gain training samples")
+    assert held_out.startswith("2 of 30 held-out images are in the pool, too")
+    assert cautions(split, [METHOD]) == []
+    assert cautions(dataclasses.replace(split, pool=split.train), [draws]) == []
+
+
 def test_test_images_that_are_trained_on_are_told():
     said = "2 of 300 test images are trained on, too (training image 7, here as 'cat', for one), so figures flatter"
     assert [one[: len(said)] for one in cautions(with_copies(2, of=7, to=305).hold_out("test", 0), [METHOD])] == [said]
@@ -153,7 +165,7 @@ def test_classes_of_unequal_size_that_no_treatment_evens_out_are_told():
     uneven = of_sizes((400, 100, 200), (400, 100, 200)).hold_out(0.1, 0)
     by_hardness, by_both = Treatment(alpha=1.0), Treatment(alpha=1.0, balance=0.5)
     (said,) = cautions(uneven, [METHOD, by_hardness])
-    assert said.startswith("classes have 90 to 360 training samples, and no treatment evens them out")
-    assert said.endswith("add balance to the space, from 0 to 1")
+    assert said.startswith("classes have 90 to 360 training samples, and no treatment here evens them out")
+    assert said.endswith("try balance, from 0 to 1")
     assert cautions(uneven, [METHOD]) == cautions(uneven, [by_hardness, by_both]) == []
     assert cautions(of_sizes(BALANCED, BALANCED).hold_out(0.1, 0), [by_hardness]) == []

@@ -120,6 +120,20 @@ def test_a_pool_that_does_not_fit_is_refused(digits, nothing_is_spent, pool, say
         run(POOLED, digits, RECIPE, pool=pool(digits.train))
 
 
+def test_by_size_alone_one_knows_which_classes_gain_and_needs_a_pool_of_those(digits):
+    tail = digits.part(np.flatnonzero((digits.train.labels < 2) | (np.arange(len(digits.train)) % 4 == 0)))
+    evened = Treatment(balance=1.0, undersample="random", oversample="pool_random")
+    small = np.flatnonzero(digits.train.labels >= 2)
+    split = dataclasses.replace(tail.hold_out(0.3, 0), pool=digits.train.take(np.tile(small, 3)))
+    check_sources(split, evened)
+    with pytest.raises(InputError, match="class '0' needs 1 images of the pool, and it has 0"):
+        check_sources(split, dataclasses.replace(evened, alpha=1.0, policy="shift"))  # which any class may gain by
+    short = dataclasses.replace(split, pool=split.pool.take(np.flatnonzero(split.pool.labels < 3)))
+    for every_class in (True, False):
+        with pytest.raises(InputError, match=r"class '3' needs \d+ images of the pool, and it has 0"):
+            check_sources(short, evened, every_class=every_class)
+
+
 def test_a_pool_of_the_classes_that_gain_will_do(digits, tmp_path):
     """Which they are, the scores tell; a pool that lacks one of those is refused then."""
     store = Store(tmp_path)

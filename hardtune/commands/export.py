@@ -77,6 +77,7 @@ def run(options: argparse.Namespace) -> int:
 
     from hardtune.report.export import (
         exported,
+        exported_predictions,
         make_room,
         predictions_of,
         write_about,
@@ -110,7 +111,9 @@ def run(options: argparse.Namespace) -> int:
     recipe = subject.recipe
     training_files, test_files = files_of(subject)
     stored = _stored(prepared, subject, treatment, theirs)
-    predictions = predictions_of(prepared.split, stored, training_files, test_files)
+    # The store may have lost since what was exported from it.
+    found = predictions_of(prepared.split, stored, training_files, test_files), exported_predictions(folder)
+    predictions = max(found, key=lambda one: len(one.get("members", ())))
     # With none asked for, those that are there stay: hours of training may have gone into them.
     members: list[dict[str, Any]] = [] if options.members else exported(folder)
 
@@ -121,8 +124,6 @@ def run(options: argparse.Namespace) -> int:
     if predictions:
         np.savez(content := io.BytesIO(), **predictions)  # type: ignore[arg-type]
         durable.write(folder / "predictions.npz", content.getbuffer())
-    else:
-        (folder / "predictions.npz").unlink(missing_ok=True)
     if options.members:
         for old in folder.glob("member-*.safetensors"):
             old.unlink()
@@ -141,9 +142,10 @@ def run(options: argparse.Namespace) -> int:
             write_weights(network, folder / file)
             members.append({"file": file, "trained_on": device, **said})
             tell()
+    there = len(predictions.get("members", ()))
     console.print(
-        f"predictions.npz: those of {len(stored)} of its {recipe.members} networks, as the sweep stored them"
-        if stored
+        f"predictions.npz: those of {there} of its {recipe.members} networks, as the sweep stored them"
+        if there
         else "no predictions.npz: the store has no predictions of its networks"
     )
     for number, known in enumerate(members[: options.members]):

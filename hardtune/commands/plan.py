@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
             raise InputError("--prune and --prune-rate go together: the one says among whom, the other how many")
     treatments = _only_counts(asked)
     for treatment in treatments:
-        check_sources(subject.split, treatment)
+        check_sources(subject.split, treatment, every_class=subject.sweep is not None and not given)
     needs = needs_of(treatments)
     subject, device = with_scores(subject, needs, device=options.device, score=options.score)
     prepared = gather(subject.split, subject.recipe, needs, subject.store, device=device)
@@ -128,7 +128,7 @@ def _slug(text: str) -> str:
 
 
 def _docstrings(of: type) -> dict[str, str]:
-    """The first sentence of each field's docstring in a dataclass, from its source."""
+    """Each field's docstring in a dataclass, from its source."""
     (body,) = ast.parse(inspect.getsource(of)).body
     assert isinstance(body, ast.ClassDef)
     found: dict[str, str] = {}

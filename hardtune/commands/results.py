@@ -133,7 +133,7 @@ def _list(there: Sequence[Kept], storage: Path, console: Console) -> None:
         console.print(f"no sweep left anything in {storage}", soft_wrap=True)
         return
     table = plain_table()
-    table.add_column("sweep", overflow="fold")
+    table.add_column("sweep", no_wrap=True)
     for column in ("finished", "stopped", "failed", "last result"):
         table.add_column(column, justify="right", no_wrap=True)
     for sweep in there:
@@ -142,4 +142,5 @@ def _list(there: Sequence[Kept], storage: Path, console: Console) -> None:
         last = max((path.stat().st_mtime for path in (sweep.folder / "trials").glob("*.json")), default=None)
         when = "none" if last is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(last))
         table.add_row(sweep.id, *(str(states[state]) for state in ("finished", "stopped", "failed")), when)
-    console.print(table)
+    console.width = max(console.width, 55 + max(len(sweep.id) for sweep in there))  # one copies these in one piece
+    console.print(table, crop=False)

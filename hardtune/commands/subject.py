@@ -54,9 +54,11 @@ class Subject:
         if isinstance(space, Mapping):
             fixed = {name: value for name, value in space.items() if isinstance(value, (str, int, float))}
         elif callable(space):
-            resampling = [dataclasses.asdict(treatment) for treatment in corners(space) if treatment.resamples]
-            first = resampling[0] if resampling else {}
-            fixed = {name: first[name] for name in first if all(one[name] == first[name] for one in resampling)}
+            resampling = [treatment for treatment in corners(space) if treatment.resamples]
+            by_hardness = [treatment for treatment in resampling if treatment.alpha > 0]  # the others use no policy
+            each = [dataclasses.asdict(treatment) for treatment in by_hardness or resampling]
+            first = each[0] if each else {}
+            fixed = {name: first[name] for name in first if all(one[name] == first[name] for one in each)}
         else:  # each treatment of a list is its own
             return {}
         if ("prune" in fixed) != ("prune_rate" in fixed):

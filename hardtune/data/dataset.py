@@ -51,7 +51,8 @@ class Dataset:
     """Per channel, for images in [0, 1]; used with ``std`` to normalise. By default from the training images."""
     std: tuple[float, ...] = ()
     val: NDArray[np.int64] | None = None
-    """Rows of ``train`` that came as a validation split: ``validation="val"`` holds out these, not a random share."""
+    """Rows of ``train`` that came as a validation split: ``validation="val"`` holds out these, not a random share.
+    If you replace ``train`` by samples in another order, replace these as well."""
     origin: Origin | None = None
     """Where the training samples are from, if this was made from another data set."""
 
@@ -102,6 +103,10 @@ class Dataset:
             raise InputError(f"mean and std must have one value for each of the {shape[2]} channels")
         if not np.isfinite([*self.mean, *self.std]).all():
             raise InputError(f"mean and std must be finite, got {self.mean} and {self.std}")
+        if max(self.mean) > 1:
+            raise InputError(
+                f"mean and std are those of images in 0..1, so divide them by 255, got a mean of {self.mean}"
+            )
         if min(self.std) <= 0:
             raise InputError(f"std must be above 0 in every channel, got {self.std}")
 

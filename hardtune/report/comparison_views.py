@@ -37,7 +37,7 @@ def tables(rows: Sequence[Row], note: str = "", *, most: int = METRICS_A_TABLE) 
         if shares:
             left = 100 * math.sqrt(float(np.median(shares)))
             many = "networks" if rows[0]["over"] == "members" else rows[0]["over"]
-            said += f"; with endlessly many {many} they would be at most {left:.0f} % as wide"
+            said += f"; with endlessly many {many} half of them would be at most {left:.0f} % as wide"
         made[-1].caption = f"{said}."
     return made
 
@@ -51,7 +51,7 @@ def covers(rows: Sequence[Row], no_images: Sequence[str]) -> str:
     """What the intervals cover, where those of ``no_images`` do not cover images."""
     what, alone, on = "seeds of training", "seeds", ["one split"]
     if rows[0]["over"] == "sweeps":
-        what = "whole sweeps (each with its own scores, networks and, if there are any, held-out samples)"
+        what = "whole sweeps (each with its own scores, networks and, if drawn at random, held-out samples)"
         alone, on = "sweeps", []
     if all(row["images_share"] is None for row in rows):
         on.append("one test set")

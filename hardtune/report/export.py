@@ -110,6 +110,15 @@ def exported(folder: Path) -> list[dict[str, Any]]:
     return [member for member in members if (folder / member["file"]).exists()]
 
 
+def exported_predictions(folder: Path) -> dict[str, NDArray[Any]]:
+    """What is in the folder's ``predictions.npz``; empty without one."""
+    path = folder / "predictions.npz"
+    if not path.exists():
+        return {}
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
 def write_training_set(
     prepared: Prepared,
     recipe: Recipe,

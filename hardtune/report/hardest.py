@@ -32,15 +32,15 @@ def class_table(scores: NDArray[np.floating], labels: NDArray[np.int64], classes
         classes: the names of the K classes.
     """
     hardness = class_hardness(scores, labels, len(classes))
-    hardest = np.argsort(-scores, kind="stable")[: max(1, round(SHARE * len(scores)))]
-    among = np.bincount(labels[hardest], minlength=len(classes))
+    count = max(1, round(SHARE * len(scores)))
+    among = np.bincount(labels, weights=_in_hardest(scores, count), minlength=len(classes))
     sizes = np.bincount(labels, minlength=len(classes))
     table = plain_table(title)
     table.add_column("class", overflow="fold")
     for column in ("samples", "hardness", "of all", f"of the hardest {SHARE:.0%}"):
         table.add_column(column, justify="right", no_wrap=True)
     for k in by_hardness(scores, labels, len(classes)):
-        shares = f"{sizes[k] / len(labels):.1%}", f"{among[k] / len(hardest):.1%}"
+        shares = f"{sizes[k] / len(labels):.1%}", f"{among[k] / count:.1%}"
         table.add_row(classes[k], str(sizes[k]), f"{hardness[k]:.3g}", *shares)
     table.caption = "Hardness is the mean score of the class: higher = harder."
     return table
@@ -63,19 +63,19 @@ def finding_table(
         table.add_column(column, justify="right", no_wrap=True)
     auroc = {name: ood_metrics(of[~wrong], of[wrong])["auroc"] for name, of in scores.items()}
     for name in sorted(scores, key=lambda name: -auroc[name]):
-        table.add_row(name, f"{auroc[name]:.3f}", f"{_among_hardest(scores[name], wrong, count):.1%}")
+        table.add_row(name, f"{auroc[name]:.3f}", f"{_in_hardest(scores[name], count) @ wrong / count:.1%}")
     table.caption = f"{count:,} of {len(wrong):,} training samples have a wrong label; AUROC 0.5 is chance."
     if lacking:
         table.caption += f" Without scores: {', '.join(lacking)} (--estimator NAME --score makes them)."
     return table
 
 
-def _among_hardest(scores: NDArray[np.floating], wrong: NDArray[np.bool_], count: int) -> float:
-    """The share of wrong ones among the ``count`` hardest, of which those as hard as the last are drawn by chance."""
+def _in_hardest(scores: NDArray[np.floating], count: int) -> NDArray[np.float64]:
+    """(N,) the chance of each to be one of the ``count`` hardest, if those as hard as the last are drawn at random."""
     last = np.sort(scores)[-count]
     above, level = scores > last, scores == last
-    drawn = count - np.count_nonzero(above)
-    return float(np.count_nonzero(wrong & above) + drawn * wrong[level].mean()) / count
+    chance: NDArray[np.float64] = above + level * (count - above.sum()) / level.sum()
+    return chance
 
 
 def write_csv(

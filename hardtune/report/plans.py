@@ -123,7 +123,7 @@ def _shrunk(names: Sequence[str]) -> list[str]:
 
 
 def merge(plans: Sequence[Planned]) -> list[tuple[str, Planned]]:
-    """The different plans, each with a label that lists all treatments that result in it."""
+    """The different plans, each with a label of all under- and all oversamplings that result in it."""
     same: dict[object, list[Planned]] = {}
     for plan in plans:
         counts = tuple((row.pruned, row.dropped, row.added, row.weight, row.offset) for row in plan.classes)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hardtune.hardness.stability import Agreement, Stability, rank_correlations
 from hardtune.report.stability import percent, pruned_overlaps
 
-LINE, BAND, OTHER = "#0b6e99", "#0b6e99", "#868e96"
+LINE, OTHER = "#0b6e99", "#868e96"
 
 
 def stability_figure(

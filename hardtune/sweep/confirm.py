@@ -32,7 +32,8 @@ def confirming(sweep: Sweep, storage: Path, changes: Mapping[str, Any], wanted: 
     """A sweep that retrains the current front of the latest search of this name, or of the one whose id is ``wanted``.
 
     A search chooses among many treatments by figures that depend partly on chance: on the held-out samples, the scores
-    and the networks. This sweep draws all of these anew with another seed, so the treatments' figures on the test split
+    and the networks. This sweep draws all of these anew with another seed (held-out samples that are a validation split
+    of the data's own stay), so the treatments' figures on the test split
     are not inflated by selection (unless the search chose on that split); they are compared with the control's, paired
     by member. ``changes`` apply to the search's recipe.
 
@@ -72,7 +73,11 @@ def confirming(sweep: Sweep, storage: Path, changes: Mapping[str, Any], wanted: 
         racing=0.0,
     )
     many = "the treatment" if len(treatments) == 1 else f"the {len(treatments)} treatments"
-    anew = "held-out samples, scores and networks" if scaled else "scores and networks, on the test split as before"
+    anew = "scores and networks"
+    if isinstance(recipe.validation, float):
+        anew = f"held-out samples, {anew}"
+    elif not scaled:
+        anew += ", on the test split as before"
     there, here = (", ".join(map(str, numbers)) for numbers in ([one.number for one in best], range(len(best))))
     numbered = f"there {there} of {len(trials)} trials, here {here}"
     said = f"confirming {many} on the front of {search.id} ({numbered}) with seed {recipe.seed}: other {anew}"

@@ -31,9 +31,9 @@ MAX_CORNERS = 4096
 def corners(space: Space) -> list[Treatment]:
     """The different treatments at the space's corners: every choice, both ends of every range.
 
-    What is feasible at all corners is feasible in between, since class counts change monotonically with alpha, and
-    nearly so with balance (a trial that turns out infeasible fails before it trains). A define-by-run function is asked
-    for ``ASKED`` random treatments instead, and a list is returned as it is.
+    What is feasible at all corners is feasible in between, since class counts change monotonically with alpha. (With
+    balance they do not if alpha is above 1; a trial that turns out infeasible fails before it trains.) A define-by-run
+    function is asked for ``ASKED`` random treatments instead, and a list is returned as it is.
 
     Raises:
         InputError: a name that is no field of ``Treatment``, a value out of range, a ``grid_search``.

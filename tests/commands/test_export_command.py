@@ -248,6 +248,20 @@ def test_a_sweep_on_gpus_comes_home_to_a_cpu_by_the_scores_that_it_had(command, 
     assert "torch sees no GPU here" in err
 
 
+def test_predictions_that_the_store_lost_since_stay(command, script, swept, tmp_path):
+    storage, folder = tmp_path / "storage", tmp_path / "out"
+    shutil.copytree(swept[0], storage)
+    flags = ["--trial", "control", "--storage", storage, "--out", folder]
+    command("export", script, *flags, "--members", 0)
+    before = (folder / "predictions.npz").read_bytes()
+    command("store", "prune", "--older-than", 0, "--storage", storage)
+    out, _, code = command("export", script, *flags, "--members", 1)
+    assert code == 0
+    assert "predictions.npz: those of 2 of its 2 networks, as the sweep stored them" in out
+    assert (folder / "predictions.npz").read_bytes() == before
+    assert "the logits of 2 of its 2 networks" in (folder / "README.md").read_text()
+
+
 def test_a_folder_is_of_one_trial_and_of_the_networks_that_were_asked_for_last(export, tmp_path):
     export("--trial", "control", "--members", 2, "--out", tmp_path)
     export("--trial", "control", "--out", tmp_path)

@@ -186,6 +186,41 @@ def test_what_a_function_always_returns_is_fixed(command, script, storage, tmp_p
     assert "aum α=1 shift easiest/random on asked" in out
 
 
+def test_what_a_function_returns_counts_where_it_has_an_effect(command, script, storage, tmp_path):
+    path = tmp_path / "asked.py"
+    space = """
+def space(trial):
+    trial.suggest_categorical("alpha", [0.0, 1.0])
+    trial.suggest_categorical("balance", [0.0, 1.0])
+    return {"policy": "shift", "estimator": "rmd", "undersample": "random"}
+
+asked = Sweep("asked", "digits", recipe, space)
+short = Sweep"""
+    path.write_text(Path(script).read_text().replace("short = Sweep", space))
+    out, err, code = command("plan", f"{path}:asked", "--alpha", 1.5, "--storage", storage)
+    assert (err, code) == ("", 0)
+    assert "rmd α=1.5 shift random/random on asked" in out
+
+
+def pool_of(path, samples):
+    np.savez(path, images=samples.images, labels=samples.labels)
+    return path
+
+
+def test_a_pool_may_lack_classes_that_lose_samples(command, script, storage, tmp_path):
+    train = load("digits").hold_out(0.3, 0).train
+    treatment = ["--alpha", 1, "--undersample", "random", "--oversample", "pool_random"]
+    out, _, _ = command(
+        "plan", script, *treatment, "--pool", pool_of(tmp_path / "all.npz", train), "--storage", storage
+    )
+    rows = read_csv(next((storage / "plans").glob("small-aum*pool_random.csv")))
+    gaining = [int(row["class"]) for row in rows if int(row["added"])]
+    assert 0 < len(gaining) < 10
+    some = pool_of(tmp_path / "some.npz", train.take(np.flatnonzero(np.isin(train.labels, gaining))))
+    again, err, code = command("plan", script, *treatment, "--pool", some, "--storage", storage)
+    assert (again, err, code) == (out, "", 0)
+
+
 def test_a_rate_that_a_function_fixes_for_ways_to_prune_that_it_does_not_is_not_taken(
     command, script, storage, tmp_path
 ):

@@ -96,7 +96,7 @@ def trials(out):
     return [words[0] for words in lines if words and (words[0].isdigit() or words[0] == "control")]
 
 
-def test_the_sweeps_of_a_storage_are_listed_with_what_became_of_their_trials(results, command, tmp_path):
+def test_the_sweeps_of_a_storage_are_listed_with_what_became_of_their_trials(results, sweeps, command, tmp_path):
     lines = [line.split() for line in results().splitlines()]
     counts = [(words[0].split("-")[0], *words[1:4]) for words in lines if len(words) > 4 and words[0] != "sweep"]
     assert sorted(counts) == [
@@ -110,6 +110,10 @@ def test_the_sweeps_of_a_storage_are_listed_with_what_became_of_their_trials(res
         ("pets", "3", "0", "1"),
         ("raced", "1", "1", "0"),
     ]
+    folder = next((sweeps / "sweeps").glob("fresh-*"))
+    longer = tmp_path / "storage" / "sweeps" / f"fresh-{'and-long-' * 9}{folder.name}"
+    shutil.copytree(folder, longer)
+    assert longer.name in command("results", "--storage", tmp_path / "storage")[0], "in one piece"
     out, _, code = command("results", "--storage", tmp_path)
     assert (out.split()[:5], code) == (["no", "sweep", "left", "anything", "in"], 0)
 

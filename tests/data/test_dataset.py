@@ -178,6 +178,11 @@ def test_a_validation_split_follows_the_samples_of_a_part():
     assert with_label_noise(data, 0.3).hold_out("val", 0).held.tolist() == [0, 3]
 
 
+def test_a_mean_of_images_in_0_to_255_is_refused():
+    with pytest.raises(InputError, match=r"mean and std are those of images in 0\.\.1, so divide them by 255"):
+        dataclasses.replace(dataset([0, 1]), mean=(125.3,), std=(63.0,))
+
+
 @pytest.mark.parametrize("val", [[6], [-1], [0.5], ["a"], [True, False]])
 def test_a_validation_split_that_is_none_of_the_training_samples_is_refused(val):
     with pytest.raises(InputError, match="val must be rows of the 4 training samples, from 0, got"):

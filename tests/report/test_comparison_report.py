@@ -120,8 +120,8 @@ def test_intervals_cover_test_images_where_both_records_say_how_much_depends_on_
         assert 0.5 < row["images_share"] < 1
     caption = tables(rows)[-1].caption
     assert (
-        "over seeds of training and over test images, on one split; with endlessly many networks they would be at most"
-        in caption
+        "over seeds of training and over test images, on one split; with endlessly many networks half of them would be "
+        "at most" in caption
     )
     assert [row["verdict"] for row in seeds_alone if row["trial"] == 0] == ["better", "better"]
     assert {row["verdict"] for row in compared([with_images(one, 0.05) for one in RECORDS], EVERYTHING)} == {"open"}

@@ -86,8 +86,8 @@ def test_tables_say_what_their_intervals_are_over(three):
     (table,) = tables(rows)
     assert table.title.endswith("paired over 3 sweeps")
     said = (
-        "over whole sweeps (each with its own scores, networks and, if there are any, held-out samples) and over test "
-        "images (held-out accuracy: over sweeps alone); with endlessly many sweeps they would be at most"
+        "over whole sweeps (each with its own scores, networks and, if drawn at random, held-out samples) and over "
+        "test images (held-out accuracy: over sweeps alone); with endlessly many sweeps half of them would be at most"
     )
     assert said in table.caption
     (table,) = class_tables(class_rows(found[1:2], found[0], among=2, over="sweeps"))
@@ -95,7 +95,7 @@ def test_tables_say_what_their_intervals_are_over(three):
     assert "on one split" not in table.caption
     assert list(table.columns[2].cells) == ["12"], "samples in training are the mean over sweeps"
     alone = compared(found, Comparison((METHOD,), metrics=("final/accuracy",)), over="sweeps")
-    assert "if there are any, held-out samples), on one test set" in tables(alone)[-1].caption
+    assert "if drawn at random, held-out samples), on one test set" in tables(alone)[-1].caption
 
 
 def test_only_what_finished_in_each_is_compared(three):
