@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import dis
 import functools
@@ -195,16 +196,16 @@ def _used_by(function: FunctionType, home: str) -> Iterator[Any]:
     yield from (cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell))
     yield function.__defaults__
     yield function.__kwdefaults__
-    waiting = [function.__code__]
-    while waiting:
-        code = waiting.pop()
-        names = [name for name in code.co_names if name not in _ADDED_BY_PYTHON]
-        found = [function.__globals__[name] for name in names if name in function.__globals__]
-        imports = [step.argval for step in dis.get_instructions(code) if step.opname == "IMPORT_NAME"]
-        found += [_imported(name, function.__globals__.get("__package__")) for name in imports]
-        for one in found:
-            yield from _named_in(one, names, home)
-        waiting += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    codes = [function.__code__]
+    for code in codes:  # which grows: what a lambda in it takes from a module, say, may have been imported around it
+        codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    names = list(dict.fromkeys(name for code in codes for name in code.co_names if name not in _ADDED_BY_PYTHON))
+    found = [function.__globals__[name] for name in names if name in function.__globals__]
+    steps = (step for code in codes for step in dis.get_instructions(code))
+    imports = dict.fromkeys(step.argval for step in steps if step.opname == "IMPORT_NAME")
+    found += [_imported(name, function.__globals__.get("__package__")) for name in imports]
+    for one in found:
+        yield from _named_in(one, names, home)
 
 
 def _settings(function: FunctionType) -> list[Any]:
@@ -225,14 +226,15 @@ def _is_setting(it: Any) -> bool:
 
 
 def _named_in(it: Any, names: Sequence[str], home: str, around: tuple[Any, ...] = ()) -> Iterator[Any]:
-    """``it`` itself; for a user's module, only its attributes that are among ``names``, if there are any.
+    """``it`` itself; of a user's module or a script's flags, only the attributes among ``names``, if there are any.
 
-    ``around``: the modules that it was reached through, since modules import each other, and themselves.
+    All of it where ``getattr`` may take any. ``around``: the modules that it was reached through, since modules import
+    each other, and themselves.
     """
-    if not isinstance(it, ModuleType) or not _is_users(it, home):
+    if not isinstance(it, argparse.Namespace) and not (isinstance(it, ModuleType) and _is_users(it, home)):
         yield it
-    elif it not in around:
-        taken = [name for name in names if name in vars(it)]
+    elif not any(it is one for one in around):
+        taken = [] if "getattr" in names else [name for name in names if name in vars(it)]
         for name in taken:
             yield from _named_in(vars(it)[name], names, home, (*around, it))
         if not taken:

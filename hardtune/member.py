@@ -81,7 +81,7 @@ def identity(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: i
         "data": prepared.split.fingerprint,
         "held_out": "test" if prepared.split.chooses_on_test else "training",
         "recipe": resolved(recipe, device).training_identity(),
-        "treatment": dataclasses.asdict(treatment),
+        "treatment": treatment.described(),
         "used": used,
         **({"code": code} if code else {}),
         "seed": [recipe.seed, member],

@@ -123,6 +123,13 @@ class Treatment:
             parts.append(f"λ={it.entropy_weight:.3g} {by}{scale}{heat}")
         return ", ".join(parts) or "control"
 
+    def described(self) -> dict[str, str | float]:
+        """Its fields by name, as what is stored is named by them: without those that earlier versions did not have."""
+        fields = dataclasses.asdict(self)
+        if not self.balance:
+            del fields["balance"]
+        return fields
+
     @property
     def prunes(self) -> bool:
         """Whether it removes samples first."""

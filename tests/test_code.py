@@ -1,5 +1,6 @@
 """A digest of someone's own code moves with all that decides what it does, and with nothing else."""
 
+import argparse
 import dataclasses
 import functools
 import importlib
@@ -482,6 +483,40 @@ def test_of_a_module_what_is_taken_out_of_it_counts_wherever_it_is_imported(tmp_
     before = digests(tmp_path / "before", monkeypatch, IMPORTS, beside)
     after = digests(tmp_path / "after", monkeypatch, IMPORTS, beside.replace("FACTOR * x", "FACTOR + x"))
     assert {name for name in NAMES if before[name] != after[name]} == {"make", "Mine", "partial"}
+
+
+ATTRIBUTES = [
+    "lambda: beside.other(x) * beside.scaled(x)",
+    "lambda: beside.other(x) * sum(beside.scaled(k) for k in range(3))",
+    "lambda: getattr(beside, 'sca' + 'led')(beside.other(x))",
+]
+
+
+@pytest.mark.parametrize("taken", ATTRIBUTES)
+@pytest.mark.parametrize("inside", [True, False])
+def test_all_that_is_taken_out_of_a_module_counts_wherever_in_the_function(tmp_path, monkeypatch, taken, inside):
+    line = "import beside"
+    script = f"def make(x):\n    {line}\n" if inside else f"{line}\n\ndef make(x):\n"
+    script += f"    beside.other(x)\n    return {taken}\n\nMine = measured = make\n"
+    beside = BESIDE + "\ndef other(x):\n    return x\n"
+    before = digests(tmp_path / "before", monkeypatch, script, beside)
+    after = digests(tmp_path / "after", monkeypatch, script, beside.replace("FACTOR * x", "FACTOR + x"))
+    assert before["make"] != after["make"]
+
+
+options = argparse.Namespace()
+
+
+def test_of_a_scripts_flags_those_count_that_are_read(monkeypatch):
+    def space(trial):
+        return {"alpha": options.strength}
+
+    def digest(**flags):
+        monkeypatch.setitem(globals(), "options", argparse.Namespace(**{"strength": 1.0, "resume": False, **flags}))
+        return code_digest(space)
+
+    assert digest() == digest(resume=True), "or no sweep with such a space could be resumed"
+    assert digest() != digest(strength=2.0)
 
 
 def test_imports_within_a_package_are_followed_and_libraries_are_not_loaded_for_that(tmp_path, monkeypatch):

@@ -177,3 +177,14 @@ def test_numbers_of_numpy_are_numbers():
 )
 def test_what_changes_nothing_is_called_the_control(treatment):
     assert str(treatment) == "control"
+
+
+def test_what_earlier_versions_stored_is_found_by_the_same_name():
+    """They knew no balance: where it has no effect, a treatment is described as it was."""
+    fields = [
+        *("alpha", "estimator", "policy", "undersample", "oversample", "prune", "prune_rate", "loss", "entropy_weight"),
+        *("entropy_estimator", "entropy_target", "entropy_scale", "temperature"),
+    ]
+    assert list(Treatment().described()) == fields
+    assert Treatment(**Treatment(alpha=0.5).described()) == Treatment(alpha=0.5)
+    assert Treatment(balance=0.5).described()["balance"] == 0.5

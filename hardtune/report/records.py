@@ -50,7 +50,7 @@ class Record:
     warning: str = ""
     """What the trial cannot show, and what went wrong in training, in a sentence each; empty if nothing."""
     shortfall: float = 0.0
-    """How much worse than the control it is where the sweep forbids it; above 0 it cannot be on the front."""
+    """How much worse it is than the control less what the sweep tolerates; above 0 it cannot be on the front."""
     reason: str = ""
     """Why it failed, in a sentence."""
     again: bool = False

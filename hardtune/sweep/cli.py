@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 EXIT_CODES = (
     "0 done; 1 trials ended in errors or the disk is full (--resume tries again), or all trials failed; "
-    "2 invalid input; 130 after Ctrl-C or SIGTERM"
+    "2 invalid input, or no network could be trained; 130 after Ctrl-C or SIGTERM"
 )
 
 

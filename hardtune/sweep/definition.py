@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
 from typing import Any
+
+from ray.tune.search.sample import Categorical
 
 from hardtune.data import DATASETS
 from hardtune.data.harder import check_harder
@@ -88,6 +91,9 @@ class Sweep:
             raise InputError(f"recipe must be a Recipe, got {self.recipe!r}")
         for name in ("name", "data", "pool", "ood"):
             value = getattr(self, name)
+            if isinstance(value, os.PathLike) and name != "name":
+                value = os.fspath(value)
+                object.__setattr__(self, name, value)
             if not isinstance(value, str) and (name in ("name", "data") or value is not None):
                 raise InputError(f"{name} must be a name or a path, got {type(value).__name__}")
         if isinstance(self.space, str) or not (isinstance(self.space, (Mapping, Sequence)) or callable(self.space)):
@@ -118,8 +124,6 @@ class Sweep:
             if all(treatment.is_control for treatment in self.treatments):
                 raise InputError("the list of treatments has none that changes anything; the control is tried anyway")
             object.__setattr__(self, "trials", len(self.treatments))
-            if not self.comparisons:
-                object.__setattr__(self, "comparisons", (Comparison(tuple(self.treatments)),))
         # The name becomes part of a folder's path, a database's URL and a figure's title.
         unfit = (
             not self.name.isprintable()
@@ -184,6 +188,13 @@ class Sweep:
         """The list of treatments that is tried, or None for a search."""
         return self.space if isinstance(self.space, Sequence) else None
 
+    @property
+    def compared(self) -> Sequence[Comparison]:
+        """``comparisons``, or their default."""
+        if self.treatments is not None and not self.comparisons:
+            return (Comparison(tuple(self.treatments)),)
+        return self.comparisons
+
     def on(self, data: str | None, imbalance: float | None = None, label_noise: float | None = None) -> Sweep:
         """The same sweep on other data, with their name added to its own, so that nobody confuses the results.
 
@@ -204,7 +215,7 @@ class Sweep:
     def smoke(self) -> Sweep:
         """The same sweep at its smallest: 4 trials, or all of a list, of 2 networks and 1 epoch.
 
-        After one epoch every class has a mean AUM below zero, for which the paper's ratio is undefined, so ``shift``
+        After one epoch every class has a mean AUM below zero, for which policy ``paper`` has no ratio, so ``shift``
         replaces it. A long tail ends at a quarter, since few samples leave nothing of a longer one. Racing is off, so
         that every trial runs to its end.
         """
@@ -267,12 +278,20 @@ def _shifted(space: Space) -> Space:
         return [_shift(treatment) for treatment in space]
     if callable(space):
         return functools.partial(_proposed_with_shift, space)  # Tune pickles it
-    return {**space, "policy": "shift"}
+    policy = space.get("policy", Treatment.policy)
+    if isinstance(policy, Categorical):
+        return {**space, "policy": Categorical(list(dict.fromkeys(map(_instead, policy.categories))))}
+    return {**space, "policy": _instead(policy)}
+
+
+def _instead(policy: str) -> str:
+    return "shift" if policy == "paper" else policy
 
 
 def _shift(treatment: Treatment) -> Treatment:
-    return dataclasses.replace(treatment, policy="shift") if treatment.policy == "paper" else treatment
+    return dataclasses.replace(treatment, policy=_instead(treatment.policy))
 
 
 def _proposed_with_shift(space: Callable[[Any], dict[str, Any] | None], trial: Any) -> dict[str, Any]:
-    return {**(space(trial) or {}), "policy": "shift"}
+    fixed = space(trial) or {}
+    return {**fixed, "policy": _instead({"policy": Treatment.policy, **trial.params, **fixed}["policy"])}

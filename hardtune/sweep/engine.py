@@ -123,7 +123,8 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
         tracker.start(_parameters(sweep, split), tags)
         try:
             store = Store(storage / "store")
-            prepared = _prepare(sweep, split, needs, store, share, view)
+            alone = _filled(share, dataclasses.replace(sweep, racing=0.0))  # those that score do not race
+            prepared = _prepare(sweep, split, needs, store, alone, view)
             _say_what_is_infeasible(sweep, prepared, treatments, place, view)
             interrupted = run_trials(sweep, place, prepared, store, share, ledger, study, tracker, view)
         except BaseException as error:
@@ -155,7 +156,7 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
     note = selection_note(sweep.recipe.validation)
     figures = leave("pareto.png", lambda path: pareto_figure(found, best, sweep.objectives, title, path, note))
     leave("pareto.json", lambda path: path.write_text(json.dumps(table, indent=1)))
-    comparisons = [compared(found, comparison) for comparison in sweep.comparisons]
+    comparisons = [compared(found, comparison) for comparison in sweep.compared]
     differences = [{"comparison": number, **row} for number, family in enumerate(comparisons) for row in family]
     if differences:
         members = f"{sweep.name}: {differences[0]['members']} members"
@@ -208,7 +209,7 @@ def _check(sweep: Sweep) -> tuple[list[Treatment], Needs]:
     check_pool(sweep.pool)
     groups = ["final", "test"] + ["ood"] * (sweep.ood is not None) + ["corruptions"] * bool(sweep.corruptions)
     measured = figures_of_members(groups, scaled=sweep.recipe.validation != "test")
-    for comparison in sweep.comparisons:
+    for comparison in sweep.compared:
         check_comparison(comparison, treatments, measured)
     return treatments, needs_of(treatments)
 

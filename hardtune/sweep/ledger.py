@@ -177,7 +177,7 @@ def own_scores(needs: Needs, split: Split) -> dict[str, str]:
 
 def _describe_space(space: Space) -> dict[str, str] | list[dict[str, Any]] | str:
     if isinstance(space, Sequence):
-        return [dataclasses.asdict(treatment) for treatment in space]
+        return [treatment.described() for treatment in space]
     if callable(space):
         return code_digest(space)
     return {name: _describe_domain(value) for name, value in sorted(space.items())}
@@ -210,7 +210,7 @@ def _about(sweep: Sweep) -> dict[str, Any]:
 
 
 def _asked(sweep: Sweep) -> dict[str, Any]:
-    comparisons = json.loads(json.dumps([dataclasses.asdict(comparison) for comparison in sweep.comparisons]))
+    comparisons = json.loads(json.dumps([dataclasses.asdict(comparison) for comparison in sweep.compared]))
     return {"comparisons": comparisons}
 
 

@@ -28,7 +28,7 @@ FINISHED = "finished"
 FAILED = "failed"
 """Report key: there will be no figures; the trial's record has the reason."""
 SHORTFALL = "shortfall"
-"""Report key: how much worse than the control the trial is where it must not be; at most 0 is feasible."""
+"""Report key: how much worse the trial is than the control less what is tolerated; at most 0 is feasible."""
 WARNING = "warning"
 """Key of a member's report: the trial's warnings so far."""
 

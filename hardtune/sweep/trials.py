@@ -169,6 +169,8 @@ def _settings() -> Iterator[None]:
     settings = {
         # A member's report has no objectives yet, and must not end the sweep; the search can handle it.
         "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+        # Trials run where the checks and the control did, so that relative paths in users' code lead to the same files.
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
         # Resuming rests on the study and the store, so Tune's own snapshots need not be frequent.
         "TUNE_GLOBAL_CHECKPOINT_S": os.environ.get("TUNE_GLOBAL_CHECKPOINT_S", "60"),
         # Nobody reads the JSON, CSV and TensorBoard files that it would write, with one thread per trial.

@@ -4,6 +4,7 @@ import dataclasses
 import re
 import socket
 import threading
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -94,7 +95,7 @@ def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
         ({"flags": ["--recipe", "epochs=three"]}, "epochs must be a whole number, got 'three'"),
         ({"flags": ["--recipe", "epochs"]}, "--recipe takes name=value pairs, got 'epochs'"),
         ({"flags": ["--recipe", "epochs=0"]}, "epochs must be a whole number of at least 1"),
-        ({"flags": ["--recipe", "validation=1.5"]}, "validation must be between 0 and 1, or 'test', got 1.5"),
+        ({"flags": ["--recipe", "validation=1.5"]}, "validation must be between 0 and 1, 'val' or 'test', got 1.5"),
         ({"flags": ["--recipe", "schedule=exp"]}, "unknown schedule 'exp': choose from cosine, linear, steps"),
         ({"flags": ["--recipe", "flip=maybe"]}, "flip must be true or false, got 'maybe'"),
         ({"flags": ["--trials", "-3"]}, "trials must be a whole number of at least 1, got -3"),
@@ -144,6 +145,8 @@ def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
         ({"no_worse_than_control": "final/accuracy"}, "no_worse_than_control must be a list, got 'final/accuracy'"),
         ({"corruptions": "fog"}, "corruptions must be a list, got 'fog'"),
         ({"name": None}, "name must be a name or a path, got NoneType"),
+        ({"name": Path("it")}, "name must be a name or a path, got PosixPath"),
+        ({"data": 3}, "data must be a name or a path, got int"),
         ({"name": "a%20b"}, "any of [?] { } [$], or a code like %20, .* got 'a%20b'"),
         ({"cpus_per_trial": "2"}, "cpus_per_trial must be a number above 0, got '2'"),
         ({"gpus_per_trial": "x"}, "gpus_per_trial must be a share of a GPU or a whole number of them, got 'x'"),
@@ -366,7 +369,7 @@ def test_a_validation_split_that_is_trained_on_is_said_once_in_a_line_of_its_own
         )
     out, err = capsys.readouterr()
     assert "there is no sweep named bad to resume" in err
-    assert f"\nthe training data include {tmp_path}/images/val: sweeps hold out a share of them themselves" in out
+    assert f"\nthe training data include {tmp_path}/images/val: --recipe validation=val holds these images out" in out
     assert out.count("the training data include") == 1
 
 

@@ -1,5 +1,6 @@
 """A list of treatments on the same engine: each once, in order, compared in the end."""
 
+import dataclasses
 import json
 import pickle
 from collections import Counter
@@ -39,8 +40,12 @@ def handed_out(searcher, trial):
 
 def test_a_list_is_tried_whole_and_compared_with_the_control():
     assert sweep().trials == len(TREATMENTS)
-    assert list(sweep().comparisons) == [Comparison(TREATMENTS)]
+    assert list(sweep().compared) == [Comparison(TREATMENTS)]
     assert sweep(trials=99).trials == len(TREATMENTS)
+    more = dataclasses.replace(sweep(), space=(*TREATMENTS, Treatment(loss="focal", alpha=0.1)))
+    assert list(more.compared) == [Comparison(more.treatments)], "what nobody asked for is not kept of another list"
+    asked = Comparison(TREATMENTS[:1])
+    assert list(sweep(comparisons=[asked]).compared) == [asked]
     assert corners(TREATMENTS) == [treatment.canonical() for treatment in TREATMENTS]
 
 
@@ -67,7 +72,7 @@ def test_a_smoke_run_tries_every_treatment_and_still_compares_them():
     small = sweep(corruptions=["fog"]).smoke()
     assert small.trials == len(TREATMENTS)
     assert small.treatments[1] == Treatment(alpha=1.0, policy="shift"), "networks of one epoch have no paper's ratio"
-    assert small.comparisons[0].treatments == tuple(small.treatments)
+    assert small.compared[0].treatments == tuple(small.treatments)
     assert list(small.severities) == [5], "one severity shows as much as five"
 
 

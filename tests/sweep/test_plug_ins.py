@@ -59,16 +59,15 @@ if __name__ == "__main__":
     main(sweep)
 """
 BESIDE = """
-from numbers_of_mine import TWICE, times
+from pathlib import Path
+from numbers_of_mine import times
 from hardtune.evaluation.metric import metric
 
 @metric("twice_confidence", better="max")
 def twice_confidence(predictions):
-    return times(TWICE, float(predictions.confidence.mean()))
+    return times(float(Path("twice.txt").read_text()), float(predictions.confidence.mean()))
 """
 NUMBERS = """
-TWICE = 2
-
 def times(a, b):
     return a * b
 """
@@ -114,6 +113,7 @@ def test_a_loss_and_a_model_of_the_script_and_metrics_of_modules_that_only_it_fi
     for name, text in {"mine": SCRIPT, "beside": BESIDE, "numbers_of_mine": NUMBERS}.items():
         (tmp_path / f"{name}.py").write_text(text)
     write(tmp_path / "lib", elsewhere=ELSEWHERE, late=LATE)
+    (script.home / "twice.txt").write_text("2")  # which the metric reads from where the script was started
     out = script.run(str(tmp_path / "mine.py"))
     (path,) = script.records()
     record = json.loads(path.read_text())

@@ -1,12 +1,14 @@
 """A space is checked at its corners, before anything is spent."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from ray import tune
 
-from hardtune import Treatment
+from hardtune import Recipe, Treatment
 from hardtune.errors import InputError
+from hardtune.sweep import Sweep
 from hardtune.sweep.space import MAX_CORNERS, corners, count, proposer, without_effect
 
 
@@ -129,3 +131,27 @@ def test_a_field_that_is_searched_in_vain_is_told():
 def test_a_wrong_name_is_told_even_where_it_would_not_be_used():
     with pytest.raises(InputError, match="unknown estimator 'luck': choose from"):
         corners({"entropy_weight": tune.uniform(0.1, 1), "estimator": "luck"})
+
+
+def test_a_smoke_run_tries_the_policies_that_a_space_has_but_for_the_papers():
+    def tried(space):
+        small = Sweep("small", "digits", Recipe(), space).smoke()
+        return {treatment.policy for treatment in corners(small.space) if treatment.alpha > 0}
+
+    alpha = tune.uniform(0.5, 1.0)
+    assert tried({"alpha": alpha}) == tried({"alpha": alpha, "policy": "paper"}) == {"shift"}
+    assert tried({"alpha": alpha, "policy": "reversed"}) == {"reversed"}
+    assert tried({"alpha": 1.0, "policy": tune.choice(["paper", "reversed", "shift"])}) == {"reversed", "shift"}
+
+    def suggested(trial):
+        trial.suggest_categorical("policy", ["paper", "reversed"])
+        return {"alpha": 1.0}
+
+    assert tried(suggested) == {"shift", "reversed"}
+    assert tried(lambda trial: {"alpha": trial.suggest_float("alpha", 0.5, 1.0), "policy": "reversed"}) == {"reversed"}
+    assert tried(lambda trial: {"alpha": trial.suggest_float("alpha", 0.5, 1.0)}) == {"shift"}
+
+
+def test_paths_may_be_paths():
+    named = Sweep("pets", Path("pets"), Recipe(), {"alpha": tune.uniform(0, 1)}, pool=Path("pool"), ood=Path("other"))
+    assert (named.data, named.pool, named.ood) == ("pets", "pool", "other")
