@@ -15,6 +15,7 @@ from rich.text import Text
 from hardtune.evaluation.comparison import Difference, holm, paired_difference
 from hardtune.report.comparison import Row, found_out, tried
 from hardtune.report.comparison_views import covers, decimals, draw_intervals, half_width, paired_over
+from hardtune.report.drawing import save
 from hardtune.report.records import Record
 from hardtune.report.table import plain_table
 
@@ -167,4 +168,4 @@ def class_figure(rows: Sequence[Row], title: str, path: Path, note: str = "") ->
     left, right = grid[0, 0].get_xlim()  # all panels'
     grid[0, 0].set_xlim(max(left, -100), min(right, 100))  # no difference is larger, though an interval may be
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    save(figure, path, dpi=150)

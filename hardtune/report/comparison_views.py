@@ -14,6 +14,7 @@ from rich.text import Text
 
 from hardtune.evaluation.comparison import least_significant
 from hardtune.report.comparison import METRICS_A_TABLE, Row
+from hardtune.report.drawing import save
 from hardtune.report.table import label, plain_table
 
 Line = tuple[int | None, str]
@@ -139,7 +140,7 @@ def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path,
         headed = metrics
         panels[0].set_ylabel(textwrap.fill(f"minus {rows[0]['reference']}", 20), fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    save(figure, path, dpi=150)
 
 
 def _blocks(families: Sequence[Sequence[Row]]) -> list[tuple[list[str], list[Row], list[Line]]]:

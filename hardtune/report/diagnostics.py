@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hardtune.report.drawing import save
 from hardtune.report.records import Record
 
 MEMBERS, ENSEMBLE, ERROR = "#0b6e99", "#d9480f", "#8a5a00"
@@ -37,7 +38,7 @@ def diagnostics_figure(record: Record, path: Path) -> None:
         axes.tick_params(labelsize=8)
         draw(axes, record)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, pil_kwargs={"compress_level": 1})
+    save(figure, path, dpi=110, pil_kwargs={"compress_level": 1})
 
 
 def _reliability(axes: Any, record: Record) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hardtune.report.drawing import save
 from hardtune.report.records import Record
 from hardtune.report.table import label, labels, on_test
 
@@ -92,7 +93,7 @@ def pareto_figure(
     if barred:
         figure.supxlabel("bars: ± the standard error over members", fontsize=7, color="#6b747c")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    save(figure, path, dpi=150)
 
 
 def _varied_number(records: Sequence[Record]) -> str | None:

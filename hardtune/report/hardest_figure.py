@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.data import Samples
+from hardtune.report.drawing import save
 from hardtune.report.hardest import by_hardness
 
 MAX_CLASSES = 20
@@ -54,4 +55,4 @@ def hardest_figure(
             axes.set_title(captions[n], fontsize=6, pad=2, parse_math=False)
     panels[0, 0].annotate("hardest", (0, 1.35), xycoords="axes fraction", fontsize=8, color="#c92a2a")
     panels[0, each + 1].annotate("easiest", (0, 1.35), xycoords="axes fraction", fontsize=8, color="#2b8a3e")
-    figure.savefig(path, dpi=150)
+    save(figure, path, dpi=150)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hardtune.report.drawing import save
 from hardtune.report.plans import MAX_ROWS, Planned, merge
 from hardtune.resampling.plan import ClassPlan
 
@@ -63,7 +64,7 @@ def plan_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(y=0.12)
     axes.legend(frameon=False, fontsize=8, ncols=4, loc="upper center")
-    figure.savefig(path, dpi=150)
+    save(figure, path, dpi=150)
 
 
 def sweep_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
@@ -103,7 +104,7 @@ def sweep_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
     bar.set_ticks(list(ticks), labels=[f"{2**tick:.0%}" for tick in ticks])
     bar.set_label("of its size", fontsize=8)
     figure.suptitle(title)
-    figure.savefig(path, dpi=150)
+    save(figure, path, dpi=150)
 
 
 def _said(row: ClassPlan) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.hardness.stability import Agreement, Stability, rank_correlations
+from hardtune.report.drawing import save
 from hardtune.report.stability import percent, pruned_overlaps
 
 LINE, OTHER = "#0b6e99", "#868e96"
@@ -44,7 +45,7 @@ def stability_figure(
             axes.spines[["top", "right"]].set_visible(False)
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.legend(frameon=False, fontsize=7)
-    figure.savefig(path, dpi=150)
+    save(figure, path, dpi=150)
 
 
 def comparison_figure(scores: Mapping[str, NDArray[np.floating]], rate: float, title: str, path: Path) -> None:
@@ -68,7 +69,7 @@ def comparison_figure(scores: Mapping[str, NDArray[np.floating]], rate: float, t
         for y, x in np.ndindex(values.shape):
             colour = "white" if abs(values[y, x]) > 0.65 else "black"
             axes.text(x, y, form.format(values[y, x]), ha="center", va="center", fontsize=6, color=colour)
-    figure.savefig(path, dpi=150)
+    save(figure, path, dpi=150)
 
 
 def _nested_sizes(axes: Any, change: NDArray[np.float64], classes: Sequence[str]) -> None:
