@@ -1,4 +1,4 @@
-"""Small files that survive a power cut: each has its old content or its new content, never half of it."""
+"""Small files that survive a power cut, with their old content or the new, and are seen by other machines at once."""
 
 from __future__ import annotations
 
@@ -21,3 +21,19 @@ def write(path: Path, content: str | bytes | memoryview) -> None:
     except BaseException:
         disk.removed(aside)
         raise
+
+
+def read(path: Path) -> bytes:
+    """The content of a file that another machine may just have written.
+
+    Where a file was not there, an NFS client says so for up to a minute, unless its folder was opened since.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        for folder in (path.parent.parent, path.parent):
+            os.close(os.open(folder, os.O_RDONLY))
+        return path.read_bytes()

@@ -26,6 +26,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.spec import AbstractFileSystem
 from numpy.typing import NDArray
 
+from hardtune import durable
 from hardtune.disk import named
 from hardtune.errors import HardtuneWarning, InputError
 
@@ -150,7 +151,8 @@ class Store:
 
         path = self._file(identity)
         try:
-            data = self._files.cat_file(path)
+            local = isinstance(self._files, LocalFileSystem)
+            data = durable.read(Path(path)) if local else self._files.cat_file(path)
         except FileNotFoundError:
             return None
         try:

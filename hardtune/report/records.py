@@ -89,7 +89,7 @@ def _file(folder: Path, number: int) -> Path:
 
 def _parse(path: Path) -> Record | None:
     try:
-        fields: dict[str, Any] = json.loads(path.read_text())
+        fields: dict[str, Any] = json.loads(durable.read(path))
         return Record(**{**fields, "treatment": Treatment(**fields["treatment"])})
     except FileNotFoundError:  # removed meanwhile by a sweep that tries the trial again
         return None

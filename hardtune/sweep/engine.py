@@ -41,6 +41,7 @@ from hardtune.sweep.ledger import Ledger, check_same_data, open_ledger
 from hardtune.sweep.live import View
 from hardtune.sweep.nodes import check_shared
 from hardtune.sweep.prepare import control_members, prepare_on_cluster, resolved_on_cluster
+from hardtune.sweep.sigterm import left_ray
 from hardtune.sweep.space import corners, count, without_effect
 from hardtune.sweep.tracking import Tracker
 from hardtune.sweep.tracking_uri import check_experiment, check_tracking, default_uri
@@ -92,19 +93,19 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
     check_trials(split, sweep.recipe, treatments)
     if place.study_storage is not None:  # no study has this name: each is named after its folder
         study_database(place.study_storage, sweep.name)
-    with contextlib.ExitStack() as running:
+    with contextlib.ExitStack() as held, contextlib.ExitStack() as joined:
         if place.resume:  # refuse early, before waiting for Ray
             ledger = open_ledger(sweep, split, storage, resume=True, needs=needs)
-            running.enter_context(ledger.held())
+            held.enter_context(ledger.held())
             ledger.asked(sweep)
-        running.enter_context(cluster.connected(place.address))
+        joined.enter_context(cluster.connected(place.address))
         nodes = cluster.nodes_with_workers(view.say)
         if place.address is not None:
             check_shared(storage)
         share = cluster.share(sweep.cpus_per_trial, sweep.gpus_per_trial, nodes)
         if not place.resume:  # a refused sweep leaves no trace
             ledger = open_ledger(sweep, split, storage, resume=False, needs=needs)
-            running.enter_context(ledger.held())
+            held.enter_context(ledger.held())
         view.begin(ledger.folder)
         recipe = ledger.resolved(lambda: resolved_on_cluster(sweep.recipe, share), share.device)
         sweep = dataclasses.replace(sweep, recipe=recipe)
@@ -131,7 +132,9 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
             tracker.sweep_ended(None, {}, [], "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             tracker.close(patience=5)
             raise
-    return _conclude(sweep, ledger, tracker, uri, interrupted, view)
+        joined.close()  # others may use the nodes, but the sweep is held until MLflow has all of it
+        left_ray.set()
+        return _conclude(sweep, ledger, tracker, uri, interrupted, view)
 
 
 def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrupted: bool, view: View) -> Outcome:
@@ -169,9 +172,8 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
     tables = {"pareto": table, "comparison": differences}
     description = markdown(render(table, sweep.objectives, f"Pareto front of {title}", note))
     tracker.sweep_ended(best, tables, figures, "KILLED" if interrupted else "FINISHED", description, shown)
-    if tracker.trouble:
-        view.say("waiting for MLflow, at most a minute")
-    tracker.close(patience=60)
+    patience = 20 if interrupted else 60  # who sent SIGTERM may kill before long
+    tracker.close(patience, lambda: view.say(f"waiting for MLflow, until it has taken nothing for {patience} s"))
     figure = "comparison.png" if differences else "pareto.png"
     links = tracker.links(figure, *next(iter(sweep.objectives.items())))
     return Outcome(

@@ -215,7 +215,7 @@ def _asked(sweep: Sweep) -> dict[str, Any]:
 
 
 def _create(sweeps: Path, name: str, content: dict[str, Any]) -> Ledger:
-    stamp = time.strftime("%Y%m%d-%H%M%S")
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())  # of any machine, they sort in order
     for suffix in ("", *(f"-{n}" for n in range(2, 1000))):
         folder = sweeps / f"{name}-{stamp}{suffix}"
         try:

@@ -41,6 +41,7 @@ class Recorder(tune.Callback):
         self._members = 0
         self._already = self._ended = self._told = already
         self._running: set[str] = set()
+        self._broken = {record.number for record in records.read_all(folder) if record.again}
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its callbacks for its own restore, which resuming here never uses."""
@@ -48,9 +49,10 @@ class Recorder(tune.Callback):
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._running.add(trial.trial_id)
-        former = records.read(self._folder, trial.config["number"])
-        if former is not None and former.again:
-            records.remove(self._folder, former.number)
+        number = trial.config["number"]
+        if number in self._broken:
+            records.remove(self._folder, number)
+            self._broken.remove(number)
         self._tracker.trial_started(_record(trial, "running"))
         self._show()
 
@@ -89,6 +91,7 @@ class Recorder(tune.Callback):
             return
         record = _record(trial, "failed", reason=_reason(trial), again=True)
         records.write(self._folder, record)
+        self._broken.add(record.number)
         self._tracker.trial_broke(record)
         self._show_end(trial, record)  # it has not ended: neither the standing nor the sweep's curves count it
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
+from mlflow.entities import Metric, Param, RunTag
 
 from hardtune import disk
 from hardtune.errors import in_a_line
@@ -67,6 +67,8 @@ class Tracker:
         self.experiment_id = ""
         self.trouble = ""
         """Why records wait, or empty while they flow."""
+        self._taken = 0
+        """How many records MLflow took."""
         self._lost, self._refusal = 0, ""
         """How many records MLflow refused for good, and why it refused the first of them."""
         self.shortfall = ""
@@ -182,18 +184,21 @@ class Tracker:
         on_front, on_charts = ({_tag(record.number) for record in some or ()} for some in (front, charted))
 
         def close() -> None:
-            for trial, run in self._runs.items():
-                if run.id == self._parent:
-                    continue
-                if run.state and front is not None:
-                    self._client.set_tag(run.id, PARETO_TAG, "true" if trial in on_front else "false")
-                    shown = trial in on_charts or trial == _tag(CONTROL)
-                    self._client.set_tag(run.id, CHART_TAG, str(shown).lower())
-                elif not run.state:
-                    self._client.set_terminated(run.id, "KILLED")
             if note:
                 self._client.set_tag(self._parent, NOTE_TAG, note)
             self._client.set_terminated(self._parent, status)
+            self._queue.put(show)
+            for trial, run in self._runs.items():  # each by itself, so that a thousand of them are seen to go on
+                if run.id != self._parent:
+                    self._queue.put(functools.partial(place, trial, run))
+
+        def place(trial: str, run: _Run) -> None:
+            if not run.state:
+                self._client.set_terminated(run.id, "KILLED")
+            elif front is not None:
+                shown = trial in on_charts or trial == _tag(CONTROL)
+                tags = [RunTag(PARETO_TAG, str(trial in on_front).lower()), RunTag(CHART_TAG, str(shown).lower())]
+                self._client.log_batch(run.id, tags=tags)
 
         def show() -> None:
             with self._files():
@@ -202,12 +207,17 @@ class Tracker:
                     self._client.log_artifact(self._parent, str(file))
 
         self._queue.put(close)
-        self._queue.put(show)
 
-    def close(self, patience: float) -> bool:
-        """Wait up to ``patience`` seconds for everything to be sent; returns whether MLflow took it."""
+    def close(self, patience: float, waits: Callable[[], None] = lambda: None) -> bool:
+        """Wait (and say so by ``waits``) until all is sent, or nothing for ``patience`` seconds; whether all was."""
         self._queue.put(None)
-        self._thread.join(patience)
+        self._thread.join(min(2.0, patience))
+        if self._thread.is_alive():
+            waits()
+        taken = -1
+        while self._thread.is_alive() and taken < self._taken:
+            taken = self._taken
+            self._thread.join(patience)
         sent = not self._thread.is_alive()
         self._abandoned.set()
         if not sent:
@@ -215,9 +225,8 @@ class Tracker:
             self.shortfall = f"MLflow did not take every record{why}; the same command with --resume sends them again"
         elif self._lost:
             what = f"{self._lost} of the records" if self._parent else "the sweep's run"
-            self.shortfall = (
-                f"MLflow refused {what} ({self._refusal}), as it would again; the sweep's folder has all records"
-            )
+            said = f"MLflow refused {what} ({self._refusal}), as it would again"
+            self.shortfall = f"{said}; the sweep's folder has all records"
         return not self.shortfall
 
     def links(self, figure: str, objective: str, direction: str) -> dict[str, str]:
@@ -237,7 +246,10 @@ class Tracker:
             raise FilesRefused(in_a_line(error)) from error
 
     def _work(self) -> None:
-        while (job := self._queue.get()) is not None:
+        while (job := self._queue.get()) is not None or not self._queue.empty():
+            if job is None:  # jobs that came since were asked for by others before
+                self._queue.put(None)
+                continue
             pause, refusals = 0.5, 0
             while not self._abandoned.is_set():
                 try:
@@ -256,6 +268,7 @@ class Tracker:
                     pause = min(2 * pause, 15.0)
                 else:
                     self.trouble = ""
+                    self._taken += 1
                     break
 
     def _open(self, parameters: dict[str, Any], tags: dict[str, str]) -> None:

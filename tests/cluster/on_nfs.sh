@@ -38,6 +38,8 @@ exportfs -o rw,no_root_squash,fsid=0,no_subtree_check,insecure 127.0.0.1:/mnt/ex
 rpc.mountd
 rpc.nfsd -N 3 4
 mount -t nfs4 -o vers=4.2 127.0.0.1:/ /mnt/nfs
+mkdir /mnt/other # the same folder, as another machine sees it
+mount -t nfs4 -o vers=4.2,nosharecache 127.0.0.1:/ /mnt/other
 # The server refuses locks until clients of a former life had time to claim theirs; there were none.
 echo Y > /proc/fs/nfsd/v4_end_grace || true
 status=0

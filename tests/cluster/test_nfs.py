@@ -32,3 +32,31 @@ def test_the_small_machines_folder_is_nfs_and_its_exit_codes_are_ours():
     done = subprocess.run([str(HERE / "on_nfs.sh"), *look], capture_output=True, text=True, timeout=600, check=False)
     assert done.stdout.strip() == "nfs", done.stdout + done.stderr
     assert done.returncode == 3
+
+
+READS = """
+import sys
+import time
+from pathlib import Path
+from hardtune import Store, Treatment
+from hardtune.report import records
+from hardtune.report.records import Record
+
+driver, worker = Path("/mnt/nfs"), Path("/mnt/other")
+(driver / "trials").mkdir()
+for number in range(2):
+    assert records.read(driver / "trials", number) is None
+    assert Store(driver / "store").get({"kind": "member", "number": number}) is None
+    time.sleep(6 * number)
+    records.write(worker / "trials", Record(number, Treatment(), "finished"))
+    Store(worker / "store").put({"kind": "member", "number": number}, {})
+    found = records.read(driver / "trials", number), Store(driver / "store").get({"kind": "member", "number": number})
+    print(number, [one is not None for one in found])
+"""
+
+
+@pytest.mark.slow
+def test_what_another_machine_wrote_is_seen_at_once_although_it_was_looked_for_before():
+    look = [str(HERE / "on_nfs.sh"), sys.executable, "-c", READS]
+    done = subprocess.run(look, capture_output=True, text=True, timeout=600, check=False)
+    assert done.stdout.split("\n")[:2] == ["0 [True, True]", "1 [True, True]"], done.stdout + done.stderr

@@ -1,5 +1,6 @@
 """Ctrl-C ends a sweep wherever it falls, and is handed back to whoever it was taken from."""
 
+import os
 import re
 import signal
 
@@ -10,7 +11,7 @@ from ray import tune
 from hardtune import Recipe
 from hardtune.sweep import Sweep, cluster, engine, main, parser
 from hardtune.sweep.search import FINISHED, StudySearch
-from hardtune.sweep.sigterm import stop_at_sigterm
+from hardtune.sweep.sigterm import _give_up, left_ray, stop_at_sigterm
 from hardtune.sweep.trials import schedule
 
 OBJECTIVES = {"final/accuracy": "max"}
@@ -71,3 +72,15 @@ def test_only_a_sweep_that_began_is_said_to_go_on(tmp_path, monkeypatch, capsys,
         main(sweep, parser("").parse_args([*flags, "--storage", str(tmp_path)]))
     assert stop.value.code == 130
     assert re.search(says, capsys.readouterr().err)
+
+
+def test_a_sweep_that_has_left_ray_may_take_its_time_to_end(monkeypatch):
+    """For MLflow, say; only what waits for a Ray that does not answer is ended."""
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    left_ray.set()
+    _give_up("stopped")
+    assert ended == []
+    left_ray.clear()
+    _give_up("stopped")
+    assert ended == [130]

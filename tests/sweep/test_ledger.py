@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from hardtune.evaluation.metric import METRICS, Metric
 from hardtune.hardness.estimators import ESTIMATORS, estimator
 from hardtune.needs import Needs
 from hardtune.report.comparison import Comparison
-from hardtune.report.sweeps import Kept
+from hardtune.report.sweeps import Kept, kept
 from hardtune.sweep import Sweep
 from hardtune.sweep.databases import study_database
 from hardtune.sweep.ledger import open_ledger
@@ -87,6 +88,18 @@ def test_what_a_resumed_sweep_compares_is_what_it_is_asked_now(split, tmp_path):
     resumed = dataclasses.replace(listed, comparisons=asked)
     open_ledger(resumed, split, tmp_path, resume=True).asked(resumed)
     assert Kept(folder).comparisons == asked
+
+
+def test_the_latest_sweep_is_the_latest_whatever_the_time_zone(split, tmp_path, monkeypatch):
+    made = []
+    for zone in ("Asia/Tokyo", "UTC", "America/New_York"):
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        made.append(open_ledger(SWEEP, split, tmp_path, resume=False).id)
+    monkeypatch.undo()
+    time.tzset()
+    assert [one.id for one in kept(tmp_path, SWEEP.name)] == made
+    assert made == sorted(made)
 
 
 def test_networks_of_another_version_are_another_sweeps(split, tmp_path, monkeypatch):

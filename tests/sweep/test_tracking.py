@@ -168,6 +168,20 @@ def test_a_sweep_whose_run_mlflow_refuses_does_not_wait_for_it(client):
     )
 
 
+def test_a_slow_mlflow_is_waited_for_while_it_takes_records(client):
+    slow, told = tracker(client, "slow"), []
+    for _ in range(4):
+        slow._queue.put(lambda: time.sleep(0.8))
+    slow.sweep_ended([FINISHED], {}, [], "FINISHED")
+    assert slow.close(1.5, lambda: told.append("waits")), slow.shortfall
+    assert told == ["waits"]
+    stuck = tracker(client, "stuck")
+    stuck._queue.put(lambda: time.sleep(20))
+    began = time.monotonic()
+    assert not stuck.close(1.5)
+    assert time.monotonic() - began < 15
+
+
 def test_files_that_their_store_does_not_take_are_told_and_keep_nothing_else_from_mlflow(tmp_path):
     client = MlflowClient(default_uri(tmp_path))
     client.create_experiment("test", "file:///proc/closed")
