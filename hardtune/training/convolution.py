@@ -1,4 +1,4 @@
-"""Weight gradients of wide convolutions as matrix products, where oneDNN is slow at them."""
+"""Convolutions that oneDNN is slow at, as matrix products, and those that it gets wrong, in float32."""
 
 from __future__ import annotations
 
@@ -21,15 +21,19 @@ _BATCH = 16
 
 
 def convolutions(
-    network: nn.Module, device: str, precision: str, compiled: bool
+    network: nn.Module, device: str, precision: str, compiled: bool, image: tuple[int, int, int]
 ) -> contextlib.AbstractContextManager[object]:
     """The context to train ``network`` in, which replaces operations by matrix products where these are faster.
+
+    ``image``: (H, W, C) of what it is trained on.
 
     If compiled for a GPU in bfloat16, these are whole convolutions, see ``products``. On CPUs with AVX2 at most, in
     float32 and uncompiled, they are weight gradients: there oneDNN reaches half the rate of its other convolutions,
     so that this saves about a tenth of ResNet-18's step. With AVX-512 it has other kernels, and nothing was measured.
     """
     kind = device.partition(":")[0]
+    if kind == "cpu" and precision == "bfloat16" and _outgrows_its_images(network, image):
+        return SmallImagesInFloat32()
     if kind == "cuda" and precision == "bfloat16" and compiled:
         return MatrixProducts(torch.bfloat16)
     old = kind == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
@@ -41,6 +45,39 @@ def convolutions(
 def _is_wide(weight: Tensor) -> bool:
     """Whether it belongs to a convolution of many channels with a kernel above 1x1."""
     return weight.ndim == 4 and weight.shape[1] >= _WIDE and weight.shape[2] * weight.shape[3] > 1
+
+
+def _outgrows_its_images(network: nn.Module, image: tuple[int, int, int]) -> bool:
+    """Whether a convolution of the network steps over more than there is left of the image where it stands."""
+    if not any(isinstance(module, nn.Conv2d) and max(module.stride) > 1 for module in network.modules()):
+        return False
+    height, width, channels = image
+    was_training, mode = network.training, SmallImagesInFloat32()
+    with torch.no_grad(), mode:
+        network.eval()(torch.zeros(2, channels, height, width))
+    network.train(was_training)
+    return mode.met
+
+
+class SmallImagesInFloat32(TorchFunctionMode):
+    """A mode that computes two-dimensional convolutions with a stride above their images' size in float32.
+
+    In bfloat16 oneDNN leaves parts of their weight gradients unwritten, with whatever is in memory (torch 2.12).
+    """
+
+    met = False
+    """Whether there was one."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.conv2d and len(args) == 7:
+            images, stride = args[0], args[3]
+            if any(size < step for size, step in zip(images.shape[-2:], stride, strict=True)):
+                self.met = True
+                with torch.autocast("cpu", enabled=False):
+                    return func(images.float(), *args[1:], **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
 
 
 class WeightGradientsByMatrixProducts(TorchFunctionMode):

@@ -72,7 +72,8 @@ class Focal(Loss):
 
     def forward(self, logits: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
         log_p = log_probability(logits, labels)
-        return -((1 - log_p.exp()) ** self.gamma) * log_p
+        # With γ below 1, the slope of 0^γ is infinite, and times log 1 it would be NaN.
+        return -((1 - log_p.exp()).clamp(min=1e-12) ** self.gamma) * log_p
 
 
 @LOSSES.register("adaptive_focal")

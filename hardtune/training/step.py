@@ -59,7 +59,8 @@ class Step:
         compiled = recipe.compile is True
         self._network = Compiled(model, recipe.batch_size, self._device.type) if compiled else model
         self._layout = layout_of(model)
-        self._convolutions = convolutions(model, self._device.type, recipe.precision, compiled)
+        shape: tuple[int, int, int] = tuple(images.images.shape[1:])  # type: ignore[assignment]
+        self._convolutions = convolutions(model, self._device.type, recipe.precision, compiled, shape)
         # A captured step reads the learning rate from this tensor; a plain number would be fixed for ever.
         self.rate = torch.zeros((), device=self._device)
         """The learning rate of the next step."""

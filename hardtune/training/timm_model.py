@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from hardtune.errors import InputError
 from hardtune.pretrained import timm_config, timm_pretrained
 
 
@@ -33,6 +34,21 @@ def timm_model(name: str) -> Callable[[int, int, int], nn.Module]:
         network: nn.Module = (
             timm_pretrained(name, config, instead, **options) if tag else timm.create_model(name, **options)
         )
+        if tag and config.get("num_classes") == num_classes:  # else timm made a new one
+            network.reset_classifier(num_classes)  # type: ignore[operator]
+        _check_patches(network, name, image_size)
         return network
 
     return make
+
+
+def _check_patches(network: nn.Module, name: str, image_size: int) -> None:
+    """Raise ``InputError`` if a transformer's patches leave a margin, which it would not see, and not mention."""
+    embedding = getattr(network, "patch_embed", None)
+    patch = getattr(embedding, "patch_size", 1)
+    patch = patch if isinstance(patch, int) else max(patch)
+    if image_size % patch and not getattr(embedding, "dynamic_img_pad", False):
+        raise InputError(
+            f"{name} looks at patches of {patch} x {patch} pixels, and would not see the last {image_size % patch} of "
+            f"{image_size}: choose a network whose patches fit, or images of another size"
+        )

@@ -9,7 +9,12 @@ from torch import nn
 
 from hardtune import Recipe
 from hardtune.training import convolution
-from hardtune.training.convolution import WeightGradientsByMatrixProducts, convolutions, weight_gradient
+from hardtune.training.convolution import (
+    SmallImagesInFloat32,
+    WeightGradientsByMatrixProducts,
+    convolutions,
+    weight_gradient,
+)
 from hardtune.training.fit import build_model
 from hardtune.training.models import MODELS
 from hardtune.training.products import MatrixProducts
@@ -101,4 +106,26 @@ def test_other_convolutions_are_torchs_or_equal(layer):
 def test_only_what_gains_uses_them(monkeypatch, capability, model, device, precision, compiled, used):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     network = MODELS[model](3, 10, 32)
-    assert type(convolutions(network, device, precision, compiled)) is used
+    assert type(convolutions(network, device, precision, compiled, (32, 32, 3))) is used
+
+
+def test_strides_that_outgrow_the_image_are_in_float32_whose_weight_gradients_are_right():
+    """In bfloat16 oneDNN leaves some unwritten, with whatever is in memory, on CPUs that have such units."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.Conv2d(8, 8, 3, stride=2, padding=1))
+    assert type(convolutions(network, "cpu", "bfloat16", False, (4, 4, 3))) is contextlib.nullcontext
+    assert type(convolutions(network, "cpu", "float32", False, (2, 2, 3))) is contextlib.nullcontext
+    assert network.training
+    images = torch.randn(16, 3, 2, 2, generator=torch.Generator().manual_seed(1))
+    with convolutions(network, "cpu", "bfloat16", False, (2, 2, 3)) as mode:
+        with torch.autocast("cpu", torch.bfloat16):
+            answer = network(images)
+        answer.float().square().sum().backward()
+    assert type(mode) is SmallImagesInFloat32
+    assert answer.dtype == torch.float32
+    found = [weight.grad.clone() for weight in network.parameters()]
+    network.zero_grad()
+    network(images).square().sum().backward()
+    for mine, weight in zip(found, network.parameters(), strict=True):
+        torch.testing.assert_close(mine, weight.grad, rtol=0.05, atol=0.05)

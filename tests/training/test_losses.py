@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from hardtune.errors import InputError
-from hardtune.training.losses import LOSSES, entropy, regularised
+from hardtune.training.losses import LOSSES, Focal, entropy, regularised
 
 every_loss = pytest.mark.parametrize("name", LOSSES)
 
@@ -108,6 +108,14 @@ def test_label_smoothing_moves_a_tenth_of_the_target_to_all_classes():
     target = 0.9 * F.one_hot(labels, 5) + 0.1 / 5
     expected = -(target * logits.log_softmax(1)).sum(1)
     assert torch.allclose(loss_of("label_smoothing")(logits, labels, ids), expected)
+
+
+def test_focal_with_a_power_below_1_has_a_slope_where_a_sample_is_certain(monkeypatch):
+    monkeypatch.setattr(Focal, "gamma", 0.5)
+    logits = torch.tensor([[17.0, 0.0], [40.0, 0.0], [0.0, 0.0]], requires_grad=True)
+    loss_of("focal", 3)(logits, torch.zeros(3, dtype=torch.int64), torch.arange(3)).sum().backward()
+    assert torch.isfinite(logits.grad).all()
+    assert logits.grad[2, 0] < 0
 
 
 def test_focal_is_cross_entropy_times_a_power_of_what_is_missing():

@@ -62,6 +62,23 @@ def test_a_tag_names_weights_that_training_starts_from_with_a_new_classifier(cac
     torch.testing.assert_close(grey.conv1[0].weight, cached.conv1[0].weight.sum(1, keepdim=True))
 
 
+def test_as_many_classes_as_the_tags_own_are_others_all_the_same(cached):
+    heads = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        heads.append(MODELS[f"timm:{MODEL}.r160_in1k"](3, 1000, 64).fc.weight)
+    assert not torch.equal(heads[0], cached.fc.weight)
+    assert not torch.equal(heads[0], heads[1])
+
+
+def test_patches_that_leave_a_margin_are_refused():
+    """A transformer leaves it out silently; of 28 x 28 pixels it would see one patch of 16 x 16."""
+    with pytest.raises(InputError, match="patches of 16 x 16 pixels, and would not see the last 12 of 28"):
+        MODELS["timm:vit_tiny_patch16_224"](3, 10, 28)
+    assert MODELS["timm:vit_tiny_patch16_224"](3, 10, 32)(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+    assert MODELS[f"timm:{MODEL}"](3, 10, 30)(torch.zeros(2, 3, 30, 30)).shape == (2, 10)
+
+
 def test_without_the_tag_weights_are_random(cached):
     network = MODELS[f"timm:{MODEL}"](3, 7, 64)
     assert not torch.equal(network.conv1[0].weight, cached.conv1[0].weight)
