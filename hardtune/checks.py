@@ -70,7 +70,7 @@ def check_network(split: Split, recipe: Recipe) -> None:
     two = DeviceImages(split.train.images[:2], mean=split.mean, std=split.std, device="cpu")
     network = check_model(recipe, two, split.num_classes)
     if split.ood is not None:
-        last_linear(network)
+        last_linear(network, two, torch.arange(2))
 
 
 def _check_shifts(split: Split) -> None:

@@ -204,6 +204,29 @@ def test_all_stands_for_the_fifteen_kinds_and_doubles_are_dropped(monkeypatch):
     assert json.dumps(corruption_pairs(["fog"], np.arange(1, 3))) == '[["fog", 1], ["fog", 2]]'  # as in an identity
 
 
+class HeadFirst(torch.nn.Module):
+    """Its head is defined before its body, and it has another one, which only training uses."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = torch.nn.Linear(5, 4)
+        self.body = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4), torch.nn.Linear(4, 5))
+        self.auxiliary = torch.nn.Linear(5, 4)
+
+    def forward(self, images):
+        return self.head(self.body(images)) + (self.auxiliary(self.body(images)) if self.training else 0)
+
+
+def test_the_last_layer_is_the_one_that_runs_last_wherever_it_is_defined():
+    network = HeadFirst().eval()
+    images = DeviceImages(
+        np.arange(2 * 192, dtype=np.uint8).reshape(2, 8, 8, 3), mean=(0.5,) * 3, std=(0.5,) * 3, device="cpu"
+    )
+    logits, features = penultimate(network, images, torch.arange(2))
+    with torch.inference_mode():
+        torch.testing.assert_close(network.head(features), logits, rtol=0.02, atol=0.02)
+
+
 @pytest.mark.parametrize(
     ("kinds", "severities", "sentence"),
     [
