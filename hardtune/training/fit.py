@@ -43,7 +43,8 @@ def check_model(recipe: Recipe, images: DeviceImages, num_classes: int) -> nn.Mo
         InputError: an unknown model, one that raises, or one whose answer is not (2, num_classes) logits.
     """
     MODELS[recipe.model]
-    settled = dataclasses.replace(recipe, precision="float32", layout="channels_first")  # no need to be fast here
+    layout = "channels_last" if recipe.layout == "auto" else recipe.layout  # as training has it, or nearly always
+    settled = dataclasses.replace(recipe, precision="float32", layout=layout)  # no need to be fast here
     shape = tuple(images.images.shape[1:])
     two = torch.arange(2)
     size = " x ".join(map(str, shape))
@@ -52,7 +53,8 @@ def check_model(recipe: Recipe, images: DeviceImages, num_classes: int) -> nn.Mo
     with blamed(f"model {recipe.model!r} fails on images of {size}{batches}"), torch.random.fork_rng(devices=[]):
         network = build_model(settled, shape, num_classes, seed=0, device="cpu")
         answer = tuple(predict(network, images, two).shape)
-        network.train()(images.batch(two[: recipe.batch_size])).sum().backward()
+        batch = images.batch(two[: recipe.batch_size]).contiguous(memory_format=layout_of(network))
+        network.train()(batch).sum().backward()
     if answer != (2, num_classes):
         raise InputError(
             f"model {recipe.model!r} gives {answer} for 2 images of {num_classes} classes; "

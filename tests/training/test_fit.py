@@ -11,12 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from hardtune import Recipe
-from hardtune.errors import DivergedError
+from hardtune.errors import DivergedError, InputError
 from hardtune.hardness.dynamics import Dynamics
-from hardtune.training.fit import build_model, fit, predict
+from hardtune.training.fit import build_model, check_model, fit, predict
 from hardtune.training.images import DeviceImages
 from hardtune.training.models import MODELS
 from hardtune.training.schedule import learning_rate
@@ -340,3 +341,25 @@ def test_views_are_cropped_and_mirrored_in_every_way_equally_often():
     assert len(offsets) == side**2
     assert (offsets / (10_000 / side**2) - 1).abs().max() < 0.2
     assert float(views[:, 3].float().mean()) == pytest.approx(0.5, abs=0.02)
+
+
+class Viewed(nn.Module):
+    """As many write it: ``view`` wants channels first."""
+
+    def __init__(self, channels: int, num_classes: int, image_size: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(channels, 4, 3, padding=1)
+        self.head = nn.Linear(4 * image_size**2, num_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.convolution(images)
+        return self.head(features.view(features.size(0), -1))
+
+
+def test_a_network_is_checked_in_the_layout_that_it_is_trained_in(monkeypatch):
+    monkeypatch.setitem(MODELS._entries, "viewed", Viewed)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 6, 6, 3), dtype=np.uint8)
+    images = DeviceImages(pixels, mean=(0.5,) * 3, std=(0.5,) * 3, device="cpu")
+    with pytest.raises(InputError, match="model 'viewed' fails on images of 6 x 6 x 3: "):
+        check_model(Recipe(model="viewed"), images, 2)
+    check_model(Recipe(model="viewed", layout="channels_first"), images, 2)
