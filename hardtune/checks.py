@@ -15,6 +15,7 @@ from hardtune.evaluation.ood import OOD_SCORES, ood_score
 from hardtune.hardness.estimators import ESTIMATORS, check_estimator, data_scores
 from hardtune.member import Prepared, named_in, needed_scores, needs_pool, plan_arguments
 from hardtune.recipe import Recipe
+from hardtune.rehearsal import rehearse
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request
 from hardtune.resampling.plan import ClassPlan, preview
 from hardtune.resampling.prune import PRUNERS
@@ -41,9 +42,9 @@ def check_trials(split: Split, recipe: Recipe, treatments: Sequence[Treatment], 
     """
     for treatment in treatments:
         check_sources(split, treatment, every_class=every_class)
-    for name in sorted(set().union(*map(needed_scores, treatments))):
-        if ESTIMATORS[name].source == "data":
-            data_scores(name, split)
+    needed = sorted(set().union(*map(needed_scores, treatments)))
+    known = {name: data_scores(name, split) for name in needed if ESTIMATORS[name].source == "data"}
+    rehearse(split, treatments, known)
     for name in sorted({treatment.loss for treatment in treatments}):
         check_loss(name, split.num_classes)
     check_network(split, recipe)

@@ -49,10 +49,10 @@ def blamed(says: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{says}: {in_a_line(error)}{_where(error)}") from error
+        raise InputError(f"{says}: {in_a_line(error)}{where(error)}") from error
 
 
-def _where(error: BaseException) -> str:
+def where(error: BaseException) -> str:
     """The last line of a user's own code that an error went through; empty if there was none.
 
     Nobody sees a traceback: commands print a sentence, and workers leave it in a record.

@@ -15,6 +15,7 @@ from torch import Tensor
 from hardtune import answers
 from hardtune.answers import Answers
 from hardtune.data import Split
+from hardtune.errors import DivergedError
 from hardtune.hardness.estimators import ESTIMATORS
 from hardtune.recipe import Recipe
 from hardtune.registry import Digests, Registry
@@ -218,19 +219,24 @@ def train_network(
         seed=member_seed(recipe, member, "init"),
         device=device,
     )
-    fit(
-        model,
-        images,
-        labels,
-        rows,
-        recipe,
-        seed=member_seed(recipe, member, "order"),
-        objective=_objective(prepared, recipe, treatment, plan, member, device),
-        observer=observer,
-        on_epoch=on_epoch,
-        probe=probe,
-        until=until,
-    )
+    try:
+        fit(
+            model,
+            images,
+            labels,
+            rows,
+            recipe,
+            seed=member_seed(recipe, member, "order"),
+            objective=_objective(prepared, recipe, treatment, plan, member, device),
+            observer=observer,
+            on_epoch=on_epoch,
+            probe=probe,
+            until=until,
+        )
+    except DivergedError as error:
+        if not LOSSES.is_users(treatment.loss):
+            raise
+        raise DivergedError(f"{error}, unless loss {treatment.loss!r} itself is not finite for some logits") from None
     return model
 
 

@@ -74,7 +74,7 @@ class Registry(Mapping[str, T]):
             if name in self._sent:  # it came without its module, imported only now
                 self._sent.remove(name)
                 return entry
-            again = self._is_users(name) and in_a_notebook
+            again = self.is_users(name) and in_a_notebook
             if name in self._reserved or (name in self._entries and not again):
                 raise InputError(f"the {self.kind} name {name!r} is taken: choose another")
             self._entries[name] = entry
@@ -94,13 +94,14 @@ class Registry(Mapping[str, T]):
         :func:`read_cells_again`.
         """
         entry = self[name]
-        if not self._is_users(name):
+        if not self.is_users(name):
             return {}
         if name not in self._digests:
             self._digests[name] = code_digest(entry)
         return {f"{self.kind} {name}": self._digests[name]}
 
-    def _is_users(self, name: str) -> bool:
+    def is_users(self, name: str) -> bool:
+        """Whether it is there, and not one of hardtune's own."""
         return name in self._entries and name not in self._own
 
     def __getitem__(self, name: str) -> T:
@@ -122,7 +123,7 @@ class Registry(Mapping[str, T]):
 def plug_ins() -> PlugIns:
     """What is registered here for workers and is not hardtune's own, such as a metric that a sweep's script defines."""
     found = {
-        kind: {name: entry for name, entry in registry.items() if registry._is_users(name)}
+        kind: {name: entry for name, entry in registry.items() if registry.is_users(name)}
         for kind, registry in _REGISTRIES.items()
         if registry.for_workers
     }

@@ -8,14 +8,14 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from hardtune import Recipe, Store, Treatment, load, member, run
-from hardtune.errors import HardtuneWarning, InputError
+from hardtune.errors import DivergedError, HardtuneWarning, InputError
 from hardtune.evaluation import METRICS, Metric, averaged_softmax, class_recall, fit_temperature, metric
 from hardtune.member import Prepared, identity, needed_scores, plan_for, train_member, train_network, weights_for
 from hardtune.needs import Needs, needs_of
 from hardtune.scoring import prepare
 from hardtune.scoring_member import score_member
 from hardtune.sweep.trainable import TrialContext, carry_out
-from hardtune.training.losses import entropy
+from hardtune.training.losses import LOSSES, Loss, entropy
 from hardtune.training.models import MODELS
 from hardtune.trial import metric_names, run_trial
 
@@ -97,6 +97,44 @@ def test_a_trial_that_memory_or_a_disk_failed_is_tried_again_and_another_is_not(
         record = carry_out(0, Treatment(), context)
         assert record.state == "failed"
         assert record.reason.startswith("metric 'odd' fails: ValueError: odd (test_trial.py:")
+
+
+@pytest.mark.parametrize(
+    ("raised", "again"), [(KeyError("odd"), False), (RuntimeError("CUDA error: no\nmore"), True)], ids=["bug", "device"]
+)
+def test_what_a_loss_of_ones_own_broke_on_is_named_with_its_line_and_only_a_device_gets_another_chance(
+    prepared, monkeypatch, raised, again
+):
+    monkeypatch.setattr("hardtune.sweep.trainable.configure_process", lambda cpus: None)
+    monkeypatch.setattr(LOSSES, "_entries", dict(LOSSES._entries))
+
+    @LOSSES.register("odd")
+    class Odd(Loss):
+        def forward(self, logits, labels, ids):
+            raise raised
+
+    context = TrialContext(prepared, RECIPE, "", "cpu", cpus=1, at_once=1)
+    monkeypatch.setattr("hardtune.sweep.trainable.Store", lambda root: None)
+    if again:
+        with pytest.raises(RuntimeError, match=r"^CUDA error: no \(test_trial.py:\d+, in forward\)$"):
+            carry_out(0, Treatment(loss="odd"), context)
+    else:
+        record = carry_out(0, Treatment(loss="odd"), context)
+        assert record.state == "failed"
+        assert record.reason.startswith("KeyError: 'odd' (test_trial.py:")
+
+
+def test_a_loss_of_ones_own_is_suspected_where_training_diverges(prepared, monkeypatch):
+    monkeypatch.setattr(LOSSES, "_entries", dict(LOSSES._entries))
+
+    @LOSSES.register("odd")
+    class Odd(Loss):
+        def forward(self, logits, labels, ids):
+            return cross_entropy(logits, labels, reduction="none") + torch.nan
+
+    suspected = "or entropy weight may help, unless loss 'odd' itself is not finite for some logits$"
+    with pytest.raises(DivergedError, match=suspected):
+        run_trial(Treatment(loss="odd"), prepared, RECIPE)
 
 
 def test_one_trial_run_twice_gives_equal_metrics_to_the_bit(prepared):

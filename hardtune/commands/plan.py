@@ -64,6 +64,7 @@ def run(options: argparse.Namespace) -> int:
     """Print and draw the plans; 0 if all of them are feasible, else 1."""
     from hardtune.checks import check_names, check_sources
     from hardtune.needs import needs_of
+    from hardtune.rehearsal import rehearse
     from hardtune.report.plans import plan_table, sweep_table, write_csv
     from hardtune.report.plans_figure import plan_figure, sweep_figure
     from hardtune.scoring import gather
@@ -84,6 +85,7 @@ def run(options: argparse.Namespace) -> int:
     treatments = _only_counts(asked)
     for treatment in treatments:
         check_sources(subject.split, treatment, every_class=subject.sweep is not None and not given)
+    rehearse(subject.split, treatments)
     needs = needs_of(treatments)
     subject, device = with_scores(subject, needs, device=options.device, score=options.score)
     prepared = gather(subject.split, subject.recipe, needs, subject.store, device=device)

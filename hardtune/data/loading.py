@@ -9,7 +9,7 @@ from typing import Protocol
 
 from hardtune.data.dataset import Dataset
 from hardtune.data.image_folder import read_image_folder
-from hardtune.errors import InputError
+from hardtune.errors import InputError, blamed
 from hardtune.registry import Registry
 
 Progress = Callable[[int, int], None]
@@ -56,7 +56,9 @@ def load(
     if name in DATASETS:
         if image_size is not None:
             raise InputError(f"an image size is for folders of images; {name} has a size of its own")
-        dataset = DATASETS[name](_data_dir(data_dir), progress)
+        where = _data_dir(data_dir)
+        with blamed(f"the loader of data set {name!r} fails"):
+            dataset = DATASETS[name](where, progress)
         if not isinstance(dataset, Dataset):
             raise InputError(f"the loader of data set {name!r} must return a Dataset, got {type(dataset).__name__}")
         return dataset

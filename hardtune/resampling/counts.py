@@ -101,7 +101,8 @@ def _ratio(hardness: NDArray[np.floating], policy: str, low_is_hard: bool, names
     with blamed(f"policy {policy!r} fails"):
         ratio = np.asarray(POLICIES[policy](hardness.astype(np.float64), low_is_hard, names), np.float64)
     if ratio.shape != hardness.shape or not np.isfinite(ratio).all() or ratio.min() < 0:
-        raise InputError(f"policy {policy!r} must give every class a finite ratio of at least 0, got {ratio}")
+        given = ratio if ratio.shape == hardness.shape else ratio.shape
+        raise InputError(f"policy {policy!r} must give {hardness.shape} finite ratios of at least 0, got {given}")
     # Only what they are to one another counts: this changes no digit, but sums of them may not overflow, or vanish.
     ratio = np.ldexp(ratio, -int(np.frexp(ratio.max())[1]))
     if ratio.sum() == 0:

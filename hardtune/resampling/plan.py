@@ -205,8 +205,7 @@ def _draft(
     with blamed("scores and features must be arrays of numbers"):  # a tensor on a GPU is none
         scores, features = (None if array is None else np.asarray(array) for array in (scores, features))
     train, scores, features, pool = map(_read_only, (train, scores, features, pool))
-    prune = PRUNERS[treatment.prune]
-    UNDERSAMPLERS[treatment.undersample]  # raises if there is none
+    PRUNERS[treatment.prune], UNDERSAMPLERS[treatment.undersample]  # raises if there is none
     oversample = OVERSAMPLERS[treatment.oversample]
     treatment = treatment.canonical()
     for name, array, ndim in (("scores", scores, 1), ("features", features, 2)):
@@ -223,9 +222,7 @@ def _draft(
 
     kept = np.arange(len(train))
     if scores is not None:
-        with blamed(f"pruning {treatment.prune!r} fails"):
-            kept = prune(scores, train.labels, treatment.prune_rate)
-        kept = _checked(kept, len(train), f"pruning {treatment.prune!r}")
+        kept = pruned_to(treatment.prune, scores, train.labels, treatment.prune_rate)
     members = _by_class(kept, train.labels, len(classes))
     pruned = _by_class(np.setdiff1d(np.arange(len(train)), kept, assume_unique=True), train.labels, len(classes))
     sizes = np.array([len(indices) for indices in members])
@@ -269,6 +266,13 @@ def _draft(
             ClassPlan(name, mean, size + lost, lost, dropped, added, target, weight, offset, source, infeasible)
         )
     return _Draft(treatment, tuple(requests), tuple(rows))
+
+
+def pruned_to(name: str, scores: NDArray[np.floating], labels: NDArray[np.int64], rate: float) -> NDArray[np.int64]:
+    """The indices that stay by the pruning ``name``, checked, as it may be a user's."""
+    with blamed(f"pruning {name!r} fails"):
+        kept = PRUNERS[name](_read_only(scores), _read_only(labels), rate)
+    return _checked(kept, len(labels), f"pruning {name!r}")
 
 
 def _checked(stay: Any, among: int, what: str, exactly: int | None = None) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from ray import tune
 
-from hardtune.errors import TRANSIENT, DivergedError, InputError
+from hardtune.errors import TRANSIENT, DivergedError, InputError, first_line, in_a_line, where
 from hardtune.member import Prepared
 from hardtune.recipe import Recipe
 from hardtune.report import records
@@ -94,6 +94,13 @@ def carry_out(
             raise
         # It would fail the same way again, so do not retry but give the reason.
         return Record(number, treatment, "failed", reason=str(error), warning="; ".join(said))
+    except Exception as error:
+        place = where(error)  # in a user's loss or model, say
+        if not place or isinstance(error, TRANSIENT):
+            raise
+        if isinstance(error, RuntimeError):  # torch's for a device in trouble, too: perhaps not the next time
+            raise RuntimeError(f"{first_line(error)}{place}") from error
+        return Record(number, treatment, "failed", reason=f"{in_a_line(error)}{place}", warning="; ".join(said))
     record = record_of(number, result, context.prepared.split.classes, context.bounds)
     return dataclasses.replace(record, warning="; ".join(filter(None, [record.warning, *said])))
 

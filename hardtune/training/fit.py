@@ -40,7 +40,7 @@ def check_model(recipe: Recipe, images: DeviceImages, num_classes: int) -> nn.Mo
     """Build the recipe's network and run it forward and backward on the first two of the images, on the CPU.
 
     Raises:
-        InputError: an unknown model, one that raises, or one whose answer is not (2, num_classes) logits.
+        InputError: an unknown model, one that raises, or one whose answer is not (2, num_classes) finite logits.
     """
     MODELS[recipe.model]
     layout = "channels_last" if recipe.layout == "auto" else recipe.layout  # as training has it, or nearly always
@@ -52,13 +52,20 @@ def check_model(recipe: Recipe, images: DeviceImages, num_classes: int) -> nn.Mo
     # Dropout draws.
     with blamed(f"model {recipe.model!r} fails on images of {size}{batches}"), torch.random.fork_rng(devices=[]):
         network = build_model(settled, shape, num_classes, seed=0, device="cpu")
-        answer = tuple(predict(network, images, two).shape)
+        logits = predict(network, images, two)
         batch = images.batch(two[: recipe.batch_size]).contiguous(memory_format=layout_of(network))
         network.train()(batch).sum().backward()
-    if answer != (2, num_classes):
+    if logits.shape != (2, num_classes):
         raise InputError(
-            f"model {recipe.model!r} gives {answer} for 2 images of {num_classes} classes; "
+            f"model {recipe.model!r} gives {tuple(logits.shape)} for 2 images of {num_classes} classes; "
             f"it must give {(2, num_classes)}"
+        )
+    if not logits.isfinite().all():
+        raise InputError(f"model {recipe.model!r} gives logits that are not finite, before any training")
+    if logits.min() >= 0 and torch.allclose(logits.sum(dim=1), torch.ones(2), atol=1e-4):
+        raise InputError(
+            f"model {recipe.model!r} gives probabilities, and the loss would take a softmax of them again: leave its "
+            "softmax out, so that it gives logits"
         )
     return network
 

@@ -27,16 +27,18 @@ def check_loss(name: str, num_classes: int) -> None:
     """Run a loss forward and backward on two samples, on the CPU.
 
     Raises:
-        InputError: an unknown loss, one that raises, or one that does not give a loss for each.
+        InputError: an unknown loss, one that raises, or one that does not give a finite loss for each.
     """
     make = LOSSES[name]
     logits, both = torch.zeros(2, num_classes, requires_grad=True), torch.arange(2)
     with blamed(f"loss {name!r} fails on two samples"):
         losses = make(2, num_classes, "cpu")(logits, both, both)
-        shape = tuple(losses.shape)
         losses.sum().backward()
+        shape, finite = tuple(losses.shape), bool(losses.isfinite().all())
     if shape != (2,):
         raise InputError(f"loss {name!r} gives {shape} for 2 samples; it must give (2,), a loss for each")
+    if not finite or (logits.grad is not None and not logits.grad.isfinite().all()):
+        raise InputError(f"loss {name!r} or its gradient is not finite where all classes are equally likely")
 
 
 class Loss(nn.Module):

@@ -60,6 +60,15 @@ def test_a_loader_that_returns_no_data_set_is_named(monkeypatch):
         load("mine")
 
 
+def test_a_loader_that_fails_is_named_with_its_line(monkeypatch):
+    def loader(data_dir, progress):
+        return {}["x"]
+
+    monkeypatch.setattr(DATASETS, "_entries", {**DATASETS._entries, "mine": loader})
+    with pytest.raises(InputError, match=r"^the loader of data set 'mine' fails: KeyError: 'x' \(test_loading.py:"):
+        load("mine")
+
+
 def test_every_registered_data_set_says_what_it_is():
     for name, loader in DATASETS.items():
         assert loader.__doc__, name

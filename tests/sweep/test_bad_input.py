@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
+import torch
 from mlflow import MlflowClient
 from PIL import Image
 from ray import tune
@@ -220,10 +221,18 @@ class Mean(nn.Module):
         return nn.functional.cross_entropy(logits, labels)
 
 
+class LogOfNothing(Mean):
+    """The logarithm of a logit, taken for a probability."""
+
+    def forward(self, logits, labels, ids):
+        return -logits.log()[torch.arange(len(labels)), labels]
+
+
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
         (nn.CrossEntropyLoss, "loss 'mine' fails on two samples: TypeError: "),
+        (LogOfNothing, r"loss 'mine' or its gradient is not finite where all classes are equally likely"),
         (Mean, r"loss 'mine' gives \(\) for 2 samples; it must give \(2,\), a loss for each"),
     ],
 )
@@ -268,8 +277,24 @@ def raises(channels, classes, size):
             "fails on images of 8 x 8 x 1: TypeError: ",
         ),
         (raises, "fails on images of 8 x 8 x 1: RuntimeError: no such layer"),
+        (
+            lambda c, k, s: nn.Sequential(nn.Flatten(), nn.Linear(c * s * s, k), nn.Softmax(1)),
+            "gives probabilities, and the loss would take a softmax of them again: leave its softmax out",
+        ),
+        (
+            lambda c, k, s: nn.Sequential(nn.Flatten(), nn.Linear(c * s * s, k), nn.Threshold(9, float("nan"))),
+            "gives logits that are not finite, before any training",
+        ),
     ],
-    ids=["too-many-outputs", "a-map-of-logits", "other-inputs", "no-tensor", "cannot-be-made"],
+    ids=[
+        "too-many-outputs",
+        "a-map-of-logits",
+        "other-inputs",
+        "no-tensor",
+        "cannot-be-made",
+        "probabilities",
+        "not-a-number",
+    ],
 )
 def test_a_model_that_does_not_fit_the_data_is_named_before_ray_starts(capsys, tmp_path, monkeypatch, make, sentence):
     monkeypatch.setitem(MODELS._entries, "mine", make)

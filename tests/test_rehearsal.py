@@ -1,0 +1,100 @@
+"""A mistake in a policy, sampler, pruner, entropy scale or target of one's own is named before a network is trained."""
+
+import numpy as np
+import pytest
+
+from hardtune import Treatment, load
+from hardtune.errors import InputError
+from hardtune.rehearsal import rehearse
+from hardtune.resampling.oversamplers import OVERSAMPLERS, Added, oversampler
+from hardtune.resampling.policies import POLICIES
+from hardtune.resampling.prune import PRUNERS
+from hardtune.resampling.undersample import UNDERSAMPLERS
+from hardtune.training.weights import SCALES, TARGETS
+
+SPLIT = load("digits").hold_out(0.3, 0)
+FIELDS = {
+    "policy": POLICIES,
+    "undersample": UNDERSAMPLERS,
+    "oversample": OVERSAMPLERS,
+    "prune": PRUNERS,
+    "entropy_scale": SCALES,
+    "entropy_target": TARGETS,
+}
+USED = {"alpha": 0.5, "policy": "shift", "prune_rate": 0.1, "entropy_weight": 0.1}
+
+
+@pytest.fixture(autouse=True)
+def registries(monkeypatch):
+    for registry in FIELDS.values():
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+
+
+def mine(field, function, **fields):
+    """A treatment with a function of one's own in ``field``."""
+    (oversampler if field == "oversample" else FIELDS[field].register)("mine")(function)
+    return Treatment(**{**USED, **fields, field: "mine"})
+
+
+WRONG = {
+    "policy": (lambda hardness, low_is_hard, classes: np.ones(9), r"must give \(10,\) finite ratios .*, got \(9,\)"),
+    "undersample": (lambda scores, drop, rng: np.arange(drop), r"must keep \d+ of \d+ samples, and kept"),
+    "oversample": (lambda request, rng: request.members[: request.add], "must give an Added, got ndarray"),
+    "prune": (lambda scores, labels, rate: scores > rate, r"must give positions \(n,\), got bool"),
+    "entropy_scale": (lambda scores: scores.mean(), "must give each sample a finite number"),
+    "entropy_target": (lambda weights, rng: 2 * weights, "must give each sample a weight from 0 to 1"),
+}
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_what_gives_something_else_than_it_should_is_named(field):
+    function, sentence = WRONG[field]
+    with pytest.raises(InputError, match=f"^tried on made-up scores, .* 'mine' {sentence}"):
+        rehearse(SPLIT, [Treatment(), mine(field, function)])
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_what_raises_is_named_with_its_line(field):
+    def broken(*arguments):
+        return {}["x"]
+
+    with pytest.raises(InputError, match=r"^tried on made-up scores, .* 'mine' fails.*KeyError.*test_rehearsal.py:"):
+        rehearse(SPLIT, [mine(field, broken)])
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_what_has_no_effect_in_any_treatment_is_left_alone(field):
+    treatment = mine(field, lambda *arguments: pytest.fail("called"), alpha=0.0, prune_rate=0.0, entropy_weight=0.0)
+    rehearse(SPLIT, [treatment])
+
+
+@pytest.mark.parametrize("estimator", ["aum", "forgetting", "rmd"])
+def test_made_up_scores_are_in_the_estimators_range_and_differ_between_classes(estimator):
+    seen = []
+
+    def policy(hardness, low_is_hard, classes):
+        seen.append(hardness)
+        return 1 + hardness - hardness.min()
+
+    rehearse(SPLIT, [mine("policy", policy, estimator=estimator)])
+    low, high = {"aum": (-1, 0), "forgetting": (0, 1), "rmd": (-0.5, 0.5)}[estimator]
+    assert low <= seen[0].min() < seen[0].max() - 0.3
+    assert seen[0].max() <= high
+
+
+def test_scores_that_are_known_are_used_and_an_error_of_theirs_stands():
+    def policy(hardness, low_is_hard, classes):
+        raise InputError(f"class {classes[0]} has {hardness[0]:.0f}")
+
+    treatment = mine("policy", policy)
+    rehearse(SPLIT, [treatment])  # it may be right about what is made up
+    known = {"aum": np.full(len(SPLIT.train), 7.0, np.float32)}
+    with pytest.raises(InputError, match=r"^class 0 has 7$"):
+        rehearse(SPLIT, [treatment], known)
+
+
+def test_an_oversampler_that_could_not_deliver_on_made_up_scores_may_do_so_on_others():
+    oversampler("picky", infeasible=lambda request: f"class {request.name!r} is not hard enough")(
+        lambda request, rng: Added(indices=request.members[: request.add])
+    )
+    rehearse(SPLIT, [Treatment(alpha=1.0, policy="shift", oversample="picky")])
