@@ -5,7 +5,8 @@
     python -m hardtune store prune                    remove damaged files and leftovers of killed processes
     python -m hardtune store prune --older-than 30    also remove results that were written over 30 days ago
 
-Nothing here costs more than time: a sweep recomputes whatever it needs and does not find.
+Results are not removed by age while a sweep of the same storage is running. Apart from that, nothing here costs more than
+time: a sweep recomputes whatever it needs and does not find.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from rich.progress import track
 
 from hardtune.command_line import plain_console
 from hardtune.errors import InputError
+from hardtune.report.sweeps import kept
 from hardtune.store import Entry, Store, local_folder
 
 DAY = 86400.0
@@ -87,6 +89,8 @@ def _verify(store: Store, entries: list[Entry], console: Console) -> int:
 
 
 def _prune(store: Store, entries: list[Entry], options: argparse.Namespace, console: Console) -> int:
+    if options.older_than is not None and not options.dry_run:
+        _refuse_while_a_sweep_runs(options.storage)
     limit = float("inf") if options.older_than is None else options.older_than * DAY
     gone = [entry for entry in entries if (entry.age >= limit if entry.is_result else _is_left(entry))]
     for entry in gone:
@@ -95,6 +99,17 @@ def _prune(store: Store, entries: list[Entry], options: argparse.Namespace, cons
     verb = "would remove" if options.dry_run else "removed"
     console.print(f"{verb} {len(gone)} of {len(entries)} files, {_size(gone)}")
     return 0
+
+
+def _refuse_while_a_sweep_runs(storage: str) -> None:
+    """Raise ``InputError`` for a sweep that would miss its scores: it looks for them once, and again for each trial."""
+    sweeps = [] if "://" in storage else kept(local_folder(storage))
+    running = [sweep.id for sweep in sweeps if sweep.is_running]
+    if running:
+        raise InputError(
+            f"sweep {running[0]} is running on what is stored there: prune by age when it has ended, or leave "
+            "--older-than out"
+        )
 
 
 def _is_left(entry: Entry) -> bool:

@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from hardtune.errors import InputError
 from hardtune.evaluation.metric import Better, directions
 from hardtune.recipe import Recipe
@@ -54,6 +56,19 @@ class Kept:
     def has_results(self) -> bool:
         """Whether its control is trained: before that, there is nothing to show or compare."""
         return (self.trials / "control.json").exists()
+
+    @property
+    def lock(self) -> FileLock:
+        """Held by the process that runs it, however that may die."""
+        return FileLock(self.folder / ".lock")
+
+    @property
+    def is_running(self) -> bool:
+        try:
+            with self.lock.acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
 
     @property
     def records(self) -> list[Record]:

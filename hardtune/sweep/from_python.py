@@ -114,6 +114,9 @@ _ARGUMENTS = (
 )
 
 
+_STOPPED = "finished networks are kept: go on with resume=True"
+
+
 def _run(
     sweep: Sweep, options: argparse.Namespace, changes: Mapping[str, Any], confirm: bool | str | Kept | None
 ) -> Kept:
@@ -137,6 +140,10 @@ def _run(
             if said is None or view.folder is None:
                 raise
             raise OSError(f"the sweep cannot go on: {said}; when it can, resume=True goes on") from error
+        except KeyboardInterrupt:
+            if view.folder is None and not options.resume:  # there is nothing to resume
+                raise
+            raise KeyboardInterrupt(_STOPPED) from None
     if outcome.interrupted:
-        raise KeyboardInterrupt("finished networks are kept: go on with resume=True")
+        raise KeyboardInterrupt(_STOPPED)
     return Kept(outcome.ledger.folder)

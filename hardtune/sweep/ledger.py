@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from ray.tune.search.sample import Quantized, Uniform
 
 from hardtune import answers, durable, member
@@ -74,10 +74,9 @@ class Ledger(Kept):
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the sweep's lock; the operating system frees it however the process dies."""
-        lock = FileLock(self.folder / ".lock")
+        """Hold the sweep's lock, or raise ``InputError`` if another process does."""
         try:
-            with lock.acquire(timeout=0):
+            with self.lock.acquire(timeout=0):
                 yield
         except Timeout:
             raise InputError(f"sweep {self.id} is running in another process") from None

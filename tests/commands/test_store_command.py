@@ -9,6 +9,7 @@ import pytest
 
 from hardtune import Store
 from hardtune.commands import main
+from hardtune.report.sweeps import Kept
 
 KEYS = [{"kind": "member", "n": 0}, {"kind": "member", "n": 1}, {"kind": "dynamics", "n": 0}]
 
@@ -121,6 +122,18 @@ def test_prune_removes_leftovers_and_keeps_results_and_files_being_written(capsy
     assert files(storage) == before
     assert "removed 2" in run(capsys, storage, "prune")
     assert sorted(path.suffix for path in files(storage)) == [".safetensors", ".safetensors", ".tmp"]
+
+
+def test_nothing_is_removed_by_age_under_a_running_sweep(capsys, storage):
+    sweep = Kept(storage / "sweeps" / "pets-20260101-000000")
+    sweep.folder.mkdir(parents=True)
+    (sweep.folder / "sweep.json").write_text("{}")
+    with sweep.lock:
+        said = run(capsys, storage, "prune", "--older-than", "0", code=2)
+        assert f"sweep {sweep.id} is running on what is stored there" in said
+        assert "would remove 3 of 3" in run(capsys, storage, "prune", "--older-than", "0", "--dry-run")
+        assert "removed 0 of 3" in run(capsys, storage, "prune")
+    assert "removed 3 of 3" in run(capsys, storage, "prune", "--older-than", "0")
 
 
 def test_prune_removes_old_results_only_when_asked(capsys, storage):

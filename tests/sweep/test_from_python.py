@@ -115,6 +115,15 @@ def test_an_interrupt_stops_the_notebook_too_and_its_results_are_there(tmp_path,
     monkeypatch.setattr("hardtune.sweep.from_python.run_and_show", lambda *_: Stopped())
     with pytest.raises(KeyboardInterrupt, match="go on with resume=True"):
         run(ANY, storage=tmp_path)
+
+    def while_it_scores(sweep, place, view, again):
+        view.begin(tmp_path)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as scoring:
+        scoring.setattr("hardtune.sweep.from_python.run_and_show", while_it_scores)
+        with pytest.raises(KeyboardInterrupt, match="go on with resume=True"):
+            run(ANY, storage=tmp_path)
     Stopped.interrupted = False
     assert run(ANY, storage=tmp_path, recipe={"seed": Recipe().seed}) == Kept(tmp_path)
 
