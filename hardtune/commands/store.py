@@ -5,8 +5,8 @@
     python -m hardtune store prune                    remove damaged files and leftovers of killed processes
     python -m hardtune store prune --older-than 30    also remove results that were written over 30 days ago
 
-Results are not removed by age while a sweep of the same storage is running. Apart from that, nothing here costs more than
-time: a sweep recomputes whatever it needs and does not find.
+Results are not removed by age while a sweep of the same storage is running. Else nothing here costs more than time: a
+sweep recomputes whatever it needs and does not find.
 """
 
 from __future__ import annotations
