@@ -113,7 +113,7 @@ def check_sources(split: Split, treatment: Treatment, *, every_class: bool = Tru
         return
     kept = np.ones(len(split.train), bool)
     # How many of each class are pruned may be known, but in a sweep's range other rates leave more.
-    if treatment.prune == "class" and not every_class:
+    if treatment.prune in ("class", "random") and not every_class:
         kept[:] = False
         kept[PRUNERS[treatment.prune](unknown_scores, split.train.labels, treatment.prune_rate)] = True
     problems = []

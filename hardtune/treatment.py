@@ -11,7 +11,7 @@ from hardtune.errors import InputError
 
 _POOLS = {"pool_random", "pool_hard", "pool_mean"}
 BLIND = frozenset({"none", "random", "reweight", "adjust", "holdout", "smote", "smote_encoder"} | _POOLS)
-"""The under- and oversamplings of hardtune that look at no sample's score. One's own always gets scores."""
+"""The under-, oversamplings and prunings of hardtune that look at no sample's score. One's own always gets them."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class Treatment:
     """What a class gains that grows, such as a hard one."""
 
     prune: str = "none"
-    """Remove a fraction first: ``none``, the easiest samples (``dataset`` or ``class``; HBR), or the ``hardest``."""
+    """Remove a fraction first: ``none``, the easiest samples (``dataset`` or ``class``; HBR), the ``hardest``, or
+    ``random`` ones."""
     prune_rate: float = 0.0
     """The fraction of the training samples that pruning removes, in [0, 1)."""
 
@@ -105,7 +106,8 @@ class Treatment:
         it = self.canonical()
         parts = []
         if it.prune != "none":
-            parts.append(f"{it.estimator} prune {it.prune} {100 * it.prune_rate:.3g}%")
+            by = "" if it.prune in BLIND else f"{it.estimator} "
+            parts.append(f"{by}prune {it.prune} {100 * it.prune_rate:.3g}%")
         if it.resamples:
             words = [it.estimator] if it.needs_scores else []
             words += [f"balance={it.balance:.3g}"] if it.balance else []
@@ -144,7 +146,8 @@ class Treatment:
     def needs_scores(self) -> bool:
         """Whether its ``estimator`` decides anything: how hard classes are, or which samples go or are repeated."""
         blind = BLIND.issuperset((self.undersample, self.oversample))
-        return self.prunes or (self.resamples and (self.alpha > 0 or not blind))
+        pruned_by_them = self.prunes and self.prune not in BLIND
+        return pruned_by_them or (self.resamples and (self.alpha > 0 or not blind))
 
     @property
     def is_control(self) -> bool:

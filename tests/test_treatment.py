@@ -89,6 +89,7 @@ def test_a_constant_penalty_knows_no_difficulty():
         (Treatment(loss="focal"), "focal"),
         (Treatment(prune="class", prune_rate=0.3, estimator="el2n"), "el2n prune class 30%"),
         (Treatment(prune="dataset", prune_rate=0.004), "aum prune dataset 0.4%"),
+        (Treatment(prune="random", prune_rate=0.3, estimator="el2n"), "prune random 30%"),
         (Treatment(alpha=0.5, policy="shift", oversample="smote"), "aum α=0.5 shift easiest/smote"),
         (Treatment(balance=1, undersample="random"), "balance=1 random/random"),
         (Treatment(balance=0.25, estimator="el2n"), "el2n balance=0.25 easiest/random"),
@@ -107,6 +108,10 @@ def test_pruning_keeps_its_estimator_without_resampling():
     treatment = Treatment(prune="class", prune_rate=0.3, estimator="el2n")
     assert treatment.canonical() == treatment
     assert Treatment(prune="none", prune_rate=0.3, estimator="el2n").is_control
+    by_lot = Treatment(prune="random", prune_rate=0.3)
+    assert dataclasses.replace(by_lot, estimator="el2n").canonical() == by_lot
+    assert not by_lot.needs_scores
+    assert dataclasses.replace(by_lot, alpha=1.0).needs_scores
 
 
 def test_resampling_that_may_neither_drop_nor_add_is_the_control():

@@ -221,8 +221,9 @@ def _draft(
         raise InputError(f"{treatment} needs the scores of estimator {treatment.estimator!r}")
 
     kept = np.arange(len(train))
-    if scores is not None:
-        kept = pruned_to(treatment.prune, scores, train.labels, treatment.prune_rate)
+    if treatment.prunes:
+        seen = np.zeros(len(train), np.float32) if scores is None else scores
+        kept = pruned_to(treatment.prune, seen, train.labels, treatment.prune_rate)
     members = _by_class(kept, train.labels, len(classes))
     pruned = _by_class(np.setdiff1d(np.arange(len(train)), kept, assume_unique=True), train.labels, len(classes))
     sizes = np.array([len(indices) for indices in members])

@@ -1,4 +1,4 @@
-"""Remove samples first: the easiest globally or class by class (HBR's case study), or the hardest."""
+"""Remove samples first: the easiest globally or class by class (HBR's case study), the hardest, or random ones."""
 
 from __future__ import annotations
 
@@ -64,6 +64,18 @@ def hardest(scores: NDArray[np.floating], labels: NDArray[np.int64], rate: float
     _, easiest = np.unique(labels[order], return_index=True)
     last = np.delete(order, easiest)[::-1][: round(rate * len(scores))]
     return np.setdiff1d(np.arange(len(scores)), last)
+
+
+@PRUNERS.register("random")
+def random(scores: NDArray[np.floating], labels: NDArray[np.int64], rate: float) -> NDArray[np.int64]:
+    """Remove a random round(rate · n_c) of each class, whatever the scores: the baseline of any pruning.
+
+    Every class keeps at least one sample. A larger rate removes the same ones and others.
+
+    >>> [int(np.bincount(np.repeat([0, 1], 50)[random(np.zeros(100), np.repeat([0, 1], 50), 0.3)])[k]) for k in (0, 1)]
+    [35, 35]
+    """
+    return per_class(_lots(len(labels)).astype(np.float64), labels, rate)
 
 
 def _lots(count: int) -> NDArray[np.int64]:

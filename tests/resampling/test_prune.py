@@ -39,6 +39,17 @@ def test_the_hardest_go_first_if_asked_for_and_no_class_goes_with_them():
         assert SCORES[most][LABELS[most] == label].min() == SCORES[label == LABELS].min()
 
 
+@pytest.mark.parametrize("rate", [0.1, 0.35, 0.7])
+def test_random_pruning_takes_the_same_share_of_every_class_whatever_the_scores(rate):
+    kept = PRUNERS["random"](SCORES, LABELS, rate)
+    np.testing.assert_array_equal(kept, PRUNERS["random"](-SCORES, LABELS, rate))
+    removed = np.setdiff1d(np.arange(300), kept)
+    assert list(np.bincount(LABELS[removed])) == [round(rate * n) for n in (100, 100, 60, 40)]
+    assert np.abs(SCORES[kept].mean() - SCORES.mean()) < 0.2
+    assert np.isin(PRUNERS["random"](SCORES, LABELS, 0.9), kept).all(), "a larger rate removes the same ones and others"
+    assert list(np.bincount(LABELS[PRUNERS["random"](SCORES, LABELS, 0.999)])) == [1, 1, 1, 1]
+
+
 def test_the_dataset_level_makes_easy_classes_smaller_and_the_class_level_does_not():
     balanced = np.arange(300) % 3
     scores = rng.normal(size=300) + balanced

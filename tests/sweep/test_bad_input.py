@@ -59,7 +59,7 @@ def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
         ({"space": {"policy": "papper"}}, "unknown policy 'papper': choose from margin, paper, reversed, shift"),
         (
             {"space": {"prune": "all", "prune_rate": 0.1}},
-            "unknown pruning 'all': choose from class, dataset, hardest, none",
+            "unknown pruning 'all': choose from class, dataset, hardest, none, random",
         ),
         ({"space": {"loss": "mse"}}, "unknown loss 'mse': choose from .*cross_entropy"),
         ({"space": {"entropy_weight": 0.1, "entropy_scale": "log"}}, "unknown entropy scale 'log': choose from clip"),
