@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.data.decoding import decode
+from hardtune.data.image_files import Files, files_below, warn_of, what_is_left_out
 from hardtune.data.samples import Samples
 from hardtune.data.split import stratified
 from hardtune.errors import HardtuneWarning, InputError
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 TEST_NAMES = ("test", "val")
 VALIDATION_NAMES = ("val", "valid", "validation")
 TEST_SHARE = 0.2
@@ -43,8 +43,8 @@ def read_image_folder(
     fixed seed, becomes the test split. If ``val/`` (or ``valid/``, ``validation/``) exists next to ``train/`` and
     ``test/``, its images are appended to the training split, and these are their rows, else None. Warns of either.
 
-    A class folder's images may be in nested folders; they are sorted by path, and hidden files and folders and files
-    without an image suffix are skipped.
+    A class folder's images may be in nested folders; they are sorted by path. Hidden files and folders are skipped, and
+    so are, with one warning, files without a suffix of ``IMAGE_SUFFIXES``.
 
     Images are 8-bit, and rotated upright by their EXIF; they are read as grayscale (C = 1) if all of them are, else as
     RGB. ``image_size`` scales each to cover (height, width) with bicubic interpolation and crops the centre.
@@ -63,6 +63,7 @@ def read_image_folder(
         )
     if files.tested not in (None, folder / "test"):
         warnings.warn(f"the test split is {files.tested}, for lack of another", HardtuneWarning, stacklevel=3)
+    warn_of(files.left_out)
     images = decode(files.train + files.test, image_size, progress)
     boundary = len(files.train)
     train = Samples(images[:boundary], files.train_labels)
@@ -82,6 +83,8 @@ class _Listed(NamedTuple):
     test: list[str]
     test_labels: NDArray[np.int64]
     classes: tuple[str, ...]
+    left_out: list[str]
+    """Files that are in neither, for their suffix."""
     added: tuple[Path, ...] = ()
     """Folders beside ``train/`` whose images are trained on, too, after its own."""
     added_size: int = 0
@@ -99,13 +102,22 @@ def _listed(folder: Path) -> _Listed:
             extra = set(class_folders(other)) - set(classes)
             if extra:
                 raise InputError(f"class {min(extra)!r} is in {other}, but not in {folder / 'train'}")
-        parts = [_files(folder / "train", classes), *(_files(other, classes, lacking=True) for other in others)]
-        added = tuple(other for other, (files, _) in zip(others, parts[1:], strict=True) if files)
-        train = [file for files, _ in parts for file in files]
-        labels = np.concatenate([labels for _, labels in parts])
-        added_size = len(train) - len(parts[0][0])
         tested = folder / test_name
-        return _Listed(train, labels, *_files(tested, classes), classes, added, added_size, tested)
+        parts = [_files(folder / "train", classes), *(_files(other, classes, lacking=True) for other in others)]
+        added = tuple(other for other, (files, _) in zip(others, parts[1:], strict=True) if files.images)
+        test, test_labels = _files(tested, classes)
+        train = [file for files, _ in parts for file in files.images]
+        return _Listed(
+            train=train,
+            train_labels=np.concatenate([labels for _, labels in parts]),
+            test=test.images,
+            test_labels=test_labels,
+            classes=classes,
+            left_out=[file for files, _ in (*parts, (test, test_labels)) for file in files.left_out],
+            added=added,
+            added_size=len(train) - len(parts[0][0].images),
+            tested=tested,
+        )
     if (folder / "train").is_dir() and class_folders(folder / "train"):  # else train may be a class
         raise InputError(
             f"{folder} has train/, but no test split beside it: name that test/ or val/, or give {folder / 'train'} "
@@ -114,9 +126,10 @@ def _listed(folder: Path) -> _Listed:
     classes = _classes(folder)
     _check_no_splits(folder, classes)
     files, labels = _files(folder, classes)
-    test = stratified(labels, classes, TEST_SHARE, seed=0)
-    kept = np.setdiff1d(np.arange(len(files)), test)
-    return _Listed([files[i] for i in kept], labels[kept], [files[i] for i in test], labels[test], classes)
+    held = stratified(labels, classes, TEST_SHARE, seed=0)
+    kept = np.setdiff1d(np.arange(len(labels)), held)
+    most, fifth = ([files.images[i] for i in rows] for rows in (kept, held))
+    return _Listed(most, labels[kept], fifth, labels[held], classes, files.left_out)
 
 
 def _validation(folder: Path, test_name: str) -> list[Path]:
@@ -153,47 +166,20 @@ def read_unlabelled(
     At most ``most`` of them, drawn with a fixed seed; each covers ``image_size`` (height, width). uint8 (N, H, W, C).
     """
     below = next((folder / name for name in TEST_NAMES if (folder / name).is_dir()), folder)
-    files = _files_below(below)
+    files, left_out = files_below(below)
     if not files:
-        raise InputError(f"there are no images in {below}")
+        raise InputError(f"there are no images in {below}{_since(left_out)}")
+    warn_of(left_out)
     drawn = np.sort(np.random.default_rng(0).permutation(len(files))[:most])
     return decode([files[i] for i in drawn], image_size, progress)
-
-
-def _files_below(folder: Path) -> list[str]:
-    """Sorted paths of all images, following links but visiting each folder once; none if the folder is missing.
-
-    Hidden files and folders are skipped.
-    """
-    files: list[str] = []
-    seen: set[str] = set()
-    for path, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
-        real = os.path.realpath(path)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        above = os.path.join(path, "")
-        files += [above + name for name in names if _is_image(name)]
-    return sorted(files)
-
-
-def _refuse(error: OSError) -> None:
-    """Raise ``InputError`` for a folder that cannot be read: its images must not be left out silently."""
-    if not isinstance(error, FileNotFoundError):
-        raise InputError(f"cannot look into {error.filename}: {error.strerror}") from error
-
-
-def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")
 
 
 def read_classes(
     folder: Path, classes: Sequence[str], *, progress: Callable[[int, int], None] | None = None
 ) -> tuple[NDArray[np.uint8], list[str]]:
     """The images uint8 (N, H, W, C) in the sub-folders ``classes``, and the class of each; all must be of one size."""
-    files, labels = _files(folder, classes)
+    (files, left_out), labels = _files(folder, classes)
+    warn_of(left_out)
     return decode(files, None, progress), [classes[label] for label in labels]
 
 
@@ -206,14 +192,19 @@ def _classes(folder: Path) -> tuple[str, ...]:
     return classes
 
 
-def _files(folder: Path, classes: Sequence[str], *, lacking: bool = False) -> tuple[list[str], NDArray[np.int64]]:
-    """The images of each class in turn, and their labels; a class may have none only if ``lacking``."""
-    files: list[str] = []
+def _files(folder: Path, classes: Sequence[str], *, lacking: bool = False) -> tuple[Files, NDArray[np.int64]]:
+    """The files of each class in turn, and the images' labels; a class may have no images only if ``lacking``."""
+    files = Files([], [])
     counts = []
     for name in classes:
-        found = _files_below(folder / name)
-        if not found and not lacking:
-            raise InputError(f"class {name!r} has no images in {folder}")
-        files += found
-        counts.append(len(found))
+        found = files_below(folder / name)
+        if not found.images and not lacking:
+            raise InputError(f"class {name!r} has no images in {folder}{_since(found.left_out)}")
+        files.images.extend(found.images)
+        files.left_out.extend(found.left_out)
+        counts.append(len(found.images))
     return files, np.repeat(np.arange(len(classes), dtype=np.int64), counts)
+
+
+def _since(left_out: Sequence[str]) -> str:
+    return f", since {what_is_left_out(left_out)}" if left_out else ""

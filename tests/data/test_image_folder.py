@@ -1,3 +1,4 @@
+import re
 import warnings
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 from PIL import Image
 
 from hardtune.data import load
+from hardtune.data.image_files import IMAGE_SUFFIXES
 from hardtune.data.image_folder import listed_files
 from hardtune.errors import InputError
 
@@ -69,12 +71,67 @@ def test_all_grayscale_images_have_one_channel_and_a_single_coloured_one_makes_i
     assert any(np.array_equal(image, np.repeat(gray["a"][0][..., None], 3, axis=2)) for image in everything)
 
 
-def test_hidden_files_and_files_that_are_no_images_are_passed_over(tmp_path: Path):
+@pytest.mark.filterwarnings("error")
+def test_hidden_files_and_files_that_lie_beside_images_are_passed_over(tmp_path: Path):
     write_classes(tmp_path, {"a": 5, "b": 5})
     (tmp_path / "a" / "notes.txt").write_text("nothing to see")
+    (tmp_path / "a" / "Thumbs.db").write_bytes(b"Windows")
     (tmp_path / "a" / "._0000.png").write_bytes(b"macOS")
     (tmp_path / ".cache").mkdir()
     assert len(load(str(tmp_path)).train) == 8
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("suffix", [".jfif", ".jpe", ".JPG", ".avif", ".webp"])
+def test_photos_have_many_suffixes(tmp_path: Path, suffix: str):
+    write_classes(tmp_path, {"a": 5, "b": 5})
+    for path in (tmp_path / "b").iterdir():
+        Image.open(path).save(path.with_suffix(suffix), {".webp": "webp", ".avif": "avif"}.get(suffix, "jpeg"))
+        path.unlink()
+    data = load(str(tmp_path))
+    assert np.bincount(data.train.labels).tolist() == [4, 4]
+
+
+def test_the_readme_names_the_suffixes_that_are_read():
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (named,) = re.findall(r"Files named (.*?) are read", readme, re.DOTALL)
+    assert set(re.findall(r"`(.+?)`", named)) == IMAGE_SUFFIXES
+
+
+@pytest.mark.parametrize("layout", ["one folder", "train and test"])
+def test_files_left_out_for_their_suffix_are_counted_and_told_once(tmp_path: Path, layout: str):
+    for split in ("train", "test") if layout == "train and test" else (".",):
+        write_classes(tmp_path / split, {"a": 5, "b": 5})
+    a, b = (next(tmp_path.rglob("a")), sorted(tmp_path.rglob("b"))[-1])
+    for path in (a / "1.heic", a / "2.HEIC", b / "3.heic", b / "none", b / "more" / "clip.mp4"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"a photo, who knows")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        load(str(tmp_path))
+        listed_files(tmp_path)
+    (said,) = (str(one.message) for one in told)
+    counts, _, images = said.partition("; ")
+    assert counts.startswith("5 files are left out for their suffix, 3 .heic (")
+    assert counts.count(".heic") == 2, "one example"
+    assert counts.endswith(f"1 .mp4 ({b / 'more' / 'clip.mp4'}) and 1 without ({b / 'none'})")
+    assert images.startswith("images are .avif, .bmp, ")
+
+
+def test_of_many_suffixes_the_most_frequent_are_told(tmp_path: Path):
+    write_classes(tmp_path, {"a": 5, "b": 5})
+    for name in ("scan.001", "scan.002", "scan.003", "scan.004", "scan.005", "scan.006", "x.raw", "y.raw"):
+        (tmp_path / "b" / name).write_bytes(b"")
+    with pytest.warns(UserWarning, match=r"^8 files .*, 2 \.raw \(.*, 1 \.004 \(\S*scan\.004\) and 2 of 2 others; "):
+        load(str(tmp_path))
+
+
+def test_a_class_whose_files_all_have_other_suffixes_says_so(tmp_path: Path):
+    write_classes(tmp_path, {"a": 5, "b": 5})
+    for path in (tmp_path / "b").iterdir():
+        path.rename(path.with_suffix(".heic"))
+    with pytest.raises(InputError, match=r"class 'b' has no images in .*, since 5 files are left out for .* 5 \.heic "):
+        load(str(tmp_path))
 
 
 def test_images_in_folders_below_a_class_folder_are_of_its_class_in_the_order_of_their_paths(tmp_path: Path):
