@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.data import Samples, Split
-from hardtune.data.duplicates import first_same
+from hardtune.data.copies import Copies, Files, copies_in
 from hardtune.member import needed_scores, needs_pool
 from hardtune.treatment import Treatment
 
@@ -24,21 +24,34 @@ BY_SIZE = {"rmd": "easy", "md": "easy", "kmeans": "hard"}
 """What they call samples of small classes."""
 
 
-def cautions(split: Split, treatments: Sequence[Treatment]) -> list[str]:
-    """A sentence for each thing that makes figures of these treatments on these data less telling than they look."""
-    found = [_few(split, split.test, "test", "add test images"), _seen_in_training(split, split.test, "test")]
+def cautions(
+    split: Split,
+    treatments: Sequence[Treatment],
+    copies: Sequence[Copies] | None = None,
+    files: Files = ((), ()),
+) -> list[str]:
+    """A sentence for each thing that makes figures of these treatments on these data less telling than they look.
+
+    Args:
+        copies: those that matter, if they are known already.
+        files: of the data set's whole training and test split, by which copies are named.
+    """
+    found = [_few(split, split.test, "test", "add test images")]
     if not split.chooses_on_test:
         found.insert(0, _few(split, split.held_out, "held-out", "hold out more (--recipe validation=…)"))
-        found += [
-            _seen_in_training(split, split.held_out, "held-out"),
-            _seen_in_the_search(split),
-            _mislabelled(split),
-            _other_shares(split),
-        ]
-    if any(map(needs_pool, treatments)):
-        found += [_in_the_pool(split, split.test, "test"), _in_the_pool(split, split.held_out, "held-out")]
-    found += [_of_two_classes(split), _called_by_their_size(split, treatments), _uneven(split, treatments)]
+    if copies is None:
+        copies = copies_that_matter(split, treatments)
+    found += [_there_twice(one, split.classes, files) for one in copies]
+    if not split.chooses_on_test:
+        found += [_mislabelled(split), _other_shares(split)]
+    found += [_called_by_their_size(split, treatments), _uneven(split, treatments)]
     return [sentence for sentence in found if sentence]
+
+
+def copies_that_matter(split: Split, treatments: Sequence[Treatment]) -> list[Copies]:
+    """Images that are there twice in a way that moves figures of these treatments, where they are not few."""
+    found = copies_in(split, pool=any(map(needs_pool, treatments)))
+    return [copies for copies in found if len(copies) >= COPIES * copies.size]
 
 
 def chance_in_the_gap(gap: float, recall: NDArray[np.floating], split: Split) -> str:
@@ -91,50 +104,26 @@ def _few(split: Split, samples: Samples, kind: str, remedy: str) -> str:
     )
 
 
-def _seen_in_training(split: Split, samples: Samples, kind: str) -> str:
-    copy_of = first_same(samples.images, split.train.images)
-    copies = np.flatnonzero(copy_of >= 0)
-    if len(copies) < max(1, COPIES * len(samples)):
-        return ""
-    row, name = split.kept[copy_of[copies[0]]], split.classes[samples.labels[copies[0]]]
-    return (
-        f"{len(copies):,} of {len(samples):,} {kind} images are trained on, too (training image {row}, here as "
-        f"{name!r}, for one), so figures flatter networks that remember: remove the copies"
-    )
+_TWICE = {
+    "training": ("trained on, too", "figures flatter networks that remember"),
+    "held-out": ("held-out ones, too, by which treatments are chosen", "the test split flatters these"),
+    "pool": (
+        "in the pool, too, from which classes gain training samples",
+        "figures flatter treatments that draw on it",
+    ),
+}
+"""What images are that are there once more, by where that is, and what follows."""
 
 
-def _in_the_pool(split: Split, samples: Samples, kind: str) -> str:
-    copies = 0 if split.pool is None else np.count_nonzero(first_same(samples.images, split.pool.images) >= 0)
-    if copies < max(1, COPIES * len(samples)):
-        return ""
-    return (
-        f"{copies:,} of {len(samples):,} {kind} images are in the pool, too, from which classes gain training samples, "
-        "so figures flatter treatments that draw on it: remove the copies"
-    )
-
-
-def _seen_in_the_search(split: Split) -> str:
-    copies = np.count_nonzero(first_same(split.test.images, split.held_out.images) >= 0)
-    if copies < max(1, COPIES * len(split.test)):
-        return ""
-    return (
-        f"{copies:,} of {len(split.test):,} test images are held-out ones, too, by which treatments are chosen, so the "
-        "test split flatters these: remove the copies"
-    )
-
-
-def _of_two_classes(split: Split) -> str:
-    labels = split.train.labels
-    copy_of = first_same(split.train.images, split.train.images)
-    wrong = np.flatnonzero((copy_of >= 0) & (labels != labels[copy_of]))
-    if len(wrong) < max(1, COPIES * len(labels)):
-        return ""
-    pair = [copy_of[wrong[0]], wrong[0]]
-    (row, other_row), (name, other_name) = split.kept[pair], (split.classes[label] for label in labels[pair])
-    return (
-        f"{len(wrong):,} of {len(labels):,} training images are there as another class, too (image {row} is {name!r}, "
-        f"and its copy, {other_row}, {other_name!r}), and no network is right about both: remove the wrong ones"
-    )
+def _there_twice(copies: Copies, classes: Sequence[str], files: Files) -> str:
+    part, other = copies.one.part, copies.other.part
+    count, such = f"{len(copies):,} of {copies.size:,} {part} images are", copies.examples(classes, files)
+    if part == other:
+        return (
+            f"{count} there as another class, too ({such}), and no network is right about both: remove the wrong ones"
+        )
+    what, therefore = _TWICE[other]
+    return f"{count} {what} ({such}), so {therefore}: remove the copies"
 
 
 def _mislabelled(split: Split) -> str:

@@ -74,13 +74,18 @@ def test_held_out_and_test_images_that_are_in_the_pool_are_told_if_a_treatment_d
     draws = Treatment(alpha=1.0, policy="shift", oversample="pool_random")
     test, held_out = cautions(split, [METHOD, draws])
     assert test.startswith("2 of 300 test images are in the pool, too, from which classes gain training samples")
+    assert "(test image 0 ('cat') is pool image 272 ('cat'), " in test
     assert held_out.startswith("2 of 30 held-out images are in the pool, too")
     assert cautions(split, [METHOD]) == []
     assert cautions(dataclasses.replace(split, pool=split.train), [draws]) == []
 
 
 def test_test_images_that_are_trained_on_are_told():
-    said = "2 of 300 test images are trained on, too (training image 7, here as 'cat', for one), so figures flatter"
+    said = (
+        "2 of 300 test images are trained on, too (test image 5 ('cat') is training image 7 ('cat'), "
+        "test image 6 ('cat') is training image 8 ('cat')), "
+        "so figures flatter"
+    )
     assert [one[: len(said)] for one in cautions(with_copies(2, of=7, to=305).hold_out("test", 0), [METHOD])] == [said]
     assert cautions(with_copies(1, of=7, to=305).hold_out("test", 0), [METHOD]) == [], "too few to matter"
 
@@ -113,7 +118,25 @@ def test_held_out_images_that_are_trained_on_are_told():
 def test_training_images_of_two_classes_are_told():
     (said,) = cautions(with_copies(3, of=7, to=105, label=1).hold_out("test", 0), [METHOD])
     assert said.startswith("3 of 300 training images are there as another class, too")
-    assert "(image 7 is 'cat', and its copy, 105, 'dog')" in said
+    assert "(training image 105 ('dog') is training image 7 ('cat'), training image 106 " in said
+
+
+def test_copies_in_a_folder_of_images_are_named_by_their_files():
+    files = [f"train/{row}.png" for row in range(300)], [f"test/{row}.png" for row in range(300)]
+
+    def named(copies, validation="test", **other):
+        split = with_copies(copies, **other).hold_out(validation, 0)
+        return cautions(split, [METHOD], files=files)
+
+    (said,) = named(5, of=7, to=305)
+    first = "test/5.png is train/7.png, test/6.png is train/8.png, test/7.png is train/9.png, and 2 more"
+    assert f"5 of 300 test images are trained on, too ({first}), so figures" in said
+    (said,) = named(2, of=7, to=105, label=1)
+    assert "(train/105.png is train/7.png, train/106.png is train/8.png), and no network" in said
+    held = with_copies(60, of=0, to=300).hold_out(0.5, 0).held
+    (_, said) = named(60, 0.5, of=0, to=300)
+    such = ", ".join(f"test/{row}.png is train/{row}.png" for row in held[:3])
+    assert f"test images are held-out ones, too, by which treatments are chosen ({such}, and " in said
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,6 @@ from hardtune.commands.subject import (
     Subject,
     add_subject_flags,
     devices,
-    files_of,
     missing,
     subject_of,
     with_scores,
@@ -75,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
     """Train, compare and write; 0."""
     import numpy as np
 
+    from hardtune.data import files_of
     from hardtune.report.export import (
         exported,
         exported_predictions,
@@ -109,7 +109,7 @@ def run(options: argparse.Namespace) -> int:
     # As many threads as a trial of the sweep had: another number would change the rounding of sums.
     configure_process(kept.content["about"]["cpus_per_trial"])
     recipe = subject.recipe
-    training_files, test_files = files_of(subject)
+    training_files, test_files = files_of(subject.data)
     stored = _stored(prepared, subject, treatment, theirs)
     # The store may have lost since what was exported from it.
     found = predictions_of(prepared.split, stored, training_files, test_files), exported_predictions(folder)

@@ -22,7 +22,7 @@ import argparse
 from pathlib import Path
 
 from hardtune.command_line import make_room_for, plain_console, show_path
-from hardtune.commands.subject import add_subject_flags, available, files_of, subject_of, with_scores
+from hardtune.commands.subject import add_subject_flags, available, subject_of, with_scores
 from hardtune.errors import InputError
 
 
@@ -43,6 +43,7 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print, draw and write it; 0."""
+    from hardtune.data import files_of
     from hardtune.hardness.estimators import ESTIMATORS
     from hardtune.needs import Needs
     from hardtune.report.hardest import class_table, finding_table, write_csv
@@ -72,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     captions = [f"{row}: {classes[true_labels[n]]}" if wrong[n] else str(row) for n, row in enumerate(rows)]
     hardest_figure(train, scores, classes, captions, options.each, title, figure)
     known = true_labels if wrong.any() else None
-    write_csv(found, train.labels, classes, rows, files_of(subject)[0], figure.with_suffix(".csv"), known)
+    write_csv(found, train.labels, classes, rows, files_of(subject.data)[0], figure.with_suffix(".csv"), known)
     for label, path in (("figure", figure), ("scores", figure.with_suffix(".csv"))):
         show_path(console, label, path)
     return 0

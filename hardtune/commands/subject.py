@@ -97,6 +97,7 @@ def subject_of(options: argparse.Namespace, **recipe: Any) -> Subject:
         InputError: there is no such script or no sweep in it, or something is wrong with data, pool or recipe.
     """
     from hardtune.data import harder, load, load_pool
+    from hardtune.data.decoding import listed_in
     from hardtune.store import Store, local_folder
 
     sweep = None if options.script is None else load_sweep(options.script, data=options.data, pool=options.pool)
@@ -110,6 +111,7 @@ def subject_of(options: argparse.Namespace, **recipe: Any) -> Subject:
     size = options.image_size
     if size is None and sweep is not None:
         size = sweep.image_size
+    storage = local_folder(options.storage)
     path = options.pool or (sweep.pool if sweep is not None else None)
     with progress_bar() as progress:
         bar = progress.add_task("reading images", total=None, visible=False)
@@ -117,13 +119,12 @@ def subject_of(options: argparse.Namespace, **recipe: Any) -> Subject:
         def on_read(done: int, of: int) -> None:
             progress.update(bar, completed=done, total=of, visible=done < of)
 
-        whole = load(data, options.data_dir, image_size=size, progress=on_read)
         how = options if sweep is None else sweep
         asked = {name: getattr(how, name) for name in ("imbalance", "label_noise") if getattr(how, name) is not None}
-        dataset = harder(whole, **asked)
-        pool = None if path is None else load_pool(path, dataset, progress=on_read)
+        with listed_in(storage):
+            dataset = harder(load(data, options.data_dir, image_size=size, progress=on_read), **asked)
+            pool = None if path is None else load_pool(path, dataset, progress=on_read)
     split = dataclasses.replace(dataset.hold_out(changed.validation, changed.seed), pool=pool)
-    storage = local_folder(options.storage)
     name = sweep.name if sweep is not None else dataset.name
     return Subject(name, data, dataset, split, changed, Store(storage / "store"), storage, sweep, options.data_dir)
 
@@ -251,14 +252,6 @@ def available(subject: Subject, device: str) -> Needs:
         each.append(Needs(frozenset({name}), features=estimator.source == "features"))
     there = [needs for needs in each if not missing(subject, needs, device)]
     return Needs(frozenset().union(*(needs.estimators for needs in there)), any(needs.features for needs in there))
-
-
-def files_of(subject: Subject) -> tuple[list[str], list[str]]:
-    """The files of the data set's whole training split and of its test split; none unless it is a folder of images."""
-    from hardtune.data import DATASETS
-    from hardtune.data.image_folder import listed_files
-
-    return ([], []) if subject.data in DATASETS else listed_files(Path(subject.data).expanduser())
 
 
 def devices() -> list[str]:

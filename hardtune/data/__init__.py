@@ -3,7 +3,7 @@
 from hardtune.data import cifar, digits, fashion_mnist  # noqa: F401  importing them registers them
 from hardtune.data.dataset import Dataset
 from hardtune.data.harder import harder, long_tailed, with_label_noise
-from hardtune.data.loading import DATASETS, Loader, load
+from hardtune.data.loading import DATASETS, Loader, files_of, load
 from hardtune.data.out_of_distribution import check_ood, load_ood
 from hardtune.data.pool import check_pool, load_pool
 from hardtune.data.samples import Samples
@@ -17,6 +17,7 @@ __all__ = [
     "Split",
     "check_ood",
     "check_pool",
+    "files_of",
     "harder",
     "load",
     "load_ood",

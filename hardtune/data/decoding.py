@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +19,35 @@ from hardtune.errors import InputError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MAX_NAMED = 5
-"""Unreadable images that an error names."""
+MAX_NAMED = 3
+"""Unreadable images that an error names for each reason."""
+MAX_REASONS = 4
+"""That an error names."""
+
+
+class UnreadableError(InputError):
+    """Images cannot be read."""
+
+    files: Sequence[tuple[str, str]] = ()
+    """Each of them, and why."""
+
+
+@contextlib.contextmanager
+def listed_in(folder: Path) -> Iterator[None]:
+    """If images cannot be read within, write all to ``unreadable.csv`` in ``folder``, which the error then names."""
+    try:
+        yield
+    except UnreadableError as error:
+        path = folder / "unreadable.csv"
+        if len(error.files) == 1:
+            raise
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as table:
+                csv.writer(table).writerows([("file", "reason"), *error.files])
+        except OSError:  # the images are what is to be mended first
+            raise error from None
+        raise InputError(f"{error}; all are listed in {path}") from None
 
 
 def decode(
@@ -28,8 +58,8 @@ def decode(
     Each is resized to ``image_size``, in pixels or as (height, width). ``progress`` is called with (images read,
     images) at the start, now and then, and at the end.
 
-    Raises ``InputError`` at once if sizes differ without ``image_size``, and for unreadable images after all were
-    tried: it says how many and names the first few.
+    Raises ``InputError`` at once if sizes differ without ``image_size``, and ``UnreadableError`` after all were tried:
+    it says how many cannot be read for which reason, and names the first few of each.
     """
     if isinstance(image_size, int):
         image_size = (image_size, image_size)
@@ -39,12 +69,13 @@ def decode(
     images = np.empty((len(files), *size, 3), dtype=np.uint8)
 
     def chunk(start: int) -> tuple[bool, list[tuple[str, str]]]:
-        colour, unread = False, []
+        colour = False
+        unread: list[tuple[str, str]] = []
         for i in range(start, min(start + 64, len(files))):
             try:
                 image, has_colour = _read(files[i], image_size)
-            except InputError as error:
-                unread.append((files[i], str(error)))  # the error would keep the partial pixels alive
+            except UnreadableError as error:
+                unread += error.files  # not the error, which would keep the partial pixels alive
                 continue
             if image.shape[:2] != size:
                 raise InputError(
@@ -55,7 +86,8 @@ def decode(
             colour |= has_colour
         return colour, unread
 
-    colour, unread = False, []
+    colour = False
+    unread: list[tuple[str, str]] = []
     if progress is not None:
         progress(0, len(files))
     # Threads: Pillow's decoders release the interpreter lock.
@@ -69,27 +101,38 @@ def decode(
     finally:
         pool.shutdown(cancel_futures=True)
     if unread:
-        raise InputError(_unread(unread, len(files)))
+        raise _unreadable(unread, len(files))
     return images if colour else np.ascontiguousarray(images[..., :1])
 
 
 def _first_size(files: Sequence[str]) -> tuple[str, tuple[int, int]]:
     """The first file that can be read, and the height and width of its image."""
     for file in files:
-        with contextlib.suppress(InputError):
+        with contextlib.suppress(UnreadableError):
             height, width, _ = _read(file, None)[0].shape
             return file, (height, width)
     return files[0], (0, 0)
 
 
-def _unread(files: Sequence[tuple[str, str]], of: int) -> str:
-    """A sentence on the unreadable files, given as (file, reason)."""
-    why = files[0][1]
-    if len(files) == 1:
-        return why
-    named = ", ".join(file for file, _ in files[:MAX_NAMED])
-    more = f" and {len(files) - MAX_NAMED} more" if len(files) > MAX_NAMED else ""
-    return f"{len(files)} of {of} images cannot be read: {named}{more} ({why})"
+def _unreadable(files: Sequence[tuple[str, str]], of: int = 1) -> UnreadableError:
+    """The error for the unreadable files of ``of``, given as (file, reason); the most frequent reasons come first."""
+    by_reason: dict[str, list[str]] = {}
+    for file, reason in files:
+        alike = re.sub(r" \([^()]*\)$", "", reason)  # without how many bytes are missing, and the like
+        by_reason.setdefault(alike, []).append(file)
+    ranked = sorted(by_reason.items(), key=lambda item: -len(item[1]))
+    said = [f"{reason} ({len(named):,}: {_first_few(named)})" for reason, named in ranked[:MAX_REASONS]]
+    if len(ranked) > MAX_REASONS:
+        said.append(f"other reasons ({sum(len(named) for _, named in ranked[MAX_REASONS:]):,})")
+    whole = f"{len(files):,} of {of:,} images cannot be read: {'; '.join(said)}"
+    error = UnreadableError(whole if len(files) > 1 else f"cannot read the image {files[0][0]}: {files[0][1]}")
+    error.files = tuple(files)
+    return error
+
+
+def _first_few(files: Sequence[str]) -> str:
+    more = f" and {len(files) - MAX_NAMED:,} more" if len(files) > MAX_NAMED else ""
+    return ", ".join(files[:MAX_NAMED]) + more
 
 
 def _by(shape: tuple[int, ...]) -> str:
@@ -105,9 +148,10 @@ def _read(file: str, size: tuple[int, int] | None) -> tuple[NDArray[np.uint8], b
             image: Image.Image = _eight_bit(opened, file)
     # Decoders report broken files with nearly any of these.
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        if isinstance(error, InputError):
+        if isinstance(error, UnreadableError):
             raise
-        raise InputError(f"cannot read the image {file}: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise _unreadable([(file, reason.replace(f" {file!r}", ""))]) from error
     if size is not None:
         image = ImageOps.fit(image, (size[1], size[0]), method=Image.Resampling.BICUBIC)
     pixels = np.asarray(image)
@@ -120,7 +164,7 @@ def _eight_bit(image: Image, file: str) -> Image:
 
     if image.mode.startswith(("I", "F")):
         # Pillow would silently clip these to 255.
-        raise InputError(f"the image {file} has pixels of mode {image.mode}, and only 8-bit images can be read")
+        raise _unreadable([(file, f"its pixels are of mode {image.mode}, and only 8-bit images can be read")])
     image.info.pop("transparency", None)  # Pillow would warn of it
     decoded = image.convert("L" if image.mode in ("1", "L", "LA", "La") else "RGB")
     with contextlib.suppress(Exception):  # invalid EXIF rotates nothing

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hardtune.data.dataset import Dataset
-from hardtune.data.image_folder import read_image_folder
+from hardtune.data.image_folder import listed_files, read_image_folder
 from hardtune.errors import InputError, blamed
 from hardtune.registry import Registry
 
@@ -68,6 +68,11 @@ def load(
         raise InputError(f"unknown data set {name!r}: choose from {names}, or give the path of a folder of images")
     train, test, classes, val = read_image_folder(folder, image_size=image_size, progress=progress)
     return Dataset(folder.resolve().name, train, test, classes, val=val)
+
+
+def files_of(name: str) -> tuple[list[str], list[str]]:
+    """The files of the whole training and test split that :func:`load` reads; none unless it is a folder of images."""
+    return ([], []) if name in DATASETS else listed_files(Path(name).expanduser())
 
 
 def _data_dir(given: str | Path | None) -> Path:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ import numpy as np
 
 from hardtune import disk
 from hardtune.answers import corruption_pairs, with_shifts
-from hardtune.cautions import cautions
-from hardtune.checks import check_names, check_trials, preview_plan
+from hardtune.checks import check_names, check_trials
 from hardtune.data import Dataset, Samples, Split, check_ood, check_pool, harder, load, load_pool
+from hardtune.data.decoding import listed_in
 from hardtune.errors import InputError, in_a_line, unknown
 from hardtune.evaluation.metric import UNSEEN
 from hardtune.hardness.encoders import check_encoder
@@ -40,9 +40,10 @@ from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.ledger import Ledger, check_same_data, open_ledger
 from hardtune.sweep.live import View
 from hardtune.sweep.nodes import check_shared
+from hardtune.sweep.notes import say_what_has_no_effect, say_what_is_doubtful, say_what_is_infeasible
 from hardtune.sweep.prepare import control_members, prepare_on_cluster, resolved_on_cluster
 from hardtune.sweep.sigterm import left_ray
-from hardtune.sweep.space import corners, count, without_effect
+from hardtune.sweep.space import corners
 from hardtune.sweep.tracking import Tracker
 from hardtune.sweep.tracking_uri import check_experiment, check_tracking, default_uri
 from hardtune.sweep.trials import direction, run_trials
@@ -84,10 +85,11 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
     uri = place.tracking_uri or default_uri(storage)
     check_tracking(uri)
     check_experiment(uri, sweep.name)
-    dataset, pool = _load(sweep, place, view)
-    if needs.features:
-        check_encoder(sweep.recipe.encoder, dataset)
-    split = _split(sweep, dataset, pool, place, view)
+    with listed_in(storage):
+        dataset, pool = _load(sweep, place, view)
+        if needs.features:
+            check_encoder(sweep.recipe.encoder, dataset)
+        split = _split(sweep, dataset, pool, place, view)
     if place.data_of is not None:
         check_same_data(place.data_of, split)
     check_trials(split, sweep.recipe, treatments)
@@ -113,11 +115,9 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
         begun = any(ledger.trials.glob("*.json"))
         url = place.study_storage or ledger.study_url
         study = study_database(url, ledger.id, begun=begun, owner=ledger.owner)
-        _say_what_repeats(sweep, view)
-        for name in without_effect(sweep.space):
-            view.say(f"note: the space searches {name}, which makes no difference to any treatment in it")
-        for caution in cautions(split, treatments) if not place.subset else ():
-            view.say(f"note: {caution}")
+        say_what_has_no_effect(sweep, view)
+        if not place.subset:
+            say_what_is_doubtful(sweep, split, treatments, ledger.folder, view)
         artifacts = None if uri.startswith("http") else storage / "mlflow-artifacts"
         tracker = Tracker(uri, sweep.name, ledger.id, artifacts)
         tags = {"hardtune.data": dataset.fingerprint, "hardtune.trials": str(sweep.trials)}
@@ -126,7 +126,7 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
             store = Store(storage / "store")
             alone = _filled(share, dataclasses.replace(sweep, racing=0.0))  # those that score do not race
             prepared = _prepare(sweep, split, needs, store, alone, view)
-            _say_what_is_infeasible(sweep, prepared, treatments, place, view)
+            say_what_is_infeasible(sweep, prepared, treatments, place, view)
             interrupted = run_trials(sweep, place, prepared, store, share, ledger, study, tracker, view)
         except BaseException as error:
             tracker.sweep_ended(None, {}, [], "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
@@ -221,46 +221,6 @@ def _filled(share: cluster.Share, sweep: Sweep) -> cluster.Share:
     compiled, racing = bool(sweep.recipe.compile), sweep.racing > 0
     at_once = sweep.members_at_once or cluster.members_at_once(share, compiled=compiled, racing=racing)
     return dataclasses.replace(share, at_once=at_once)
-
-
-def _say_what_repeats(sweep: Sweep, view: View) -> None:
-    there = count(sweep.space)
-    if there is not None and there < sweep.trials:
-        treatments = "1 treatment" if there == 1 else f"{there} treatments"
-        view.say(
-            f"the space has {treatments} beside the control, so {sweep.trials - there} of the {sweep.trials} trials "
-            "will repeat what was tried"
-        )
-
-
-def _say_what_is_infeasible(
-    sweep: Sweep, prepared: Prepared, treatments: Sequence[Treatment], place: Place, view: View
-) -> None:
-    """Say where trials would fail; ``InputError`` if all would, or one of a list.
-
-    A subset may be too small for what the whole data allow, so there each trial says so itself. A confirmation's list
-    was feasible by the search's scores, and nobody can take from it what is not by these.
-    """
-    if place.subset:
-        return
-    problems = []
-    for treatment in treatments:
-        try:
-            preview_plan(prepared, treatment)
-        except InputError as error:
-            problems.append(error)
-    if not problems:
-        return
-    confirms = place.data_of is not None
-    of_a_list = sweep.treatments is not None and not confirms
-    if of_a_list or len(problems) == sum(not treatment.is_control for treatment in treatments):
-        raise problems[0]
-    tried = "are not feasible by this seed's scores" if confirms else "that the space was tried at are not feasible"
-    shown = "" if confirms else " (python -m hardtune plan shows all, given this sweep's flags)"
-    view.say(
-        f"note: {len(problems)} of {len(treatments)} treatments {tried}, and trials like them will fail: "
-        f"{problems[0]}{shown}"
-    )
 
 
 def _writable(storage: Path) -> Path:

@@ -117,6 +117,17 @@ def test_images_of_a_folder_are_named_by_their_files(command, tmp_path, layout, 
     assert len(rows) == scored, "without those that are held out"
 
 
+def test_images_that_cannot_be_read_are_listed_in_the_storage(command, tmp_path):
+    images_of(tmp_path / "pets", ["cat", "dog"], 10)
+    broken = sorted((tmp_path / "pets" / "dog").iterdir())[:5]
+    for path in broken:
+        path.write_bytes(b"")
+    _, err, code = command("hardest", "--data", tmp_path / "pets", "--storage", tmp_path / "kept")
+    assert code == 2
+    assert err.strip().endswith(f"and 2 more); all are listed in {tmp_path / 'kept' / 'unreadable.csv'}")
+    assert sorted(row["file"] for row in table(tmp_path / "kept" / "unreadable.csv")) == list(map(str, broken))
+
+
 def test_the_reading_of_images_is_shown_on_a_terminal(command, tmp_path, monkeypatch):
     images_of(tmp_path / "pets", ["cat", "dog"], 10)
     monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes stderr for a terminal, which it redraws 10 times a second

@@ -1,3 +1,4 @@
+import csv
 import re
 import warnings
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 
 from hardtune.data import load
+from hardtune.data.decoding import listed_in
 from hardtune.data.image_files import IMAGE_SUFFIXES
 from hardtune.data.image_folder import listed_files
 from hardtune.errors import InputError
@@ -264,12 +266,46 @@ def test_all_unreadable_images_are_counted_and_the_first_named_with_the_reason(
     calls: list[int] = []
     with pytest.raises(InputError) as error:
         load(str(tmp_path), image_size=image_size, progress=lambda done, of: calls.append(done))
-    more = " and 2 more" if broken == 7 else ""
-    why = f"cannot read the image {bad[0]}: cannot identify image file"
-    said = f"{broken} of 170 images cannot be read: {', '.join(map(str, bad[:5]))}{more} ({why}"
-    assert str(error.value).startswith(said)
-    assert "\n" not in str(error.value)
+    more = f" and {broken - 3} more" if broken > 3 else ""
+    such = f"cannot identify image file ({broken}: {', '.join(map(str, bad[:3]))}{more})"
+    assert str(error.value) == f"{broken} of 170 images cannot be read: {such}"
     assert calls[-1] == 170, "all were tried"
+
+
+def test_unreadable_images_are_told_by_reason_and_all_listed_in_a_file(tmp_path: Path):
+    folder = tmp_path / "pets" / "train"
+    for split in ("train", "test"):
+        write_classes(tmp_path / "pets" / split, {"a": 10, "b": 10})
+    cut, empty = [folder / "b" / f"000{n}.png" for n in range(4)], [folder / "a" / f"000{n}.png" for n in range(2)]
+    for n, path in enumerate(cut):
+        path.write_bytes(path.read_bytes()[: 60 + n])  # other numbers of bytes are missing from each
+    for path in empty:
+        path.write_bytes(b"")
+    write(folder / "a" / "deep.png", np.full((4, 5), 40_000, dtype=np.uint16))
+    with pytest.raises(InputError) as error, listed_in(tmp_path / "storage"):
+        load(str(tmp_path / "pets"))
+    of, _, reasons = str(error.value).partition(": ")
+    first, second, third, where = reasons.split("; ")
+    assert of == "7 of 41 images cannot be read"
+    assert re.fullmatch(
+        r"image file is truncated \(4: .*b/0000\.png, .*b/0001\.png, \S*b/0002\.png and 1 more\)", first
+    )
+    assert re.fullmatch(r"cannot identify image file \(2: \S*a/0000\.png, \S*a/0001\.png\)", second)
+    assert third.startswith("its pixels are of mode I")
+    path = tmp_path / "storage" / "unreadable.csv"
+    assert where == f"all are listed in {path}"
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["file"] for row in rows) == sorted(map(str, [*cut, *empty, folder / "a" / "deep.png"]))
+
+
+def test_unreadable_images_are_told_where_the_list_of_them_cannot_be_written(tmp_path: Path):
+    write_classes(tmp_path / "pets", {"a": 5, "b": 5})
+    for path in (tmp_path / "pets" / "b").iterdir():
+        path.write_bytes(b"")
+    (tmp_path / "storage").write_text("no folder")
+    with pytest.raises(InputError, match=r"^5 of 10 images cannot be read: [^;]*$"), listed_in(tmp_path / "storage"):
+        load(str(tmp_path / "pets"))
 
 
 def test_images_none_of_which_can_be_read_are_counted(tmp_path: Path):
@@ -292,7 +328,7 @@ def test_the_size_that_others_differ_from_is_that_of_an_image_that_can_be_read(t
 def test_sixteen_bit_images_are_refused_rather_than_clipped(tmp_path: Path):
     write_classes(tmp_path, {"a": 5, "b": 5}, shape=(4, 5))
     write(tmp_path / "b" / "deep.png", np.full((4, 5), 40_000, dtype=np.uint16))
-    with pytest.raises(InputError, match=r"deep\.png has pixels of mode I;16"):
+    with pytest.raises(InputError, match=r"deep\.png: its pixels are of mode I;16, and only 8-bit"):
         load(str(tmp_path))
 
 

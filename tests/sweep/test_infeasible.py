@@ -14,8 +14,8 @@ from hardtune.member import Prepared
 from hardtune.report.sweeps import Kept
 from hardtune.sweep import Sweep
 from hardtune.sweep.definition import THREE_OBJECTIVES, Place
-from hardtune.sweep.engine import _say_what_is_infeasible
 from hardtune.sweep.live import View
+from hardtune.sweep.notes import say_what_is_infeasible
 from hardtune.sweep.space import corners
 
 SPLIT = load("digits").hold_out(0.3, 0)
@@ -27,7 +27,7 @@ def said(space, **place):
     console = Console(file=io.StringIO(), width=400)
     sweep = Sweep("s", "digits", Recipe(), space)
     view = View("s", THREE_OBJECTIVES, console)
-    _say_what_is_infeasible(sweep, PREPARED, corners(space), Place(**place), view)
+    say_what_is_infeasible(sweep, PREPARED, corners(space), Place(**place), view)
     return console.file.getvalue()
 
 

@@ -1,0 +1,78 @@
+"""What a sweep says of its space, its data and its trials before the first of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hardtune.cautions import cautions, copies_that_matter
+from hardtune.checks import preview_plan
+from hardtune.data import Split, files_of
+from hardtune.data.copies import write_copies
+from hardtune.errors import InputError, in_a_line
+from hardtune.member import Prepared
+from hardtune.sweep.definition import Place, Sweep
+from hardtune.sweep.live import View
+from hardtune.sweep.space import count, without_effect
+from hardtune.treatment import Treatment
+
+
+def say_what_has_no_effect(sweep: Sweep, view: View) -> None:
+    """Say which trials will repeat others, and what is searched in vain."""
+    there = count(sweep.space)
+    if there is not None and there < sweep.trials:
+        treatments = "1 treatment" if there == 1 else f"{there} treatments"
+        view.say(
+            f"the space has {treatments} beside the control, so {sweep.trials - there} of the {sweep.trials} trials "
+            "will repeat what was tried"
+        )
+    for name in without_effect(sweep.space):
+        view.say(f"note: the space searches {name}, which makes no difference to any treatment in it")
+
+
+def say_what_is_doubtful(sweep: Sweep, split: Split, treatments: Sequence[Treatment], folder: Path, view: View) -> None:
+    """Say what makes figures on these data less telling than they look, and list copies of images in ``folder``."""
+    found = copies_that_matter(split, treatments)
+    files = files_of(sweep.data) if found else ([], [])
+    if tuple(map(len, files)) != (split.origin_size, len(split.test)):  # the folder has changed since it was read
+        files = ([], [])
+    for caution in cautions(split, treatments, found, files):
+        view.say(f"note: {caution}")
+    if found:
+        path = folder / "copies.csv"
+        try:
+            write_copies(found, split.classes, files, path)
+        except OSError as error:  # whose images these are is no reason to stop
+            view.say(f"note: the copies could not be listed in {path}: {in_a_line(error)}")
+        else:
+            view.whole(f"all copies are listed in {path}")
+
+
+def say_what_is_infeasible(
+    sweep: Sweep, prepared: Prepared, treatments: Sequence[Treatment], place: Place, view: View
+) -> None:
+    """Say where trials would fail; ``InputError`` if all would, or one of a list.
+
+    A subset may be too small for what the whole data allow, so there each trial says so itself. A confirmation's list
+    was feasible by the search's scores, and nobody can take from it what is not by these.
+    """
+    if place.subset:
+        return
+    problems = []
+    for treatment in treatments:
+        try:
+            preview_plan(prepared, treatment)
+        except InputError as error:
+            problems.append(error)
+    if not problems:
+        return
+    confirms = place.data_of is not None
+    of_a_list = sweep.treatments is not None and not confirms
+    if of_a_list or len(problems) == sum(not treatment.is_control for treatment in treatments):
+        raise problems[0]
+    tried = "are not feasible by this seed's scores" if confirms else "that the space was tried at are not feasible"
+    shown = "" if confirms else " (python -m hardtune plan shows all, given this sweep's flags)"
+    view.say(
+        f"note: {len(problems)} of {len(treatments)} treatments {tried}, and trials like them will fail: "
+        f"{problems[0]}{shown}"
+    )
