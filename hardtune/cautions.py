@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,15 @@ def cautions(
     found += [_there_twice(one, split.classes, files) for one in copies]
     if not split.chooses_on_test:
         found += [_mislabelled(split), _other_shares(split)]
-    found += [_called_by_their_size(split, treatments), _uneven(split, treatments)]
+    used = set().union(*map(needed_scores, treatments))
+    found += [_called_by_their_size(split, used), _uneven(split, treatments)]
+    return [sentence for sentence in found if sentence]
+
+
+def cautions_about_scores(split: Split, estimators: Collection[str], files: Files = ((), ())) -> list[str]:
+    """Those of :func:`cautions` that are about the scores of these estimators themselves."""
+    twice = [copies for copies in copies_that_matter(split, ()) if copies.one.part == copies.other.part]
+    found = [*(_there_twice(one, split.classes, files) for one in twice), _called_by_their_size(split, estimators)]
     return [sentence for sentence in found if sentence]
 
 
@@ -142,9 +150,9 @@ def _other_shares(split: Split) -> str:
     )
 
 
-def _called_by_their_size(split: Split, treatments: Sequence[Treatment]) -> str:
+def _called_by_their_size(split: Split, estimators: Collection[str]) -> str:
     sizes = np.bincount(split.train.labels, minlength=split.num_classes)
-    used = set().union(*(needed_scores(treatment) for treatment in treatments)) & BY_SIZE.keys()
+    used = BY_SIZE.keys() & estimators
     if not used or sizes.max() <= UNEQUAL * sizes.min():
         return ""
     called = " and ".join(f"{name!r} calls samples of small classes {BY_SIZE[name]}" for name in sorted(used))

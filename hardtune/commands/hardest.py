@@ -19,6 +19,7 @@ Scores are read from the store if a sweep computed them; --score computes them h
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from hardtune.command_line import make_room_for, plain_console, show_path
@@ -43,6 +44,7 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print, draw and write it; 0."""
+    from hardtune.cautions import cautions_about_scores
     from hardtune.data import files_of
     from hardtune.hardness.estimators import ESTIMATORS
     from hardtune.needs import Needs
@@ -60,6 +62,9 @@ def run(options: argparse.Namespace) -> int:
     subject, device = with_scores(subject, needs, device=options.device, score=options.score)
     everything = available(subject, device)
     found = gather(subject.split, subject.recipe, everything, subject.store, device=device).scores
+    files = files_of(subject.data)
+    for caution in cautions_about_scores(subject.split, [name], files):
+        print(f"note: {caution}", file=sys.stderr)
     train, classes, scores = subject.split.train, subject.split.classes, found[name]
     rows, origin, title = subject.split.kept, subject.dataset.traced(), f"{name} on {subject.name}"
     true_labels = origin.labels[rows]
@@ -73,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     captions = [f"{row}: {classes[true_labels[n]]}" if wrong[n] else str(row) for n, row in enumerate(rows)]
     hardest_figure(train, scores, classes, captions, options.each, title, figure)
     known = true_labels if wrong.any() else None
-    write_csv(found, train.labels, classes, rows, files_of(subject.data)[0], figure.with_suffix(".csv"), known)
+    write_csv(found, train.labels, classes, rows, files[0], figure.with_suffix(".csv"), known)
     for label, path in (("figure", figure), ("scores", figure.with_suffix(".csv"))):
         show_path(console, label, path)
     return 0

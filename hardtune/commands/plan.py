@@ -20,6 +20,7 @@ import ast
 import dataclasses
 import inspect
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,7 +63,9 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print and draw the plans; 0 if all of them are feasible, else 1."""
+    from hardtune.cautions import cautions
     from hardtune.checks import check_names, check_sources
+    from hardtune.data import files_of
     from hardtune.needs import needs_of
     from hardtune.rehearsal import rehearse
     from hardtune.report.plans import plan_table, sweep_table, write_csv
@@ -86,6 +89,8 @@ def run(options: argparse.Namespace) -> int:
     for treatment in treatments:
         check_sources(subject.split, treatment, every_class=subject.sweep is not None and not given)
     rehearse(subject.split, treatments)
+    for caution in cautions(subject.split, asked, files=files_of(subject.data)):
+        print(f"note: {caution}", file=sys.stderr)
     needs = needs_of(treatments)
     subject, device = with_scores(subject, needs, device=options.device, score=options.score)
     prepared = gather(subject.split, subject.recipe, needs, subject.store, device=device)

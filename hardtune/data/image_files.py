@@ -70,8 +70,8 @@ def what_is_left_out(files: Sequence[str]) -> str:
         said.append(f"{sum(len(of) for _, of in ranked[MAX_SUFFIXES:]):,} of {len(ranked) - MAX_SUFFIXES} others")
     *most, last = said
     counts = f"{', '.join(most)} and {last}" if most else last
-    are = "file is" if len(files) == 1 else "files are"
-    return f"{len(files):,} {are} left out for their suffix, {counts}; images are {', '.join(sorted(IMAGE_SUFFIXES))}"
+    are, their = ("file is", "its") if len(files) == 1 else ("files are", "their")
+    return f"{len(files):,} {are} left out for {their} suffix, {counts}; images are {', '.join(sorted(IMAGE_SUFFIXES))}"
 
 
 def _suffix(name: str) -> str:

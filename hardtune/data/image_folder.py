@@ -56,8 +56,8 @@ def read_image_folder(
     files = _listed(folder)
     if files.added:
         warnings.warn(
-            f"the training data include {' and '.join(map(str, files.added))}: --recipe validation=val holds these "
-            "images out, and a number a random share of all",
+            f"{' and '.join(map(str, files.added))} became a part of the training data, which --recipe validation=val "
+            "holds out, while a number holds out a random share of all",
             HardtuneWarning,
             stacklevel=3,
         )

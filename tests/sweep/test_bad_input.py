@@ -394,7 +394,7 @@ def test_a_validation_split_that_is_trained_on_is_said_once_in_a_line_of_its_own
         )
     out, err = capsys.readouterr()
     assert "there is no sweep named bad to resume" in err
-    assert f"\nthe training data include {tmp_path}/images/val: --recipe validation=val holds these images out" in out
+    assert f"\n{tmp_path}/images/val became a part of the training data, which --recipe validation=val holds out" in out
     assert out.count("the training data include") == 1
 
 
