@@ -14,8 +14,9 @@ from rich.text import Text
 
 from hardtune.evaluation.comparison import Difference, holm, paired_difference
 from hardtune.report.comparison import Row, found_out, tried
-from hardtune.report.comparison_views import covers, decimals, draw_intervals, half_width, paired_over
+from hardtune.report.comparison_views import PANEL_WIDTH, covers, decimals, draw_intervals, half_width, paired_over
 from hardtune.report.drawing import save
+from hardtune.report.fitting import fit
 from hardtune.report.records import Record
 from hardtune.report.table import plain_table
 
@@ -147,25 +148,25 @@ def class_figure(rows: Sequence[Row], title: str, path: Path, note: str = "") ->
     trials = list(dict.fromkeys(row["trial"] for row in rows))
     classes = list(dict.fromkeys(row["class"] for row in rows))
     wide, deep = min(len(trials), PANELS_A_ROW), math.ceil(len(trials) / PANELS_A_ROW)
-    each = 0.5 + 0.17 * max(len(classes), 6)
-    figure = Figure(figsize=(1.8 + 2.2 * max(wide, 2), 0.8 + each * deep), layout="constrained")
+    figure = Figure(layout="constrained")
     says = (
         f"{title}: recall of each class × 100 minus that of {rows[0]['reference']} (in brackets), with 95 % intervals; "
         f"green is better, red worse after Holm's correction for {rows[0]['of']:,} differences, dotted is unbounded; "
         f"{_covers(rows)}, and not corrected. {note}"
     )
-    figure.suptitle(textwrap.fill(says.strip(), int(15 * figure.get_figwidth())), fontsize=9)
     grid = figure.subplots(deep, wide, squeeze=False, sharex=True)
     for axes in grid.flat[len(trials) :]:
         axes.axis("off")
     for axes, trial in zip(grid.flat, trials, strict=False):
         lines = [row for row in rows if row["trial"] == trial]
         draw_intervals(axes, lines, range(len(classes)))
-        names = [f"{row['class']} ({100 * row['reference_mean']:.0f})" for row in lines]
-        axes.set_yticks(range(len(classes)), names if axes in grid[:, 0] else [], fontsize=7, parse_math=False)
+        named = lines if axes in grid[:, 0] else []  # a hundred ticks more in each panel would take a second
+        names = [f"{row['class']} ({100 * row['reference_mean']:.0f})" for row in named]
+        axes.set_yticks(range(len(names)), names, fontsize=7, parse_math=False)
         axes.tick_params(labelbottom=True)
         axes.set_title(textwrap.fill(lines[0]["treatment"], 34), fontsize=7)
     left, right = grid[0, 0].get_xlim()  # all panels'
     grid[0, 0].set_xlim(max(left, -100), min(right, 100))  # no difference is larger, though an interval may be
+    fit(figure, grid, [says.strip()], PANEL_WIDTH, [0.17 * max(len(classes), 6)] * deep)
     path.parent.mkdir(parents=True, exist_ok=True)
     save(figure, path, dpi=150)

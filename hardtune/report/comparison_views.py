@@ -15,11 +15,14 @@ from rich.text import Text
 from hardtune.evaluation.comparison import least_significant
 from hardtune.report.comparison import METRICS_A_TABLE, Row
 from hardtune.report.drawing import save
+from hardtune.report.fitting import fit
 from hardtune.report.table import label, plain_table
 
 Line = tuple[int | None, str]
 """A treatment's trial and its description."""
 VERDICT_COLOURS = {"better": "#2b8a3e", "worse": "#c92a2a", "open": "#868e96"}
+PANEL_WIDTH = 2.2
+"""In inches, of one with intervals."""
 
 
 def tables(rows: Sequence[Row], note: str = "", *, most: int = METRICS_A_TABLE) -> list[Table]:
@@ -112,7 +115,7 @@ def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path,
     blocks = _blocks([rows for rows in families if rows])
     heights = [max(len(lines), 3) + 0.6 for _, _, lines in blocks]  # of fewer lines, the label would be cut
     width = max(len(metrics) for metrics, _, _ in blocks)
-    figure = Figure(figsize=(1.8 + 2.2 * width, 1.2 + 0.3 * (sum(heights) + len(heights))), layout="constrained")
+    figure = Figure(layout="constrained")
     each = [row for _, rows, _ in blocks for row in rows]
     corrected = " or ".join(map(str, sorted({row["of"] for row in each}, reverse=True)))
     plural = "" if corrected == "1" else "s"
@@ -121,8 +124,6 @@ def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path,
         f"{corrected} treatment{plural} in each panel, dotted is unbounded"
     )
     told = [f"{title}: {says}", f"{coverage(each)[:1].upper()}{coverage(each)[1:]}, and not corrected. {note}".strip()]
-    wide = int(15 * figure.get_figwidth())
-    figure.suptitle("\n".join(part for line in told for part in textwrap.wrap(line, wide)), fontsize=9)
     grid = figure.subplots(len(heights), width, squeeze=False, height_ratios=heights)
     headed: list[str] = []
     for panels, (metrics, rows, lines) in zip(grid, blocks, strict=True):
@@ -139,6 +140,7 @@ def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path,
                 axes.set_title(textwrap.fill(heading, 30), fontsize=8)
         headed = metrics
         panels[0].set_ylabel(textwrap.fill(f"minus {rows[0]['reference']}", 20), fontsize=7)
+    fit(figure, grid, told, PANEL_WIDTH, [0.3 * height for height in heights])
     path.parent.mkdir(parents=True, exist_ok=True)
     save(figure, path, dpi=150)
 
@@ -159,15 +161,15 @@ def _blocks(families: Sequence[Sequence[Row]]) -> list[tuple[list[str], list[Row
 def draw_intervals(axes: Any, rows: Sequence[Row], places: Iterable[int]) -> None:
     """Draw each row's difference and interval at its place, counted from the top."""
     axes.axvline(0, color="#b9c0c8", linewidth=1, zorder=1)
-    lowest = 0
-    for y, row in zip(places, rows, strict=True):
-        colour = VERDICT_COLOURS[row["verdict"]]
-        if math.isfinite(half_width(row)):
-            axes.plot([100 * row["low"], 100 * row["high"]], [y, y], color=colour, linewidth=1.5)
-        else:
-            axes.axhline(y, color=colour, linewidth=1, linestyle=":")
-        axes.plot(100 * row["difference"], y, marker="o", markersize=4, color=colour)
-        lowest = max(lowest, y)
+    at = list(places)
+    colours = [VERDICT_COLOURS[row["verdict"]] for row in rows]
+    bounded = [n for n, row in enumerate(rows) if math.isfinite(half_width(row))]
+    low, high = ([100 * rows[n][end] for n in bounded] for end in ("low", "high"))  # at once: classes may be a hundred
+    axes.hlines([at[n] for n in bounded], low, high, colors=[colours[n] for n in bounded], linewidth=1.5)
+    for n in set(range(len(rows))) - set(bounded):
+        axes.axhline(at[n], color=colours[n], linewidth=1, linestyle=":")
+    axes.scatter([100 * row["difference"] for row in rows], at, s=16, c=colours, zorder=2)
+    lowest = max(at)
     axes.locator_params(axis="x", nbins=4)  # more would run into each other
     axes.set_ylim(lowest + 0.5, -0.5)
     axes.tick_params(labelsize=7)

@@ -21,7 +21,13 @@ one_at_a_time = threading.Lock()
 
 
 def save(figure: Figure, path: Path, **options: Any) -> None:
-    """``figure.savefig``, with letters that matplotlib's font lacks, as of Chinese names, in a font that is installed.
+    """``figure.savefig``, with letters that matplotlib's font lacks in another."""
+    find_letters(figure)
+    figure.savefig(path, **options)
+
+
+def find_letters(figure: Figure) -> None:
+    """Show letters that matplotlib's font lacks, as of Chinese names, in a font that is installed.
 
     Without such a font they are boxes, of which matplotlib warns.
     """
@@ -29,11 +35,10 @@ def save(figure: Figure, path: Path, **options: Any) -> None:
     from matplotlib.text import Text
 
     texts = figure.findobj(Text)
-    fonts = _fonts_with(frozenset("".join(text.get_text() for text in texts)))
+    fonts = _fonts_with(frozenset(filter(str.isprintable, "".join(text.get_text() for text in texts))))
     if fonts:
         for text in texts:
             text.set_fontfamily([*rcParams["font.family"], *fonts])
-    figure.savefig(path, **options)
 
 
 @functools.lru_cache(maxsize=1)
@@ -42,7 +47,7 @@ def _fonts_with(letters: frozenset[str]) -> tuple[str, ...]:
     from matplotlib import font_manager
 
     fonts, own = font_manager.fontManager, font_manager.FontProperties()
-    lacking = {letter for letter in letters if letter.isprintable()} - _letters_of(fonts.findfont(own))
+    lacking = letters - _letters_of(fonts.findfont(own))
     if not lacking:
         return ()
     known = {font.fname for font in fonts.ttflist}  # of a cache that may be older than an installed font

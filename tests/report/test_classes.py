@@ -135,6 +135,8 @@ def test_the_figure_has_a_panel_for_each_treatment_and_a_line_for_each_class(tmp
     panels = [axes for axes in figure.axes if axes.axison]
     assert [axes.get_title()[:2] for axes in panels] == [f"{n}:" for n in range(5)]
     assert [label.get_text() for label in panels[0].get_yticklabels()] == ["cat (50)", "dog (90)", "elk (100)"]
+    assert [len(axes.get_yticks()) for axes in panels] == [3, 0, 0, 0, 3], "the others have the same lines"
+    assert {len(axes.lines) for axes in panels} == {1}, "all intervals are drawn at once: there may be a hundred"
     assert panels[0].get_ylim() == (2.5, -0.5), "the hardest on top"
     wide, wider = ({"low": -0.1, "high": 0.1}, {"low": -0.3, "high": 3.0})
     rows = [{**row, **(wider if row["trial"] == 4 else wide)} for row in class_rows(trials, CONTROLS, among=5)]

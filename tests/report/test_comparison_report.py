@@ -92,7 +92,7 @@ def test_treatments_that_print_alike_keep_their_own_lines(tmp_path, monkeypatch)
     monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: drawn.append(figure))
     comparison_figure([rows], "it", tmp_path / "it.png")
     for axes in drawn[0].axes:
-        assert [line.get_ydata()[0] for line in axes.lines if line.get_marker() == "o"] == [0, 1]
+        assert axes.collections[-1].get_offsets()[:, 1].tolist() == [0, 1]
 
 
 def test_what_else_the_entropy_weights_depend_on_is_told_where_it_is_not_the_default():
