@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,10 +11,15 @@ from numpy.typing import NDArray
 
 from hardtune.data import Samples
 from hardtune.report.drawing import save
+from hardtune.report.fitting import fit
 from hardtune.report.hardest import by_hardness
 
 MAX_CLASSES = 20
 """If there are more, only the hardest are drawn."""
+IMAGE_WIDTH, CAPTION_HEIGHT = 0.66, 0.22
+"""In inches."""
+MOST_PIXELS = 80e6
+"""A longer picture is drawn more coarsely: Pillow, for one, takes those with more than 89 million for an attack."""
 
 
 def hardest_figure(
@@ -36,23 +42,42 @@ def hardest_figure(
     from matplotlib.figure import Figure
 
     shown = by_hardness(scores, samples.labels, len(classes))[:MAX_CLASSES]
+    lines = [_ends(np.flatnonzero(samples.labels == k), scores, each) for k in shown]
+    hardest, easiest = (max(len(line[end]) for line in lines) for end in (0, 1))
+    # All is placed in pixels of the images, and those of a line are drawn as one: an axes for each would take minutes.
+    height, width, channels = samples.images.shape[1:]
+    inch = width / IMAGE_WIDTH
+    step, caption = width + max(1, round(width / 10)), CAPTION_HEIGHT * inch
+    places = [*(np.arange(hardest) * step), *(hardest * step + round(width / 3) + np.arange(easiest) * step)]
+    right, deep = places[-1] + width, caption + height
+
+    figure = Figure(layout="constrained")
+    axes = figure.subplots()
+    for n, line in enumerate(lines):
+        mosaic = np.full((height, right, 3 if channels >= 3 else 1), 255, np.uint8)
+        top = n * deep + caption
+        for left, sample in zip([*places[: len(line[0])], *places[hardest:]], np.concatenate(line), strict=False):
+            mosaic[:, left : left + width] = samples.images[sample, ..., : mosaic.shape[2]]
+            said = axes.text(left + width / 2, top, captions[sample], ha="center", va="bottom", fontsize=6)
+            said.set(parse_math=False, in_layout=False)  # there is room for it, and to measure thousands takes long
+        axes.imshow(mosaic, cmap="gray", vmin=0, vmax=255, extent=(0, right, top + height, top))
+    axes.text(0, 0, "hardest", va="bottom", fontsize=8, color="#c92a2a")
+    if easiest:
+        axes.text(places[hardest], 0, "easiest", va="bottom", fontsize=8, color="#2b8a3e")
+    names = [classes[k] for k in shown]
+    axes.set_yticks(np.arange(len(lines)) * deep + caption + height / 2, names, fontsize=9, parse_math=False)
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set(xlim=(0, right), ylim=(len(lines) * deep, 0))
+    whole = title if len(shown) == len(classes) else f"{title}: the {len(shown)} hardest classes"
+    fit(figure, np.array([[axes]]), [whole], right / inch, [len(lines) * deep / inch])
+    save(figure, path, dpi=min(150, math.sqrt(MOST_PIXELS / math.prod(figure.get_size_inches()))))
+
+
+def _ends(of_class: NDArray[np.intp], scores: NDArray[np.floating], each: int) -> tuple[NDArray[np.intp], ...]:
+    """A class's hardest samples and its easiest ones, the extreme first; no sample is both."""
+    ranked = of_class[np.argsort(-scores[of_class], kind="stable")]
     easy = max(1, each // 2)
-    figure = Figure(figsize=(1.6 + 0.72 * (each + easy), 0.9 + 0.88 * len(shown)), layout="constrained")
-    figure.suptitle(title if len(shown) == len(classes) else f"{title}: the {len(shown)} hardest classes")
-    panels = figure.subplots(len(shown), each + easy + 1, squeeze=False, width_ratios=[*[1] * each, 0.3, *[1] * easy])
-    for axes in panels.flat:
-        axes.axis("off")
-    for line, k in zip(panels, shown, strict=True):
-        of_class = np.flatnonzero(samples.labels == k)
-        ranked = of_class[np.argsort(-scores[of_class], kind="stable")]
-        at = {"transform": line[0].transAxes, "ha": "right", "va": "center"}
-        line[0].text(-0.25, 0.5, classes[k], fontsize=9, parse_math=False, **at)
-        easiest = ranked[::-1][: min(easy, len(ranked) * easy // (each + easy))]
-        hardest = ranked[: min(each, len(ranked) - len(easiest))]
-        for axes, n in [*zip(line[:each], hardest, strict=False), *zip(line[each + 1 :], easiest, strict=False)]:
-            image = samples.images[n]
-            axes.imshow(image[..., :3] if image.shape[2] >= 3 else image[..., 0], cmap="gray", vmin=0, vmax=255)
-            axes.set_title(captions[n], fontsize=6, pad=2, parse_math=False)
-    panels[0, 0].annotate("hardest", (0, 1.35), xycoords="axes fraction", fontsize=8, color="#c92a2a")
-    panels[0, each + 1].annotate("easiest", (0, 1.35), xycoords="axes fraction", fontsize=8, color="#2b8a3e")
-    save(figure, path, dpi=150)
+    easiest = ranked[::-1][: min(easy, len(ranked) * easy // (each + easy))]
+    return ranked[: min(each, len(ranked) - len(easiest))], easiest

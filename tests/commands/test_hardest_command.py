@@ -33,6 +33,12 @@ def drawn(monkeypatch):
     return figures
 
 
+def captions_of(figure):
+    """What is said above each image, by where it is: from the top, and from the left."""
+    texts = [text for axes in figure.axes for text in axes.texts if text.get_text() not in ("hardest", "easiest")]
+    return {text.get_position()[::-1]: text.get_text() for text in texts}
+
+
 def table(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
@@ -68,8 +74,11 @@ def test_classes_and_samples_are_shown_the_hardest_first(command, script, storag
     of_first = np.flatnonzero(split.train.labels == first)
     ranked = split.kept[of_first[np.argsort(-scores["aum"][of_first], kind="stable")]]
     (figure,) = drawn
-    titles = [axes.get_title() for axes in figure.axes[:5]]
-    assert titles == [str(row) for row in (*ranked[:3], *[""], ranked[-1])]
+    said = captions_of(figure)
+    top = min(y for y, _ in said)
+    assert [said[place] for place in sorted(said) if place[0] == top] == [str(row) for row in (*ranked[:3], ranked[-1])]
+    drawn_first = figure.axes[0].images[0].get_array()[:, :8].squeeze()
+    np.testing.assert_array_equal(drawn_first, load("digits").train.images[ranked[0], ..., 0])
 
     rows = table(storage / "hardest" / "small-aum.csv")
     assert [int(row["row"]) for row in rows] == split.kept.tolist()
@@ -158,12 +167,28 @@ def test_of_many_classes_the_hardest_are_drawn_and_no_image_twice(tmp_path, draw
     hardest_figure(samples, labels + rng.random(120), classes, np.arange(120), each, "title", tmp_path / "it.png")
     (figure,) = drawn
     assert figure.get_suptitle() == "title: the 20 hardest classes"
-    texts = [text.get_text() for axes in figure.axes for text in axes.texts if text.get_text().startswith("class")]
-    assert texts == [f"class {k}" for k in range(29, 9, -1)]
-    shown = [axes.get_title() for axes in figure.axes if axes.get_title()]
-    assert sorted(map(int, shown)) == list(range(40, 120)), "four images a class: the three hardest and the easiest"
-    (above,) = (axes for axes in figure.axes if any(text.get_text() == "easiest" for text in axes.texts))
-    assert above.get_title(), "what it says is below it"
+    (axes,) = figure.axes
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == [f"class {k}" for k in range(29, 9, -1)]
+    said = captions_of(figure)
+    assert sorted(map(int, said.values())) == list(range(40, 120)), "four of a class: the three hardest and the easiest"
+    for (y, x), caption in said.items():
+        place = int(y // (4 * (1 + 0.22 / 0.66))), int(x - 2)
+        image = axes.images[place[0]].get_array()[:, place[1] : place[1] + 4]
+        np.testing.assert_array_equal(image, samples.images[int(caption), ..., 0])
+    (above,) = (text for text in axes.texts if text.get_text() == "easiest")
+    assert above.get_position()[0] + 2 in {x for _, x in said}, "what it says is below it"
+
+
+def test_a_picture_of_all_images_takes_no_longer_than_these_do_and_can_be_opened(tmp_path, drawn):
+    rng = np.random.default_rng(0)
+    samples = Samples(np.zeros((1200, 4, 40, 1), np.uint8), np.arange(1200) % 2)  # an axes for each would take minutes
+    hardest_figure(samples, rng.random(1200), ("a", "b"), [""] * 1200, 10**6, "title", tmp_path / "it.png")
+    (figure,) = drawn
+    assert len(figure.axes) == 1
+    assert [image.get_array().shape[1] for image in figure.axes[0].images] == [600 * 44 - 4 + 13] * 2
+    with Image.open(tmp_path / "it.png") as picture:
+        assert picture.width * picture.height < Image.MAX_IMAGE_PIXELS
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
@@ -235,7 +260,7 @@ def test_of_labels_that_are_wrong_on_purpose_it_says_which_estimators_find_them(
     assert float(figures["aum"][0]) > 0.9
     assert "Without scores: grand, grand_init" in " ".join(out.split())
     assert sorted(figures, key=lambda name: -float(figures[name][0])) == list(figures)
-    captions = {axes.get_title() for axes in drawn[-1].axes}
+    captions = set(captions_of(drawn[-1]).values())
     told = {f"{split.kept[n]}: {split.classes[true[n]]}" for n in np.flatnonzero(wrong)}
     assert len(captions & told) > 10
 
