@@ -155,7 +155,7 @@ def _comparisons(question: Question, families: Sequence[Sequence[Row]]) -> Shown
         [row for family in families for row in family],
         [table for family in families for table in tables(family, note)],
         draw=lambda path: comparison_figure(families, title, path, note),
-        wide=[table for family in families for table in tables(family, note, most=len(family))],
+        wide=[table for family in families for table in tables(family, note, most=len(family), prospects=False)],
     )
 
 

@@ -25,10 +25,11 @@ PANEL_WIDTH = 2.2
 """In inches, of one with intervals."""
 
 
-def tables(rows: Sequence[Row], note: str = "", *, most: int = METRICS_A_TABLE) -> list[Table]:
+def tables(rows: Sequence[Row], note: str = "", *, most: int = METRICS_A_TABLE, prospects: bool = True) -> list[Table]:
     """A comparison's rows: a line per treatment, at most so many metrics per table, all times 100.
 
-    By default they fit a terminal of 80 columns. ``note`` is a sentence that readers of any table must see.
+    By default they fit a terminal of 80 columns. ``note`` is a sentence that readers of any table must see;
+    ``prospects`` tells how much narrower intervals could become, which is for those who can still train more.
     """
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     made = [
@@ -38,10 +39,13 @@ def tables(rows: Sequence[Row], note: str = "", *, most: int = METRICS_A_TABLE) 
     if made:
         said = f"{made[-1].caption} Figures are of the test split unless they say otherwise; {coverage(rows)}"
         shares = [row["images_share"] for row in rows if row["images_share"] is not None and row["low"] is not None]
-        if shares:
+        if shares and prospects:
             left = 100 * math.sqrt(float(np.median(shares)))
             many = "networks" if rows[0]["over"] == "members" else rows[0]["over"]
-            said += f"; with endlessly many {many} half of them would be at most {left:.0f} % as wide"
+            said += (
+                f"; with endlessly many {many} the median interval would shrink to {left:.0f} % of its width, the part "
+                "that is due to test images"
+            )
         made[-1].caption = f"{said}."
     return made
 

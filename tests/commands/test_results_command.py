@@ -1,6 +1,7 @@
 """What a sweep found can be seen again, by other figures, against the control and as tables."""
 
 import csv
+import dataclasses
 import json
 import os
 import re
@@ -235,6 +236,23 @@ def test_signs_that_markdown_would_misread_are_escaped():
     assert _literal("label_smoothing 1.0 -0.5 (×)") == "label_smoothing 1.0 -0.5 (×)"
     assert _literal("__init__ <b> `x` a|b *") == r"\_\_init\_\_ \<b> \`x\` a\|b \*"
     assert _literal("a\\|b [c](d)") == r"a\\\|b \[c](d)"
+
+
+@pytest.mark.parametrize("form", ["tex", "md"])
+def test_what_more_networks_would_do_is_said_on_the_terminal_alone(command, sweeps, tmp_path, form):
+    """It is for those who can train them, not for a paper's readers."""
+    storage = tmp_path / "storage"
+    shutil.copytree(sweeps, storage)
+    folder = find(storage, "list").trials
+    for one in records.read_all(folder):
+        parts = {name: [values[0] + 0.01 * one.number, values[0]] for name, values in one.members.items()}
+        records.write(folder, dataclasses.replace(one, left_out=parts))
+    flags = ("--compare", "--storage", storage, "--table", tmp_path / f"it.{form}")
+    out, _, code = command("results", "list", *flags)
+    assert (code, "with endlessly many networks the median interval" in " ".join(out.split())) == (0, True)
+    written = (tmp_path / f"it.{form}").read_text()
+    assert "over test images, on one split." in written
+    assert "endlessly" not in written
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")

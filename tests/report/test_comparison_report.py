@@ -120,9 +120,11 @@ def test_intervals_cover_test_images_where_both_records_say_how_much_depends_on_
         assert 0.5 < row["images_share"] < 1
     caption = tables(rows)[-1].caption
     assert (
-        "over seeds of training and over test images, on one split; with endlessly many networks half of them would be "
-        "at most" in caption
+        "over seeds of training and over test images, on one split; with endlessly many networks the median interval "
+        "would shrink to" in caption
     )
+    assert caption.endswith(" % of its width, the part that is due to test images.")
+    assert tables(rows, prospects=False)[-1].caption.endswith("over test images, on one split.")
     assert [row["verdict"] for row in seeds_alone if row["trial"] == 0] == ["better", "better"]
     assert {row["verdict"] for row in compared([with_images(one, 0.05) for one in RECORDS], EVERYTHING)} == {"open"}
     for unknown in range(len(RECORDS)):

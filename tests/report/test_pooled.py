@@ -87,7 +87,7 @@ def test_tables_say_what_their_intervals_are_over(three):
     assert table.title.endswith("paired over 3 sweeps")
     said = (
         "over whole sweeps (each with its own scores, networks and, if drawn at random, held-out samples) and over "
-        "test images (held-out accuracy: over sweeps alone); with endlessly many sweeps half of them would be at most"
+        "test images (held-out accuracy: over sweeps alone); with endlessly many sweeps the median interval would"
     )
     assert said in table.caption
     (table,) = class_tables(class_rows(found[1:2], found[0], among=2, over="sweeps"))
