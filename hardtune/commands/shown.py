@@ -19,7 +19,7 @@ from hardtune.report.csv_tables import write_csv
 from hardtune.report.figure import pareto_figure
 from hardtune.report.paper_tables import write_tables
 from hardtune.report.pareto import check_objective, front
-from hardtune.report.pooled import alike, pooled
+from hardtune.report.pooled import alike, pooled, unlike
 from hardtune.report.records import Record
 from hardtune.report.standing import kept_off_front, saved_by_stopping
 from hardtune.report.sweeps import Kept, kept
@@ -42,7 +42,12 @@ class Question:
         """The sweeps that are pooled, this one last; or this one alone."""
         if not self.options.pool:
             return [self.sweep]
-        return alike(self.sweep, kept(self.sweep.folder.parent.parent, self.sweep.name))
+        return alike(self.sweep, self.namesakes)
+
+    @property
+    def namesakes(self) -> list[Kept]:
+        """All sweeps of the name, this one among them."""
+        return kept(self.sweep.folder.parent.parent, self.sweep.name)
 
     @property
     def title(self) -> str:
@@ -108,7 +113,8 @@ def shown(question: Question) -> Shown:
     some = f"trial {apart[0]} is" if len(apart) == 1 else f"trials {', '.join(apart)} are"
     lacking = f"; {some} left out, unfinished in at least one, but counted in the correction" if apart else ""
     few = "; two hardly tell how much sweeps differ, so add a seed" if len(question.pool) == 2 else ""
-    return replace(answer, notes=[*answer.notes, f"pooled: {ids}{lacking}{few}"])
+    others = [f"not pooled: {said}" for said in unlike(question.sweep, question.namesakes)]
+    return replace(answer, notes=[*answer.notes, f"pooled: {ids}{lacking}{few}", *others])
 
 
 def _shown(question: Question) -> Shown:

@@ -39,11 +39,40 @@ def alike(sweep: Kept, others: Sequence[Kept]) -> list[Kept]:
         if seed not in of_seed or _finished(one) >= _finished(of_seed[seed]):
             of_seed[seed] = one
     if not of_seed:
+        apart = "; ".join(unlike(sweep, others)[-1:])  # the latest: of many, a sentence would tell nothing
         raise InputError(
-            f"there is no other sweep like {sweep.id} with another seed: make some by the same command with "
-            f"--recipe seed={sweep.recipe.seed + 1}"
+            f"there is no other sweep like {sweep.id} with another seed{apart and f' ({apart})'}: make some by the "
+            f"same command with --recipe seed={sweep.recipe.seed + 1}"
         )
     return [*(of_seed[seed] for seed in sorted(of_seed)), sweep]
+
+
+def unlike(sweep: Kept, others: Sequence[Kept]) -> list[str]:
+    """In what each of the others with another seed, of which something has finished, differs from the sweep besides."""
+    ours, said = _flat(_but_seed(sweep)), []
+    for one in others:
+        theirs = _flat(_but_seed(one))
+        fields = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
+        if fields and one.recipe.seed != sweep.recipe.seed and _finished(one):
+            changes = (f"{name} is {_short(theirs.get(name))}, not {_short(ours.get(name))}" for name in fields)
+            said.append(f"{one.id} is another sweep: its {', its '.join(changes)}")
+    return said
+
+
+def _flat(content: Mapping[str, object]) -> dict[str, object]:
+    """Fields of its parts beside its other values: ``recipe epochs`` and ``data``, say."""
+    flat: dict[str, object] = {}
+    for name, value in content.items():
+        flat |= {f"{name} {field}": one for field, one in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _short(value: object) -> str:
+    """A value in a few words: of a list's treatments their names, of a digest its beginning."""
+    if isinstance(value, list):
+        return f"[{', '.join(str(Treatment(**one)) if isinstance(one, dict) else str(one) for one in value)}]"
+    text = "none" if value is None else str(value)
+    return text if len(text) < 40 else f"{text[:8]}…"
 
 
 def _finished(sweep: Kept) -> int:

@@ -365,6 +365,12 @@ def test_sweeps_that_differ_in_their_seed_are_compared_together(command, sweeps,
     assert f"pooled: {ids}; trial 1 is left out, unfinished in at least one, but counted in the correction" in out
     assert "hardly tell" not in out
     assert "paired over 3 sweeps" in command("results", "list", "--pool", "--classes", "0", "--storage", storage)[0]
+    longer = storage / "sweeps" / "list-29991231-000000"
+    shutil.copytree(first, longer)
+    content["recipe"] |= {"seed": 3, "epochs": 7}
+    (longer / "sweep.json").write_text(json.dumps(content))
+    out, _, _ = command("results", "list", "--pool", "--storage", storage)
+    assert f"not pooled: {longer.name} is another sweep: its recipe epochs is 7, not {Recipe().epochs}" in out
     shutil.rmtree(storage / "sweeps" / "list-29991231-000001")
     assert "two hardly tell how much sweeps differ" in command("results", "list", "--pool", "--storage", storage)[0]
     for flags, said in (

@@ -12,7 +12,7 @@ from hardtune.report import records
 from hardtune.report.classes import class_rows, class_tables
 from hardtune.report.comparison import Comparison, compared, tried
 from hardtune.report.comparison_views import tables
-from hardtune.report.pooled import alike, pooled
+from hardtune.report.pooled import alike, pooled, unlike
 from hardtune.report.records import CONTROL, Record
 from hardtune.report.sweeps import kept
 from hardtune.sweep import Sweep
@@ -140,7 +140,8 @@ def test_alike_are_those_that_differ_in_their_seed_alone_and_of_a_seed_the_lates
     mine = next(one for one in sweeps if one.recipe.seed == 0)
     assert [one.recipe.seed for one in alike(mine, sweeps)] == [1, 2, 0], "itself last"
     assert again.id in [one.id for one in alike(mine, sweeps)]
-    with pytest.raises(InputError, match=f"no other sweep like {longer.id} with another seed: .* --recipe seed=4"):
+    says = f"no other sweep like {longer.id} with another seed .{again.id} is .*: its recipe epochs is .*seed=4"
+    with pytest.raises(InputError, match=says):
         alike(next(one for one in sweeps if one.id == longer.id), sweeps)
     search = begun(
         three, 0, control, sweep=dataclasses.replace(SWEEP, name="search", space={"alpha": 1.0}, comparisons=())
@@ -149,3 +150,18 @@ def test_alike_are_those_that_differ_in_their_seed_alone_and_of_a_seed_the_lates
         InputError, match=f"{search.id} is a search, whose treatments are its own: pool sweeps of a list"
     ):
         alike(kept(three, "search")[0], [])
+
+
+def test_it_is_said_in_what_a_sweep_with_another_seed_differs_besides(three):
+    found = [record(CONTROL, Treatment(), 0.8), record(0, METHOD, 0.9)]
+    longer = begun(three, 3, *found, epochs=7, members=4)
+    fewer = begun(three, 3, *found, sweep=dataclasses.replace(SWEEP, space=[METHOD]))
+    begun(three, 0, *found, epochs=8)  # of the same seed
+    begun(three, 1, epochs=9)  # nothing has finished
+    mine = next(one for one in kept(three, "pets") if one.recipe.seed == 0)
+    said = dict(one.split(" is another sweep: ") for one in unlike(mine, kept(three, "pets")))
+    usual = SWEEP.recipe.epochs
+    assert said == {
+        longer.id: f"its recipe epochs is 7, not {usual}, its recipe members is 4, not 2",
+        fewer.id: f"its space is [{METHOD}], not [{METHOD}, {OTHER}]",
+    }
