@@ -17,7 +17,7 @@ from hardtune.member import Prepared, named_in, needed_scores, needs_pool, plan_
 from hardtune.recipe import Recipe
 from hardtune.rehearsal import rehearse
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request
-from hardtune.resampling.plan import ClassPlan, preview
+from hardtune.resampling.plan import ClassPlan, by_class, preview
 from hardtune.resampling.prune import PRUNERS
 from hardtune.training.features import last_linear
 from hardtune.training.fit import check_model
@@ -40,13 +40,13 @@ def check_trials(split: Split, recipe: Recipe, treatments: Sequence[Treatment], 
 
     ``every_class``: as in :func:`check_sources`.
     """
-    for treatment in treatments:
-        check_sources(split, treatment, every_class=every_class)
-    needed = sorted(set().union(*map(needed_scores, treatments)))
-    known = {name: data_scores(name, split) for name in needed if ESTIMATORS[name].source == "data"}
-    rehearse(split, treatments, known)
+    check_sources(split, treatments, every_class=every_class)
+    for name in sorted(set().union(*map(needed_scores, treatments))):
+        if ESTIMATORS[name].source == "data":
+            data_scores(name, split)
+    rehearse(split, treatments)
     for name in sorted({treatment.loss for treatment in treatments}):
-        check_loss(name, split.num_classes)
+        check_loss(name, split.num_classes, len(split.train), recipe.batch_size)
     check_network(split, recipe)
     _check_shifts(split)
     for samples in (split.held_out, split.test):
@@ -83,13 +83,17 @@ def _check_shifts(split: Split) -> None:
         ood_score(name, 9 * np.eye(2, split.num_classes))
 
 
-def check_sources(split: Split, treatment: Treatment, *, every_class: bool = True) -> None:
+def check_sources(split: Split, treatments: Sequence[Treatment], *, every_class: bool = True) -> None:
     """Raise ``InputError`` if a class could not gain what it should, as far as that is known before scoring.
 
     Only scores tell which classes gain, unless these follow their sizes alone. In a sweep any class might, so one that
     cannot is an error; a single treatment is certain to fail only if no class can gain (``every_class=False``).
     """
-    treatment = treatment.canonical()
+    for treatment in _of_other_sources(treatments):
+        _check_sources(split, treatment, every_class)
+
+
+def _check_sources(split: Split, treatment: Treatment, every_class: bool) -> None:
     if needs_pool(treatment) and split.pool is None:
         raise InputError(
             f"oversampling {treatment.oversample!r} needs a pool of synthetic images: name a folder with a sub-folder "
@@ -117,8 +121,8 @@ def check_sources(split: Split, treatment: Treatment, *, every_class: bool = Tru
         kept[:] = False
         kept[PRUNERS[treatment.prune](unknown_scores, split.train.labels, treatment.prune_rate)] = True
     problems = []
-    for label, name in enumerate(split.classes):
-        own = np.flatnonzero(split.train.labels == label)
+    members = by_class(np.arange(len(split.train)), split.train.labels, split.num_classes)
+    for label, (name, own) in enumerate(zip(split.classes, members, strict=True)):
         pruned = own if treatment.prune_rate > 0 else own[:0]  # at most
         request = Request(name, label, 1, own[kept[own]], pruned, split.train, unknown_scores, features, unjudged)
         problem = OVERSAMPLERS[treatment.oversample].infeasible(request)
@@ -126,6 +130,15 @@ def check_sources(split: Split, treatment: Treatment, *, every_class: bool = Tru
             problems.append(problem)
     if len(problems) >= (1 if every_class else split.num_classes):
         raise InputError(problems[0])
+
+
+def _of_other_sources(treatments: Sequence[Treatment]) -> list[Treatment]:
+    """Those that differ in what :func:`check_sources` looks at: with a thousand classes, once is slow enough."""
+    first: dict[object, Treatment] = {}
+    for it in (treatment.canonical() for treatment in treatments):
+        by_sizes = (it.balance, it.undersample) if it.resamples and not it.needs_scores else None
+        first.setdefault((it.resamples, by_sizes, it.oversample, it.prune, it.prune_rate), it)
+    return list(first.values())
 
 
 def preview_plan(prepared: Prepared, treatment: Treatment) -> tuple[ClassPlan, ...]:

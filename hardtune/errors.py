@@ -20,6 +20,10 @@ class InputError(ValueError):
     """
 
 
+class ContractError(InputError):
+    """A user's function gives something of another kind or size than it must, whatever it is given."""
+
+
 class DivergedError(RuntimeError):
     """Training diverged: the loss or the logits became NaN or infinite. The message says when, and what to try."""
 

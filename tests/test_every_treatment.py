@@ -62,7 +62,7 @@ def prepared(tmp_path_factory):
     split = dataclasses.replace(digits.hold_out(RECIPE.validation, RECIPE.seed), pool=shifted)
     for treatment in TREATMENTS:
         check_names(treatment)
-        check_sources(split, treatment)
+        check_sources(split, [treatment])
     return prepare(split, RECIPE, needs_of(TREATMENTS), Store(tmp_path_factory.mktemp("store")))
 
 

@@ -37,29 +37,55 @@ def mine(field, function, **fields):
 
 
 WRONG = {
-    "policy": (lambda hardness, low_is_hard, classes: np.ones(9), r"must give \(10,\) finite ratios .*, got \(9,\)"),
+    "policy": (lambda hardness, low_is_hard, classes: np.ones(9), r"must give \(10,\) ratios, .*, got \(9,\)"),
     "undersample": (lambda scores, drop, rng: np.arange(drop), r"must keep \d+ of \d+ samples, and kept"),
     "oversample": (lambda request, rng: request.members[: request.add], "must give an Added, got ndarray"),
     "prune": (lambda scores, labels, rate: scores > rate, r"must give positions \(n,\), got bool"),
-    "entropy_scale": (lambda scores: scores.mean(), "must give each sample a finite number"),
-    "entropy_target": (lambda weights, rng: 2 * weights, "must give each sample a weight from 0 to 1"),
+    "entropy_scale": (lambda scores: scores.mean(), r"must give \(\d+,\) numbers, got \(\)"),
+    "entropy_target": (lambda weights, rng: weights[1:], r"must give \(\d+,\) weights, got"),
 }
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_what_gives_something_else_than_it_should_is_named(field):
+def test_what_gives_something_of_another_kind_or_size_is_named(field):
     function, sentence = WRONG[field]
     with pytest.raises(InputError, match=f"^tried on made-up scores, .* 'mine' {sentence}"):
         rehearse(SPLIT, [Treatment(), mine(field, function)])
 
 
 @pytest.mark.parametrize("field", FIELDS)
-def test_what_raises_is_named_with_its_line(field):
+def test_a_mistake_in_the_code_is_named_with_its_line(field):
     def broken(*arguments):
-        return {}["x"]
+        return arguments[0].no_such_thing
 
-    with pytest.raises(InputError, match=r"^tried on made-up scores, .* 'mine' fails.*KeyError.*test_rehearsal.py:"):
+    says = r"^tried on made-up scores, .* 'mine' fails.*AttributeError.*test_rehearsal.py:"
+    with pytest.raises(InputError, match=says):
         rehearse(SPLIT, [mine(field, broken)])
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_what_may_be_right_about_made_up_scores_is_left_to_real_ones(field):
+    def picky(*arguments):
+        raise ValueError("such scores there are none")
+
+    rehearse(SPLIT, [mine(field, picky)])
+
+
+def test_features_are_made_up_as_well_so_their_number_says_nothing():
+    oversampler("wide", needs="features")(lambda request, rng: Added(indices=request.features[:, 500].astype(int)))
+    rehearse(SPLIT, [Treatment(alpha=1.0, policy="shift", oversample="wide")])
+
+
+def test_no_more_samples_are_asked_for_than_by_the_treatment():
+    asked = []
+
+    @oversampler("counting")
+    def counting(request, rng):
+        asked.append(request.add)
+        return Added(indices=request.members[: request.add])
+
+    rehearse(SPLIT, [Treatment(alpha=0.1, policy="shift", oversample="counting")])
+    assert 0 < sum(asked) < 0.03 * len(SPLIT.train)
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -80,17 +106,6 @@ def test_made_up_scores_are_in_the_estimators_range_and_differ_between_classes(e
     low, high = {"aum": (-1, 0), "forgetting": (0, 1), "rmd": (-0.5, 0.5)}[estimator]
     assert low <= seen[0].min() < seen[0].max() - 0.3
     assert seen[0].max() <= high
-
-
-def test_scores_that_are_known_are_used_and_an_error_of_theirs_stands():
-    def policy(hardness, low_is_hard, classes):
-        raise InputError(f"class {classes[0]} has {hardness[0]:.0f}")
-
-    treatment = mine("policy", policy)
-    rehearse(SPLIT, [treatment])  # it may be right about what is made up
-    known = {"aum": np.full(len(SPLIT.train), 7.0, np.float32)}
-    with pytest.raises(InputError, match=r"^class 0 has 7$"):
-        rehearse(SPLIT, [treatment], known)
 
 
 def test_an_oversampler_that_could_not_deliver_on_made_up_scores_may_do_so_on_others():

@@ -103,7 +103,7 @@ def test_classes_that_pruning_leaves_too_small_for_smote_are_refused(digits, not
     pruned = dataclasses.replace(SCORED, prune="class", prune_rate=0.7)
     with pytest.raises(InputError, match="class '0' has 4 samples, and SMOTE"):
         run(pruned, digits, RECIPE)
-    check_sources(digits.hold_out(0.3, 0), pruned)  # of a range that a sweep searches, this may be an end
+    check_sources(digits.hold_out(0.3, 0), [pruned])  # of a range that a sweep searches, this may be an end
 
 
 @pytest.mark.parametrize(
@@ -125,13 +125,13 @@ def test_by_size_alone_one_knows_which_classes_gain_and_needs_a_pool_of_those(di
     evened = Treatment(balance=1.0, undersample="random", oversample="pool_random")
     small = np.flatnonzero(digits.train.labels >= 2)
     split = dataclasses.replace(tail.hold_out(0.3, 0), pool=digits.train.take(np.tile(small, 3)))
-    check_sources(split, evened)
+    check_sources(split, [evened])
     with pytest.raises(InputError, match="class '0' needs 1 images of the pool, and it has 0"):
-        check_sources(split, dataclasses.replace(evened, alpha=1.0, policy="shift"))  # which any class may gain by
+        check_sources(split, [dataclasses.replace(evened, alpha=1.0, policy="shift")])  # which any class may gain by
     short = dataclasses.replace(split, pool=split.pool.take(np.flatnonzero(split.pool.labels < 3)))
     for every_class in (True, False):
         with pytest.raises(InputError, match=r"class '3' needs \d+ images of the pool, and it has 0"):
-            check_sources(short, evened, every_class=every_class)
+            check_sources(short, [evened], every_class=every_class)
 
 
 def test_a_pool_of_the_classes_that_gain_will_do(digits, tmp_path):

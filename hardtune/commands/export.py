@@ -210,7 +210,7 @@ def _check(subject: Subject, kept: Kept, treatment: Treatment, options: argparse
                 f"the scores that your estimator {name!r} gives are not what they were when {kept.id} ran, so this "
                 "would be another network"
             )
-    check_sources(subject.split, treatment, every_class=False)
+    check_sources(subject.split, [treatment], every_class=False)
     pool = subject.split.pool
     if needs_pool(treatment) and pool is not None and pool.fingerprint != kept.content.get("pool"):
         raise InputError(f"{kept.id} had another pool of synthetic images: give the --pool that it had")

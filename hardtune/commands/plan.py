@@ -63,7 +63,7 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print and draw the plans; 0 if all of them are feasible, else 1."""
-    from hardtune.cautions import cautions
+    from hardtune.cautions import cautions_about_scores
     from hardtune.checks import check_names, check_sources
     from hardtune.data import files_of
     from hardtune.needs import needs_of
@@ -86,12 +86,11 @@ def run(options: argparse.Namespace) -> int:
         if given and (treatment.prune == "none") != (treatment.prune_rate == 0):
             raise InputError("--prune and --prune-rate go together: the one says among whom, the other how many")
     treatments = _only_counts(asked)
-    for treatment in treatments:
-        check_sources(subject.split, treatment, every_class=subject.sweep is not None and not given)
+    check_sources(subject.split, treatments, every_class=subject.sweep is not None and not given)
     rehearse(subject.split, treatments)
-    for caution in cautions(subject.split, asked, files=files_of(subject.data)):
-        print(f"note: {caution}", file=sys.stderr)
     needs = needs_of(treatments)
+    for caution in cautions_about_scores(subject.split, needs.estimators, files_of(subject.data)):
+        print(f"note: {caution}", file=sys.stderr)
     subject, device = with_scores(subject, needs, device=options.device, score=options.score)
     prepared = gather(subject.split, subject.recipe, needs, subject.store, device=device)
     plans = [_planned(prepared, treatment) for treatment in treatments]

@@ -41,8 +41,8 @@ from torch import Tensor
 
 from hardtune.errors import InputError, blamed
 from hardtune.hardness.batch import check_batch, check_count, check_range
-from hardtune.hardness.ranks import check_ranks, first_ranks, merge
-from hardtune.hardness.sums import SEEN, SQUARE, el2n, scores_of, warn_of_other_labels
+from hardtune.hardness.ranks import check_ranks, first_ranks, merge, warn_of_a_part
+from hardtune.hardness.sums import SEEN, SQUARE, early_el2n, scores_of, warn_of_other_labels
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -50,9 +50,6 @@ if TYPE_CHECKING:
 _ROWS = 2048
 """Views that a CPU processes at once: between a small network's steps each operation's code drops out of the cache,
 so that batches of 128 one by one would cost four times as much."""
-
-_PART = 16_384
-"""Rows of predict's logits that EL2N is computed from at once."""
 
 
 class Dynamics:
@@ -202,30 +199,25 @@ class Dynamics:
             raise InputError(
                 f"el2n is read after epoch {self.early_epoch}, and end_epoch got no predict to read it with"
             )
-        self.epochs += 1
         self._catch_up()
-        if self.group is not None and self._merged is not None:
+        if self.group is None:
+            warn_of_a_part(self._labels, self.epochs)
+        elif self._merged is not None:
             merge(self.group, self._sums, self._was_correct, self._labels, self._total)
             self._merged += self._sums
             self._sums.zero_()
-        self._require_finite(f"in epoch {self.epochs}")
+        self._require_finite(f"in epoch {self.epochs + 1}")
         warn_of_other_labels(self._sums if self._merged is None else self._merged, self._labels)
         self._total.zero_()
-        if self.epochs != self.early_epoch or predict is None:
-            return
-        self._require_all_seen()
-        logits = predict()
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != self.num_samples:
-            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise InputError(f"predict must return logits ({self.num_samples}, K) in a tensor, got {got}")
-        check_range(self._labels, logits.shape[1], "labels, for the logits that predict returned,")
-        parts = zip(logits.split(_PART), self._labels.split(_PART), strict=True)
-        norms = torch.cat([el2n(part.detach().to(self.device, torch.float32), labels) for part, labels in parts])
-        if self.group is not None:
-            first_ranks(self.group, norms)
-        if not bool(norms.isfinite().all()):
-            raise InputError(f"the network's logits in evaluation mode were NaN or infinite after epoch {self.epochs}")
-        self._early_el2n = norms.cpu().numpy()
+        if self.epochs + 1 == self.early_epoch and predict is not None:
+            self._require_all_seen()
+            norms = early_el2n(predict(), self._labels)
+            if self.group is not None:
+                first_ranks(self.group, norms)
+            if not bool(norms.isfinite().all()):
+                raise InputError(f"the logits in evaluation mode were NaN or infinite after epoch {self.early_epoch}")
+            self._early_el2n = norms.cpu().numpy()
+        self.epochs += 1  # last: who mends predict may end the epoch again
 
     def scores(self) -> dict[str, NDArray[np.float32]]:
         """Every score so far, float32 (N,), higher = harder; what each means is in ``ESTIMATORS``.
@@ -316,7 +308,7 @@ class Dynamics:
         if not bool(self._total.isfinite()):
             raise InputError(
                 f"the network's logits became NaN or infinite {when}: training diverged, "
-                "so lower the learning rate or raise the warm-up"
+                "so lower the learning rate or raise the warm-up (or a class is masked: by -1e4, not by -inf)"
             )
 
     def _require_all_seen(self) -> None:

@@ -217,6 +217,8 @@ def ensemble_scores(members: Sequence[NDArray[np.floating]] | NDArray[np.floatin
     """The ensemble's score of each sample: the plain mean over members (HBR). Members (J, N) to float32 (N,)."""
     if len(members) == 0:
         raise InputError("an ensemble's score needs at least one member's")
+    if any(np.ndim(scores) != 1 for scores in members):
+        raise InputError(f"an ensemble's score needs scores (J, N), a row for each member, got {np.shape(members)}")
     mean: NDArray[np.float64] = np.mean(members, axis=0, dtype=np.float64)
     return mean.astype(np.float32)
 

@@ -5,12 +5,13 @@ These are collective calls: every rank of the group must make them, in the same 
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from hardtune.errors import InputError, in_a_line
+from hardtune.errors import HardtuneWarning, InputError, in_a_line
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -32,6 +33,25 @@ def check_ranks(group: ProcessGroup, device: torch.device, **numbers: int) -> No
     for name, low, high in zip(numbers, lowest, highest, strict=True):
         if low != high:
             raise InputError(f"all ranks must be given the same {name}, got {low} to {high}")
+
+
+def warn_of_a_part(labels: Tensor, epochs: int) -> None:
+    """Warn of scores without a ``group`` in a job whose ranks each see part of the samples, after the first epoch.
+
+    Args:
+        labels: int64 (N,), -1 for samples that this rank has not seen.
+        epochs: how many had ended before.
+    """
+    import torch.distributed as dist
+
+    together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    if epochs == 0 and together and bool((labels < 0).any()):
+        warnings.warn(
+            f"rank {dist.get_rank()} of {dist.get_world_size()} saw only a part of the samples, and scores them by "
+            "what it saw alone: create Dynamics with group=torch.distributed.group.WORLD, after init_process_group",
+            HardtuneWarning,
+            stacklevel=3,
+        )
 
 
 def merge(group: ProcessGroup, sums: Tensor, was_correct: Tensor, labels: Tensor, total: Tensor) -> None:

@@ -9,10 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hardtune.errors import HardtuneWarning
+from hardtune.errors import HardtuneWarning, InputError
+from hardtune.hardness.batch import check_range
 
 SEEN, MARGIN, PROBABILITY_MARGIN, EL2N, LOG_P, CONFIDENCE, SQUARE, CORRECT, FORGOTTEN, LABEL = range(10)
 """The columns of the sums: one (B, 10) matrix and one indexed add serve every score."""
+
+_PART = 16_384
+"""Rows of predict's logits that EL2N is computed from at once."""
 
 
 def scores_of(sums: NDArray[np.float64]) -> dict[str, NDArray[np.floating]]:
@@ -50,3 +54,17 @@ def el2n(logits: Tensor, labels: Tensor) -> Tensor:
     error = p.scatter_add_(1, labels[:, None], torch.full_like(p[:, :1], -1.0))
     norm: Tensor = torch.linalg.vector_norm(error, dim=1)
     return norm.masked_fill_(~finite, torch.nan)
+
+
+def early_el2n(logits: Tensor, labels: Tensor) -> Tensor:
+    """:func:`el2n` of all samples, float32 (N,) on the labels' device, from the logits (N, K) that predict returned.
+
+    Raises:
+        InputError: it returned something else.
+    """
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(labels):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(f"predict must return logits ({len(labels)}, K) in a tensor, got {got}")
+    check_range(labels, logits.shape[1], "labels, for the logits that predict returned,")
+    parts = zip(logits.split(_PART), labels.split(_PART), strict=True)
+    return torch.cat([el2n(part.detach().to(labels.device, torch.float32), own) for part, own in parts])

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.errors import HardtuneWarning, InputError, blamed
+from hardtune.errors import ContractError, HardtuneWarning, InputError, blamed
 from hardtune.resampling.policies import POLICIES, alike
 
 FLOOR = 0.1
@@ -74,7 +74,10 @@ def class_counts(
     >>> class_counts(np.array([1.0, 1.0, 2.0]), np.array([800, 100, 100]), alpha=1, balance=1)
     array([250, 250, 500])
     """
-    hardness, sizes = np.asarray(hardness), np.asarray(sizes, dtype=np.int64)
+    hardness, given = np.asarray(hardness), np.asarray(sizes)
+    sizes = given.astype(np.int64)
+    if (sizes != given).any():
+        raise InputError(f"sizes must be whole numbers, got {given}")
     names = [str(c) for c in range(len(hardness))] if classes is None else classes
     if hardness.ndim != 1 or sizes.shape != hardness.shape or len(names) != len(hardness) or len(hardness) < 2:
         raise InputError(f"hardness and sizes must be (K,) for K of at least 2, got {hardness.shape} and {sizes.shape}")
@@ -100,9 +103,10 @@ def _ratio(hardness: NDArray[np.floating], policy: str, low_is_hard: bool, names
     """(K,) what the policy makes of hardness, checked, as it may be a user's, and scaled to a maximum of about 1."""
     with blamed(f"policy {policy!r} fails"):
         ratio = np.asarray(POLICIES[policy](hardness.astype(np.float64), low_is_hard, names), np.float64)
-    if ratio.shape != hardness.shape or not np.isfinite(ratio).all() or ratio.min() < 0:
-        given = ratio if ratio.shape == hardness.shape else ratio.shape
-        raise InputError(f"policy {policy!r} must give {hardness.shape} finite ratios of at least 0, got {given}")
+    if ratio.shape != hardness.shape:
+        raise ContractError(f"policy {policy!r} must give {hardness.shape} ratios, for each class, got {ratio.shape}")
+    if not np.isfinite(ratio).all() or ratio.min() < 0:
+        raise InputError(f"policy {policy!r} must give every class a finite ratio of at least 0, got {ratio}")
     # Only what they are to one another counts: this changes no digit, but sums of them may not overflow, or vanish.
     ratio = np.ldexp(ratio, -int(np.frexp(ratio.max())[1]))
     if ratio.sum() == 0:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.data.samples import Samples
-from hardtune.errors import InputError, blamed
+from hardtune.errors import ContractError, InputError, blamed
 from hardtune.resampling.counts import class_counts, floor_of
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request, checked_added
 from hardtune.resampling.prune import PRUNERS
@@ -224,8 +224,8 @@ def _draft(
     if treatment.prunes:
         seen = np.zeros(len(train), np.float32) if scores is None else scores
         kept = pruned_to(treatment.prune, seen, train.labels, treatment.prune_rate)
-    members = _by_class(kept, train.labels, len(classes))
-    pruned = _by_class(np.setdiff1d(np.arange(len(train)), kept, assume_unique=True), train.labels, len(classes))
+    members = by_class(kept, train.labels, len(classes))
+    pruned = by_class(np.setdiff1d(np.arange(len(train)), kept, assume_unique=True), train.labels, len(classes))
     sizes = np.array([len(indices) for indices in members])
     if (sizes == 0).any():
         gone = int(np.argmin(sizes))
@@ -282,16 +282,16 @@ def _checked(stay: Any, among: int, what: str, exactly: int | None = None) -> ND
     if positions.shape == (0,):
         positions = positions.astype(np.int64)  # that of a list is float64
     if positions.ndim != 1 or positions.dtype.kind not in "iu":
-        raise InputError(f"{what} must give positions (n,), got {positions.dtype} {positions.shape}")
+        raise ContractError(f"{what} must give positions (n,), got {positions.dtype} {positions.shape}")
     inside = not len(positions) or (positions.min() >= 0 and positions.max() < among)
     if not inside or (len(positions) and np.bincount(positions).max() > 1):
         raise InputError(f"{what} must give different positions of 0..{among - 1}")
     if exactly is not None and len(positions) != exactly:
-        raise InputError(f"{what} must keep {exactly} of {among} samples, and kept {len(positions)}")
+        raise ContractError(f"{what} must keep {exactly} of {among} samples, and kept {len(positions)}")
     return positions.astype(np.int64)
 
 
-def _by_class(indices: NDArray[np.int64], labels: NDArray[np.int64], num_classes: int) -> list[NDArray[np.int64]]:
+def by_class(indices: NDArray[np.int64], labels: NDArray[np.int64], num_classes: int) -> list[NDArray[np.int64]]:
     """The ascending ``indices`` of each class, by one sort rather than one pass per class."""
     own = labels[indices]
     members = _read_only(indices[np.argsort(own, kind="stable")])

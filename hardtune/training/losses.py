@@ -23,22 +23,24 @@ A loss that depends on class sizes must know them by itself: resampling changes 
 """
 
 
-def check_loss(name: str, num_classes: int) -> None:
-    """Run a loss forward and backward on two samples, on the CPU.
+def check_loss(name: str, num_classes: int, num_samples: int, batch_size: int) -> None:
+    """Run a loss forward and backward on a batch of made-up logits, on the CPU.
 
     Raises:
         InputError: an unknown loss, one that raises, or one that does not give a finite loss for each.
     """
     make = LOSSES[name]
-    logits, both = torch.zeros(2, num_classes, requires_grad=True), torch.arange(2)
-    with blamed(f"loss {name!r} fails on two samples"):
-        losses = make(2, num_classes, "cpu")(logits, both, both)
+    ids = torch.arange(min(num_samples, batch_size))
+    logits = torch.randn(len(ids), num_classes, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    with blamed(f"loss {name!r} fails on {len(ids)} samples"):
+        losses = make(num_samples, num_classes, "cpu")(logits, ids % num_classes, ids)
         losses.sum().backward()
         shape, finite = tuple(losses.shape), bool(losses.isfinite().all())
-    if shape != (2,):
-        raise InputError(f"loss {name!r} gives {shape} for 2 samples; it must give (2,), a loss for each")
+    if shape != (len(ids),):
+        count = len(ids)
+        raise InputError(f"loss {name!r} gives {shape} for {count} samples; it must give ({count},), a loss for each")
     if not finite or (logits.grad is not None and not logits.grad.isfinite().all()):
-        raise InputError(f"loss {name!r} or its gradient is not finite where all classes are equally likely")
+        raise InputError(f"loss {name!r} or its gradient is not finite for logits around 0")
 
 
 class Loss(nn.Module):
@@ -155,7 +157,8 @@ def entropy(logits: Tensor) -> Tensor:
     tensor([0.6931, 0.0000])
     """
     log_p = at_least_float32(logits).log_softmax(dim=1)
-    return (log_p.exp() * -log_p).sum(dim=1)
+    # 0 log 0 is 0: a class may be masked by -inf.
+    return (log_p.exp() * -log_p.clamp(min=torch.finfo(log_p.dtype).min)).sum(dim=1)
 
 
 def log_probability(logits: Tensor, labels: Tensor) -> Tensor:

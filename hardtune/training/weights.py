@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.errors import InputError, blamed
+from hardtune.errors import ContractError, InputError, blamed
 from hardtune.registry import Registry
 
 Floats = NDArray[np.float64]
@@ -91,7 +91,9 @@ def difficulty_weights(
     values.flags.writeable = False
     with blamed(f"entropy scale {scale!r} fails"):
         scaled = np.asarray(SCALES[scale](values), np.float64)
-    if scaled.shape != values.shape or not np.isfinite(scaled).all():
+    if scaled.shape != values.shape:
+        raise ContractError(f"entropy scale {scale!r} must give {values.shape} numbers, got {scaled.shape}")
+    if not np.isfinite(scaled).all():
         raise InputError(f"entropy scale {scale!r} must give each sample a finite number")
     weights = np.exp((scaled - scaled.max()) / temperature).astype(np.float32)
     weights = np.maximum(weights, np.finfo(np.float32).tiny)
@@ -149,7 +151,9 @@ def entropy_weights(
     weights = difficulty_weights(scores, scale=scale, temperature=temperature)
     with blamed(f"entropy target {target!r} fails"):
         used = np.asarray(transform(weights, np.random.default_rng([seed, 0xE27])), np.float32)
-    if used.shape != weights.shape or not ((used >= 0) & (used <= 1)).all():  # False for NaN
+    if used.shape != weights.shape:
+        raise ContractError(f"entropy target {target!r} must give {weights.shape} weights, got {used.shape}")
+    if not ((used >= 0) & (used <= 1)).all():  # False for NaN
         raise InputError(f"entropy target {target!r} must give each sample a weight from 0 to 1")
     return used
 

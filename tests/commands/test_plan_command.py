@@ -149,10 +149,21 @@ def test_images_of_ones_own_are_brought_to_one_size_and_the_plan_is_named_after_
         Image.new("L", (8 + number, 9), 9).save(folder / f"{number}.png")
     flags = ["--data", tmp_path / "birds", "--image-size", 8, "--alpha", 0, "--storage", tmp_path / "a[b]"]
     out, err, code = command("plan", script, *flags)
-    assert (err, code) == ("", 0)
+    assert (err.count("\n"), code) == (1, 0)
+    assert "images are there as another class, too" in err
     assert "control on small-birds" in out
     assert "owl [barn]" in out
     assert f"{tmp_path}/a[b]/plans/" in out
+
+
+def test_what_makes_scores_say_little_is_noted(command, tmp_path):
+    tail = ["--data", "digits", "--imbalance", 20, "--recipe", "encoder=pixels", "--score", "--storage", tmp_path]
+    for flags in (["plan", "--alpha", 1, "--policy", "shift"], ["hardest"]):
+        _, err, code = command(*flags, "--estimator", "rmd", *tail)
+        assert code == 0
+        assert err.startswith("note: classes have ")
+        assert "estimator 'rmd' calls samples of small classes easy" in err
+        assert err.count("\n") == 1
 
 
 def test_scores_that_are_not_there_are_said_with_how_to_make_them_and_nothing_is_written(command, script, tmp_path):

