@@ -232,7 +232,9 @@ def class_hardness(scores: NDArray[np.floating], labels: NDArray[np.int64], num_
     >>> class_hardness(np.array([1.0, 3.0, 5.0]), np.array([0, 0, 1]), num_classes=2)
     array([2., 5.])
     """
-    scores, labels = np.asarray(scores), as_labels(labels, num_classes)
+    with blamed("scores must be an array of numbers"):
+        scores = np.asarray(scores, np.float64)
+    labels = as_labels(labels, num_classes)
     if scores.shape != labels.shape:
         raise InputError(f"there must be one score for each of {len(labels)} samples, got {scores.shape}")
     if not np.isfinite(scores).all():

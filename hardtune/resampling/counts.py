@@ -74,8 +74,9 @@ def class_counts(
     >>> class_counts(np.array([1.0, 1.0, 2.0]), np.array([800, 100, 100]), alpha=1, balance=1)
     array([250, 250, 500])
     """
-    hardness, given = np.asarray(hardness), np.asarray(sizes)
-    sizes = given.astype(np.int64)
+    with blamed("hardness and sizes must be arrays of numbers"):
+        hardness, given = np.asarray(hardness, np.float64), np.asarray(sizes)
+        sizes = given.astype(np.int64)
     if (sizes != given).any():
         raise InputError(f"sizes must be whole numbers, got {given}")
     names = [str(c) for c in range(len(hardness))] if classes is None else classes

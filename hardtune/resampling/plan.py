@@ -204,6 +204,9 @@ def _draft(
 ) -> _Draft:
     with blamed("scores and features must be arrays of numbers"):  # a tensor on a GPU is none
         scores, features = (None if array is None else np.asarray(array) for array in (scores, features))
+        for array in (scores, features):
+            if array is not None and array.dtype.kind not in "biuf":
+                raise TypeError(f"got {array.dtype}")
     train, scores, features, pool = map(_read_only, (train, scores, features, pool))
     PRUNERS[treatment.prune], UNDERSAMPLERS[treatment.undersample]  # raises if there is none
     oversample = OVERSAMPLERS[treatment.oversample]

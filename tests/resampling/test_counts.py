@@ -281,6 +281,13 @@ def test_classes_that_differ_by_rounding_alone_keep_their_sizes(policy):
         assert list(class_counts(means, sizes, 1, policy)) == list(sizes)
 
 
+def test_what_are_no_numbers_is_said_in_a_sentence():
+    with pytest.raises(InputError, match="hardness and sizes must be arrays of numbers: ValueError"):
+        class_counts(["easy", "hard"], [5, 5], 1)
+    with pytest.raises(InputError, match=r"sizes must be whole numbers, got \[10.7 20. \]"):
+        class_counts([1.0, 2.0], [10.7, 20.0], 1)
+
+
 @pytest.mark.parametrize("ratio", [[1.0, np.nan], [1.0, -0.5], [1.0], [1.0, np.inf]])
 def test_a_policy_whose_ratio_is_none_is_an_error(monkeypatch, ratio):
     monkeypatch.setitem(POLICIES._entries, "mine", lambda hardness, low_is_hard, classes: np.array(ratio))

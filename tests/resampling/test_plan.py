@@ -285,9 +285,14 @@ def test_scores_may_be_a_list_or_a_tensor(given):
     np.testing.assert_array_equal(made.indices, plan(scores=SCORES, alpha=1.0).indices)
 
 
-def test_a_tensor_that_numpy_cannot_read_is_not_taken_for_scores():
-    with pytest.raises(InputError, match=r"scores and features must be arrays of numbers: .*meta"):
-        plan(scores=torch.empty(N, device="meta"), alpha=1.0)
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [(torch.empty(N, device="meta"), "meta"), (["hard"] * N, "got <U4"), ([None] * N, "got object")],
+    ids=["elsewhere", "words", "nothing"],
+)
+def test_what_are_no_numbers_is_not_taken_for_scores(given, says):
+    with pytest.raises(InputError, match=rf"scores and features must be arrays of numbers: .*{says}"):
+        plan(scores=given, alpha=1.0)
 
 
 @pytest.mark.parametrize("seed", [-1, 0.5, None])
