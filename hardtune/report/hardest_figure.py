@@ -69,7 +69,7 @@ def hardest_figure(
     axes.set_xticks([])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set(xlim=(0, right), ylim=(len(lines) * deep, 0))
+    axes.set(xlim=(0, right), ylim=(len(lines) * deep, 0), anchor="NW")  # else the layout would cut names off
     whole = title if len(shown) == len(classes) else f"{title}: the {len(shown)} hardest classes"
     fit(figure, np.array([[axes]]), [whole], right / inch, [len(lines) * deep / inch])
     save(figure, path, dpi=min(150, math.sqrt(MOST_PIXELS / math.prod(figure.get_size_inches()))))

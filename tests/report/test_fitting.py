@@ -3,11 +3,14 @@
 import dataclasses
 import warnings
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from hardtune.data import Samples
 from hardtune.report.classes import class_figure, class_rows
 from hardtune.report.comparison_views import PANEL_WIDTH, comparison_figure
+from hardtune.report.hardest_figure import hardest_figure
 from tests.report.test_classes import CONTROLS, HELPED
 from tests.report.test_comparison_report import rows_of
 
@@ -66,3 +69,16 @@ def test_names_of_any_length_are_within_the_figure_and_leave_panels_their_size(d
     widest, deepest = (max(getattr(axes.bbox, side) for axes in panels) / figure.dpi for side in ("width", "height"))
     assert name == "cat" or widest < 1.3 * PANEL_WIDTH, "nor is it wider than it takes"
     assert deepest < 1.3
+
+
+@pytest.mark.parametrize("each", [1, 10, 40])
+@pytest.mark.parametrize("name", ["cat", "a rather long class name", LONG])
+def test_names_beside_pictures_are_within_the_figure(tmp_path, monkeypatch, name, each):
+    saved = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: saved.append(figure))
+    pixels = np.zeros((120, 8, 8, 1), np.uint8)
+    samples = Samples(pixels, np.arange(120) % 3)
+    hardest_figure(samples, np.arange(120.0), [name, "b", "c"], ["1"] * 120, each, "it", tmp_path / "it.png")
+    saved[0].draw_without_rendering()
+    assert saved[0].axes[0].get_tightbbox().x0 >= 0
+    assert saved[0].axes[0].get_tightbbox().x1 <= saved[0].bbox.width
