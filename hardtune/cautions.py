@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.data import Samples, Split
-from hardtune.data.copies import Copies, Files, copies_in
+from hardtune.data import Samples, Split, files_of
+from hardtune.data.copies import Copies, Files, copies_in, copies_of_another_class
 from hardtune.member import needed_scores, needs_pool
 from hardtune.treatment import Treatment
 
@@ -49,17 +49,24 @@ def cautions(
     return [sentence for sentence in found if sentence]
 
 
-def cautions_about_scores(split: Split, estimators: Collection[str], files: Files = ((), ())) -> list[str]:
-    """Those of :func:`cautions` that are about the scores of these estimators themselves."""
-    twice = [copies for copies in copies_that_matter(split, ()) if copies.one.part == copies.other.part]
-    found = [*(_there_twice(one, split.classes, files) for one in twice), _called_by_their_size(split, estimators)]
-    return [sentence for sentence in found if sentence]
+def cautions_about_scores(split: Split, estimators: Collection[str], data: str) -> list[str]:
+    """Those of :func:`cautions` that are about these estimators' scores themselves; ``data`` is as for ``load``."""
+    twice = copies_of_another_class(split)
+    matter = [twice] if _many(twice) else []
+    found = [_there_twice(copies, split.classes, known_files(split, data)) for copies in matter]
+    return [sentence for sentence in (*found, _called_by_their_size(split, estimators)) if sentence]
+
+
+def known_files(split: Split, data: str) -> Files:
+    """The files of its whole training and test split; none unless ``data`` is a folder, and is as it was when read."""
+    files = files_of(data)
+    return files if tuple(map(len, files)) == (split.origin_size, len(split.test)) else ((), ())
 
 
 def copies_that_matter(split: Split, treatments: Sequence[Treatment]) -> list[Copies]:
     """Images that are there twice in a way that moves figures of these treatments, where they are not few."""
     found = copies_in(split, pool=any(map(needs_pool, treatments)))
-    return [copies for copies in found if len(copies) >= COPIES * copies.size]
+    return [copies for copies in found if _many(copies)]
 
 
 def chance_in_the_gap(gap: float, recall: NDArray[np.floating], split: Split) -> str:
@@ -110,6 +117,10 @@ def _few(split: Split, samples: Samples, kind: str, remedy: str) -> str:
         f"{few} of {split.num_classes} classes {have} fewer than {FEW} {kind} samples ({worst}), "
         f"so recall there, and the gap between classes, is mostly chance{' or missing' if none else ''}: {remedy}"
     )
+
+
+def _many(copies: Copies) -> bool:
+    return len(copies) >= max(1, COPIES * copies.size)
 
 
 _TWICE = {

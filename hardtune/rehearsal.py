@@ -93,18 +93,20 @@ def _resample(split: Split, treatment: Treatment, field: str) -> None:
         undersample="random",
         oversample="random",
     )
+    tried = dataclasses.replace(tried, **{field: getattr(treatment, field)})
+    needs = OVERSAMPLERS[tried.oversample].needs
     pool = None
     if split.pool is not None:
-        confidence = rng.random(len(split.pool)), rng.random(split.num_classes)
+        confidence = (rng.random(len(split.pool)), rng.random(split.num_classes)) if needs == "judged pool" else ()
         pool = Pool(split.pool.images, split.pool.labels, *confidence)
     make_plan(
-        dataclasses.replace(tried, **{field: getattr(treatment, field)}),
+        tried,
         train,
         split.classes,
         scores=scores,
         low_is_hard=ESTIMATORS[treatment.estimator].low_is_hard,
         seed=0,
-        features=rng.standard_normal((len(train), 8), np.float32),
+        features=rng.standard_normal((len(train), 8), np.float32) if needs == "features" else None,
         pool=pool,
     )
 

@@ -11,7 +11,7 @@ from hardtune.errors import InputError
 
 _POOLS = {"pool_random", "pool_hard", "pool_mean"}
 BLIND = frozenset({"none", "random", "reweight", "adjust", "holdout", "smote", "smote_encoder"} | _POOLS)
-"""The under-, oversamplings and prunings of hardtune that look at no sample's score. One's own always gets them."""
+"""The under- and oversamplings of hardtune that look at no sample's score. One's own always gets scores."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Treatment:
         it = self.canonical()
         parts = []
         if it.prune != "none":
-            by = "" if it.prune in BLIND else f"{it.estimator} "
+            by = "" if it.prune == "random" else f"{it.estimator} "
             parts.append(f"{by}prune {it.prune} {100 * it.prune_rate:.3g}%")
         if it.resamples:
             words = [it.estimator] if it.needs_scores else []
@@ -146,8 +146,8 @@ class Treatment:
     def needs_scores(self) -> bool:
         """Whether its ``estimator`` decides anything: how hard classes are, or which samples go or are repeated."""
         blind = BLIND.issuperset((self.undersample, self.oversample))
-        pruned_by_them = self.prunes and self.prune not in BLIND
-        return pruned_by_them or (self.resamples and (self.alpha > 0 or not blind))
+        pruned_by_scores = self.prunes and self.prune != "random"
+        return pruned_by_scores or (self.resamples and (self.alpha > 0 or not blind))
 
     @property
     def is_control(self) -> bool:

@@ -4,7 +4,8 @@
     python sweeps/pruning.py --data cifar10         real images: about an hour on 2 CPU cores
     python sweeps/pruning.py --estimators el2n rmd  other scores than AUM decide which samples are easy
     python sweeps/pruning.py --then-resample        search: prune per class, then return pruned images to hard classes
-    python sweeps/pruning.py --smoke                every code path in about a minute
+    python sweeps/pruning.py --smoke                every code path in about a minute; of so few samples, some
+                                                    treatments leave a class none, and say so
 
 The case study of hardness-based resampling (Pukowski & Osmani, arXiv 2504.07031): the easiest 30, 50 or 70 % of the
 training samples are removed, either from the whole data set, which shrinks easy classes, or from each class, which

@@ -37,10 +37,13 @@ def mine(field, function, **fields):
 
 
 WRONG = {
-    "policy": (lambda hardness, low_is_hard, classes: np.ones(9), r"must give \(10,\) ratios, .*, got \(9,\)"),
+    "policy": (
+        lambda hardness, low_is_hard, classes: np.ones(9),
+        r"must give a ratio for each class, \(10,\), got \(9,\)",
+    ),
     "undersample": (lambda scores, drop, rng: np.arange(drop), r"must keep \d+ of \d+ samples, and kept"),
     "oversample": (lambda request, rng: request.members[: request.add], "must give an Added, got ndarray"),
-    "prune": (lambda scores, labels, rate: scores > rate, r"must give positions \(n,\), got bool"),
+    "prune": (lambda scores, labels, rate: np.zeros(9, int), r"must give different positions of 0\.\."),
     "entropy_scale": (lambda scores: scores.mean(), r"must give \(\d+,\) numbers, got \(\)"),
     "entropy_target": (lambda weights, rng: weights[1:], r"must give \(\d+,\) weights, got"),
 }
@@ -69,6 +72,20 @@ def test_what_may_be_right_about_made_up_scores_is_left_to_real_ones(field):
         raise ValueError("such scores there are none")
 
     rehearse(SPLIT, [mine(field, picky)])
+
+
+@pytest.mark.parametrize(
+    ("gain", "says"),
+    [
+        (lambda request, rng: Added(indices=request.members[: request.add + 1]), "and gave"),
+        (lambda request, rng: Added(indices=np.arange(request.add)), "of other classes"),
+        (lambda request, rng: Added(indices=request.features.argmax(1)), "AttributeError: 'NoneType'"),
+    ],
+    ids=["too many", "of any class", "features that it does not ask for"],
+)
+def test_an_oversampler_that_gives_what_it_was_not_asked_for_is_named(gain, says):
+    with pytest.raises(InputError, match=f"^tried on made-up scores, oversampling 'mine' .*{says}"):
+        rehearse(SPLIT, [mine("oversample", gain)])
 
 
 def test_features_are_made_up_as_well_so_their_number_says_nothing():

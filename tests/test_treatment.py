@@ -112,6 +112,7 @@ def test_pruning_keeps_its_estimator_without_resampling():
     assert dataclasses.replace(by_lot, estimator="el2n").canonical() == by_lot
     assert not by_lot.needs_scores
     assert dataclasses.replace(by_lot, alpha=1.0).needs_scores
+    assert Treatment(prune="reweight", prune_rate=0.3).needs_scores, "one's own, of an oversampling's name"
 
 
 def test_resampling_that_may_neither_drop_nor_add_is_the_control():

@@ -62,8 +62,7 @@ def run(options: argparse.Namespace) -> int:
     subject, device = with_scores(subject, needs, device=options.device, score=options.score)
     everything = available(subject, device)
     found = gather(subject.split, subject.recipe, everything, subject.store, device=device).scores
-    files = files_of(subject.data)
-    for caution in cautions_about_scores(subject.split, [name], files):
+    for caution in cautions_about_scores(subject.split, [name], subject.data):
         print(f"note: {caution}", file=sys.stderr)
     train, classes, scores = subject.split.train, subject.split.classes, found[name]
     rows, origin, title = subject.split.kept, subject.dataset.traced(), f"{name} on {subject.name}"
@@ -75,10 +74,10 @@ def run(options: argparse.Namespace) -> int:
         console.print(finding_table(found, wrong, sorted(ESTIMATORS.keys() - found.keys())))
     figure = options.figure or subject.storage / "hardest" / f"{subject.name}-{name}.png"
     make_room_for(figure)
-    captions = [f"{row}: {classes[true_labels[n]]}" if wrong[n] else str(row) for n, row in enumerate(rows)]
+    captions = [f"{row}\n{classes[true_labels[n]]}" if wrong[n] else str(row) for n, row in enumerate(rows)]
     hardest_figure(train, scores, classes, captions, options.each, title, figure)
     known = true_labels if wrong.any() else None
-    write_csv(found, train.labels, classes, rows, files[0], figure.with_suffix(".csv"), known)
+    write_csv(found, train.labels, classes, rows, files_of(subject.data)[0], figure.with_suffix(".csv"), known)
     for label, path in (("figure", figure), ("scores", figure.with_suffix(".csv"))):
         show_path(console, label, path)
     return 0

@@ -65,7 +65,6 @@ def run(options: argparse.Namespace) -> int:
     """Print and draw the plans; 0 if all of them are feasible, else 1."""
     from hardtune.cautions import cautions_about_scores
     from hardtune.checks import check_names, check_sources
-    from hardtune.data import files_of
     from hardtune.needs import needs_of
     from hardtune.rehearsal import rehearse
     from hardtune.report.plans import plan_table, sweep_table, write_csv
@@ -89,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
     check_sources(subject.split, treatments, every_class=subject.sweep is not None and not given)
     rehearse(subject.split, treatments)
     needs = needs_of(treatments)
-    for caution in cautions_about_scores(subject.split, needs.estimators, files_of(subject.data)):
+    for caution in cautions_about_scores(subject.split, needs.estimators, subject.data):
         print(f"note: {caution}", file=sys.stderr)
     subject, device = with_scores(subject, needs, device=options.device, score=options.score)
     prepared = gather(subject.split, subject.recipe, needs, subject.store, device=device)

@@ -25,6 +25,9 @@ from hardtune.report.standing import kept_off_front, saved_by_stopping
 from hardtune.report.sweeps import Kept, kept
 from hardtune.report.table import render, rows
 
+MOST_APART = 3
+"""Sweeps of which a note says why they are not pooled."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -113,8 +116,10 @@ def shown(question: Question) -> Shown:
     some = f"trial {apart[0]} is" if len(apart) == 1 else f"trials {', '.join(apart)} are"
     lacking = f"; {some} left out, unfinished in at least one, but counted in the correction" if apart else ""
     few = "; two hardly tell how much sweeps differ, so add a seed" if len(question.pool) == 2 else ""
-    others = [f"not pooled: {said}" for said in unlike(question.sweep, question.namesakes)]
-    return replace(answer, notes=[*answer.notes, f"pooled: {ids}{lacking}{few}", *others])
+    others = unlike(question.sweep, question.namesakes)
+    told = [f"not pooled: {said}" for said in others[-MOST_APART:]]
+    more = [f"not pooled either: {len(others) - MOST_APART} earlier ones"] if len(others) > MOST_APART else []
+    return replace(answer, notes=[*answer.notes, f"pooled: {ids}{lacking}{few}", *told, *more])
 
 
 def _shown(question: Question) -> Shown:

@@ -36,13 +36,14 @@ class Side:
         of_part = {"training": files[0], "held-out": files[0], "test": files[1]}.get(self.part)
         return [of_part[row] for row in self.rows] if of_part else []
 
-    def first_few(self, classes: Sequence[str], files: Files) -> list[str]:
-        """What the first images are called: by their files, or else by their rows and classes."""
+    def first_few(self, classes: Sequence[str], files: Files, *, of_classes: bool) -> list[str]:
+        """What the first images are called: by their files, with classes if ``of_classes``; or by rows and classes."""
         rows, labels = self.rows[:MAX_NAMED].tolist(), self.labels[:MAX_NAMED]
         known = self.files(files)[:MAX_NAMED]
-        return known or [
-            f"{self.part} image {row} ({classes[label]!r})" for row, label in zip(rows, labels, strict=True)
-        ]
+        if known and not of_classes:
+            return known
+        called = known or [f"{self.part} image {row}" for row in rows]
+        return [f"{name} ({classes[label]!r})" for name, label in zip(called, labels, strict=True)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +61,8 @@ class Copies:
 
     def examples(self, classes: Sequence[str], files: Files) -> str:
         """The first few of them."""
-        ours, theirs = (side.first_few(classes, files) for side in (self.one, self.other))
+        wrong = self.one.part == self.other.part  # labels need not be those of the folders
+        ours, theirs = (side.first_few(classes, files, of_classes=wrong) for side in (self.one, self.other))
         more = f", and {len(self) - MAX_NAMED:,} more" if len(self) > MAX_NAMED else ""
         return ", ".join(f"{one} is {other}" for one, other in zip(ours, theirs, strict=True)) + more
 
@@ -70,7 +72,7 @@ def copies_in(split: Split, *, pool: bool = False) -> list[Copies]:
 
     Copies of a training image with the same label are none of them.
     """
-    training = ("training", split.train, split.kept)
+    training = _training(split)
     test = ("test", split.test, np.arange(len(split.test)))
     held_out = ("held-out", split.held_out, split.held)
     parts = [test] if split.chooses_on_test else [test, held_out]
@@ -79,8 +81,17 @@ def copies_in(split: Split, *, pool: bool = False) -> list[Copies]:
         pairs.append((test, held_out))
     if pool and split.pool is not None:
         pairs += [(part, ("pool", split.pool, np.arange(len(split.pool)))) for part in parts]
-    found = [_between(*pair) for pair in (*pairs, (training, training))]
-    return [copies for copies in found if len(copies)]
+    found = [_between(*pair) for pair in pairs]
+    return [copies for copies in (*found, copies_of_another_class(split)) if len(copies)]
+
+
+def copies_of_another_class(split: Split) -> Copies:
+    """Training images that are there once more with another label."""
+    return _between(_training(split), _training(split))
+
+
+def _training(split: Split) -> _Part:
+    return "training", split.train, split.kept
 
 
 _Part = tuple[str, Samples, NDArray[np.int64]]
@@ -91,7 +102,7 @@ def _between(part: _Part, other: _Part) -> Copies:
     (name, samples, rows), (others_name, others, others_rows) = part, other
     first = first_same(samples.images, others.images)
     there = first >= 0
-    if part is other:  # where each is equal at least to itself
+    if samples is others:  # where each is equal at least to itself
         there &= samples.labels != others.labels[first]
     at = first[there]
     return Copies(

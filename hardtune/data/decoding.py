@@ -39,15 +39,14 @@ def listed_in(folder: Path) -> Iterator[None]:
         yield
     except UnreadableError as error:
         path = folder / "unreadable.csv"
-        if len(error.files) == 1:
-            raise
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as table:
                 csv.writer(table).writerows([("file", "reason"), *error.files])
         except OSError:  # the images are what is to be mended first
             raise error from None
-        raise InputError(f"{error}; all are listed in {path}") from None
+        listed = f"; all are listed in {path}" if len(error.files) > 1 else ""
+        raise InputError(f"{error}{listed}") from None
 
 
 def decode(

@@ -50,7 +50,7 @@ def warn_of_a_part(labels: Tensor, epochs: int) -> None:
             f"rank {dist.get_rank()} of {dist.get_world_size()} saw only a part of the samples, and scores them by "
             "what it saw alone: create Dynamics with group=torch.distributed.group.WORLD, after init_process_group",
             HardtuneWarning,
-            stacklevel=3,
+            stacklevel=4,  # torch.no_grad adds one
         )
 
 

@@ -16,7 +16,7 @@ from hardtune.report.hardest import by_hardness
 
 MAX_CLASSES = 20
 """If there are more, only the hardest are drawn."""
-IMAGE_WIDTH, CAPTION_HEIGHT = 0.66, 0.22
+IMAGE_WIDTH, CAPTION_HEIGHT, LINE_HEIGHT = 0.66, 0.22, 0.1
 """In inches."""
 MOST_PIXELS = 80e6
 """A longer picture is drawn more coarsely: Pillow, for one, takes those with more than 89 million for an attack."""
@@ -47,7 +47,8 @@ def hardest_figure(
     # All is placed in pixels of the images, and those of a line are drawn as one: an axes for each would take minutes.
     height, width, channels = samples.images.shape[1:]
     inch = width / IMAGE_WIDTH
-    step, caption = width + max(1, round(width / 10)), CAPTION_HEIGHT * inch
+    step = width + max(1, round(width / 10))
+    caption = (CAPTION_HEIGHT + LINE_HEIGHT * any("\n" in str(said) for said in captions)) * inch
     places = [*(np.arange(hardest) * step), *(hardest * step + round(width / 3) + np.arange(easiest) * step)]
     right, deep = places[-1] + width, caption + height
 

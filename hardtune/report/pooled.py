@@ -54,7 +54,7 @@ def unlike(sweep: Kept, others: Sequence[Kept]) -> list[str]:
         theirs = _flat(_but_seed(one))
         fields = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
         if fields and one.recipe.seed != sweep.recipe.seed and _finished(one):
-            changes = (f"{name} is {_short(theirs.get(name))}, not {_short(ours.get(name))}" for name in fields)
+            changes = (_changed(name, theirs.get(name), ours.get(name)) for name in fields)
             said.append(f"{one.id} is another sweep: its {', its '.join(changes)}")
     return said
 
@@ -67,10 +67,19 @@ def _flat(content: Mapping[str, object]) -> dict[str, object]:
     return flat
 
 
+def _changed(name: str, theirs: object, ours: object) -> str:
+    if isinstance(theirs, list) and isinstance(ours, list):  # of treatments, say
+        both = ((theirs, ours), (ours, theirs))
+        has, lacks = ([_short(one) for one in these if one not in those] for these, those in both)
+        parts = (f"{verb} {' and '.join(some)}" for verb, some in (("also has", has), ("lacks", lacks)) if some)
+        return f"{name} {' and '.join(parts) or 'is in another order'}"
+    return f"{name} is {_short(theirs)}, not {_short(ours)}"
+
+
 def _short(value: object) -> str:
-    """A value in a few words: of a list's treatments their names, of a digest its beginning."""
-    if isinstance(value, list):
-        return f"[{', '.join(str(Treatment(**one)) if isinstance(one, dict) else str(one) for one in value)}]"
+    """A value in a few words: of a treatment its name, of a digest its beginning."""
+    if isinstance(value, dict):
+        return f"'{Treatment(**value)}'"
     text = "none" if value is None else str(value)
     return text if len(text) < 40 else f"{text[:8]}…"
 

@@ -105,7 +105,7 @@ def _ratio(hardness: NDArray[np.floating], policy: str, low_is_hard: bool, names
     with blamed(f"policy {policy!r} fails"):
         ratio = np.asarray(POLICIES[policy](hardness.astype(np.float64), low_is_hard, names), np.float64)
     if ratio.shape != hardness.shape:
-        raise ContractError(f"policy {policy!r} must give {hardness.shape} ratios, for each class, got {ratio.shape}")
+        raise ContractError(f"policy {policy!r} must give a ratio for each class, {hardness.shape}, got {ratio.shape}")
     if not np.isfinite(ratio).all() or ratio.min() < 0:
         raise InputError(f"policy {policy!r} must give every class a finite ratio of at least 0, got {ratio}")
     # Only what they are to one another counts: this changes no digit, but sums of them may not overflow, or vanish.

@@ -288,7 +288,7 @@ def _checked(stay: Any, among: int, what: str, exactly: int | None = None) -> ND
         raise ContractError(f"{what} must give positions (n,), got {positions.dtype} {positions.shape}")
     inside = not len(positions) or (positions.min() >= 0 and positions.max() < among)
     if not inside or (len(positions) and np.bincount(positions).max() > 1):
-        raise InputError(f"{what} must give different positions of 0..{among - 1}")
+        raise ContractError(f"{what} must give different positions of 0..{among - 1}")
     if exactly is not None and len(positions) != exactly:
         raise ContractError(f"{what} must keep {exactly} of {among} samples, and kept {len(positions)}")
     return positions.astype(np.int64)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hardtune.cautions import cautions, copies_that_matter
+from hardtune.cautions import cautions, copies_that_matter, known_files
 from hardtune.checks import preview_plan
-from hardtune.data import Split, files_of
+from hardtune.data import Split
 from hardtune.data.copies import write_copies
 from hardtune.errors import InputError, in_a_line
 from hardtune.member import Prepared
@@ -33,9 +33,7 @@ def say_what_has_no_effect(sweep: Sweep, view: View) -> None:
 def say_what_is_doubtful(sweep: Sweep, split: Split, treatments: Sequence[Treatment], folder: Path, view: View) -> None:
     """Say what makes figures on these data less telling than they look, and list copies of images in ``folder``."""
     found = copies_that_matter(split, treatments)
-    files = files_of(sweep.data) if found else ([], [])
-    if tuple(map(len, files)) != (split.origin_size, len(split.test)):  # the folder has changed since it was read
-        files = ([], [])
+    files = known_files(split, sweep.data) if found else ((), ())
     for caution in cautions(split, treatments, found, files):
         view.say(f"note: {caution}")
     if found:
@@ -45,7 +43,7 @@ def say_what_is_doubtful(sweep: Sweep, split: Split, treatments: Sequence[Treatm
         except OSError as error:  # whose images these are is no reason to stop
             view.say(f"note: the copies could not be listed in {path}: {in_a_line(error)}")
         else:
-            view.whole(f"all copies are listed in {path}")
+            view.whole(f"these copies are listed in {path}, each beside the first image that it is equal to")
 
 
 def say_what_is_infeasible(

@@ -61,7 +61,9 @@ def check_model(recipe: Recipe, images: DeviceImages, num_classes: int) -> nn.Mo
             f"it must give {(2, num_classes)}"
         )
     if not logits.isfinite().all():
-        raise InputError(f"model {recipe.model!r} gives logits that are not finite, before any training")
+        raise InputError(
+            f"model {recipe.model!r} gives logits that are not finite, before any training: mask classes by -1e4"
+        )
     if logits.min() >= 0 and torch.allclose(logits.sum(dim=1), torch.ones(2), atol=1e-4):
         raise InputError(
             f"model {recipe.model!r} gives probabilities, and the loss would take a softmax of them again: leave its "

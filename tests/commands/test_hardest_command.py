@@ -261,7 +261,7 @@ def test_of_labels_that_are_wrong_on_purpose_it_says_which_estimators_find_them(
     assert "Without scores: grand, grand_init" in " ".join(out.split())
     assert sorted(figures, key=lambda name: -float(figures[name][0])) == list(figures)
     captions = set(captions_of(drawn[-1]).values())
-    told = {f"{split.kept[n]}: {split.classes[true[n]]}" for n in np.flatnonzero(wrong)}
+    told = {f"{split.kept[n]}\n{split.classes[true[n]]}" for n in np.flatnonzero(wrong)}
     assert len(captions & told) > 10
 
 

@@ -56,7 +56,7 @@ def test_a_sweep_names_copies_by_their_files_and_lists_them_all(folder, tmp_path
     assert f"note: 5 of 24 test images are trained on, too ({', '.join(pairs)}, and 2 more), so figures" in said
     pairs = [f"{folder}/train/dog/{n}.png is {folder}/train/cat/{n}.png" for n in range(10, 13)]
     assert f"note: 3 of 80 training images are there as another class, too ({', '.join(pairs)}), and no" in said
-    assert f"all copies are listed in {tmp_path / 'copies.csv'}" in said
+    assert f"these copies are listed in {tmp_path / 'copies.csv'}, each beside the first image" in said
     rows = listed(tmp_path / "copies.csv")
     assert [(row["part"], row["copy_part"]) for row in rows] == [("test", "training")] * 5 + [("training",) * 2] * 3
     for row in rows:

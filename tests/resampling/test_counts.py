@@ -291,7 +291,7 @@ def test_what_are_no_numbers_is_said_in_a_sentence():
 @pytest.mark.parametrize("ratio", [[1.0, np.nan], [1.0, -0.5], [1.0], [1.0, np.inf]])
 def test_a_policy_whose_ratio_is_none_is_an_error(monkeypatch, ratio):
     monkeypatch.setitem(POLICIES._entries, "mine", lambda hardness, low_is_hard, classes: np.array(ratio))
-    with pytest.raises(InputError, match=r"policy 'mine' must give (every class a finite ratio|\(2,\) ratios)"):
+    with pytest.raises(InputError, match=r"policy 'mine' must give (every class a finite|a ratio for each class)"):
         class_counts([1.0, 2.0], [5, 5], 1, "mine")
 
 

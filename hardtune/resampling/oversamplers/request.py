@@ -153,7 +153,7 @@ def checked_added(
     own = int(np.isin(given, np.concatenate([request.members, request.holdout])).sum())
     if own != request.add or own != len(given):
         others = f" and {len(given) - own} of other classes" if own < len(given) else ""
-        raise InputError(
+        raise ContractError(
             f"oversampling {name!r} must give {request.add} samples of class {request.name!r}, and gave {own}{others}"
         )
     return indices, images, parents
