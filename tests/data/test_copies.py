@@ -54,7 +54,7 @@ def test_a_sweep_names_copies_by_their_files_and_lists_them_all(folder, tmp_path
     said = told(load(str(folder)).hold_out("test", 0), folder, tmp_path)
     pairs = [f"{folder}/test/cat/0{n}.png is {folder}/train/cat/0{n}.png" for n in range(3)]
     assert f"note: 5 of 24 test images are trained on, too ({', '.join(pairs)}, and 2 more), so figures" in said
-    pairs = [f"{folder}/train/dog/{n}.png is {folder}/train/cat/{n}.png" for n in range(10, 13)]
+    pairs = [f"{folder}/train/dog/{n}.png ('dog') is {folder}/train/cat/{n}.png ('cat')" for n in range(10, 13)]
     assert f"note: 3 of 80 training images are there as another class, too ({', '.join(pairs)}), and no" in said
     assert f"these copies are listed in {tmp_path / 'copies.csv'}, each beside the first image" in said
     rows = listed(tmp_path / "copies.csv")
