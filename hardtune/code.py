@@ -27,6 +27,8 @@ _DEEPEST = 100
 """Maximum nesting depth that is followed."""
 _ADDED_BY_PYTHON = frozenset(vars(ModuleType("any"))) | {"__builtins__", "__cached__", "__file__", "__path__"}
 """Names of a module that say where and as what it was loaded, not what it does: a script's is ``__main__``."""
+_LIBRARIES = frozenset(["torch", "torchvision", "timm", "numpy", "scipy", "sklearn", "open_clip", "PIL", "matplotlib"])
+"""Known by name even if something of theirs is registered as it is; what it uses there may be all of the library."""
 _numpys_generator = np.random.shuffle.__self__  # type: ignore[attr-defined]
 _pythons_generator = random.shuffle.__self__  # type: ignore[attr-defined]
 _PLAIN = (bool, int, float, complex, str, bytes, range, np.generic, type(None), type(...))
@@ -42,7 +44,8 @@ def code_digest(it: Any) -> str:
     arrays, tensors and objects by present value. Comments, docstrings and layout do not count; nor does the folder that
     the code is in, or anything known only at run time, such as files that are read.
     """
-    home = str(getattr(it, "__module__", "")).partition(".")[0]
+    top = str(getattr(it, "__module__", "")).partition(".")[0]
+    home = "" if top in _LIBRARIES else top
     seen: dict[int, Any] = {}
     text = "\n".join(_words(it, home, seen))
     for folder in _folders(seen.values(), home):
@@ -78,7 +81,7 @@ def _words(it: Any, home: str, seen: dict[int, Any], depth: int = 0) -> Iterator
     if isinstance(it, _PLAIN):
         yield repr(it)
         return
-    yield str(getattr(it, "__qualname__", None) or getattr(it, "__name__", None) or type(it).__qualname__)
+    yield str(_attribute(it, "__qualname__") or _attribute(it, "__name__") or type(it).__qualname__)
     if id(it) in seen or depth > _DEEPEST:
         return
     seen[id(it)] = it
@@ -111,8 +114,8 @@ def _parts(it: Any, home: str) -> Iterable[Any]:
     if isinstance(it, (type, ModuleType)):
         bases = it.__bases__ if isinstance(it, type) else ()
         return [*bases, _written_in(it)] if _is_users(it, home) else ()
-    if isinstance(it, _WRAPPERS) or hasattr(it, "__wrapped__"):
-        return [getattr(it, name, None) for name in _WRAPPED]
+    if isinstance(it, _WRAPPERS) or _attribute(it, "__wrapped__") is not None:
+        return [_attribute(it, name) for name in _WRAPPED]
     try:
         torch = sys.modules.get("torch")
         if torch is not None and isinstance(it, torch.Tensor):  # its pickle has memory addresses
@@ -124,6 +127,14 @@ def _parts(it: Any, home: str) -> Iterable[Any]:
     if isinstance(taken_apart, str):
         return [taken_apart]
     return [type(it), *(list(part) if isinstance(part, Iterator) else part for part in taken_apart)]
+
+
+def _attribute(it: Any, name: str) -> Any:
+    """None if it has none, or an ``__getattr__`` that raises another error than ``AttributeError``."""
+    try:
+        return getattr(it, name, None)
+    except Exception:
+        return None
 
 
 def _is_users(it: Any, home: str) -> bool:

@@ -272,6 +272,24 @@ def test_what_common_generators_draw_next_is_no_part_of_it():
     assert code_digest(scipy.stats.norm(0, 1)) != code_digest(scipy.stats.norm(0, 2))
 
 
+def test_what_a_library_has_is_known_by_name_without_reading_the_library(monkeypatch):
+    monkeypatch.setattr("hardtune.code._source", lambda code: pytest.fail("that may be all of it"))
+    functional = torch.nn.functional
+    names = functional.cross_entropy, functional.nll_loss, torch.nn.CrossEntropyLoss, scipy.stats.norm(0, 1)
+    assert len(set(map(code_digest, names))) == len(names)
+    half, tenth = (functools.partial(functional.cross_entropy, label_smoothing=share) for share in (0.5, 0.1))
+    assert code_digest(half) != code_digest(tenth)
+
+
+def test_what_raises_whatever_it_is_asked_for_is_known_by_its_kind():
+    class Evasive:
+        def __getattr__(self, name):
+            raise RuntimeError(f"no {name} here")
+
+    evasive = Evasive()
+    assert code_digest(lambda: evasive) == code_digest(lambda: evasive)
+
+
 def test_a_regular_expression_is_known_by_its_pattern():
     patterns = [re.compile(pattern) for pattern in ("a+", "a+", "b+")]
     first, same, other = (code_digest(lambda text, pattern=pattern: pattern.match(text)) for pattern in patterns)
