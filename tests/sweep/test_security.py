@@ -38,6 +38,7 @@ def test_a_sweep_of_this_machine_listens_on_the_loopback_only_and_waits_for_no_p
         assert ray._private.worker._global_node.dashboard_agent_listen_port > 0, "it gave up, after 3.5 s"
         ray.get(ray.remote(lambda: None).remote())
         processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+        started = " ".join(" ".join(process.cmdline()) for process in processes)
         listening = {
             f"{process.name()} on {connection.laddr.ip}"
             for process in processes
@@ -45,6 +46,8 @@ def test_a_sweep_of_this_machine_listens_on_the_loopback_only_and_waits_for_no_p
             if connection.status == psutil.CONN_LISTEN and not _is_loopback(connection.laddr.ip)
         }
     assert not listening
+    assert "raylet" in started
+    assert not {name for name in ("dashboard.py", "monitor.py") if f"/{name} " in started}, "a sweep has no use for it"
 
 
 def _is_loopback(text: str) -> bool:
