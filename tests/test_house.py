@@ -40,7 +40,9 @@ def test_imports_go_down_floors_only():
     [
         ("hardtune", ["torch", "numpy", "ray", "mlflow", "optuna", "sklearn"]),
         ("hardtune.trial", ["ray", "mlflow", "optuna", "matplotlib", "imblearn"]),
-        ("hardtune.sweep", ["mlflow", "torch", "matplotlib"]),
+        ("hardtune.sweep", ["ray", "mlflow", "torch", "matplotlib"]),
+        ("hardtune.sweep.prepare", ["ray.tune", "pandas", "mlflow", "optuna", "matplotlib"]),
+        ("hardtune.sweep.cli", ["mlflow", "torch", "matplotlib"]),
     ],
 )
 def test_imports_stay_light(module, stays_out):

@@ -1,6 +1,13 @@
-"""Many trials: Ray Tune schedules, Optuna proposes, MLflow records."""
+"""Many trials: Ray Tune schedules, Optuna proposes, MLflow records.
 
+What is exported here is imported on first use, so a worker that scores samples does not wait for Ray Tune.
+"""
+
+from __future__ import annotations
+
+import importlib
 import os
+from typing import TYPE_CHECKING, Any
 
 # MLflow reads these on import, so set them before anything imports it.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -10,9 +17,29 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 
-from hardtune.report.comparison import Comparison
-from hardtune.sweep.cli import main, parser
-from hardtune.sweep.definition import Sweep, data_name
-from hardtune.sweep.from_python import run
+if TYPE_CHECKING:
+    from hardtune.report.comparison import Comparison
+    from hardtune.sweep.cli import main, parser
+    from hardtune.sweep.definition import Sweep, data_name
+    from hardtune.sweep.from_python import run
 
 __all__ = ["Comparison", "Sweep", "data_name", "main", "parser", "run"]
+
+_HOME = {
+    "Comparison": "hardtune.report.comparison",
+    "Sweep": "hardtune.sweep.definition",
+    "data_name": "hardtune.sweep.definition",
+    "main": "hardtune.sweep.cli",
+    "parser": "hardtune.sweep.cli",
+    "run": "hardtune.sweep.from_python",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'hardtune.sweep' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
