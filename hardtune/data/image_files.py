@@ -49,6 +49,13 @@ def files_below(folder: Path) -> Files:
     return Files(sorted(files.images), sorted(files.left_out))
 
 
+def images_in(folder: Path) -> list[str]:
+    """The images in the folder itself, sorted; hidden ones are skipped."""
+    with os.scandir(folder) as entries:
+        files = [entry.path for entry in entries if not entry.name.startswith(".") and entry.is_file()]
+    return sorted(file for file in files if _suffix(file) in IMAGE_SUFFIXES)
+
+
 def warn_of(left_out: Sequence[str]) -> None:
     """Warn of files that are left out, if there are any: classes would otherwise be smaller than their folders look."""
     if left_out:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.data.decoding import decode
-from hardtune.data.image_files import Files, files_below, warn_of, what_is_left_out
+from hardtune.data.image_files import Files, files_below, images_in, warn_of, what_is_left_out
 from hardtune.data.samples import Samples
 from hardtune.data.split import stratified
 from hardtune.errors import HardtuneWarning, InputError
@@ -44,7 +44,7 @@ def read_image_folder(
     ``test/``, its images are appended to the training split, and these are their rows, else None. Warns of either.
 
     A class folder's images may be in nested folders; they are sorted by path. Hidden files and folders are skipped, and
-    so are, with one warning, files without a suffix of ``IMAGE_SUFFIXES``.
+    so are, with one warning each, files without a suffix of ``IMAGE_SUFFIXES`` and images beside the class folders.
 
     Images are 8-bit, and rotated upright by their EXIF; they are read as grayscale (C = 1) if all of them are, else as
     RGB. ``image_size`` scales each to cover (height, width) with bicubic interpolation and crops the centre.
@@ -64,6 +64,10 @@ def read_image_folder(
     if files.tested not in (None, folder / "test"):
         warnings.warn(f"the test split is {files.tested}, for lack of another", HardtuneWarning, stacklevel=3)
     warn_of(files.left_out)
+    if files.beside:
+        some = "1 image is" if len(files.beside) == 1 else f"{len(files.beside):,} images are"
+        said = f"{some} in no class's folder, but beside these, and left out ({files.beside[0]})"
+        warnings.warn(said, HardtuneWarning, stacklevel=3)
     images = decode(files.train + files.test, image_size, progress)
     boundary = len(files.train)
     train = Samples(images[:boundary], files.train_labels)
@@ -85,6 +89,8 @@ class _Listed(NamedTuple):
     classes: tuple[str, ...]
     left_out: list[str]
     """Files that are in neither, for their suffix."""
+    beside: list[str]
+    """Images beside the class folders, which have no class."""
     added: tuple[Path, ...] = ()
     """Folders beside ``train/`` whose images are trained on, too, after its own."""
     added_size: int = 0
@@ -114,6 +120,7 @@ def _listed(folder: Path) -> _Listed:
             test_labels=test_labels,
             classes=classes,
             left_out=[file for files, _ in (*parts, (test, test_labels)) for file in files.left_out],
+            beside=[file for split in (folder / "train", *others, tested) for file in images_in(split)],
             added=added,
             added_size=len(train) - len(parts[0][0].images),
             tested=tested,
@@ -129,7 +136,7 @@ def _listed(folder: Path) -> _Listed:
     held = stratified(labels, classes, TEST_SHARE, seed=0)
     kept = np.setdiff1d(np.arange(len(labels)), held)
     most, fifth = ([files.images[i] for i in rows] for rows in (kept, held))
-    return _Listed(most, labels[kept], fifth, labels[held], classes, files.left_out)
+    return _Listed(most, labels[kept], fifth, labels[held], classes, files.left_out, images_in(folder))
 
 
 def _validation(folder: Path, test_name: str) -> list[Path]:

@@ -11,7 +11,7 @@ from hardtune.data import load
 from hardtune.data.decoding import listed_in
 from hardtune.data.image_files import IMAGE_SUFFIXES
 from hardtune.data.image_folder import listed_files
-from hardtune.errors import InputError
+from hardtune.errors import HardtuneWarning, InputError
 
 
 def write(path: Path, pixels: np.ndarray) -> np.ndarray:
@@ -118,6 +118,20 @@ def test_files_left_out_for_their_suffix_are_counted_and_told_once(tmp_path: Pat
     assert counts.count(".heic") == 2, "one example"
     assert counts.endswith(f"1 .mp4 ({b / 'more' / 'clip.mp4'}) and 1 without ({b / 'none'})")
     assert images.startswith("images are .avif, .bmp, ")
+
+
+@pytest.mark.parametrize("layout", ["one folder", "train and test"])
+def test_images_beside_the_class_folders_are_counted_and_told(tmp_path: Path, layout: str):
+    splits = ("train", "test") if layout == "train and test" else (".",)
+    for split in splits:
+        write_classes(tmp_path / split, {"a": 5, "b": 5})
+        for name in ("none_of_them.png", "._none_of_them.png", "classes.csv"):
+            (tmp_path / split / name).write_bytes(b"a photo, who knows")
+    some = "2 images are" if len(splits) == 2 else "1 image is"
+    first = tmp_path / splits[0] / "none_of_them.png"
+    with pytest.warns(HardtuneWarning, match=rf"^{some} in no class's folder.* left out \({re.escape(str(first))}\)$"):
+        data = load(str(tmp_path))
+    assert len(data.train) + len(data.test) == 10 * len(splits)
 
 
 def test_of_many_suffixes_the_most_frequent_are_told(tmp_path: Path):
