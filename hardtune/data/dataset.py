@@ -92,7 +92,8 @@ class Dataset:
         if self.val is not None:
             val = np.unique(np.asarray(self.val))
             if len(val) and (val.dtype.kind not in "iu" or val[0] < 0 or val[-1] >= len(self.train)):
-                found = f"{val.dtype} from {val[0]} to {val[-1]}"
+                is_mask = val.dtype == np.bool_
+                found = "a mask: give np.flatnonzero of it" if is_mask else f"{val.dtype} from {val[0]} to {val[-1]}"
                 raise InputError(f"val must be rows of the {len(self.train)} training samples, from 0, got {found}")
             object.__setattr__(self, "val", val.astype(np.int64) if len(val) else None)
         if not len(self.mean) and not len(self.std):

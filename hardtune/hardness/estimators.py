@@ -217,8 +217,10 @@ def ensemble_scores(members: Sequence[NDArray[np.floating]] | NDArray[np.floatin
     """The ensemble's score of each sample: the plain mean over members (HBR). Members (J, N) to float32 (N,)."""
     if len(members) == 0:
         raise InputError("an ensemble's score needs at least one member's")
-    if any(np.ndim(scores) != 1 for scores in members):
-        raise InputError(f"an ensemble's score needs scores (J, N), a row for each member, got {np.shape(members)}")
+    shapes = dict.fromkeys(np.shape(scores) for scores in members)
+    if [len(shape) for shape in shapes] != [1]:
+        got = ", ".join(map(str, shapes))
+        raise InputError(f"an ensemble's score needs scores (N,) of the same samples from each member, got {got}")
     mean: NDArray[np.float64] = np.mean(members, axis=0, dtype=np.float64)
     return mean.astype(np.float32)
 

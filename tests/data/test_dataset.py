@@ -189,6 +189,11 @@ def test_a_validation_split_that_is_none_of_the_training_samples_is_refused(val)
         dataclasses.replace(dataset([0, 1, 0, 1]), val=val)
 
 
+def test_a_mask_as_validation_split_is_told_from_rows():
+    with pytest.raises(InputError, match=r"from 0, got a mask: give np\.flatnonzero of it$"):
+        dataclasses.replace(dataset([0, 1, 0, 1]), val=np.array([True, False, False, True]))
+
+
 def test_a_class_that_is_in_the_validation_split_alone_is_named():
     data = dataclasses.replace(dataset([0, 1, 0, 1]), val=[1, 3])
     with pytest.raises(InputError, match="class 'dog' has no training samples beside its validation split"):

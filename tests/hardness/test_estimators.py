@@ -240,6 +240,12 @@ def test_an_ensemble_without_members_has_no_score():
         ensemble_scores([])
 
 
+@pytest.mark.parametrize("members", [[np.ones(3), np.ones(2)], [np.ones((3, 2))], np.ones(3), np.ones((2, 3, 4))])
+def test_members_without_a_score_of_each_sample_are_refused(members):
+    with pytest.raises(InputError, match=r"scores \(N,\) of the same samples from each member, got \("):
+        ensemble_scores(members)
+
+
 def test_class_hardness_refuses_scores_and_labels_that_do_not_fit():
     with pytest.raises(InputError, match=r"each of 2 samples, got \(3,\)"):
         class_hardness(np.ones(3), np.array([0, 1]), 2)
