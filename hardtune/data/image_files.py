@@ -56,10 +56,17 @@ def images_in(folder: Path) -> list[str]:
     return sorted(file for file in files if _suffix(file) in IMAGE_SUFFIXES)
 
 
-def warn_of(left_out: Sequence[str]) -> None:
-    """Warn of files that are left out, if there are any: classes would otherwise be smaller than their folders look."""
+def warn_of(left_out: Sequence[str], beside: Sequence[str] = ()) -> None:
+    """Warn of files that are left out, for their suffix or as they lie ``beside`` the class folders, if there are any.
+
+    Classes would otherwise be smaller than their folders look.
+    """
     if left_out:
         warnings.warn(what_is_left_out(left_out), HardtuneWarning, stacklevel=4)
+    if beside:
+        some = "1 image is" if len(beside) == 1 else f"{len(beside):,} images are"
+        said = f"{some} in no class's folder, but beside these, and left out ({beside[0]})"
+        warnings.warn(said, HardtuneWarning, stacklevel=4)
 
 
 def what_is_left_out(files: Sequence[str]) -> str:

@@ -63,11 +63,7 @@ def read_image_folder(
         )
     if files.tested not in (None, folder / "test"):
         warnings.warn(f"the test split is {files.tested}, for lack of another", HardtuneWarning, stacklevel=3)
-    warn_of(files.left_out)
-    if files.beside:
-        some = "1 image is" if len(files.beside) == 1 else f"{len(files.beside):,} images are"
-        said = f"{some} in no class's folder, but beside these, and left out ({files.beside[0]})"
-        warnings.warn(said, HardtuneWarning, stacklevel=3)
+    warn_of(files.left_out, files.beside)
     images = decode(files.train + files.test, image_size, progress)
     boundary = len(files.train)
     train = Samples(images[:boundary], files.train_labels)
@@ -186,7 +182,7 @@ def read_classes(
 ) -> tuple[NDArray[np.uint8], list[str]]:
     """The images uint8 (N, H, W, C) in the sub-folders ``classes``, and the class of each; all must be of one size."""
     (files, left_out), labels = _files(folder, classes)
-    warn_of(left_out)
+    warn_of(left_out, images_in(folder))
     return decode(files, None, progress), [classes[label] for label in labels]
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from hardtune.data import load, load_pool
-from hardtune.errors import InputError
+from hardtune.errors import HardtuneWarning, InputError
 
 DIGITS = load("digits")
 # Real images one pixel to the left: other images of the same classes.
@@ -42,6 +42,13 @@ def test_a_pools_images_may_lie_in_folders_below_their_class(tmp_path):
     flat = load_pool(as_folder(tmp_path / "flat"), DIGITS)
     deep = load_pool(as_folder(tmp_path / "deep", name=lambda label: f"{label}/made"), DIGITS)
     assert flat.fingerprint == deep.fingerprint
+
+
+def test_a_pools_images_beside_the_class_folders_are_told(tmp_path):
+    folder = as_folder(tmp_path / "pool")
+    (folder / "3-made.png").write_bytes(b"an image, who knows")
+    with pytest.warns(HardtuneWarning, match=r"1 image is in no class's folder, but beside these, .*3-made\.png"):
+        assert len(load_pool(folder, DIGITS)) == len(IMAGES)
 
 
 @pytest.mark.parametrize(
