@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hardtune.evaluation.metric import metric
-from hardtune.evaluation.predictions import Floats, Predictions, checked_labels, checked_logits, log_softmax
+from hardtune.evaluation.predictions import Floats, Predictions, checked_labels, checked_logits
 
 BINS = 15
 TEMPERATURES = (0.01, 100.0)
@@ -151,9 +151,12 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
 
 
 def _slope(log_inverse: float, z: Floats, z_y: float) -> float:
-    """Derivative of the NLL of softmax(z / T) in 1/T, at log(1/T); ``z_y`` is the labels' mean z."""
-    p = np.exp(log_softmax(z * np.exp(log_inverse)))
-    return float(np.einsum("nk,nk->n", p, z).mean() - z_y)
+    """Derivative of the NLL of softmax(z / T) in 1/T, at log(1/T).
+
+    ``z`` is at most 0 and 0 somewhere in each row, so nothing overflows; ``z_y`` is the labels' mean z.
+    """
+    e = np.exp(z * np.exp(log_inverse))
+    return float((np.einsum("nk,nk->n", e, z) / e.sum(axis=1)).mean() - z_y)
 
 
 def _bin(values: Floats, bins: int) -> NDArray[np.int64]:
