@@ -6,8 +6,9 @@ They are imported on first use, so ``import hardtune`` costs nothing.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from hardtune.lazily import exported
 
 if TYPE_CHECKING:
     from hardtune.data import Dataset, load
@@ -29,11 +30,7 @@ _HOME = {
     "run": "hardtune.trial",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'hardtune' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+__getattr__ = exported(__name__, _HOME)
 
 
 def __dir__() -> list[str]:

@@ -5,9 +5,10 @@ What is exported here is imported on first use, so a worker that scores samples 
 
 from __future__ import annotations
 
-import importlib
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from hardtune.lazily import exported
 
 # MLflow reads these on import, so set them before anything imports it.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -34,11 +35,7 @@ _HOME = {
     "run": "hardtune.sweep.from_python",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'hardtune.sweep' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+__getattr__ = exported(__name__, _HOME)
 
 
 def __dir__() -> list[str]:
