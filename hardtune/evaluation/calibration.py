@@ -32,8 +32,8 @@ def nll(predictions: Predictions) -> float:
 def brier(predictions: Predictions) -> float:
     """Mean of Σ_k (p_k - [k = y])², in [0, 2]: a proper score (Brier 1950, all classes summed)."""
     p = predictions.probabilities
-    p_y = np.take_along_axis(p, predictions.labels[:, None], axis=1)
-    return float(((p**2).sum(axis=1, keepdims=True) - 2 * p_y + 1).mean())
+    p_y = np.take_along_axis(p, predictions.labels[:, None], axis=1)[:, 0]
+    return float((np.vecdot(p, p) - 2 * p_y + 1).mean())
 
 
 @metric("ece", better="min")
@@ -61,13 +61,16 @@ def ece_classwise(predictions: Predictions) -> float:
 
 def class_ece(predictions: Predictions) -> Floats:
     """(K,) calibration error of p_k as the probability of class k, over all samples and 15 equal-width bins."""
-    k = predictions.num_classes
-    cells = _bin(predictions.probabilities, BINS)
-    cells += np.arange(k) * BINS
-    says = np.bincount(cells.ravel(), weights=predictions.probabilities.ravel(), minlength=k * BINS)
-    own = cells[np.arange(len(cells)), predictions.labels]
-    happens = np.bincount(own, minlength=k * BINS)
-    return np.asarray(np.abs(happens - says).reshape(k, BINS).sum(axis=1) / len(cells))
+    p, labels, k = predictions.probabilities, predictions.labels, predictions.num_classes
+    above = p > 1 / BINS  # the first bin: a sample has at most 14 such, of however many classes
+    where = np.flatnonzero(above)
+    high = p.ravel()[where]
+    counted = np.bincount(where % k * BINS + _bin(high, BINS), weights=high, minlength=k * BINS)
+    says = counted.astype(np.float64).reshape(k, BINS)  # it counts in whole numbers if there is nothing to count
+    says[:, 0] = p.sum(axis=0, where=~above)
+    own = _bin(np.take_along_axis(p, labels[:, None], axis=1)[:, 0], BINS)
+    happens = np.bincount(labels * BINS + own, minlength=k * BINS).reshape(k, BINS)
+    return np.asarray(np.abs(happens - says).sum(axis=1) / len(p))
 
 
 def class_overconfidence(predictions: Predictions) -> Floats:

@@ -49,7 +49,10 @@ class Predictions:
 
     def take(self, which: NDArray[np.bool_]) -> Predictions:
         """Those of some samples, by a mask (N,)."""
-        return Predictions(self.log_probabilities[which], self.labels[which])
+        some = Predictions(self.log_probabilities[which], self.labels[which])
+        for name in ("probabilities", "predicted", "confidence", "correct"):  # to copy is cheaper than to compute again
+            some.__dict__[name] = read_only(getattr(self, name)[which])
+        return some
 
     def at(self, temperature: float) -> Predictions:
         """Those of the logits divided by the temperature."""

@@ -23,7 +23,10 @@ def certain():
     return np.concatenate([logits, sure]), np.concatenate([labels, [0, 1, 0]])
 
 
-CASES = {"plain": some(), "ties": some(decimals=0), "certain": certain(), "two classes": some(k=2), "one": some(n=1)}
+CASES = {
+    "plain": some(), "ties": some(decimals=0), "certain": certain(), "two classes": some(k=2), "one": some(n=1),
+    "many classes": some(k=40), "all improbable": some(n=30, k=60, scale=0.1),
+}  # fmt: skip
 every_case = pytest.mark.parametrize(("logits", "labels"), CASES.values(), ids=CASES.keys())
 
 
