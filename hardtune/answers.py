@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from hardtune.data import Dataset, Split, load_ood
 from hardtune.data.loading import Progress
 from hardtune.errors import DivergedError, InputError, unknown
-from hardtune.evaluation import CORRUPTION_METRICS, METRICS, Predictions
+from hardtune.evaluation import CORRUPTION_METRICS, Predictions
+from hardtune.evaluation.calibration import Reliability
 from hardtune.evaluation.corruptions import CIFAR10_C, CORRUPTIONS, SEVERITIES, checked_severity, corrupt
 from hardtune.evaluation.jackknife import parts
 from hardtune.evaluation.ood import mahalanobis
@@ -200,9 +201,11 @@ def _corrupted(ask: Callable[[NDArray[np.uint8]], Floats], split: Split, seed: i
     figures = np.empty((len(split.corruptions), 1 + count, len(CORRUPTION_METRICS)), dtype=np.float32)
     for row, (kind, severity) in enumerate(split.corruptions):
         logits = ask(corrupt(split.test.images, kind, severity, seed=seed))
-        whole = Predictions.of(logits, split.test.labels)
-        for column, some in enumerate((whole, *(whole.take(part != one) for one in range(count)))):
-            figures[row, column] = [METRICS[name].compute(some) for name in CORRUPTION_METRICS]
+        shown = Predictions.of(logits, split.test.labels)
+        for column, one in enumerate(range(-1, count)):
+            kept = part != one  # none is left out first
+            right = shown.correct[kept]
+            figures[row, column] = right.mean(), Reliability.of(shown.confidence[kept], right).error
     return {
         "corrupted": figures[:, 0],
         "corrupted_left_out": figures[:, 1:].mean(axis=0, dtype=np.float64).astype(np.float32),
