@@ -1,8 +1,11 @@
-"""Images on the device: gathered, augmented and normalised a batch at a time, never copied whole."""
+"""Images on the device: gathered, augmented and normalised a batch at a time, and there only once."""
 
 from __future__ import annotations
 
+import threading
 import warnings
+import weakref
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,7 +18,8 @@ UInt8 = NDArray[np.uint8]
 class DeviceImages:
     """uint8 (N, H, W, C) images, and any synthesised ones behind them, as normalised float batches.
 
-    On the CPU the arrays are read in place (in an object store's shared memory, say) and never written.
+    On the CPU the arrays are read in place (in an object store's shared memory, say) and never written. On a GPU,
+    networks that train in parallel on the same array share one copy of it.
     Positions 0..N-1 refer to the images, N.. to the synthesised ones.
     """
 
@@ -28,7 +32,8 @@ class DeviceImages:
         device: str,
         synthesised: UInt8 | None = None,
     ) -> None:
-        self.images = _on(images, device)
+        self._copy = _copy_on(images, device)
+        self.images = self._copy.there
         self.synthesised = _on(synthesised, device) if synthesised is not None and len(synthesised) else None
         scale = [1 / (255 * s) for s in std]
         shift = [-m / s for m, s in zip(mean, std, strict=True)]
@@ -61,6 +66,27 @@ class DeviceImages:
 
     def _normalise(self, raw: Tensor) -> Tensor:
         return torch.addcmul(self._shift, raw.float(), self._scale)
+
+
+@dataclass(frozen=True, eq=False)
+class _Copy:
+    """An array and its copy on a device; the array lives as long, so that its ``id`` remains its own."""
+
+    of: UInt8
+    there: Tensor
+
+
+_copies: weakref.WeakValueDictionary[tuple[int, str], _Copy] = weakref.WeakValueDictionary()
+_copying = threading.Lock()
+
+
+def _copy_on(images: UInt8, device: str) -> _Copy:
+    """Shared by all who hold it at the same time."""
+    with _copying:
+        copy = _copies.get((id(images), device))
+        if copy is None:
+            copy = _copies[id(images), device] = _Copy(images, _on(images, device))
+        return copy
 
 
 def _on(images: UInt8, device: str) -> Tensor:

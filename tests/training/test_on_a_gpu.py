@@ -62,6 +62,15 @@ def recorded():
         yield
 
 
+def test_networks_that_train_beside_each_other_have_one_copy_of_the_images():
+    pixels = np.zeros((5000, 32, 32, 3), np.uint8)
+    before = torch.cuda.memory_allocated()
+    several = [DeviceImages(pixels, mean=(0.5,) * 3, std=(0.3,) * 3, device="cuda") for _ in range(8)]
+    assert pixels.nbytes <= torch.cuda.memory_allocated() - before < 1.1 * pixels.nbytes
+    several.clear()
+    assert torch.cuda.memory_allocated() - before < 0.1 * pixels.nbytes
+
+
 @pytest.mark.parametrize("loss", sorted(LOSSES))
 def test_a_recorded_step_trains_the_same_network_to_the_bit(loss):
     without = dataclasses.replace(RECIPE, cuda_graphs=False)
