@@ -143,8 +143,15 @@ def predict(model: nn.Module, images: DeviceImages, positions: Tensor) -> Tensor
     layout = layout_of(model)
     height, width = images.images.shape[1:3]
     size = max(1, min(2048, PREDICTED_PIXELS // (height * width)))
-    batches = (images.batch(part).contiguous(memory_format=layout) for part in positions.split(size))
-    return torch.cat([model(batch) for batch in batches])
+    parts = (model(images.batch(part).contiguous(memory_format=layout)) for part in positions.split(size))
+    first = next(parts)
+    if len(positions) <= size:
+        return first  # type: ignore[no-any-return]
+    logits = first.new_empty(len(positions), *first.shape[1:])  # torch.cat would take the memory twice
+    logits[:size] = first
+    for number, part in enumerate(parts, 1):
+        logits[number * size : number * size + len(part)] = part
+    return logits
 
 
 @contextlib.contextmanager

@@ -173,12 +173,17 @@ def test_an_observer_sees_every_row_once_an_epoch_and_evaluation_logits_at_its_e
 
 
 def test_large_images_are_predicted_a_few_at_a_time_so_that_it_takes_no_more_memory_than_training():
-    seen = []
+    seen, batches = [], []
     network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(1, 2))
     network.register_forward_pre_hook(lambda module, inputs: seen.append(len(inputs[0])))
     for size in (32, 224, 2000):
-        predict(network, on_device(np.zeros((50, size, size, 1), np.uint8)), torch.arange(50))
-    assert seen == [50, *[41, 9], *[1] * 50]
+        pixels = np.random.default_rng(size).integers(0, 256, (50, size, size, 1), np.uint8)
+        logits = predict(network, on_device(pixels), torch.arange(50))
+        batches, seen = [*batches, *seen], []
+        each = torch.cat([predict(network, on_device(pixels[i : i + 1]), torch.arange(1)) for i in range(50)])
+        assert torch.allclose(logits, each, atol=1e-5)
+        seen = []
+    assert batches == [50, *[41, 9], *[1] * 50]
 
 
 def test_no_sample_is_left_alone_in_a_batch():
@@ -269,6 +274,22 @@ def test_shared_images_are_read_where_they_lie_and_never_written():
     assert held.images.data_ptr() == images.ctypes.data
     held.augmented(torch.arange(9), 2, torch.randint(5, (9,)), torch.randint(5, (9,)), torch.rand(9) < 0.5).add_(1)
     np.testing.assert_array_equal(images, before)
+
+
+def test_networks_that_train_beside_each_other_have_one_copy_of_the_images_on_their_gpu():
+    pixels, others = (np.zeros((9, 4, 4, 1), np.uint8) for _ in range(2))
+
+    def on_device(images):  # as a GPU has it: a place that is not this machine's memory
+        return DeviceImages(images, mean=(0.4,), std=(0.3,), device="meta")
+
+    one, two = on_device(pixels), on_device(pixels)
+    assert one.images is two.images
+    assert on_device(others).images is not one.images
+    kept = weakref.ref(one.images)
+    del one
+    assert kept() is two.images
+    del two
+    assert kept() is None, "it takes memory on the GPU although nobody trains on it"
 
 
 def test_synthesised_images_lie_behind_the_others():
