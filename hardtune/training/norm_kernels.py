@@ -107,7 +107,8 @@ def normalise(  # type: ignore[no-untyped-def]
     total, square = _load_sums(partial, parts, column, inside, channels, PROGRAMS)
     shifted = total / rows
     mean = tl.load(x + column, mask=inside, other=0).to(tl.float32) + shifted
-    variance = tl.maximum(square - total * shifted, 0.0) / (rows - 1)
+    positive = tl.maximum(square - total * shifted, 0.0, tl.PropagateNan.ALL)
+    variance = positive / (rows - 1)
     if tl.program_id(0) == 0:
         tl.store(mean_out + column, mean, mask=inside)
         tl.store(variance_out + column, variance, mask=inside)
