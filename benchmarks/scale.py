@@ -57,17 +57,16 @@ def replay(
     from ray import tune
 
     from hardtune.report import records
-    from hardtune.sweep.space import treatment_of
+    from hardtune.sweep.space import numbered
 
-    point = dict(config)
-    number = point.pop("number")
+    number, treatment = numbered(config)
     noise = np.random.default_rng(number).normal(0, 0.01, len(record.metrics))
     metrics = {name: value + n for (name, value), n in zip(record.metrics.items(), noise, strict=True)}
     held_out = {f"members/{name[6:]}": value for name, value in metrics.items() if name.startswith("final/")}
     for member in range(MEMBERS):
         time.sleep(seconds / MEMBERS)
         tune.report({keys["finished"]: False, "members": member + 1, "trained": True, **held_out})
-    records.write(folder, dataclasses.replace(record, number=number, treatment=treatment_of(point), metrics=metrics))
+    records.write(folder, dataclasses.replace(record, number=number, treatment=treatment, metrics=metrics))
     tune.report({keys["finished"]: True, keys["shortfall"]: 0.0, **{name: metrics[name] for name in objectives}})
 
 

@@ -17,7 +17,7 @@ from hardtune.report.hypervolume import REFERENCE, relative_costs, with_negative
 from hardtune.report.pareto import front
 from hardtune.report.records import Record
 from hardtune.sweep.search import FINISHED, SHORTFALL
-from hardtune.sweep.space import treatment_of
+from hardtune.sweep.space import numbered
 from hardtune.treatment import Treatment
 
 
@@ -64,9 +64,8 @@ class Racing(FIFOScheduler):
         self._stopped = {record.number: record.treatment.canonical() for record in former if record.state == "stopped"}
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        point = dict(trial.config)
-        number = point.pop("number")
-        treatment = treatment_of(point).canonical()
+        number, asked = numbered(trial.config)
+        treatment = asked.canonical()
         if result.get(FINISHED):
             metrics = {name: float(result[name]) for name in self._objectives}
             ended = Record(number, treatment, "finished", metrics, shortfall=result[SHORTFALL])
@@ -80,7 +79,7 @@ class Racing(FIFOScheduler):
                 return TrialScheduler.CONTINUE
             verdict = self._judge(treatment)
             if verdict is not None and verdict.stops:
-                self._stop(number, treatment_of(point), verdict)
+                self._stop(number, asked, verdict)
                 return TrialScheduler.STOP
         return TrialScheduler.CONTINUE
 

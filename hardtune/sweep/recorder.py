@@ -14,7 +14,7 @@ from hardtune.report.records import Record
 from hardtune.report.standing import Standing
 from hardtune.sweep.live import View
 from hardtune.sweep.search import FINISHED, WARNING
-from hardtune.sweep.space import treatment_of
+from hardtune.sweep.space import numbered
 from hardtune.sweep.tracking import Tracker
 
 
@@ -115,9 +115,7 @@ class Recorder(tune.Callback):
 
 
 def _record(trial: Any, state: str, **fields: Any) -> Record:
-    point = dict(trial.config)
-    number = point.pop("number")
-    return Record(number, treatment_of(point), state, **fields)
+    return Record(*numbered(trial.config), state, **fields)
 
 
 def _reason(trial: Any) -> str:

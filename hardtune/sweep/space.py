@@ -97,6 +97,12 @@ def treatment_of(point: Mapping[str, Any]) -> Treatment:
     return Treatment(**point)
 
 
+def numbered(config: Mapping[str, Any]) -> tuple[int, Treatment]:
+    """A trial's number, and its treatment, from what Tune hands it: a point of the space, and the ``number``."""
+    point = dict(config)
+    return point.pop("number"), treatment_of(point)
+
+
 def _grid(space: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
     ends = {name: _ends(name, value) for name, value in space.items()}
     if not any(isinstance(value, Domain) for value in space.values()):

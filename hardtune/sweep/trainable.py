@@ -20,7 +20,7 @@ from hardtune.report import records
 from hardtune.report.records import Record
 from hardtune.store import Store
 from hardtune.sweep.search import FAILED, FINISHED, SHORTFALL, WARNING
-from hardtune.sweep.space import treatment_of
+from hardtune.sweep.space import numbered
 from hardtune.training.worker import configure_process
 from hardtune.treatment import Treatment
 from hardtune.trial import Progress, Result, run_trial
@@ -57,9 +57,7 @@ def trainable(config: dict[str, Any], context: TrialContext, folder: Path, objec
     # If a trial is stopped while its next members are in training, the worker is reused when those are done; by
     # default, Tune would give up on the worker, and on the trial that was to follow, after two seconds.
     os.environ["TUNE_FUNCTION_THREAD_TIMEOUT_S"] = str(24 * 3600)
-    point = dict(config)
-    number = point.pop("number")
-    record = carry_out(number, treatment_of(point), context, on_member=report_member)
+    record = carry_out(*numbered(config), context, on_member=report_member)
     records.write(folder, record)
     if record.state == "failed":
         tune.report({FAILED: True, FINISHED: False})

@@ -13,7 +13,7 @@ from hardtune import Recipe, Treatment
 from hardtune.errors import InputError
 from hardtune.sweep import Comparison, Sweep, main, parser
 from hardtune.sweep.search import FINISHED, StudySearch
-from hardtune.sweep.space import corners, proposer, treatment_of
+from hardtune.sweep.space import corners, numbered, proposer
 
 TREATMENTS = (Treatment(loss="focal"), Treatment(alpha=1.0), Treatment(entropy_weight=0.3))
 
@@ -34,8 +34,7 @@ def search(tmp_path, **options):
 
 
 def handed_out(searcher, trial):
-    point = searcher.suggest(trial)
-    return point.pop("number"), treatment_of(point)
+    return numbered(searcher.suggest(trial))
 
 
 def test_a_list_is_tried_whole_and_compared_with_the_control():

@@ -9,7 +9,7 @@ from ray import tune
 from hardtune import Recipe, Treatment
 from hardtune.errors import InputError
 from hardtune.sweep import Sweep
-from hardtune.sweep.space import MAX_CORNERS, corners, count, proposer, without_effect
+from hardtune.sweep.space import MAX_CORNERS, corners, count, numbered, proposer, without_effect
 
 
 def test_corners_are_every_choice_at_both_ends_of_every_range():
@@ -111,6 +111,12 @@ def test_optuna_is_given_a_list_as_a_function_of_the_trial_and_all_else_as_it_is
     space = {"alpha": tune.uniform(0, 1)}
     assert proposer(space) == space
     assert proposer(ask) is ask
+
+
+def test_a_trials_number_is_no_field_of_its_treatment_and_its_config_stays_as_tune_made_it():
+    config = {"alpha": 1.0, "number": 3}
+    assert numbered(config) == (3, Treatment(alpha=1))
+    assert config == {"alpha": 1.0, "number": 3}, "callbacks read it again"
 
 
 def test_a_range_of_one_value_holds_it():
