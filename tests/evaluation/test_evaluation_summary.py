@@ -12,6 +12,7 @@ from hardtune.evaluation import (
     METRICS,
     Predictions,
     averaged_softmax,
+    check_metrics,
     class_recall,
     diagnose,
     evaluate,
@@ -276,6 +277,24 @@ def test_a_metric_of_ones_own_that_raises_is_named_with_what_it_raised(monkeypat
     assert evaluate(np.eye(3), [0, 1, 2])["third_class"] == 1
     with pytest.raises(InputError, match="metric 'third_class' fails: IndexError: index 2 is out of bounds"):
         evaluate(np.eye(2), [0, 1])
+
+
+def test_metrics_are_tried_on_a_few_samples_of_each_class_that_has_any_however_many_there_are(monkeypatch):
+    monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
+    seen = []
+    metric("sizes", better="max")(lambda it: float(seen.append(np.bincount(it.labels, minlength=it.num_classes)) or 0))
+    labels = np.repeat(np.arange(20), 20_000)
+    labels = np.concatenate([labels[labels < 18], [18]])  # one of the last but one, none of the last
+    check_metrics(labels[:1], 20)  # imports scikit-learn
+    tracemalloc.start()
+    check_metrics(labels, 20)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < len(labels) * 20 * 8 / 2, "half of what the logits of all would take"
+    assert list(seen[-1][18:]) == [1, 0]
+    assert min(seen[-1][:18]) == max(seen[-1]) > 100
+    check_metrics(np.repeat(np.arange(1000), 50), 1000)
+    assert set(seen[-1]) == {8}
 
 
 @pytest.mark.parametrize("name", ["recall@5", "recall (%)", "test/mine", "", "..", "two\nlines"])
