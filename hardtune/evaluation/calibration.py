@@ -18,9 +18,6 @@ BINS = 15
 TEMPERATURES = (0.01, 100.0)
 """Search range of :func:`fit_temperature`."""
 
-CALIBRATION = ("nll", "brier", "ece", "ece_adaptive", "ece_classwise")
-"""The metrics that temperature scaling is meant to improve."""
-
 
 @metric("nll", better="min")
 def nll(predictions: Predictions) -> float:

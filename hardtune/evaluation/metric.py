@@ -29,18 +29,11 @@ UNSEEN = ("test", "ood", "corruptions")
 """Name prefixes of metrics that are measured with the test split: the search never sees them."""
 CORRUPTION_METRICS = ("accuracy", "ece")
 """Those measured under each corruption."""
+CALIBRATION = ("nll", "brier", "ece", "ece_adaptive", "ece_classwise")
+"""Those that temperature scaling is meant to improve."""
 
-_DERIVED = ("recall_hard_easy", "temperature")
-"""What :func:`hardtune.evaluation.evaluate` computes beside the metrics, and those of calibration as ``…_scaled``."""
-
-
-def _is_scaled(name: str) -> bool:
-    """Whether it is the name of a calibration metric after temperature scaling."""
-    if not name.endswith("_scaled"):
-        return False
-    from hardtune.evaluation.calibration import CALIBRATION  # whose metrics are registered here
-
-    return name.removesuffix("_scaled") in CALIBRATION
+_DERIVED = ("recall_hard_easy", "temperature", *(f"{name}_scaled" for name in CALIBRATION))
+"""What :func:`hardtune.evaluation.evaluate` computes beside the metrics."""
 
 
 def directions() -> dict[str, Better]:
@@ -68,7 +61,7 @@ def metric(name: str, better: Better) -> Callable[[Function], Function]:
     """
 
     register = METRICS.register(name)
-    if name in _DERIVED or _is_scaled(name):
+    if name in _DERIVED:
         raise InputError(f"{name!r} is what hardtune computes beside the metrics: choose another name")
     if better not in ("min", "max"):
         raise InputError(f"metric {name!r} is better='min' where lower is better, or 'max', got {better!r}")

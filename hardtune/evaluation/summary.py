@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hardtune.errors import TRANSIENT, InputError, blamed
-from hardtune.evaluation.calibration import CALIBRATION, fit_temperature
-from hardtune.evaluation.metric import METRICS
+from hardtune.evaluation.calibration import fit_temperature
+from hardtune.evaluation.metric import CALIBRATION, METRICS
 from hardtune.evaluation.predictions import Floats, Predictions, checked_logits, checked_members, log_softmax
 from hardtune.evaluation.recall import class_recall, recall_hard_easy
 

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.errors import InputError, unknown
-from hardtune.evaluation.calibration import CALIBRATION
 from hardtune.evaluation.comparison import Difference, compare
-from hardtune.evaluation.metric import CORRUPTION_METRICS, METRICS, Better, directions
+from hardtune.evaluation.metric import CALIBRATION, CORRUPTION_METRICS, METRICS, Better, directions
 from hardtune.evaluation.ood import OOD_FIGURES, OOD_SCORES
 from hardtune.report.records import Record
 from hardtune.report.table import on_test

@@ -22,6 +22,7 @@ from hardtune.evaluation import (
     metric,
     recall_left_out,
 )
+from hardtune.evaluation.metric import CALIBRATION
 
 PROMISED = {
     "accuracy", "balanced_accuracy", "recall_gap", "recall_range", "recall_topk_gap", "recall_mad", "worst_recall",
@@ -303,7 +304,7 @@ def test_a_metric_that_records_could_not_show_under_its_name_is_refused_where_it
         metric(name, better="max")
 
 
-@pytest.mark.parametrize("name", ["temperature", "recall_hard_easy", "nll_scaled"])
+@pytest.mark.parametrize("name", ["temperature", "recall_hard_easy", *(f"{name}_scaled" for name in CALIBRATION)])
 def test_a_metric_cannot_have_the_name_of_what_is_computed_beside_it(name):
     with pytest.raises(InputError, match=f"{name!r} is what hardtune computes beside the metrics"):
         metric(name, better="min")
