@@ -12,6 +12,8 @@ from hardtune.errors import InputError
 _POOLS = {"pool_random", "pool_hard", "pool_mean"}
 BLIND = frozenset({"none", "random", "reweight", "adjust", "holdout", "smote", "smote_encoder"} | _POOLS)
 """The under- and oversamplings of hardtune that look at no sample's score. One's own always gets scores."""
+RESAMPLING = ("alpha", "balance", "estimator", "policy", "undersample", "oversample", "prune", "prune_rate")
+"""The fields of a treatment that determine class counts."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,14 @@ class Treatment:
         elif self.entropy_target == "constant":
             changes |= _defaults("entropy_estimator", "entropy_scale", "temperature")
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+    def resampling(self) -> Treatment:
+        """The same treatment, canonical, without its loss and entropy term, which move no class counts.
+
+        >>> print(Treatment(alpha=1.5, loss="focal", entropy_weight=0.3).resampling())
+        aum α=1.5 easiest/random
+        """
+        return Treatment(**{name: getattr(self, name) for name in RESAMPLING}).canonical()
 
     def __str__(self) -> str:
         """A short description of what has an effect.

@@ -11,6 +11,7 @@ from hardtune import Treatment
 from hardtune.data import Samples
 from hardtune.errors import InputError
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request
+from hardtune.resampling.plan import preview
 from hardtune.resampling.undersample import UNDERSAMPLERS
 from hardtune.treatment import BLIND
 
@@ -80,6 +81,20 @@ def test_a_constant_penalty_knows_no_difficulty():
         entropy_weight=0.2, entropy_target="constant", entropy_estimator="md", entropy_scale="rank", temperature=0.3
     )
     assert alike.canonical() == Treatment(entropy_weight=0.2, entropy_target="constant")
+
+
+@given(treatments, st.sampled_from(["cross_entropy", "focal"]))
+def test_loss_and_entropy_term_move_no_class_counts(treatment, loss):
+    train = Samples(np.zeros((60, 1, 1, 1), np.uint8), np.repeat([0, 1, 2], [30, 20, 10]))
+    scores = np.linspace(0, 1, 60) + (treatment.estimator == "el2n")
+
+    def rows(it):
+        return preview(it, train, "abc", scores=scores if it.needs_scores else None, low_is_hard=False)
+
+    resampling = dataclasses.replace(treatment, loss=loss).resampling()
+    assert rows(resampling) == rows(treatment)
+    assert resampling.loss == Treatment.loss
+    assert "λ" not in str(resampling)
 
 
 @pytest.mark.parametrize(

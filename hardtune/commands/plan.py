@@ -28,14 +28,11 @@ from typing import TYPE_CHECKING
 from hardtune.command_line import make_room_for, plain_console, show_path
 from hardtune.commands.subject import add_subject_flags, subject_of, with_scores
 from hardtune.errors import InputError
-from hardtune.treatment import Treatment
+from hardtune.treatment import RESAMPLING, Treatment
 
 if TYPE_CHECKING:
     from hardtune.member import Prepared
     from hardtune.report.plans import Planned
-
-FIELDS = ("alpha", "balance", "estimator", "policy", "undersample", "oversample", "prune", "prune_rate")
-"""The fields of a treatment that determine class counts."""
 
 
 def add_flags(flags: argparse.ArgumentParser) -> None:
@@ -44,7 +41,7 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
     treatment = flags.add_argument_group("one treatment, instead of the script's space")
     meaning = _docstrings(Treatment)
     for field in dataclasses.fields(Treatment):
-        if field.name in FIELDS:
+        if field.name in RESAMPLING:
             number = isinstance(field.default, float)
             means = meaning[field.name][0].lower() + meaning[field.name][1:]
             treatment.add_argument(
@@ -75,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     if options.figure is not None:
         make_room_for(options.figure)  # report problems with it before anything is trained
     subject = subject_of(options)
-    given = {name: getattr(options, name) for name in FIELDS if getattr(options, name) is not None}
+    given = {name: getattr(options, name) for name in RESAMPLING if getattr(options, name) is not None}
     if given or subject.sweep is None:
         asked = [Treatment(**{**subject.fixed, **given})]
     else:
@@ -114,8 +111,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _only_counts(treatments: Sequence[Treatment]) -> list[Treatment]:
     """The distinct treatments, ignoring what does not affect class counts, such as the loss."""
-    bare = [Treatment(**{name: getattr(treatment, name) for name in FIELDS}).canonical() for treatment in treatments]
-    return [treatment for treatment in dict.fromkeys(bare) if not treatment.is_control] or [Treatment()]
+    distinct = dict.fromkeys(treatment.resampling() for treatment in treatments)
+    return [treatment for treatment in distinct if not treatment.is_control] or [Treatment()]
 
 
 def _planned(prepared: Prepared, treatment: Treatment) -> Planned:

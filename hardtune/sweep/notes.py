@@ -56,12 +56,9 @@ def say_what_is_infeasible(
     """
     if place.subset:
         return
-    problems = []
-    for treatment in treatments:
-        try:
-            preview_plan(prepared, treatment)
-        except InputError as error:
-            problems.append(error)
+    resampled = [treatment.resampling() for treatment in treatments]  # a preview of a million samples takes a second
+    found = {treatment: _infeasible(prepared, treatment) for treatment in dict.fromkeys(resampled)}
+    problems = [problem for treatment in resampled if (problem := found[treatment]) is not None]
     if not problems:
         return
     confirms = place.data_of is not None
@@ -74,3 +71,12 @@ def say_what_is_infeasible(
         f"note: {len(problems)} of {len(treatments)} treatments {tried}, and trials like them will fail: "
         f"{problems[0]}{shown}"
     )
+
+
+def _infeasible(prepared: Prepared, treatment: Treatment) -> InputError | None:
+    """Why it cannot be carried out, or None if it can."""
+    try:
+        preview_plan(prepared, treatment)
+    except InputError as error:
+        return error
+    return None

@@ -9,10 +9,11 @@ from ray import tune
 from rich.console import Console
 
 from hardtune import Recipe, Treatment, load
+from hardtune.checks import preview_plan
 from hardtune.errors import InputError
 from hardtune.member import Prepared
 from hardtune.report.sweeps import Kept
-from hardtune.sweep import Sweep
+from hardtune.sweep import Sweep, notes
 from hardtune.sweep.definition import THREE_OBJECTIVES, Place
 from hardtune.sweep.live import View
 from hardtune.sweep.notes import say_what_is_infeasible
@@ -36,6 +37,16 @@ def test_a_search_goes_on_where_some_of_its_corners_cannot_be_carried_out():
     assert out.startswith("note: 2 of 4 treatments that the space was tried at are not feasible, and trials like")
     assert "cannot be carried out: class '5' has a mean score" in out
     assert "python -m hardtune plan" in out
+
+
+def test_a_plan_is_tried_once_for_all_treatments_that_differ_in_loss_or_entropy_term_only(monkeypatch):
+    tried = []
+    monkeypatch.setattr(notes, "preview_plan", lambda *of: tried.append(of) or preview_plan(*of))
+    term = {"loss": tune.choice(["cross_entropy", "focal"]), "entropy_weight": tune.choice([0.1, 0.2])}
+    out = said({"alpha": tune.choice([0.5, 1.0]), "policy": tune.choice(["shift", "paper"]), **term})
+    assert len(tried) == 4
+    assert out.startswith("note: 8 of 16 treatments that the space was tried at are not feasible, and trials like them")
+    assert "fail: aum α=0.5 easiest/random cannot be carried out: class '5'" in out, "whatever its loss"
 
 
 def test_a_confirmation_goes_on_with_what_this_seeds_scores_allow():
