@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import pickle
 import socket
+import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,10 @@ from hardtune.errors import InputError
 if TYPE_CHECKING:
     import torch
 
+_hashes: dict[tuple[object, ...], str] = {}
+_SETTLED = 2
+"""Seconds after which a file that is written to gets another time, whatever the file system's resolution."""
+
 
 def existing_file(path: str, what: str) -> Path:
     """The file at ``path``; ``InputError`` says where it was looked for if there is none."""
@@ -28,9 +33,16 @@ def existing_file(path: str, what: str) -> Path:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file's content."""
+    """The SHA-256 of a file's content, computed once for as long as nothing is written to the file."""
+    it = path.stat()
+    version = (path, it.st_ino, it.st_size, it.st_mtime_ns, it.st_ctime_ns)
+    if version in _hashes:
+        return _hashes[version]
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if time.time() - it.st_mtime > _SETTLED:
+        _hashes[version] = found
+    return found
 
 
 def read_state_dict(path: Path) -> dict[str, torch.Tensor]:

@@ -1,3 +1,5 @@
+import hashlib
+import os
 import pickle
 from pathlib import Path
 
@@ -122,3 +124,16 @@ def test_a_changed_file_has_another_identity(tmp_path, features):
     before = encoder_identity(save(tmp_path / "f.npy", features))
     assert encoder_identity(save(tmp_path / "g.npy", features)) == before
     assert encoder_identity(save(tmp_path / "f.npy", features + 1)) != before
+
+
+def test_a_file_is_hashed_once_until_it_is_written_to(tmp_path, features, monkeypatch):
+    hashed, of_file = [], hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *given: hashed.append(given) or of_file(*given))
+    found = []
+    for written in (1, 2):
+        encoder = save(tmp_path / "f.npy", features + written)
+        os.utime(tmp_path / "f.npy", (written, written))  # as if it had been there for a while
+        found += [encoder_identity(encoder)["sha256"] for _ in range(3)]
+        assert len(hashed) == written
+    assert found == [found[0]] * 3 + [found[-1]] * 3
+    assert found[0] != found[-1]
