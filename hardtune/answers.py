@@ -21,7 +21,7 @@ from hardtune.evaluation.corruptions import CIFAR10_C, CORRUPTIONS, SEVERITIES, 
 from hardtune.evaluation.jackknife import parts
 from hardtune.evaluation.ood import mahalanobis
 from hardtune.registry import Digests
-from hardtune.store import Store, digest
+from hardtune.store import Store
 from hardtune.training.features import penultimate
 from hardtune.training.fit import predict
 from hardtune.training.images import DeviceImages
@@ -120,7 +120,7 @@ def entries(network: dict[str, Any], split: Split, seed: int) -> Entries:
     """
     parts: Entries = {"member": network}
     if split.ood is not None:
-        parts["ood"] = {"kind": "ood", "version": OOD_VERSION, "images": digest(split.ood), "network": network}
+        parts["ood"] = {"kind": "ood", "version": OOD_VERSION, "images": split.ood_digest, "network": network}
     if split.corruptions:
         code: Digests = {}
         for kind, _ in split.corruptions:

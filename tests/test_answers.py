@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hardtune.evaluation import evaluate, left_out
 from hardtune.evaluation.corruptions import CORRUPTIONS, corrupt
 from hardtune.evaluation.ood import OOD_SCORES
 from hardtune.member import Prepared, entries, stored_member, train_member, train_network
+from hardtune.store import digest
 from hardtune.training.features import penultimate
 from hardtune.training.fit import build_model, predict
 from hardtune.training.images import DeviceImages
@@ -177,6 +179,18 @@ def test_what_is_measured_is_part_of_the_identity(shifted):
     assert of(ood=None)["member"] == of()["member"]
     other_seed = of(dataclasses.replace(RECIPE, seed=1))
     assert other_seed["corruptions"]["seed"] == 1
+
+
+def test_foreign_images_are_hashed_once_for_all_members_and_nodes(shifted, monkeypatch):
+    split, hashed, contiguous = dataclasses.replace(shifted), [], np.ascontiguousarray
+    monkeypatch.setattr(np, "ascontiguousarray", lambda array: hashed.append(array) or contiguous(array))
+    found = [entries(Prepared(split), RECIPE, Treatment(), member, "cpu")["ood"]["images"] for member in range(3)]
+    assert sum(array is split.ood for array in hashed) == 1
+    assert set(found) == {digest(shifted.ood)}, "what is stored under it is found"
+    there = pickle.loads(pickle.dumps(split))
+    before = len(hashed)
+    assert there.ood_digest == found[0]
+    assert len(hashed) == before
 
 
 def test_shared_images_are_never_written(shifted):

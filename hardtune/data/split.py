@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +56,18 @@ class Split:
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    @cached_property
+    def ood_digest(self) -> str | None:
+        """What stands for ``ood`` in the identity of what is stored, as ``store.digest`` has it; None if there is none.
+
+        Computed once, whatever the number of networks: ``dataclasses.replace(split)`` forgets it.
+        """
+        if self.ood is None:
+            return None
+        sha = hashlib.sha256(f"{self.ood.dtype.str}{self.ood.shape}".encode())
+        sha.update(np.ascontiguousarray(self.ood).data)
+        return sha.hexdigest()
 
     @property
     def chooses_on_test(self) -> bool:

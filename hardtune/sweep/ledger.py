@@ -159,7 +159,7 @@ def describe(sweep: Sweep, split: Split, needs: Needs) -> dict[str, Any]:
         "objectives": dict(sweep.objectives),
         "no_worse_than_control": dict(sweep.tolerances) if any(sweep.tolerances.values()) else list(sweep.tolerances),
         "racing": sweep.racing or None,
-        OOD: None if split.ood is None else digest(split.ood),
+        OOD: split.ood_digest,
         CORRUPTIONS: split.corruptions,
         CODE: plug_in_code(),
         SCORES: own_scores(needs, split) or None,
