@@ -86,10 +86,7 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
     check_tracking(uri)
     check_experiment(uri, sweep.name)
     with listed_in(storage):
-        dataset, pool = _load(sweep, place, view)
-        if needs.features:
-            check_encoder(sweep.recipe.encoder, dataset)
-        split = _split(sweep, dataset, pool, place, view)
+        split = _split(sweep, needs, place, view)
     if place.data_of is not None:
         check_same_data(place.data_of, split)
     check_trials(split, sweep.recipe, treatments)
@@ -120,7 +117,7 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
             say_what_is_doubtful(sweep, split, treatments, ledger.folder, view)
         artifacts = None if uri.startswith("http") else storage / "mlflow-artifacts"
         tracker = Tracker(uri, sweep.name, ledger.id, artifacts)
-        tags = {"hardtune.data": dataset.fingerprint, "hardtune.trials": str(sweep.trials)}
+        tags = {"hardtune.data": split.dataset_fingerprint, "hardtune.trials": str(sweep.trials)}
         tracker.start(_parameters(sweep, split), tags)
         try:
             store = Store(storage / "store")
@@ -245,8 +242,14 @@ def _load(sweep: Sweep, place: Place, view: View) -> tuple[Dataset, Samples | No
     return harder(whole, sweep.imbalance, sweep.label_noise), pool
 
 
-def _split(sweep: Sweep, dataset: Dataset, pool: Samples | None, place: Place, view: View) -> Split:
-    """All data that trials see: for training, for selection, and for the final evaluation."""
+def _split(sweep: Sweep, needs: Needs, place: Place, view: View) -> Split:
+    """All data that trials see: for training, for selection, and for the final evaluation.
+
+    The data set itself is not kept: its images are in the split once more.
+    """
+    dataset, pool = _load(sweep, place, view)
+    if needs.features:
+        check_encoder(sweep.recipe.encoder, dataset)
     return with_shifts(
         dataclasses.replace(dataset.hold_out(sweep.recipe.validation, sweep.recipe.seed), pool=pool),
         dataset,

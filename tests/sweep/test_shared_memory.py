@@ -1,17 +1,25 @@
 """However many trials run on a node, images and features are there once, and nobody can scribble on them."""
 
 import ctypes
+import gc
+import io
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 import ray
 from ray import tune
+from rich.console import Console
 
-from hardtune.data import Dataset, Samples
+from hardtune import Recipe
+from hardtune.data import Dataset, Samples, load
+from hardtune.errors import InputError
 from hardtune.member import Prepared
-from hardtune.sweep import cluster
+from hardtune.sweep import Sweep, cluster, engine
+from hardtune.sweep.definition import Place
+from hardtune.sweep.live import View
 
 # Workers do not have this module to import.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -70,6 +78,28 @@ def test_reading_shared_images_copies_none_of_them(prepared):
     shared = ray.put(prepared)
     grown = ray.get([ray.remote(read_everything).options(num_cpus=0.5).remote(shared) for _ in range(4)])
     assert max(grown) < A_COPY, f"each worker grew by {[round(size / 1e6) for size in grown]} MB"
+
+
+def test_a_driver_that_starts_to_train_has_the_images_once(tmp_path, monkeypatch):
+    """Of a data set, only the split is left, which has copies of its rows."""
+    there = []
+
+    def loaded(*given, **options):
+        dataset = load(*given, **options)
+        there.append(weakref.ref(dataset.train))
+        return dataset
+
+    def connected(address):
+        gc.collect()
+        raise InputError(f"data set {'kept' if there.pop()() else 'gone'}")
+
+    monkeypatch.setattr(engine, "load", loaded)
+    monkeypatch.setattr(cluster, "connected", connected)
+    recipe = Recipe(model="small_cnn", epochs=1, members=1, scoring_members=1, validation=0.25, crop_padding=1)
+    sweep = Sweep("s", "digits", recipe, {"alpha": tune.uniform(0, 1), "policy": "shift"})
+    view = View("s", sweep.objectives, Console(file=io.StringIO()))
+    with pytest.raises(InputError, match="data set gone"):
+        engine.run_sweep(sweep, Place(storage=tmp_path), view)
 
 
 def test_a_trial_gets_the_same_shared_arrays_through_tune(prepared, tmp_path):
