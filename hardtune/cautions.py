@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hardtune.data import Samples, Split, files_of
 from hardtune.data.copies import Copies, Files, copies_in, copies_of_another_class
-from hardtune.member import needed_scores, needs_pool
+from hardtune.needs import needed_scores, needs_pool
 from hardtune.treatment import Treatment
 
 FEW = 10

@@ -13,7 +13,8 @@ from hardtune.evaluation import check_metrics
 from hardtune.evaluation.corruptions import corrupt
 from hardtune.evaluation.ood import OOD_SCORES, ood_score
 from hardtune.hardness.estimators import ESTIMATORS, check_estimator, data_scores
-from hardtune.member import Prepared, named_in, needed_scores, needs_pool, plan_arguments
+from hardtune.member import Prepared, plan_arguments
+from hardtune.needs import named_in, needed_scores, needs_pool
 from hardtune.recipe import Recipe
 from hardtune.rehearsal import rehearse
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request

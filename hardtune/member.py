@@ -17,13 +17,11 @@ from hardtune.answers import Answers
 from hardtune.data import Split
 from hardtune.errors import DivergedError
 from hardtune.hardness.estimators import ESTIMATORS
+from hardtune.needs import named_in, needed_scores, needs_features, needs_judged_pool, needs_pool
 from hardtune.recipe import Recipe
-from hardtune.registry import Digests, Registry
-from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool
+from hardtune.registry import Digests
+from hardtune.resampling.oversamplers import Pool
 from hardtune.resampling.plan import Plan, make_plan
-from hardtune.resampling.policies import POLICIES
-from hardtune.resampling.prune import PRUNERS
-from hardtune.resampling.undersample import UNDERSAMPLERS
 from hardtune.store import Store, digest
 from hardtune.training.choices import resolved
 from hardtune.training.fit import Probe, build_model, fit
@@ -31,7 +29,7 @@ from hardtune.training.images import DeviceImages
 from hardtune.training.losses import LOSSES, regularised
 from hardtune.training.models import MODELS
 from hardtune.training.step import Objective, Observer
-from hardtune.training.weights import SCALES, TARGETS, entropy_weights
+from hardtune.training.weights import entropy_weights
 from hardtune.treatment import Treatment
 
 VERSION = 8
@@ -94,47 +92,6 @@ def entries(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: in
     """The store identities of a member's answers: its network's, and one for each further part that is asked for."""
     network = identity(prepared, recipe, treatment, member, device)
     return answers.entries(network, prepared.split, recipe.seed)
-
-
-def named_in(treatment: Treatment) -> tuple[tuple[Registry[Any], str], ...]:
-    """The names in a treatment, each with its registry."""
-    return (
-        (ESTIMATORS, treatment.estimator),
-        (POLICIES, treatment.policy),
-        (UNDERSAMPLERS, treatment.undersample),
-        (OVERSAMPLERS, treatment.oversample),
-        (PRUNERS, treatment.prune),
-        (LOSSES, treatment.loss),
-        (ESTIMATORS, treatment.entropy_estimator),
-        (TARGETS, treatment.entropy_target),
-        (SCALES, treatment.entropy_scale),
-    )
-
-
-def needed_scores(treatment: Treatment) -> set[str]:
-    """The estimators whose scores a treatment reads."""
-    treatment = treatment.canonical()
-    names = set()
-    if treatment.needs_scores:
-        names.add(treatment.estimator)
-    if treatment.entropy_weight > 0 and treatment.entropy_target != "constant":
-        names.add(treatment.entropy_estimator)
-    return names
-
-
-def needs_features(treatment: Treatment) -> bool:
-    """Whether resampling itself uses encoder features (scores computed from features do not count)."""
-    return OVERSAMPLERS[treatment.canonical().oversample].needs == "features"
-
-
-def needs_pool(treatment: Treatment) -> bool:
-    """Whether resampling draws on a pool of synthetic images."""
-    return OVERSAMPLERS[treatment.canonical().oversample].needs in ("pool", "judged pool")
-
-
-def needs_judged_pool(treatment: Treatment) -> bool:
-    """Whether it does so by the scoring ensemble's confidence in them."""
-    return OVERSAMPLERS[treatment.canonical().oversample].needs == "judged pool"
 
 
 def plan_for(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: int) -> Plan:

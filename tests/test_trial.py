@@ -10,8 +10,8 @@ from torch.nn.functional import cross_entropy
 from hardtune import Recipe, Store, Treatment, load, member, run
 from hardtune.errors import DivergedError, HardtuneWarning, InputError
 from hardtune.evaluation import METRICS, Metric, averaged_softmax, class_recall, fit_temperature, metric
-from hardtune.member import Prepared, identity, needed_scores, plan_for, train_member, train_network, weights_for
-from hardtune.needs import Needs, needs_of
+from hardtune.member import Prepared, identity, plan_for, train_member, train_network, weights_for
+from hardtune.needs import Needs, needed_scores, needs_of
 from hardtune.scoring import prepare
 from hardtune.scoring_member import score_member
 from hardtune.sweep.trainable import TrialContext, carry_out
@@ -375,6 +375,15 @@ def test_needs_are_read_off_the_treatments():
     assert not needs_of([Treatment()]).ensemble
     assert needs_of([Treatment(entropy_weight=0.1)]).features
     assert needs_of([Treatment(alpha=1, oversample="smote_encoder")]).features
+
+
+def test_scores_need_what_their_estimators_are_made_of():
+    assert Needs.of_scores(["aum", "el2n"]) == Needs(frozenset({"aum", "el2n"}))
+    assert Needs.of_scores(["aum", "rmd"]) == Needs(frozenset({"aum", "rmd"}), features=True)
+    assert Needs.of_scores(["aum"]).ensemble
+    assert not Needs.of_scores(["rmd"]).ensemble
+    with pytest.raises(InputError, match="unknown estimator 'aumm'"):
+        Needs.of_scores(["aumm"])
 
 
 def test_networks_trained_by_other_scores_are_other_networks(split):

@@ -190,8 +190,7 @@ def _check(subject: Subject, kept: Kept, treatment: Treatment, options: argparse
     import torch
 
     from hardtune.checks import check_names, check_sources
-    from hardtune.member import named_in, needs_pool
-    from hardtune.needs import needs_of
+    from hardtune.needs import named_in, needs_of, needs_pool
     from hardtune.report.sweeps import SCORES
     from hardtune.sweep.ledger import CODE, own_scores
     from hardtune.training.models import MODELS

@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     if options.figure is not None:
         make_room_for(options.figure)  # report problems with it before anything is trained
     subject = subject_of(options)  # a script may register estimators
-    needs = Needs(frozenset({name}), features=ESTIMATORS[name].source == "features")
+    needs = Needs.of_scores([name])
     subject, device = with_scores(subject, needs, device=options.device, score=options.score)
     everything = available(subject, device)
     found = gather(subject.split, subject.recipe, everything, subject.store, device=device).scores

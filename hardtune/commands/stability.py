@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     if subject.recipe.scoring_members < 2:
         raise InputError("one member cannot disagree with itself: give --members 2 or more")
     pruned_count(len(subject.split.train), options.rate)
-    needs = Needs(frozenset(estimators))
+    needs = Needs.of_scores(estimators)
     subject, device = with_scores(subject, needs, device=options.device, score=options.score)
     members = _members(subject, needs, device)
     found = {name: _assess(subject, name, members[name], options) for name in estimators}

@@ -241,7 +241,7 @@ def available(subject: Subject, device: str) -> Needs:
     from hardtune.hardness.estimators import ESTIMATORS, data_scores
     from hardtune.needs import Needs
 
-    each = []
+    names = []
     for name, estimator in ESTIMATORS.items():
         if estimator.source == "data":
             try:
@@ -249,9 +249,8 @@ def available(subject: Subject, device: str) -> Needs:
             except InputError as error:
                 print(f"note: left out: {error}", file=sys.stderr)
                 continue
-        each.append(Needs(frozenset({name}), features=estimator.source == "features"))
-    there = [needs for needs in each if not missing(subject, needs, device)]
-    return Needs(frozenset().union(*(needs.estimators for needs in there)), any(needs.features for needs in there))
+        names.append(name)
+    return Needs.of_scores(name for name in names if not missing(subject, Needs.of_scores([name]), device))
 
 
 def devices() -> list[str]:

@@ -15,7 +15,7 @@ from ray.tune.search.optuna import OptunaSearch
 from ray.tune.search.sample import Categorical, Domain, Float, Integer, Quantized, Uniform
 
 from hardtune.errors import InputError, blamed, unknown
-from hardtune.member import named_in
+from hardtune.needs import named_in
 from hardtune.sweep.definition import Space
 from hardtune.treatment import Treatment
 
