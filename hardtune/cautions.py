@@ -27,20 +27,18 @@ BY_SIZE = {"rmd": "easy", "md": "easy", "kmeans": "hard"}
 def cautions(
     split: Split,
     treatments: Sequence[Treatment],
-    copies: Sequence[Copies] | None = None,
+    copies: Sequence[Copies],
     files: Files = ((), ()),
 ) -> list[str]:
     """A sentence for each thing that makes figures of these treatments on these data less telling than they look.
 
     Args:
-        copies: those that matter, if they are known already.
+        copies: :func:`copies_that_matter`.
         files: of the data set's whole training and test split, by which copies are named.
     """
     found = [_few(split, split.test, "test", "add test images")]
     if not split.chooses_on_test:
         found.insert(0, _few(split, split.held_out, "held-out", "hold out more (--recipe validation=…)"))
-    if copies is None:
-        copies = copies_that_matter(split, treatments)
     found += [_there_twice(one, split.classes, files) for one in copies]
     if not split.chooses_on_test:
         found += [_mislabelled(split), _other_shares(split)]

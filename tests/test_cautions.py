@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hardtune import Treatment, load
-from hardtune.cautions import BY_SIZE, cautions, chance_in_the_gap, gap_by_chance
+from hardtune.cautions import BY_SIZE, cautions, chance_in_the_gap, copies_that_matter, gap_by_chance
 from hardtune.data import Dataset, Samples, with_label_noise
 from hardtune.hardness.estimators import class_hardness, feature_scores
 
@@ -22,19 +22,23 @@ def of_sizes(train, test):
     return Dataset("d", samples(train), samples(test), ("cat", "dog", "elk"))
 
 
+def said_of(split, treatments, **files):
+    return cautions(split, treatments, copies_that_matter(split, treatments), **files)
+
+
 BALANCED, METHOD = (100, 100, 100), Treatment(entropy_weight=0.1)
 
 
 def test_nothing_is_said_of_balanced_data_with_enough_held_out():
-    assert cautions(load("digits").hold_out(0.3, 0), [METHOD]) == []
-    assert cautions(of_sizes(BALANCED, BALANCED).hold_out(0.1, 0), [METHOD]) == []
+    assert said_of(load("digits").hold_out(0.3, 0), [METHOD]) == []
+    assert said_of(of_sizes(BALANCED, BALANCED).hold_out(0.1, 0), [METHOD]) == []
 
 
 def test_few_held_out_samples_of_a_class_are_told_with_the_fewest():
-    (said,) = cautions(of_sizes((100, 100, 60), (100, 100, 60)).hold_out(0.1, 0), [METHOD])
+    (said,) = said_of(of_sizes((100, 100, 60), (100, 100, 60)).hold_out(0.1, 0), [METHOD])
     assert said.startswith("1 of 3 classes has fewer than 10 held-out samples ('elk' has 6), so recall there")
     assert said.endswith("is mostly chance: hold out more (--recipe validation=…)")
-    assert cautions(of_sizes((100, 100, 60), (100, 100, 60)).hold_out("test", 0), [METHOD]) == []
+    assert said_of(of_sizes((100, 100, 60), (100, 100, 60)).hold_out("test", 0), [METHOD]) == []
 
 
 @pytest.mark.parametrize(
@@ -48,13 +52,13 @@ def test_few_held_out_samples_of_a_class_are_told_with_the_fewest():
 )
 def test_few_test_samples_of_a_class_are_told_and_how_many_have_none(test, told):
     for validation in (0.1, "test"):
-        said = cautions(of_sizes(BALANCED, test).hold_out(validation, 0), [METHOD])[0]
+        said = said_of(of_sizes(BALANCED, test).hold_out(validation, 0), [METHOD])[0]
         assert said.startswith(told)
         assert said.endswith(": add test images")
 
 
 def test_a_test_split_with_other_shares_of_the_classes_is_told():
-    (said,) = cautions(of_sizes((400, 100, 100), (50, 50, 50)).hold_out(0.1, 0), [METHOD])
+    (said,) = said_of(of_sizes((400, 100, 100), (50, 50, 50)).hold_out(0.1, 0), [METHOD])
     assert said.startswith("the test split has other shares of the classes")
     assert said.endswith("so recall_gap and balanced_accuracy do, too")
 
@@ -73,12 +77,12 @@ def test_held_out_and_test_images_that_are_in_the_pool_are_told_if_a_treatment_d
     images = np.concatenate([split.train.images, split.held_out.images[:2], split.test.images[:2]])
     split = dataclasses.replace(split, pool=Samples(images, np.zeros(len(images), np.int64)))
     draws = Treatment(alpha=1.0, policy="shift", oversample="pool_random")
-    test, held_out = cautions(split, [METHOD, draws])
+    test, held_out = said_of(split, [METHOD, draws])
     assert test.startswith("2 of 300 test images are in the pool, too, from which classes gain training samples")
     assert "(test image 0 ('cat') is pool image 272 ('cat'), " in test
     assert held_out.startswith("2 of 30 held-out images are in the pool, too")
-    assert cautions(split, [METHOD]) == []
-    assert cautions(dataclasses.replace(split, pool=split.train), [draws]) == []
+    assert said_of(split, [METHOD]) == []
+    assert said_of(dataclasses.replace(split, pool=split.train), [draws]) == []
 
 
 def test_test_images_that_are_trained_on_are_told():
@@ -87,37 +91,37 @@ def test_test_images_that_are_trained_on_are_told():
         "test image 6 ('cat') is training image 8 ('cat')), "
         "so figures flatter"
     )
-    assert [one[: len(said)] for one in cautions(with_copies(2, of=7, to=305).hold_out("test", 0), [METHOD])] == [said]
-    assert cautions(with_copies(1, of=7, to=305).hold_out("test", 0), [METHOD]) == [], "too few to matter"
+    assert [one[: len(said)] for one in said_of(with_copies(2, of=7, to=305).hold_out("test", 0), [METHOD])] == [said]
+    assert said_of(with_copies(1, of=7, to=305).hold_out("test", 0), [METHOD]) == [], "too few to matter"
 
 
 def test_test_images_that_the_search_sees_are_told():
     split = with_copies(60, of=0, to=300).hold_out(0.5, 0)
     held = np.count_nonzero(split.held < 60)
-    trained, seen = cautions(split, [METHOD])
+    trained, seen = said_of(split, [METHOD])
     assert trained.startswith(f"{60 - held} of 300 test images are trained on, too")
     assert seen.startswith(f"{held} of 300 test images are held-out ones, too, by which treatments are chosen")
 
 
 def test_wrong_labels_of_held_out_samples_are_told_and_nothing_is_promised_of_their_recall():
     data = with_label_noise(of_sizes((400, 100, 100), (50, 50, 50)), 0.1)
-    mislabelled, shares = cautions(data.hold_out(0.2, 0), [METHOD])
+    mislabelled, shares = said_of(data.hold_out(0.2, 0), [METHOD])
     assert mislabelled.startswith("held-out samples have wrong labels, too")
     assert shares.endswith("of one do not carry over to the other")
-    assert "wrong labels" not in " ".join(cautions(data.hold_out("test", 0), [METHOD]))
+    assert "wrong labels" not in " ".join(said_of(data.hold_out("test", 0), [METHOD]))
 
 
 def test_held_out_images_that_are_trained_on_are_told():
     split = with_copies(30, of=0, to=40).hold_out(0.2, 0)
     twin = {**{row: row + 40 for row in range(30)}, **{row + 40: row for row in range(30)}}
     told = sum(row not in split.kept and other in split.kept for row, other in twin.items())
-    (said,) = cautions(split, [METHOD])
+    (said,) = said_of(split, [METHOD])
     assert told > 2
     assert said.startswith(f"{told} of 60 held-out images are trained on, too")
 
 
 def test_training_images_of_two_classes_are_told():
-    (said,) = cautions(with_copies(3, of=7, to=105, label=1).hold_out("test", 0), [METHOD])
+    (said,) = said_of(with_copies(3, of=7, to=105, label=1).hold_out("test", 0), [METHOD])
     assert said.startswith("3 of 300 training images are there as another class, too")
     assert "(training image 105 ('dog') is training image 7 ('cat'), training image 106 " in said
 
@@ -127,7 +131,7 @@ def test_copies_in_a_folder_of_images_are_named_by_their_files():
 
     def named(copies, validation="test", **other):
         split = with_copies(copies, **other).hold_out(validation, 0)
-        return cautions(split, [METHOD], files=files)
+        return said_of(split, [METHOD], files=files)
 
     (said,) = named(5, of=7, to=305)
     first = "test/5.png is train/7.png, test/6.png is train/8.png, test/7.png is train/9.png, and 2 more"
@@ -155,7 +159,7 @@ def test_copies_in_a_folder_of_images_are_named_by_their_files():
 )
 def test_an_estimator_is_warned_of_where_it_ranks_classes_by_their_size(treatment, told):
     split = of_sizes((3000, 300, 200), (3000, 300, 200)).hold_out(0.1, 0)
-    said = cautions(split, [Treatment(), dataclasses.replace(treatment, balance=float(treatment.alpha > 0))])
+    said = said_of(split, [Treatment(), dataclasses.replace(treatment, balance=float(treatment.alpha > 0))])
     assert [sentence.startswith("classes have 180 to 2,700 training samples") for sentence in said] == [True] * told
 
 
@@ -190,8 +194,8 @@ def test_a_gap_that_is_mostly_chance_is_told_and_no_other():
 def test_classes_of_unequal_size_that_no_treatment_evens_out_are_told():
     uneven = of_sizes((400, 100, 200), (400, 100, 200)).hold_out(0.1, 0)
     by_hardness, by_both = Treatment(alpha=1.0), Treatment(alpha=1.0, balance=0.5)
-    (said,) = cautions(uneven, [METHOD, by_hardness])
+    (said,) = said_of(uneven, [METHOD, by_hardness])
     assert said.startswith("classes have 90 to 360 training samples, and no treatment here evens them out")
     assert said.endswith("try balance, from 0 to 1")
-    assert cautions(uneven, [METHOD]) == cautions(uneven, [by_hardness, by_both]) == []
-    assert cautions(of_sizes(BALANCED, BALANCED).hold_out(0.1, 0), [by_hardness]) == []
+    assert said_of(uneven, [METHOD]) == said_of(uneven, [by_hardness, by_both]) == []
+    assert said_of(of_sizes(BALANCED, BALANCED).hold_out(0.1, 0), [by_hardness]) == []

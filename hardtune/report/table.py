@@ -28,11 +28,9 @@ def on_test(metric: str) -> str | None:
     return f"{_ON_TEST[group]}/{name}" if group in _ON_TEST else None
 
 
-def rows(front: Sequence[Record], control: Record | None, objectives: Mapping[str, str]) -> list[dict[str, Any]]:
+def rows(front: Sequence[Record], control: Record, objectives: Mapping[str, str]) -> list[dict[str, Any]]:
     """A plain row per record, the control last: its treatment, the objectives, and the same on the test split."""
-    records = [record for record in front if control is None or record.number != control.number]
-    if control is not None:
-        records.append(control)
+    records = [*(record for record in front if record.number != control.number), control]
     on_front = {record.number for record in front}
     return [
         {

@@ -21,17 +21,16 @@ _BATCH = 16
 
 
 def convolutions(
-    network: nn.Module, device: str, precision: str, compiled: bool, image: tuple[int, int, int]
+    network: nn.Module, kind: str, precision: str, compiled: bool, image: tuple[int, int, int]
 ) -> contextlib.AbstractContextManager[object]:
     """The context to train ``network`` in, which replaces operations by matrix products where these are faster.
 
-    ``image``: (H, W, C) of what it is trained on.
+    ``kind``: of device, ``cpu`` or ``cuda``. ``image``: (H, W, C) of what it is trained on.
 
     If compiled for a GPU in bfloat16, these are whole convolutions, see ``products``. On CPUs with AVX2 at most, in
     float32 and uncompiled, they are weight gradients: there oneDNN reaches half the rate of its other convolutions,
     so that this saves about a tenth of ResNet-18's step. With AVX-512 it has other kernels, and nothing was measured.
     """
-    kind = device.partition(":")[0]
     if kind == "cpu" and precision == "bfloat16" and _outgrows_its_images(network, image):
         return SmallImagesInFloat32()
     if kind == "cuda" and precision == "bfloat16" and compiled:

@@ -89,7 +89,7 @@ def test_other_convolutions_are_torchs_or_equal(layer):
 
 
 @pytest.mark.parametrize(
-    ("capability", "model", "device", "precision", "compiled", "used"),
+    ("capability", "model", "kind", "precision", "compiled", "used"),
     [
         ("AVX2", "resnet18", "cpu", "float32", False, WeightGradientsByMatrixProducts),
         ("AVX2", "resnet18", "cpu", "float32", True, contextlib.nullcontext),
@@ -97,16 +97,16 @@ def test_other_convolutions_are_torchs_or_equal(layer):
         ("AVX2", "resnet18", "cpu", "bfloat16", False, contextlib.nullcontext),
         ("AVX512", "resnet18", "cpu", "float32", False, contextlib.nullcontext),
         ("DEFAULT", "resnet18", "cpu", "float32", False, contextlib.nullcontext),
-        ("AVX2", "resnet18", "cuda:0", "float32", False, contextlib.nullcontext),
+        ("AVX2", "resnet18", "cuda", "float32", False, contextlib.nullcontext),
         ("AVX2", "resnet18", "cuda", "float32", True, contextlib.nullcontext),
         ("AVX2", "resnet18", "cuda", "bfloat16", False, contextlib.nullcontext),
-        ("AVX2", "resnet18", "cuda:0", "bfloat16", True, MatrixProducts),
+        ("AVX2", "resnet18", "cuda", "bfloat16", True, MatrixProducts),
     ],
 )
-def test_only_what_gains_uses_them(monkeypatch, capability, model, device, precision, compiled, used):
+def test_only_what_gains_uses_them(monkeypatch, capability, model, kind, precision, compiled, used):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     network = MODELS[model](3, 10, 32)
-    assert type(convolutions(network, device, precision, compiled, (32, 32, 3))) is used
+    assert type(convolutions(network, kind, precision, compiled, (32, 32, 3))) is used
 
 
 def test_strides_that_outgrow_the_image_are_in_float32_whose_weight_gradients_are_right():
