@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -129,10 +130,13 @@ def run_and_exit(run: Callable[[], int], when_stopped: Callable[[], str] = lambd
 def plain_console() -> Console:
     """A console that prints text as it is: paths and class names may have brackets, which rich takes for markup.
 
-    Notebooks get plain lines, as a file does: rich would put every piece of a line into a paragraph of its own.
+    Notebooks get plain lines, as a file does: rich would put every piece of a line into a paragraph of its own. Names
+    of files need not be UTF-8: what stdout has no letters for is printed as an escape (\\udce9), and ends nothing.
     """
     from rich.console import Console
 
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
     no_terminal = False if Console().is_jupyter else None
     return Console(markup=False, emoji=False, highlight=False, force_jupyter=False, force_terminal=no_terminal)
 

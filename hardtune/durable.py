@@ -10,11 +10,14 @@ from hardtune import disk
 
 
 def write(path: Path, content: str | bytes | memoryview) -> None:
-    """Replace the file at ``path``; without the ``fsync``, a file system may keep the new name and lose the text."""
+    """Replace the file at ``path``; without the ``fsync``, a file system may keep the new name and lose the text.
+
+    Names of files in a text need not be UTF-8: their bytes stay as they are.
+    """
     aside = path.with_name(f".{path.stem}.{uuid.uuid4().hex}")
     try:
         with disk.named(path), aside.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(content.encode(errors="surrogateescape") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)

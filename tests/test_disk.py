@@ -100,3 +100,8 @@ def test_what_cannot_be_written_is_named_and_leaves_nothing(tmp_path, monkeypatc
         with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path}/member/\w+.safetensors'"):
             store.put({"kind": "member"}, {})
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_text_may_name_a_file_whose_name_is_not_utf_8(tmp_path):
+    durable.write(tmp_path / "README.md", "The control on caf\udce9.")  # as Python reads such a name
+    assert (tmp_path / "README.md").read_bytes() == b"The control on caf\xe9."

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hardtune.command_line import add_image_size_flag, default_storage, folder
+from hardtune.command_line import add_image_size_flag, default_storage, folder, plain_console
 
 if TYPE_CHECKING:
     from hardtune.sweep.health import Finding
@@ -61,8 +61,6 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print a line per finding; 0 if all are good, else 1."""
-    from rich.console import Console
-
     from hardtune.errors import InputError
 
     if (options.address or "").startswith(("http://", "https://")):
@@ -71,15 +69,15 @@ def run(options: argparse.Namespace) -> int:
         )
     if options.encoder and not options.data:
         raise InputError("--encoder needs --data, since weights are checked against the images they are for")
-    console = Console(soft_wrap=True, highlight=False)
+    console = plain_console()
     bad = 0
     for finding in _findings(options):
         bad += not finding.ok
         mark = "[green]ok [/green]" if finding.ok else "[bold red]BAD[/bold red]"
-        console.print(f"{mark} {finding.what:<9} ", end="")
-        console.print(finding.says, markup=False)
+        console.print(f"{mark} {finding.what:<9} ", end="", markup=True)
+        console.print(finding.says, soft_wrap=True)
         if not finding.ok:
-            console.print(f"    {'fix':<9} {finding.fix}", markup=False)
+            console.print(f"    {'fix':<9} {finding.fix}", soft_wrap=True)
     console.print("all is well" if not bad else f"{bad} to fix")
     return int(bad > 0)
 

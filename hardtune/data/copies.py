@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hardtune import csv_files
 from hardtune.data.duplicates import first_same
 from hardtune.data.samples import Samples
 from hardtune.data.split import Split
@@ -115,7 +116,7 @@ def _between(part: _Part, other: _Part) -> Copies:
 def write_copies(found: Sequence[Copies], classes: Sequence[str], files: Files, path: Path) -> None:
     """Write a CSV with a line for each copy: part, row, file (if known) and class of both images."""
     columns = [f"{prefix}{name}" for prefix in ("", "copy_") for name in ("part", "row", "file", "class")]
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as table:
+    with csv_files.opened(path) as table:
         lines = csv.writer(table)
         lines.writerow(columns)
         for copies in found:

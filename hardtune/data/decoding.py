@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from hardtune import csv_files
 from hardtune.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def listed_in(folder: Path) -> Iterator[None]:
         path = folder / "unreadable.csv"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as table:
+            with csv_files.opened(path) as table:
                 csv.writer(table).writerows([("file", "reason"), *error.files])
         except OSError:  # the images are what is to be mended first
             raise error from None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hardtune import csv_files
 from hardtune.report.records import Record
 
 Row = dict[str, Any]
@@ -55,7 +56,7 @@ TABLES: Mapping[str, Callable[[Sequence[Record]], list[Row]]] = {
 def write_csv(rows: Sequence[Row], path: Path) -> None:
     """Write the rows, with a column for every key that any of them has."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with csv_files.opened(path) as file:
         lines = csv.DictWriter(file, columns)
         lines.writeheader()
         lines.writerows(rows)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hardtune import durable
+from hardtune import csv_files, durable
 from hardtune.answers import Answers
 from hardtune.checks import class_plans
 from hardtune.data import Split
@@ -146,7 +146,7 @@ def write_training_set(
         columns[f"copies_{member}"] = np.bincount(plan.indices, minlength=len(split.kept))
         columns[f"synthesised_{member}"] = np.bincount(plan.parents, minlength=len(split.kept))
         columns[f"entropy_weight_{member}"] = [""] * len(split.kept) if weights is None else weights
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with csv_files.opened(path) as file:
         lines = csv.writer(file)
         lines.writerow(["row", *(["file"] if files else []), "class", "part", *columns])
         trained = zip(split.kept.tolist(), split.train.labels.tolist(), *columns.values(), strict=True)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from hardtune import csv_files
 from hardtune.evaluation.ood import ood_metrics
 from hardtune.hardness.estimators import class_hardness
 from hardtune.report.table import plain_table
@@ -102,7 +103,7 @@ def write_csv(
     columns["class"] = [classes[label] for label in labels]
     if true_labels is not None:
         columns["true_class"] = [classes[label] for label in true_labels]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with csv_files.opened(path) as file:
         lines = csv.writer(file)
         lines.writerow([*columns, *names])
         lines.writerows(zip(*columns.values(), *(scores[name] for name in names), strict=True))

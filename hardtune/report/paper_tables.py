@@ -31,7 +31,7 @@ SYMBOLS = {
 def write_tables(tables: Sequence[Table], path: Path) -> None:
     """Write them as LaTeX (with the package booktabs) if ``path`` ends in ``.tex``, else as Markdown."""
     form = _latex if path.suffix == ".tex" else markdown
-    path.write_text("\n".join(map(form, tables)), encoding="utf-8")
+    path.write_text("\n".join(map(form, tables)), encoding="utf-8", errors="surrogateescape")
 
 
 def _latex(table: Table) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from hardtune import csv_files
 from hardtune.report.table import plain_table
 from hardtune.resampling.plan import ClassPlan
 from hardtune.treatment import Treatment
@@ -134,7 +135,7 @@ def merge(plans: Sequence[Planned]) -> list[tuple[str, Planned]]:
 
 def write_csv(plans: Sequence[Planned], path: Path) -> None:
     """A line for each class of each plan."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with csv_files.opened(path) as file:
         lines = csv.writer(file)
         counts = ("size", "pruned", "dropped", "added", "target", "count", "weight", "offset")
         fields = ("hardness", *counts, "source", "infeasible")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from hardtune import csv_files
 from hardtune.hardness.stability import Agreement, Stability, pruned_overlap, rank_correlations
 from hardtune.report.table import plain_table
 
@@ -102,7 +103,7 @@ def pruned_overlaps(scores: Mapping[str, NDArray[np.floating]], rate: float) -> 
 
 def write_csv(found: Mapping[str, Stability], path: Path) -> None:
     """A line for each estimator, number of members and way to compare."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with csv_files.opened(path) as file:
         lines = csv.writer(file)
         lines.writerow(["estimator", "members", "compared", "figure", "mean", "min", "max"])
         for name, stability in found.items():

@@ -72,7 +72,7 @@ def export(command, script, swept):
 
 
 def table(path):
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         return list(csv.DictReader(file))
 
 
@@ -180,6 +180,7 @@ def test_the_training_set_is_told_sample_by_sample(export, swept, tmp_path):
 def test_files_are_named_and_no_entropy_term_has_no_weights(swept, tmp_path):
     _, _, prepared, recipe = swept
     files = [f"{n}.png" for n in range(len(load("digits").train))]
+    files[0] = "caf\udce9.png"  # a name that is not UTF-8, as Python reads it
     write_training_set(prepared, recipe, Treatment(), 1, files, tmp_path / "it.csv")
     rows = table(tmp_path / "it.csv")
     assert [row["file"] for row in rows] == files

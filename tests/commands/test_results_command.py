@@ -273,6 +273,15 @@ def test_latex_reads_classes_of_any_name(tmp_path):
     assert typeset(tmp_path)
 
 
+@pytest.mark.parametrize("suffix", ["tex", "md"])
+def test_a_class_whose_folders_name_is_not_utf_8_is_in_the_table_with_its_bytes(tmp_path, suffix):
+    table = plain_table()
+    table.add_column("class")
+    table.add_row("caf\udce9")
+    write_tables([table], tmp_path / f"it.{suffix}")
+    assert b"caf\xe9" in (tmp_path / f"it.{suffix}").read_bytes()
+
+
 def typeset(folder):
     """Whether LaTeX finds nothing wrong with a page that shows the folder's it.tex."""
     page = r"\documentclass{article}\usepackage{booktabs}\begin{document}\input{it.tex}\end{document}"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hardtune.report.hardest import class_table, finding_table
+from hardtune.report.hardest import class_table, finding_table, write_csv
 
 
 def column(table, header):
@@ -27,3 +27,11 @@ def test_wrong_labels_are_found_by_chance_among_equals():
     wrong = np.arange(100) < 10
     table = finding_table({"sees": wrong.astype(float), "blind": np.zeros(100)}, wrong)
     assert column(table, "wrong, of the 10 hardest ↑") == ["100.0%", "10.0%"]
+
+
+def test_a_file_whose_name_is_not_utf_8_is_listed_with_the_bytes_of_its_name(tmp_path):
+    scores = {"aum": np.zeros(2)}
+    files = ["caf\udce9.png", "straße.png"]  # as Python reads such a name
+    write_csv(scores, np.zeros(2, np.int64), ["cat"], np.arange(2), files, tmp_path / "it.csv")
+    lines = (tmp_path / "it.csv").read_bytes().splitlines()
+    assert lines[1:] == [b"0,caf\xe9.png,cat,0.0", "1,straße.png,cat,0.0".encode()]

@@ -213,6 +213,17 @@ def test_brackets_in_what_is_said_are_no_markup(capsys):
     ]
 
 
+def test_a_file_whose_name_stdout_cannot_print_ends_nothing(monkeypatch):
+    out = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(out, encoding="utf-8", errors="strict"))
+    with View("hardtune · pets", OBJECTIVES) as it:
+        it.say("note: 1 of 24 test images is trained on, too (caf\udce9.png is café.png)")
+        it.console.file.flush()
+    assert out.getvalue().decode().splitlines()[1:] == [
+        r"note: 1 of 24 test images is trained on, too (caf\udce9.png is café.png)"
+    ]
+
+
 def test_trouble_is_shown():
     it, out = view()
     it.note = "MLflow does not answer, records wait"
