@@ -39,7 +39,7 @@ def default_uri(storage: Path) -> str:
 
 def check_tracking(uri: str) -> None:
     """Raise ``InputError`` unless records can be kept at ``uri``, within a few seconds."""
-    scheme, _, rest = uri.partition("://")
+    scheme = uri.partition("://")[0]
     shown = without_password(uri)
     if scheme in ("http", "https"):
         handled = sys.exception()
@@ -55,11 +55,15 @@ def check_tracking(uri: str) -> None:
         if not answer.ok:
             raise InputError(f"no MLflow server answers at {shown}: {answer.status_code} {answer.reason}")
     elif scheme == "sqlite":
-        path = Path("/" + rest.removeprefix("/").lstrip("/")) if rest.startswith("//") else Path(rest.removeprefix("/"))
-        if not path.is_absolute():
+        path = _file(uri)
+        if path is None:
             raise InputError(f"the tracking database needs an absolute path (sqlite:////…), got {shown}")
         if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
             raise InputError(f"cannot write a tracking database in {path.parent}")
+        try:
+            sqlalchemy.create_engine(sqlalchemy.make_url(uri).set(database=":memory:")).connect().close()
+        except Exception as error:  # of what the URL's query asks for, SQLAlchemy's own or sqlite3's
+            raise InputError(f"cannot track at {shown}: {scrubbed(first_line(error), uri)}") from error
     elif scheme in ("postgresql", "mysql", "mssql") or scheme.startswith(("postgresql+", "mysql+")):
         try:
             # MLflow itself would try for minutes.
@@ -77,12 +81,13 @@ def make_database(uri: str) -> None:
 
     MLflow creates it in many steps, and cannot use one that a full disk or a kill left incomplete.
     """
-    path = Path("/" + uri.partition("://")[2].lstrip("/"))
-    if not uri.startswith("sqlite:") or path.exists():
+    path = _file(uri)
+    if path is None or path.exists():
         return
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # MLflow keeps a connection to each that it opened
     try:
-        MlflowClient(f"sqlite:///{draft}").search_experiments(max_results=1)
+        drafted = sqlalchemy.make_url(uri).set(database=str(draft))
+        MlflowClient(drafted.render_as_string(hide_password=False)).search_experiments(max_results=1)
         try:
             os.link(draft, path)
         except FileExistsError:  # another sweep was faster
@@ -101,8 +106,8 @@ def check_experiment(uri: str, name: str) -> None:
     Someone deleted the experiment, the database was made by another version of MLflow, or the server rejects all
     requests but ``/health``, which is open to anyone.
     """
-    scheme, _, rest = uri.partition("://")
-    if scheme == "sqlite" and not Path("/" + rest.lstrip("/")).exists():
+    path = _file(uri)
+    if path is not None and not path.exists():
         return  # the database is yet to be created
     shown = without_password(uri)
     try:
@@ -125,6 +130,21 @@ def check_experiment(uri: str, name: str) -> None:
             f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`, or remove it for good with "
             "`mlflow gc` (both with MLFLOW_TRACKING_URI set), or give the sweep another name"
         )
+
+
+def _file(uri: str) -> Path | None:
+    """The SQLite database at a URL, of which a query (``?timeout=60``) may follow; None for any other database.
+
+    None for a relative path, too, and for a database in memory.
+    """
+    if not uri.startswith("sqlite://"):
+        return None
+    try:
+        url = sqlalchemy.make_url(uri)
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        return None
+    path = Path("" if url.host else url.database or "")
+    return path if path.is_absolute() else None
 
 
 def _root(error: BaseException, handled: BaseException | None) -> BaseException:

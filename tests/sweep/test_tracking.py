@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 
 from hardtune.errors import InputError
 from hardtune.report.records import CONTROL, Record
+from hardtune.sweep.databases import study_database
 from hardtune.sweep.tracking import Tracker
 from hardtune.sweep.tracking_uri import check_experiment, check_tracking, default_uri
 from hardtune.treatment import Treatment
@@ -262,6 +263,36 @@ def test_a_database_of_another_mlflow_is_refused_with_how_to_mend_it(tmp_path):
         rows.execute("update alembic_version set version_num = 'acf3f17fdcc7'")
     with pytest.raises(InputError, match=rf"another version of MLflow: .*`mlflow db upgrade {uri}`"):
         check_experiment(uri, "old")
+
+
+def test_databases_whose_urls_say_how_long_to_wait_for_a_lock_keep_everything(tmp_path):
+    uri = f"{default_uri(tmp_path)}?timeout=60"
+    for _ in ("to be made", "there"):
+        check_tracking(uri)
+        check_experiment(uri, "test")
+        said = Tracker(uri, "test", "patient", None)
+        said.start({}, {})
+        said.trial_ended(FINISHED)
+        assert said.close(patience=60), said.trouble
+    study_database(f"sqlite:///{tmp_path}/study.db?timeout=60", "patient")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "study.db"]
+    assert run_of(MlflowClient(default_uri(tmp_path)), "patient", "0").data.metrics["final/accuracy"] == 0.8
+
+
+@pytest.mark.parametrize(
+    ("uri", "sentence"),
+    [
+        ("sqlite:////no/such/mlflow.db?timeout=60", "cannot write a tracking database in /no/such$"),
+        ("sqlite:///mlflow.db?timeout=60", r"needs an absolute path .*got sqlite:///mlflow.db\?timeout=60"),
+        ("sqlite:////tmp/mlflow.db?timeout=soon", "cannot track at sqlite.*=soon: could not convert .*'soon'"),
+        ("sqlite://", "needs an absolute path"),
+        ("sqlite://me:secret@host//tmp/mlflow.db", "needs an absolute path .*got sqlite://me:…@host//tmp/mlflow.db"),
+        ("sqlite://me:secret@host:a/mlflow.db", "needs an absolute path .*got sqlite://me:…@host:a/mlflow.db"),
+    ],
+)
+def test_a_url_of_no_database_in_a_folder_is_refused(uri, sentence):
+    with pytest.raises(InputError, match=sentence):
+        check_tracking(uri)
 
 
 def test_a_deleted_experiment_is_refused_with_what_to_do(client):
