@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.data.dataset import Dataset
+from hardtune.data.duplicates import first_same
 from hardtune.data.image_folder import read_unlabelled
 from hardtune.data.loading import DATASETS, Progress, load
 from hardtune.errors import InputError, blamed
@@ -35,13 +36,26 @@ def rotated(images: Images) -> Images:
 
 def check_ood(source: str | None, data: str) -> None:
     """Raise ``InputError`` for a source that :func:`load_ood` would refuse for these data, before any are read."""
-    if source is not None and source in DATASETS and source == data:
-        raise InputError(f"{source!r} cannot be out of distribution for itself: choose another data set")
-    if source is None or source in VIEWS or source in DATASETS:
+    if source is None:
+        return
+    _check_name(source, data)
+    folders = source not in VIEWS and not {source, data} & DATASETS.keys()
+    if folders and Path(source).expanduser().resolve() == Path(data).expanduser().resolve():
+        raise _own(source)
+
+
+def _check_name(source: str, data: str) -> None:
+    if source in DATASETS and source == data:
+        raise _own(source)
+    if source in VIEWS or source in DATASETS:
         return
     if not source or not Path(source).expanduser().is_dir():  # an empty path would be the current folder
         names = ", ".join(sorted({*VIEWS, *DATASETS} - {data}))
         raise InputError(f"unknown out-of-distribution set {source!r}: choose from {names}, or give a folder of images")
+
+
+def _own(source: str) -> InputError:
+    return InputError(f"{source!r} cannot be out of distribution for itself: choose another data set")
 
 
 def load_ood(
@@ -64,7 +78,7 @@ def load_ood(
 
     Raises:
         InputError: An unknown name, the data set itself, missing files, a view that fails, or images that are not of
-            that type or whose channels cannot be converted.
+            that type, whose channels cannot be converted, or that have most of the data's own test images among them.
 
     >>> digits = load("digits")
     >>> load_ood("inverted", digits).shape == digits.test.images.shape
@@ -72,12 +86,18 @@ def load_ood(
     """
     images, whose = source, ""
     if isinstance(source, str | Path):
-        check_ood(str(source), dataset.name)
+        _check_name(str(source), dataset.name)
         images, whose = _named(str(source), dataset, data_dir, progress), f" from {str(source)!r}"
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or not images.size:
         raise InputError(
             f"out-of-distribution images must be uint8 (N, H, W, C), got {images.dtype} of shape {images.shape}{whose}"
+        )
+    own = int(np.count_nonzero(first_same(dataset.test.images, images) >= 0))
+    if own > len(dataset.test) / 2:  # a few may look alike both ways, or be blank
+        raise InputError(
+            f"the out-of-distribution images{whose} have {own} of the data's own {len(dataset.test)} test images among "
+            "them, and those cannot be out of distribution: choose another set"
         )
     return fitted(_few(images, len(dataset.test)), *dataset.test.images.shape[1:])
 

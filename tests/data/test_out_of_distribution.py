@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from hardtune import load
-from hardtune.data import Dataset, Samples, load_ood
+from hardtune.data import Dataset, Samples, check_ood, load_ood, long_tailed
 from hardtune.data.out_of_distribution import VIEWS, fitted
 from hardtune.errors import InputError
 
@@ -93,7 +93,7 @@ def test_a_view_of_ones_own_that_gives_no_images_is_named(digits, monkeypatch, v
 
 
 def test_a_view_of_ones_own_gives_no_more_images_than_there_are_test_samples(digits, monkeypatch):
-    monkeypatch.setitem(VIEWS._entries, "mine", lambda images: np.concatenate([images, 255 - images]))
+    monkeypatch.setitem(VIEWS._entries, "mine", lambda images: np.concatenate([255 - images, ~images // 2]))
     assert load_ood("mine", digits).shape == digits.test.images.shape
 
 
@@ -156,6 +156,40 @@ def test_of_a_large_folder_the_same_few_are_drawn_every_time(digits, tmp_path):
 def test_a_wrong_name_is_one_sentence_with_the_right_ones(digits, name, sentence):
     with pytest.raises(InputError, match=sentence):
         load_ood(name, digits)
+
+
+def test_a_folder_is_not_its_own_out_of_distribution_set_however_its_path_is_written(digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pets").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "pets")
+    for path in (str(tmp_path / "pets"), "pets", "pets/", "link", "pets/../pets"):
+        with pytest.raises(InputError, match="cannot be out of distribution for itself: choose another data set"):
+            check_ood(path, "pets")
+    check_ood("pets", "digits")
+    check_ood("digits", "pets")
+    check_ood(str(tmp_path), "pets")
+
+
+def test_another_folder_of_the_data_sets_name_is_another_set(digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paint(tmp_path / "pets" / "a.png", 10, mode="L")
+    pets = Dataset("pets", digits.train, digits.test, digits.classes)
+    assert load_ood(str(tmp_path / "pets"), pets).shape == (1, 8, 8, 1)
+
+
+@pytest.mark.parametrize("of", ["long tail", "part", "images", "folder"])
+def test_the_datas_own_test_images_are_refused_under_any_name(digits, tmp_path, of):
+    data, source, there = long_tailed(digits, 10), "digits", 539
+    if of == "part":
+        data, there = data.subset(classes=10, train=2, test=3, seed=0), 30
+    elif of == "images":
+        source = np.concatenate([digits.train.images, digits.test.images])
+    elif of == "folder":
+        source = str(tmp_path)
+        for number, image in enumerate(digits.test.images):
+            Image.fromarray(image[..., 0]).save(tmp_path / f"{number}.png")
+    with pytest.raises(InputError, match=f"have {there} of the data's own {there} test images among them, and those"):
+        load_ood(source, data)
 
 
 def test_an_empty_folder_is_named(digits, tmp_path):
