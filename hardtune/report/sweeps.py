@@ -145,8 +145,14 @@ def kept(storage: Path, name: str | None = None) -> list[Kept]:
     """All sweeps in a storage, or those of one name, the latest last."""
     stamped = re.compile(("(.+)" if name is None else re.escape(name)) + STAMP)
     folders = (path.parent for path in (storage / "sweeps").glob("*/sweep.json"))
-    by_age = sorted((re.search(STAMP + "$", path.name)[0], path) for path in folders if stamped.fullmatch(path.name))  # type: ignore[index]
-    return [Kept(folder) for _, folder in by_age]
+    by_age = sorted((*_begun(path.name), path) for path in folders if stamped.fullmatch(path.name))
+    return [Kept(folder) for *_, folder in by_age]
+
+
+def _begun(id: str) -> tuple[str, int]:
+    """The second in which a sweep began, and which of its name it was in that second."""
+    _, day, second, *number = re.search(STAMP + "$", id)[0].split("-")  # type: ignore[index]
+    return day + second, int(*number or [1])
 
 
 def find(storage: Path, wanted: str) -> Kept:

@@ -38,6 +38,14 @@ def test_each_sweep_has_a_folder_of_its_own_and_the_latest_is_resumed(split, tmp
     assert open_ledger(SWEEP, split, tmp_path, resume=True) == second
 
 
+def test_of_many_that_begin_in_one_second_the_last_is_resumed(split, tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "gmtime", lambda: time.struct_time((2026, 1, 1, 12, 0, 0, 3, 1, 0)))
+    begun = [open_ledger(SWEEP, split, tmp_path, resume=False) for _ in range(11)]
+    assert begun[-1].id == "digits-20260101-120000-11"
+    assert [sweep.id for sweep in kept(tmp_path, "digits")] == [ledger.id for ledger in begun]
+    assert open_ledger(SWEEP, split, tmp_path, resume=True) == begun[-1]
+
+
 def test_a_later_sweep_of_the_same_name_and_other_content_is_passed_over(split, tmp_path):
     other, third = (dataclasses.replace(SWEEP, recipe=Recipe(epochs=epochs)) for epochs in (3, 4))
     first = open_ledger(SWEEP, split, tmp_path, resume=False)
