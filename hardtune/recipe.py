@@ -116,7 +116,7 @@ _KINDS = {
     "int": "a whole number",
     "float": "a finite number",
     "bool | str": "true, false or 'auto'",
-    "float | str": "a fraction or 'test'",
+    "float | str": "a fraction, 'val' or 'test'",
     "tuple[float, ...]": "a tuple of fractions of the run",
 }
 
@@ -125,14 +125,15 @@ def _as(kind: str, name: str, value: Any) -> Any:
     """The value, possibly a numpy number, converted to its field's type; ``InputError`` if it cannot be."""
     if "str" in kind and isinstance(value, str):
         return value
-    if kind.startswith("bool") and value in (True, False):
+    dimensions = getattr(value, "ndim", None)  # arrays answer comparisons with arrays, and those of none have no parts
+    if kind.startswith("bool") and not dimensions and value in (True, False):
         return bool(value)
     if not isinstance(value, bool):
         if kind == "int" and isinstance(value, Integral):
             return int(value)
         if kind.startswith("float") and isinstance(value, Real) and math.isfinite(value):
             return float(value)
-        if kind.startswith("tuple") and isinstance(value, Iterable) and not isinstance(value, str):
+        if kind.startswith("tuple") and isinstance(value, Iterable) and not isinstance(value, str) and dimensions != 0:
             return tuple(sorted(_as("float", name, part) for part in value))
     raise InputError(f"{name} must be {_KINDS[kind]}, got {value!r}")
 
