@@ -6,12 +6,15 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hardtune.errors import InputError
+from hardtune.errors import InputError, blamed, unknown
 from hardtune.evaluation.jackknife import jackknife_error
+
+_NO_PARTS = "what is left out must be at least 2 parts, and figures without each of them finite numbers (P,)"
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,12 @@ def paired_difference(
         raise InputError("a paired comparison needs finite figures")
     if not 0 < confidence < 1:
         raise InputError(f"confidence must be between 0 and 1, got {confidence!r}")
-    parts = None if left_out is None else np.asarray(left_out, np.float64)
+    if isinstance(left_out, Mapping):
+        raise InputError("left_out takes one metric's (P,), the treatment's minus the control's, got a mapping")
+    with blamed(_NO_PARTS):
+        parts = None if left_out is None else np.asarray(left_out, np.float64)
     if parts is not None and (parts.ndim != 1 or len(parts) < 2 or not np.isfinite(parts).all()):
-        raise InputError(
-            "what is left out must be at least 2 parts, and figures without each of them finite numbers (P,)"
-        )
+        raise InputError(_NO_PARTS)
     differences = ours - theirs
     mean, m = float(differences.mean()), len(differences)
     images = [] if parts is None else [_Source(jackknife_error(parts), len(parts) - 1)]
@@ -149,17 +153,28 @@ def compare(
     Args:
         treatments: Figures (M,) per member, by treatment.
         control: (M,), the same members.
-        left_out: By treatment, as in :func:`paired_difference`; of those that are not there, the intervals cover
+        left_out: By treatment, as in :func:`paired_difference`; of treatments that are not there, the intervals cover
             members alone.
         given_up: How many more were tried and stopped before all members were trained, as racing does. They count in
             the correction, as not significant: the others were chosen among them, by networks that are compared here.
+
+    Raises:
+        InputError: As :func:`paired_difference`, a name in ``left_out`` that is no treatment's, or a ``given_up`` that
+            is no whole number of at least 0.
     """
-    parts = left_out or {}
+    parts = {} if left_out is None else left_out
+    if not isinstance(parts, Mapping):
+        raise InputError(f"left_out maps treatments to figures without each part (P,), got a {type(parts).__name__}")
+    for name in parts:
+        if name not in treatments:  # its interval would cover members alone, and so look surer than it is
+            raise unknown("treatment in left_out", name, map(str, treatments))
+    if isinstance(given_up, bool) or not isinstance(given_up, Integral) or given_up < 0:
+        raise InputError(f"given_up must be a whole number of at least 0, got {given_up!r}")
     found = {
         name: paired_difference(values, control, left_out=parts.get(name), confidence=confidence)
         for name, values in treatments.items()
     }
-    adjusted = holm([difference.p_value for difference in found.values()] + [1.0] * given_up)[: len(found)]
+    adjusted = holm([difference.p_value for difference in found.values()] + [1.0] * int(given_up))[: len(found)]
     return {
         name: dataclasses.replace(difference, p_adjusted=p)
         for (name, difference), p in zip(found.items(), adjusted, strict=True)

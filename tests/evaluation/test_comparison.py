@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from hardtune.errors import InputError
+from hardtune.evaluation import left_out
 from hardtune.evaluation.comparison import compare, holm, least_significant, paired_difference
 
 
@@ -165,10 +166,34 @@ def test_what_cannot_be_paired_is_an_error(treatment, control, message):
         paired_difference(treatment, control)
 
 
-@pytest.mark.parametrize("left_out", [[], [0.1], [0.1, math.nan], [[0.1, 0.2]]])
+@pytest.mark.parametrize("left_out", [[], [0.1], [0.1, math.nan], [[0.1, 0.2]], [[0.1], [0.1, 0.2]], ["some", "all"]])
 def test_parts_that_say_nothing_are_an_error(left_out):
     with pytest.raises(InputError, match="at least 2 parts"):
         paired_difference([1.0, 2.0], [1.0, 1.5], left_out=left_out)
+
+
+def test_parts_are_of_one_metric():
+    with pytest.raises(InputError, match=r"left_out takes one metric's \(P,\), the treatment's minus the control's"):
+        paired_difference([1.0, 2.0], [1.0, 1.5], left_out=left_out(np.zeros((2, 4, 2)), [0, 1, 0, 1]))
+
+
+def test_parts_of_what_is_no_treatment_are_an_error_and_not_ignored():
+    control, parts = np.array([0.80, 0.81, 0.79, 0.80]), [0.0, 0.06, -0.04, 0.05]
+    treatments = {"smote": control + np.array([0.02, 0.021, 0.019, 0.02]), "hard": control}
+    assert compare(treatments, control)["smote"].significant
+    assert not compare(treatments, control, left_out={"smote": parts})["smote"].significant
+    with pytest.raises(InputError, match="unknown treatment in left_out 'smoet': choose from hard, smote"):
+        compare(treatments, control, left_out={"smoet": parts})
+    with pytest.raises(InputError, match=r"left_out maps treatments to figures .*, got a list"):
+        compare(treatments, control, left_out=[parts, parts])
+
+
+@pytest.mark.parametrize("given_up", [-1, 1.5, "2", True])
+def test_as_many_are_given_up_as_can_be_counted(given_up):
+    with pytest.raises(InputError, match=f"given_up must be a whole number of at least 0, got {given_up!r}"):
+        compare({"a": [1.0, 2.0]}, [1.0, 1.5], given_up=given_up)
+    ours, theirs = {"a": [1.0, 2.1, 3.0]}, [0.5, 1.0, 2.0]
+    assert compare(ours, theirs, given_up=np.int64(2)) == compare(ours, theirs, given_up=2)
 
 
 @pytest.mark.parametrize("confidence", [0.0, 1.0, 95])
