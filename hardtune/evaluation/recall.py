@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hardtune.errors import InputError
+from hardtune.errors import InputError, blamed
 from hardtune.evaluation.metric import metric
 from hardtune.evaluation.predictions import Floats, Predictions
 
@@ -89,7 +89,7 @@ def recall_hard_easy(predictions: Predictions, hard_classes: Sequence[int] | Arr
             that α = 1 gives more than N/K samples.
 
     Raises:
-        InputError: Labels outside 0..K-1, or a mask of another length.
+        InputError: Labels outside 0..K-1 or given twice, as by a mask of 0 and 1, or a mask of another length.
     """
     hard = _mask(hard_classes, predictions.num_classes)
     recall = class_recall(predictions)
@@ -99,15 +99,20 @@ def recall_hard_easy(predictions: Predictions, hard_classes: Sequence[int] | Arr
 
 
 def _mask(classes: ArrayLike, num_classes: int) -> NDArray[np.bool_]:
-    given = np.asarray(classes)
+    with blamed("hard classes must be a list of labels or a mask of booleans, and are not"):
+        given = np.asarray(classes)
     if given.dtype == np.bool_:
         if given.shape != (num_classes,):
             raise InputError(f"a mask of hard classes must have {num_classes} entries, got shape {given.shape}")
         return given
     mask = np.zeros(num_classes, dtype=np.bool_)
+    if given.ndim > 1:
+        raise InputError(f"hard classes must be a list of labels or a mask of booleans, got shape {given.shape}")
     if given.size and (given.dtype.kind not in "iu" or given.min() < 0 or given.max() >= num_classes):
         raise InputError(f"hard classes must be labels in 0..{num_classes - 1}, got {given.tolist()}")
     mask[given.astype(np.int64)] = True
+    if np.count_nonzero(mask) < given.size:
+        raise InputError("hard classes must be labels, each once: a mask must be of booleans, not of 0 and 1")
     return mask
 
 

@@ -97,3 +97,15 @@ def test_hard_easy_gap_is_zero_where_one_group_is_empty(hard):
 def test_hard_classes_that_do_not_exist_are_an_error(hard):
     with pytest.raises(InputError, match="hard classes"):
         recall.recall_hard_easy(with_recalls([0.2, 0.4, 0.8, 1.0]), hard)
+
+
+@pytest.mark.parametrize("hard", [[1, 1, 0, 0], np.array([0, 1, 0, 0], np.uint8), [2, 2]])
+def test_a_mask_of_zeros_and_ones_is_not_taken_for_labels(hard):
+    with pytest.raises(InputError, match="hard classes must be labels, each once: a mask must be of booleans"):
+        recall.recall_hard_easy(with_recalls([0.2, 0.4, 0.8, 1.0]), hard)
+
+
+@pytest.mark.parametrize("hard", [[[0], [1, 2]], [[0, 1]]])
+def test_hard_classes_that_are_no_list_are_an_error(hard):
+    with pytest.raises(InputError, match="hard classes must be a list of labels or a mask of booleans"):
+        recall.recall_hard_easy(with_recalls([0.2, 0.4, 0.8, 1.0]), hard)
