@@ -59,12 +59,12 @@ def ece_classwise(predictions: Predictions) -> float:
 def class_ece(predictions: Predictions) -> Floats:
     """(K,) calibration error of p_k as the probability of class k, over all samples and 15 equal-width bins."""
     p, labels, k = predictions.probabilities, predictions.labels, predictions.num_classes
-    above = p > 1 / BINS  # the first bin: a sample has at most 14 such, of however many classes
+    above = p > 1 / BINS  # at most 14 of a sample, of however many classes; those rounded onto the edge are binned back
     where = np.flatnonzero(above)
     high = p.ravel()[where]
     counted = np.bincount(where % k * BINS + _bin(high, BINS), weights=high, minlength=k * BINS)
     says = counted.astype(np.float64).reshape(k, BINS)  # it counts in whole numbers if there is nothing to count
-    says[:, 0] = p.sum(axis=0, where=~above)
+    says[:, 0] += p.sum(axis=0, where=~above)
     own = _bin(np.take_along_axis(p, labels[:, None], axis=1)[:, 0], BINS)
     happens = np.bincount(labels * BINS + own, minlength=k * BINS).reshape(k, BINS)
     return np.asarray(np.abs(happens - says).sum(axis=1) / len(p))
@@ -158,5 +158,9 @@ def _slope(log_inverse: float, z: Floats, z_y: float) -> float:
 
 
 def _bin(values: Floats, bins: int) -> NDArray[np.int64]:
-    """Which of the bins (lower, upper] each value in [0, 1] lies in; 0 lies in the first."""
-    return np.searchsorted(np.linspace(0.0, 1.0, bins + 1)[1:-1], values, side="left")
+    """Which of the bins (lower, upper] each value in [0, 1] lies in; 0 lies in the first.
+
+    In float32: of what lies on an edge, as votes and rounded probabilities do, rounding in float64 puts some above it.
+    """
+    edges = np.linspace(0.0, 1.0, bins + 1)[1:-1].astype(np.float32)
+    return np.searchsorted(edges, np.asarray(values, np.float32), side="left")

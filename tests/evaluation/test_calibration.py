@@ -1,4 +1,5 @@
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -31,10 +32,11 @@ every_case = pytest.mark.parametrize(("logits", "labels"), CASES.values(), ids=C
 
 
 def brute_force_ece(said, happened, bins=15):
-    """Over bins (lower, upper], straight from the definition."""
-    total = 0.0
+    """Over bins (lower, upper], straight from the definition; exact if ``said`` are fractions."""
+    total = 0
+    edges = [Fraction(b, bins) if isinstance(said[0], Fraction) else b / bins for b in range(bins + 1)]
     for b in range(bins):
-        inside = [i for i, p in enumerate(said) if b / bins < p <= (b + 1) / bins or (b == 0 and p == 0)]
+        inside = [i for i, p in enumerate(said) if edges[b] < p <= edges[b + 1] or (b == 0 and p == 0)]
         if inside:
             total += abs(sum(happened[i] for i in inside) - sum(said[i] for i in inside))
     return total / len(said)
@@ -99,6 +101,20 @@ def test_confidence_exactly_one_lies_in_the_last_bin():
 
 def test_a_confidence_on_an_edge_lies_in_the_bin_below():
     assert reliability(Predictions.of([[0.0, 0.0]], [0]), bins=2).counts.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("votes", [15, 20, 30, 100])
+def test_shares_of_votes_lie_in_the_bins_of_exact_arithmetic(votes):
+    rng = np.random.default_rng(votes)
+    counts = 1 + rng.multinomial(votes - 4, [0.5, 0.3, 0.15, 0.05], size=600)
+    labels = rng.integers(4, size=600)
+    p = Predictions.of(np.log(counts / votes), labels)
+    shares = [[Fraction(int(count), votes) for count in row] for row in counts]
+    top = counts.argmax(axis=1)
+    said = [row[k] for row, k in zip(shares, top, strict=True)]
+    assert calibration.ece(p) == pytest.approx(float(brute_force_ece(said, (top == labels).tolist())), abs=1e-12)
+    each = [brute_force_ece([row[k] for row in shares], (labels == k).tolist()) for k in range(4)]
+    np.testing.assert_allclose(calibration.class_ece(p), [float(one) for one in each], atol=1e-12)
 
 
 def test_a_reliability_diagram_holds_every_sample_and_marks_empty_bins():
