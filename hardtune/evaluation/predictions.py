@@ -17,6 +17,9 @@ Floats = NDArray[np.float64]
 LARGEST_LOGIT = 1e300
 """Far above anything a float32 network can output, yet float64 sums of such logits are still finite."""
 
+_FEW = 16
+"""Samples whose probabilities are summed: whoever takes logits for their logarithms does so for all samples."""
+
 _NO_NUMBERS = "logits must be an array of numbers, and are not"
 """Ragged lists, say; tensors in bfloat16, with gradients or on a GPU."""
 
@@ -25,7 +28,10 @@ _NO_NUMBERS = "logits must be an array of numbers, and are not"
 class Predictions:
     """Labels and the log of the predicted probabilities; derived values are computed once, in float64.
 
-    Every metric is given the same arrays, so they are all read-only.
+    Every metric is given the same arrays, so they are all read-only. From logits, :meth:`of` makes them.
+
+    Raises:
+        InputError: Probabilities of the first samples that do not sum to 1.
     """
 
     log_probabilities: Floats
@@ -35,7 +41,12 @@ class Predictions:
 
     def __post_init__(self) -> None:
         for name in ("log_probabilities", "labels"):
-            object.__setattr__(self, name, read_only(getattr(self, name)))
+            object.__setattr__(self, name, read_only(np.asarray(getattr(self, name))))
+        few = self.log_probabilities[:_FEW]
+        with np.errstate(over="ignore"):
+            off = np.abs(np.exp(few).sum(axis=-1) - 1)
+        if not (off < 0.01).all():
+            raise InputError("these are no log-probabilities: from logits, make them by Predictions.of(logits, labels)")
 
     @classmethod
     def of(cls, logits: ArrayLike, labels: ArrayLike) -> Predictions:

@@ -72,6 +72,17 @@ def test_probabilities_are_not_taken_for_logits_in_silence(kept):
     assert from_p == pytest.approx(from_logits, abs=0.01)
 
 
+@pytest.mark.parametrize("shift", [0, -9, 900])
+def test_logits_are_not_taken_for_log_probabilities_in_silence(shift):
+    logits = np.random.default_rng(0).normal(size=(50, 4)) + shift
+    with pytest.raises(InputError, match=r"no log-probabilities: .* Predictions\.of\(logits, labels\)"):
+        Predictions(logits, np.arange(50) % 4)
+    made = Predictions.of(logits, np.arange(50) % 4)
+    again = Predictions(made.log_probabilities, made.labels)
+    assert np.array_equal(again.confidence, made.confidence)
+    assert not again.take(again.labels == 4).labels.size
+
+
 def test_perfect_predictions_score_perfectly():
     labels = np.arange(10).repeat(3)
     figures = evaluate(np.eye(10)[labels] * 1000, labels)
