@@ -7,10 +7,12 @@ sixteenth bin of its own; these are numpy, in float64, with bins (lower, upper] 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hardtune.errors import InputError
 from hardtune.evaluation.metric import metric
 from hardtune.evaluation.predictions import Floats, Predictions, checked_labels, checked_logits
 
@@ -92,6 +94,8 @@ class Reliability:
     @classmethod
     def of(cls, confidence: Floats, correct: NDArray[np.bool_], bins: int = BINS) -> Reliability:
         """From predictions' confidence (N,) and correctness (N,), whether of one network or several."""
+        if isinstance(bins, bool) or not isinstance(bins, Integral) or bins < 1:
+            raise InputError(f"bins must be a whole number of at least 1, got {bins!r}")
         index = _bin(confidence, bins)
         counts = np.bincount(index, minlength=bins)
 
@@ -110,7 +114,7 @@ class Reliability:
 
 
 def reliability(predictions: Predictions, bins: int = BINS) -> Reliability:
-    """Confidence against accuracy, binned."""
+    """Confidence against accuracy, in so many bins; an InputError unless they are a whole number of at least 1."""
     return Reliability.of(predictions.confidence, predictions.correct, bins)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -66,7 +68,9 @@ class Predictions:
         return some
 
     def at(self, temperature: float) -> Predictions:
-        """Those of the logits divided by the temperature."""
+        """Those of the logits divided by the temperature; an InputError unless it is a finite number above 0."""
+        if isinstance(temperature, bool) or not isinstance(temperature, Real) or not 0 < temperature < math.inf:
+            raise InputError(f"temperature must be a finite number above 0, got {temperature!r}")
         return Predictions(log_softmax(self.log_probabilities / temperature), self.labels)
 
     @property

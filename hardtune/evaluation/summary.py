@@ -39,8 +39,8 @@ def evaluate(
             metric, its value after scaling as ``<name>_scaled``.
 
     Raises:
-        InputError: As :meth:`Predictions.of`, hard classes that do not exist, a temperature not above 0, or a metric
-            that raises or is not finite.
+        InputError: As :meth:`Predictions.of`, hard classes that do not exist, a temperature that is no finite number
+            above 0, or a metric that raises or is not finite.
 
     >>> figures = evaluate([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]], [0, 1, 1])
     >>> round(figures["accuracy"], 3), figures["recall_gap"], figures["worst_recall"]
@@ -142,8 +142,6 @@ def _figures(
 ) -> dict[str, float]:
     if temperature is None:
         return figures_of(predictions, hard_classes)
-    if not temperature > 0:
-        raise InputError(f"temperature must be above 0, got {temperature!r}")
     return {**figures_of(predictions, hard_classes, predictions.at(temperature)), "temperature": float(temperature)}
 
 

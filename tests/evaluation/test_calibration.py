@@ -103,6 +103,12 @@ def test_a_confidence_on_an_edge_lies_in_the_bin_below():
     assert reliability(Predictions.of([[0.0, 0.0]], [0]), bins=2).counts.tolist() == [1, 0]
 
 
+@pytest.mark.parametrize("bins", [0, -1, 2.5, "10", True])
+def test_bins_can_be_counted(bins):
+    with pytest.raises(InputError, match=f"bins must be a whole number of at least 1, got {bins!r}"):
+        reliability(Predictions.of([[2.0, 0.0]], [0]), bins=bins)
+
+
 @pytest.mark.parametrize("votes", [15, 20, 30, 100])
 def test_shares_of_votes_lie_in_the_bins_of_exact_arithmetic(votes):
     rng = np.random.default_rng(votes)

@@ -1,3 +1,4 @@
+import math
 import time
 import tracemalloc
 
@@ -157,9 +158,13 @@ def test_logits_that_are_not_of_members_are_one_sentence(shape):
         evaluate_members(np.zeros(shape), [0, 1, 1])
 
 
-def test_a_temperature_of_zero_is_an_error():
-    with pytest.raises(InputError, match="temperature"):
-        evaluate([[1.0, 0.0]], [0], temperature=0.0)
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.inf, math.nan, "1.5", True])
+def test_a_temperature_is_a_finite_number_above_0(temperature):
+    with pytest.raises(InputError, match=f"temperature must be a finite number above 0, got {temperature!r}"):
+        evaluate([[2.0, 0.0]], [0], temperature=temperature)
+    with pytest.raises(InputError, match=f"temperature must be a finite number above 0, got {temperature!r}"):
+        left_out([[[2.0, 0.0]] * 2], [0, 1], temperatures=[temperature])
+    assert evaluate([[2.0, 0.0]], [0], temperature=np.float32(2))["temperature"] == 2
 
 
 @pytest.mark.parametrize("members", [2, 4])
