@@ -363,13 +363,25 @@ def test_no_average_is_taken_of_a_member_that_diverged():
         averaged_softmax(logits)
 
 
-@pytest.mark.parametrize(
-    "logits",
-    [torch.zeros(2, 3, dtype=torch.bfloat16), torch.zeros(2, 3, requires_grad=True), [[1.0, 2.0], [3.0]], "ab"],
-)
+@pytest.mark.parametrize("logits", [[[1.0, 2.0], [3.0]], "ab"])
 def test_what_is_no_array_of_numbers_is_said_in_a_sentence(logits):
     with pytest.raises(InputError, match="logits must be an array of numbers, and are not: "):
         evaluate(logits, [0, 1])
+
+
+TENSORS = (
+    torch.arange(12).reshape(2, 2, 3).to(torch.bfloat16),
+    torch.arange(12.0).reshape(2, 2, 3).requires_grad_(),
+)
+HOW = r"logits must be an array of numbers, and are not, so pass the tensor's \.detach\(\)\.float\(\)\.cpu\(\): "
+
+
+@pytest.mark.parametrize("tensor", TENSORS, ids=["bfloat16", "gradients"])
+def test_a_tensor_that_is_no_array_is_told_how_to_become_one(tensor):
+    for logits in (tensor[0], list(tensor[0])):
+        with pytest.raises(InputError, match=HOW):
+            evaluate(logits, [0, 1])
+    assert evaluate(tensor[0].detach().float().cpu(), [0, 1])["accuracy"] == 0
 
 
 JUDGES = evaluate_members, diagnose, left_out, recall_left_out
@@ -377,8 +389,10 @@ JUDGES = evaluate_members, diagnose, left_out, recall_left_out
 
 @pytest.mark.parametrize("judge", [*JUDGES, lambda logits, labels: averaged_softmax(logits)])
 def test_members_that_are_no_array_are_said_in_a_sentence(judge):
-    for logits in (torch.zeros(2, 2, 3, dtype=torch.bfloat16), torch.zeros(2, 2, 3, requires_grad=True), [[[1.0]], []]):
-        with pytest.raises(InputError, match="logits must be an array of numbers, and are not: "):
+    with pytest.raises(InputError, match="logits must be an array of numbers, and are not: "):
+        judge([[[1.0]], []], [0, 1])
+    for logits in (*TENSORS, *map(list, TENSORS)):
+        with pytest.raises(InputError, match=HOW):
             judge(logits, [0, 1])
     with pytest.raises(InputError, match=r"logits must be \(members, samples, classes\), got shape \(0, 2, 3\)"):
         judge(np.zeros((0, 2, 3)), [0, 1])
@@ -386,8 +400,9 @@ def test_members_that_are_no_array_are_said_in_a_sentence(judge):
 
 @pytest.mark.parametrize("judge", JUDGES)
 def test_labels_that_are_no_array_of_the_samples_are_said_in_a_sentence(judge):
-    for labels in ([[0], [1, 0]], torch.zeros(2, dtype=torch.int64, device="meta")):
-        with pytest.raises(InputError, match="labels must be an array of whole numbers, and are not: "):
+    of_a_gpu = torch.zeros(2, dtype=torch.int64, device="meta")
+    for labels, remedy in (([[0], [1, 0]], ""), (of_a_gpu, r", so pass the tensor's \.cpu\(\)")):
+        with pytest.raises(InputError, match=f"labels must be an array of whole numbers, and are not{remedy}: "):
             judge(np.zeros((2, 2, 3)), labels)
     with pytest.raises(InputError, match="labels must be 2 whole numbers, got int64 of shape"):
         judge(np.zeros((2, 2, 3)), np.zeros((2, 1), np.int64))
