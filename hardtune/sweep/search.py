@@ -83,10 +83,8 @@ class StudySearch(OptunaSearch):
         # A resumed study keeps the order of objectives that it began with, whatever the script's is now.
         self._objectives: list[str] = self.study.user_attrs.get(ORDER) or names
         self.study.set_user_attr(ORDER, self._objectives)
-        begun = len(self.study.get_trials(deepcopy=False))
-        self.study.sampler = optuna.samplers.TPESampler(seed=_sampler_seed(seed, begun))
-        self._random = optuna.samplers.RandomSampler(seed=_sampler_seed(seed, begun, 1))
-        self._dice = random.Random(_sampler_seed(seed, begun))
+        self._seed = seed
+        self._draw_for(len(self.study.get_trials(deepcopy=False)))
         ended = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished()]
         self._tried = {Treatment(), *(treatment_of(self._point_of(trial)).canonical() for trial in ended)}
         self._orphans = self._unfinished() if adopt else []
@@ -132,6 +130,7 @@ class StudySearch(OptunaSearch):
     def _propose(self) -> int:
         """Add a trial to the study, with parameters for a treatment not tried yet; returns its id there."""
         number = len(self.study.get_trials(deepcopy=False))
+        self._draw_for(number)
         draft, treatment = self._draft(number, {}, self.study.sampler)
         for _ in range(MAX_REDRAWS):
             if not draft.params or treatment not in self._tried:
@@ -143,6 +142,12 @@ class StudySearch(OptunaSearch):
             optuna.create_trial(state=TrialState.RUNNING, params=draft.params, distributions=draft.distributions)
         )
         return self.study.get_trials(deepcopy=False)[number]._trial_id
+
+    def _draw_for(self, number: int) -> None:
+        """Draw as for this trial, whatever was drawn before: a resumed sweep goes on as if never interrupted."""
+        self.study.sampler = optuna.samplers.TPESampler(seed=_sampler_seed(self._seed, number))
+        self._random = optuna.samplers.RandomSampler(seed=_sampler_seed(self._seed, number, 1))
+        self._dice = random.Random(_sampler_seed(self._seed, number))
 
     def _draft(
         self, number: int, params: dict[str, Any], sampler: optuna.samplers.BaseSampler
@@ -230,11 +235,11 @@ class _Draft(optuna.trial.FixedTrial):
         return super()._suggest(name, distribution)
 
 
-def _sampler_seed(seed: int, trials: int, stream: int = 0) -> int:
-    """Another seed for each part of a sweep: with the same one, a resumed sweep would redraw what it has tried.
+def _sampler_seed(seed: int, number: int, stream: int = 0) -> int:
+    """Another seed for each trial: with the same one, all would draw the same.
 
-    Samplers within a part each have their own ``stream``, or they would draw the same values. Below 2³², as they need.
+    Samplers of one trial each have their own ``stream``, for the same reason. Below 2³², as they need.
     """
-    if not trials and not stream and seed < 2**32:
+    if not number and not stream and seed < 2**32:
         return seed
-    return int(np.random.SeedSequence([seed, trials, stream]).generate_state(1)[0])
+    return int(np.random.SeedSequence([seed, number, stream]).generate_state(1)[0])

@@ -11,7 +11,7 @@ from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 
 from hardtune.evaluation.metric import METRICS, UNSEEN
-from hardtune.sweep.search import FAILED, FINISHED, SHORTFALL, StudySearch
+from hardtune.sweep.search import FAILED, FINISHED, SHORTFALL, StudySearch, _sampler_seed
 from hardtune.sweep.space import corners, count
 from hardtune.sweep.trials import direction
 from hardtune.treatment import Treatment
@@ -219,10 +219,11 @@ def test_as_many_treatments_are_tried_as_there_are_trials_where_tpe_alone_comes_
 
 
 def test_ranges_are_searched_as_optuna_itself_searches_them(tmp_path):
-    """A treatment out of a range is never drawn twice, so nothing is drawn but what TPE draws."""
+    """A treatment out of a range is never drawn twice, so nothing is drawn but what TPE draws, seeded for the trial."""
     searcher = search(tmp_path)
-    study = optuna.create_study(directions=["minimize", "maximize"], sampler=optuna.samplers.TPESampler(seed=0))
+    study = optuna.create_study(directions=["minimize", "maximize"])
     for number in range(20):
+        study.sampler = optuna.samplers.TPESampler(seed=_sampler_seed(0, number))
         trial = study.ask()
         mine = searcher.suggest(str(number))
         assert mine["alpha"] == trial.suggest_float("alpha", 0, 2)
@@ -274,17 +275,25 @@ def test_a_resumed_sweep_proposes_what_it_did_not_yet_propose(tmp_path):
     assert len(set(proposed)) == len(proposed)
 
 
-def test_equal_sweeps_propose_the_same_also_when_both_are_resumed(tmp_path):
-    def proposed(folder):
+@pytest.mark.parametrize(
+    "space",
+    [SPACE, {"estimator": tune.choice(["aum", "el2n", "rmd"]), "alpha": tune.choice([1.0, 1.5, 2.0, 2.5, 3.0])}],
+)
+def test_a_sweep_proposes_the_same_however_often_it_is_interrupted(tmp_path, space):
+    def proposed(folder, parts):
         folder.mkdir()
         points = []
-        for adopt in (False, True):
-            searcher = search(folder, adopt=adopt)
-            points.append(searcher.suggest("a"))
-            searcher.on_trial_complete("a", GOOD)
+        for part in parts:
+            searcher = search(folder, space, adopt=True)
+            for number in range(part):
+                point = searcher.suggest(str(number))
+                points.append(point)
+                figures = {"final/recall_gap": point["alpha"] - 1, "final/accuracy": point["alpha"] / 9}
+                searcher.on_trial_complete(str(number), {FINISHED: True, **figures})
         return points
 
-    assert proposed(tmp_path / "one") == proposed(tmp_path / "other")
+    whole = proposed(tmp_path / "one", [15])  # of which TPE draws the last five by what it was told
+    assert proposed(tmp_path / "other", [1, 2, 9, 3]) == whole
 
 
 def test_a_space_may_be_a_local_function_that_cannot_be_pickled(tmp_path):
