@@ -214,7 +214,7 @@ class Store:
 
     def _set_aside(self, path: str, damaged: bytes) -> None:
         """Rename a damaged file, unless it was renamed or repaired meanwhile, or the store is read-only."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):  # each file system has its own
             if self._files.cat_file(path) == damaged:
                 self._rename(path, f"{path}.corrupt")
 

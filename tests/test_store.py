@@ -131,6 +131,22 @@ def test_brackets_and_stars_are_names_at_a_url_too(name):
     assert [entry.path for entry in store.entries()] == [f"{path}.corrupt"]
 
 
+def test_a_damaged_file_that_cannot_be_set_aside_counts_as_absent_whatever_its_file_system_raises(monkeypatch):
+    class NotAllowedError(Exception):
+        """As a bucket's library has for those who may only read."""
+
+    def refuse(*_):
+        raise NotAllowedError
+
+    store = Store("memory://read-only")
+    store.put(IDENTITY, ARRAYS)
+    store._files.pipe_file(store._file(IDENTITY), b"damaged")
+    for name in ("cp_file", "mv", "rm_file"):
+        monkeypatch.setattr(type(store._files), name, refuse)
+    with pytest.warns(UserWarning, match="damaged"):
+        assert store.get(IDENTITY) is None
+
+
 def test_colons_are_a_part_of_a_folders_name(tmp_path):
     store = Store(tmp_path / "a::b")
     store.put(IDENTITY, ARRAYS)
