@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hardtune.data import Dataset, Split, load_ood
-from hardtune.data.loading import Progress
+from hardtune.data import Dataset, Progress, Split, load_ood
 from hardtune.errors import DivergedError, InputError, unknown
 from hardtune.evaluation import CORRUPTION_METRICS, Predictions
 from hardtune.evaluation.calibration import Reliability

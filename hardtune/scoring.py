@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.data import Samples, Split
+from hardtune.data import Progress, Samples, Split
 from hardtune.errors import InputError
 from hardtune.hardness.encoders import encode, encoder_identity
 from hardtune.hardness.estimators import ESTIMATORS, class_hardness, data_scores, ensemble_scores, feature_scores
@@ -29,7 +29,7 @@ def encoded(
     store: Store,
     *,
     device: str,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """The training samples' features (N, D) from the recipe's encoder, read from the store if possible."""
     key = _features_identity(split, recipe)
@@ -135,9 +135,9 @@ def prepare(
     store: Store,
     *,
     device: str = "cpu",
-    on_member: Callable[[int, int], None] | None = None,
+    on_member: Progress | None = None,
     on_epoch: Callable[[int], None] | None = None,
-    on_encoded: Callable[[int, int], None] | None = None,
+    on_encoded: Progress | None = None,
 ) -> Prepared:
     """Compute what is needed and not stored yet, one network after another, then gather all of it.
 

@@ -2,6 +2,7 @@
 
 from hardtune.data import cifar, digits, fashion_mnist  # noqa: F401  importing them registers them
 from hardtune.data.dataset import Dataset
+from hardtune.data.decoding import Progress
 from hardtune.data.harder import harder, long_tailed, with_label_noise
 from hardtune.data.loading import DATASETS, Loader, files_of, load
 from hardtune.data.out_of_distribution import check_ood, load_ood
@@ -13,6 +14,7 @@ __all__ = [
     "DATASETS",
     "Dataset",
     "Loader",
+    "Progress",
     "Samples",
     "Split",
     "check_ood",

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from hardtune.data.dataset import Dataset
+from hardtune.data.decoding import Progress
 from hardtune.data.downloading import download, find_image_folder
 from hardtune.data.image_folder import read_image_folder
-from hardtune.data.loading import DATASETS, Progress
+from hardtune.data.loading import DATASETS
 from hardtune.data.samples import Samples
 from hardtune.errors import InputError
 

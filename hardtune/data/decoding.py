@@ -20,6 +20,9 @@ from hardtune.errors import InputError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+Progress = Callable[[int, int], None]
+"""Called with (done, of) now and then."""
+
 MAX_NAMED = 3
 """Unreadable images that an error names for each reason."""
 MAX_REASONS = 4
@@ -51,7 +54,7 @@ def listed_in(folder: Path) -> Iterator[None]:
 
 
 def decode(
-    files: Sequence[str], image_size: int | tuple[int, int] | None, progress: Callable[[int, int], None] | None
+    files: Sequence[str], image_size: int | tuple[int, int] | None, progress: Progress | None
 ) -> NDArray[np.uint8]:
     """Images as uint8 (N, H, W, C), C = 1 where all are grayscale and 3 otherwise.
 

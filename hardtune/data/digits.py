@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from hardtune.data.dataset import Dataset
-from hardtune.data.loading import DATASETS, Progress
+from hardtune.data.decoding import Progress
+from hardtune.data.loading import DATASETS
 from hardtune.data.samples import Samples
 from hardtune.data.split import stratified
 

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.data.dataset import Dataset
+from hardtune.data.decoding import Progress
 from hardtune.data.downloading import download, find_image_folder
 from hardtune.data.image_folder import read_image_folder
-from hardtune.data.loading import DATASETS, Progress
+from hardtune.data.loading import DATASETS
 from hardtune.data.samples import Samples
 from hardtune.errors import InputError
 

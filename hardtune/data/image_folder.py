@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.data.decoding import decode
+from hardtune.data.decoding import Progress, decode
 from hardtune.data.image_files import Files, files_below, images_in, warn_of, what_is_left_out
 from hardtune.data.samples import Samples
 from hardtune.data.split import stratified
@@ -34,7 +34,7 @@ def read_image_folder(
     folder: Path,
     *,
     image_size: int | tuple[int, int] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[Samples, Samples, tuple[str, ...], NDArray[np.int64] | None]:
     """A folder of images: training split, test split, class names, and which training samples are a validation split.
 
@@ -162,7 +162,7 @@ def read_unlabelled(
     image_size: tuple[int, int],
     most: int,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> NDArray[np.uint8]:
     """Images from anywhere below ``folder``, or below its ``test/`` or ``val/``, whatever classes they have.
 
@@ -178,7 +178,7 @@ def read_unlabelled(
 
 
 def read_classes(
-    folder: Path, classes: Sequence[str], *, progress: Callable[[int, int], None] | None = None
+    folder: Path, classes: Sequence[str], *, progress: Progress | None = None
 ) -> tuple[NDArray[np.uint8], list[str]]:
     """The images uint8 (N, H, W, C) in the sub-folders ``classes``, and the class of each; all must be of one size."""
     (files, left_out), labels = _files(folder, classes)

@@ -5,22 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from hardtune.data.dataset import Dataset
+from hardtune.data.decoding import Progress
 from hardtune.data.image_folder import listed_files, read_image_folder
 from hardtune.errors import InputError, blamed
 from hardtune.registry import Registry
 
-Progress = Callable[[int, int], None]
-"""Called with (done, of) now and then."""
-
-
-class Loader(Protocol):
-    """Reads one data set, whose files are looked for in and downloaded to ``data_dir``."""
-
-    def __call__(self, data_dir: Path, progress: Progress | None) -> Dataset: ...
-
+Loader = Callable[[Path, Progress | None], Dataset]
+"""Reads one data set, whose files are looked for in and downloaded to the folder it is called with."""
 
 DATASETS: Registry[Loader] = Registry("data set", for_workers=False)
 

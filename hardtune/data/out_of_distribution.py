@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.data.dataset import Dataset
+from hardtune.data.decoding import Progress
 from hardtune.data.duplicates import first_same
 from hardtune.data.image_folder import read_unlabelled
-from hardtune.data.loading import DATASETS, Progress, load
+from hardtune.data.loading import DATASETS, load
 from hardtune.errors import InputError, blamed
 from hardtune.registry import Registry
 

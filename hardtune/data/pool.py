@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.data.dataset import Dataset
+from hardtune.data.decoding import Progress
 from hardtune.data.image_folder import class_folders, read_classes
 from hardtune.data.samples import Samples
 from hardtune.errors import InputError
 
 
-def load_pool(path: str | Path, dataset: Dataset, *, progress: Callable[[int, int], None] | None = None) -> Samples:
+def load_pool(path: str | Path, dataset: Dataset, *, progress: Progress | None = None) -> Samples:
     """The pool's images with the data set's labels; checked to fit the data set.
 
     Args:
@@ -57,7 +58,7 @@ def check_pool(path: str | Path | None) -> None:
 
 
 def _read_folder(
-    folder: Path, classes: Sequence[str], progress: Callable[[int, int], None] | None
+    folder: Path, classes: Sequence[str], progress: Progress | None
 ) -> tuple[NDArray[np.uint8], NDArray[np.generic]]:
     found = class_folders(folder)
     if not found:

@@ -9,7 +9,7 @@ from typing import Any
 
 import ray
 
-from hardtune.data import Split
+from hardtune.data import Progress, Split
 from hardtune.errors import DivergedError, HardtuneWarning, InputError
 from hardtune.member import Prepared
 from hardtune.needs import Needs
@@ -68,7 +68,7 @@ def prepare_on_cluster(
     share: Share,
     *,
     on_member: Callable[[int, int, int], None],
-    on_encoded: Callable[[int, int], None] = lambda done, of: None,
+    on_encoded: Progress = lambda done, of: None,
 ) -> Prepared:
     """Train the control's members (in tasks spread over all nodes), encode the images, gather scores.
 

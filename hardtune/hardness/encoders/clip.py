@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.data import Dataset, Split
+from hardtune.data import Dataset, Progress, Split
 from hardtune.errors import InputError
-from hardtune.hardness.encoders.encoder import ENCODERS, Progress
+from hardtune.hardness.encoders.encoder import ENCODERS
 from hardtune.hardness.encoders.networks import check_channels, on_batches, run_network
 from hardtune.pretrained import downloading, existing_file, fetch, fitting, sha256
 

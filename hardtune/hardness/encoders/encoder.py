@@ -8,12 +8,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.data import Dataset, Split
+from hardtune.data import Dataset, Progress, Split
 from hardtune.errors import InputError, blamed
 from hardtune.registry import Registry
-
-Progress = Callable[[int, int], None]
-"""Called with (images encoded, images)."""
 
 
 class Encoder(Protocol):
@@ -26,7 +23,7 @@ class Encoder(Protocol):
         """All that determines the features of given images, as a cache key."""
 
     def encode(self, split: Split, *, device: str, batch_size: int, progress: Progress | None) -> NDArray[np.float32]:
-        """Features (N, D), one row per sample of ``split.train``."""
+        """Features (N, D), one row per sample of ``split.train``; tells (images encoded, images) now and then."""
 
 
 ENCODERS: Registry[Callable[[str], Encoder]] = Registry("encoder")

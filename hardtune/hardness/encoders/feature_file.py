@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.data import Dataset, Split
+from hardtune.data import Dataset, Progress, Split
 from hardtune.errors import InputError
-from hardtune.hardness.encoders.encoder import ENCODERS, Progress
+from hardtune.hardness.encoders.encoder import ENCODERS
 from hardtune.pretrained import existing_file, sha256
 
 _ROWS = 4096

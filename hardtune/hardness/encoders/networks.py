@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.data import Dataset
+from hardtune.data import Dataset, Progress
 from hardtune.errors import InputError
-from hardtune.hardness.encoders.encoder import Progress
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.data import Dataset, Split
+from hardtune.data import Dataset, Progress, Split
 from hardtune.errors import InputError
-from hardtune.hardness.encoders.encoder import ENCODERS, Progress
+from hardtune.hardness.encoders.encoder import ENCODERS
 
 if TYPE_CHECKING:
     import torch
