@@ -84,6 +84,8 @@ def class_overconfidence(predictions: Predictions) -> Floats:
 class Reliability:
     """A reliability diagram: one row per equal-width bin (lower, upper] of top-1 confidence."""
 
+    edges: Floats
+    """(B + 1,)."""
     counts: NDArray[np.int64]
     """(B,)."""
     confidence: Floats
@@ -103,7 +105,7 @@ class Reliability:
             total = np.bincount(index, weights=values, minlength=bins)
             return np.divide(total, counts, out=np.full(bins, np.nan), where=counts > 0)
 
-        return cls(counts, mean(confidence), mean(correct))
+        return cls(np.linspace(0.0, 1.0, bins + 1), counts, mean(confidence), mean(correct))
 
     @property
     def error(self) -> float:

@@ -129,9 +129,9 @@ def test_a_reliability_diagram_holds_every_sample_and_marks_empty_bins():
     assert diagram.counts.sum() == 300
     assert np.isnan(diagram.accuracy[:2]).all()  # of 4 classes the first has at least 0.25
     assert np.allclose(np.nansum(diagram.confidence * diagram.counts), p.confidence.sum())
-    filled = np.flatnonzero(diagram.counts)
-    assert (filled / 10 < diagram.confidence[filled]).all()
-    assert (diagram.confidence[filled] <= (filled + 1) / 10).all()
+    filled = diagram.counts > 0
+    assert (diagram.edges[:-1][filled] < diagram.confidence[filled]).all()
+    assert (diagram.confidence[filled] <= diagram.edges[1:][filled]).all()
 
 
 def test_class_overconfidence_is_confidence_minus_recall_of_each_class():
