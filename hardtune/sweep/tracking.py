@@ -1,7 +1,6 @@
 """The sweep in MLflow: one parent run, one child per trial, written by one thread of the driver.
 
-The driver is the only writer, so there is no race to create a fresh database; it writes in the background, so a slow
-or absent server delays the records but not the trials.
+The driver alone writes, so there is no race to create a database; in the background, so that no trial waits for it.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from hardtune import disk
 from hardtune.errors import in_a_line
 from hardtune.report.records import CONTROL, Record
 from hardtune.sweep.artifacts import Rows, log_diagnostics, log_tables
+from hardtune.sweep.moved import mend_locations
 from hardtune.sweep.passwords import scrubbed
 from hardtune.sweep.tracking_uri import make_database, pages
 
@@ -273,6 +273,7 @@ class Tracker:
 
     def _open(self, parameters: dict[str, Any], tags: dict[str, str]) -> None:
         make_database(self._uri)
+        mend_locations(self._uri, self._artifacts)
         self._client = MlflowClient(self._uri)
         experiment = self._client.get_experiment_by_name(self._experiment)
         if experiment is None:

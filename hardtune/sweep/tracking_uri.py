@@ -55,7 +55,7 @@ def check_tracking(uri: str) -> None:
         if not answer.ok:
             raise InputError(f"no MLflow server answers at {shown}: {answer.status_code} {answer.reason}")
     elif scheme == "sqlite":
-        path = _file(uri)
+        path = database_file(uri)
         if path is None:
             raise InputError(f"the tracking database needs an absolute path (sqlite:////…), got {shown}")
         if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
@@ -81,7 +81,7 @@ def make_database(uri: str) -> None:
 
     MLflow creates it in many steps, and cannot use one that a full disk or a kill left incomplete.
     """
-    path = _file(uri)
+    path = database_file(uri)
     if path is None or path.exists():
         return
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # MLflow keeps a connection to each that it opened
@@ -106,7 +106,7 @@ def check_experiment(uri: str, name: str) -> None:
     Someone deleted the experiment, the database was made by another version of MLflow, or the server rejects all
     requests but ``/health``, which is open to anyone.
     """
-    path = _file(uri)
+    path = database_file(uri)
     if path is not None and not path.exists():
         return  # the database is yet to be created
     shown = without_password(uri)
@@ -132,7 +132,7 @@ def check_experiment(uri: str, name: str) -> None:
         )
 
 
-def _file(uri: str) -> Path | None:
+def database_file(uri: str) -> Path | None:
     """The SQLite database at a URL, of which a query (``?timeout=60``) may follow; None for any other database.
 
     None for a relative path, too, and for a database in memory.
