@@ -19,6 +19,7 @@ from hardtune.recipe import Recipe
 from hardtune.rehearsal import rehearse
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request
 from hardtune.resampling.plan import ClassPlan, by_class, preview
+from hardtune.resampling.policies import check_policy
 from hardtune.resampling.prune import PRUNERS
 from hardtune.training.features import last_linear
 from hardtune.training.fit import check_model
@@ -33,7 +34,7 @@ def check_names(treatment: Treatment) -> None:
         registry[name]
     for name in needed_scores(treatment):
         check_estimator(name)
-    _check_policy(treatment.canonical())
+    check_policy(treatment.canonical())
 
 
 def check_trials(split: Split, recipe: Recipe, treatments: Sequence[Treatment], *, every_class: bool = True) -> None:
@@ -165,20 +166,3 @@ def class_plans(prepared: Prepared, treatment: Treatment) -> tuple[ClassPlan, ..
         InputError: class counts cannot be computed.
     """
     return preview(**plan_arguments(prepared, treatment))
-
-
-def _check_policy(treatment: Treatment) -> None:
-    estimator = ESTIMATORS[treatment.estimator]
-    if treatment.alpha > 0 and estimator.centred and treatment.policy in ("paper", "margin"):
-        alike = [e.name for e in ESTIMATORS.values() if e.source == estimator.source and not e.centred]
-        or_else = f", or an estimator such as {' or '.join(map(repr, alike))}" if alike else ""
-        raise InputError(
-            f"policy {treatment.policy!r} needs hardness above 0, and the scores of estimator {estimator.name!r} are "
-            f"centred near 0, where ratios of class means say nothing: choose policy 'shift'{or_else}"
-        )
-    if treatment.alpha > 0 and treatment.policy == "margin" and estimator.low_is_hard > estimator.in_probabilities:
-        fit = [e.name for e in ESTIMATORS.values() if e.in_probabilities]
-        raise InputError(
-            f"policy 'margin' needs an estimator in probabilities, and {estimator.name!r} is in logits: choose "
-            f"estimator {' or '.join(map(repr, fit))}, or policy 'shift'"
-        )

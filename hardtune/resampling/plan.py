@@ -16,6 +16,7 @@ from hardtune.data.samples import Samples
 from hardtune.errors import ContractError, InputError, blamed
 from hardtune.resampling.counts import class_counts, floor_of
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request, checked_added
+from hardtune.resampling.policies import check_policy
 from hardtune.resampling.prune import PRUNERS
 from hardtune.resampling.undersample import UNDERSAMPLERS
 from hardtune.treatment import Treatment
@@ -127,8 +128,8 @@ def make_plan(
         pool: for the ``pool_*`` oversamplers.
 
     Raises:
-        InputError: an unknown name, scores that are not finite, a ratio that does not exist, a seed below 0, or a class
-            for which it cannot be done.
+        InputError: an unknown name, scores that are not finite, a policy that does not fit the estimator, a ratio that
+            does not exist, a seed below 0, or a class for which it cannot be done.
     """
     if not isinstance(seed, Integral) or seed < 0:
         raise InputError(f"seed must be a whole number of at least 0, got {seed!r}")
@@ -211,6 +212,7 @@ def _draft(
     PRUNERS[treatment.prune], UNDERSAMPLERS[treatment.undersample]  # raises if there is none
     oversample = OVERSAMPLERS[treatment.oversample]
     treatment = treatment.canonical()
+    check_policy(treatment)
     for name, array, ndim in (("scores", scores, 1), ("features", features, 2)):
         if array is not None and (array.ndim != ndim or len(array) != len(train)):
             shape = f"({len(train)}{', D' if ndim == 2 else ','})"

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.errors import InputError
+from hardtune.hardness.estimators import ESTIMATORS
 from hardtune.registry import Registry
+from hardtune.treatment import Treatment
 
 Policy = Callable[[NDArray[np.float64], bool, Sequence[str]], NDArray[np.float64]]
 """(hardness (K,), low_is_hard, class names) to the ratio R (K,): at least 0, not all 0, larger for harder classes (but
@@ -73,6 +75,29 @@ def margin(hardness: NDArray[np.float64], low_is_hard: bool, classes: Sequence[s
             f"{-hardness[worst]:.4g}: choose estimator 'margin' or 'confidence', or policy 'shift'"
         )
     return np.maximum(1 + hardness, 0.0)
+
+
+def check_policy(treatment: Treatment) -> None:
+    """Raise ``InputError`` if the scores of the treatment's estimator have no ratio by its policy.
+
+    Of an estimator that is not registered, such as a name for scores of one's own, nothing is known.
+    """
+    if treatment.alpha == 0 or treatment.estimator not in ESTIMATORS:
+        return
+    estimator = ESTIMATORS[treatment.estimator]
+    if estimator.centred and treatment.policy in ("paper", "margin"):
+        others = [e.name for e in ESTIMATORS.values() if e.source == estimator.source and not e.centred]
+        or_else = f", or an estimator such as {' or '.join(map(repr, others))}" if others else ""
+        raise InputError(
+            f"policy {treatment.policy!r} needs hardness above 0, and the scores of estimator {estimator.name!r} are "
+            f"centred near 0, where ratios of class means say nothing: choose policy 'shift'{or_else}"
+        )
+    if treatment.policy == "margin" and estimator.low_is_hard > estimator.in_probabilities:
+        fit = [e.name for e in ESTIMATORS.values() if e.in_probabilities]
+        raise InputError(
+            f"policy 'margin' needs an estimator in probabilities, and {estimator.name!r} is in logits: choose "
+            f"estimator {' or '.join(map(repr, fit))}, or policy 'shift'"
+        )
 
 
 def alike(values: NDArray[np.float64]) -> bool:

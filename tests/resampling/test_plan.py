@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from hardtune.checks import check_names
 from hardtune.data import Samples
 from hardtune.errors import TRANSIENT, InputError
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Added, Oversampler, Pool
@@ -37,16 +38,14 @@ POOL = Pool(
 )
 
 
-def plan(seed=0, train=TRAIN, scores=SCORES, features=FEATURES, pool=POOL, **treatment):
-    return make_plan(
-        Treatment(**treatment), train, CLASSES, scores=scores, low_is_hard=True, seed=seed, features=features, pool=pool
-    )
+def plan(seed=0, train=TRAIN, scores=SCORES, features=FEATURES, pool=POOL, low_is_hard=True, **treatment):
+    given = {"scores": scores, "low_is_hard": low_is_hard, "features": features, "pool": pool}
+    return make_plan(Treatment(**treatment), train, CLASSES, seed=seed, **given)
 
 
 def rows(train=TRAIN, scores=SCORES, features=FEATURES, pool=POOL, **treatment):
-    return preview(
-        Treatment(**treatment), train, CLASSES, scores=scores, low_is_hard=True, features=features, pool=pool
-    )
+    given = {"scores": scores, "low_is_hard": True, "features": features, "pool": pool}
+    return preview(Treatment(**treatment), train, CLASSES, **given)
 
 
 def sizes_of(made):
@@ -221,6 +220,27 @@ def test_a_holdout_without_pruning_is_named():
 def test_a_mean_aum_below_zero_is_named_by_class():
     with pytest.raises(InputError, match="class 'dog' has a mean score of -"):
         plan(scores=SCORES + np.float32(3.5), alpha=1.0)
+
+
+@pytest.mark.parametrize(
+    ("policy", "estimator", "says"),
+    [
+        ("margin", "aum", "policy 'margin' needs an estimator in probabilities, and 'aum' is in logits"),
+        ("paper", "rmd_balanced", "policy 'paper' needs hardness above 0, .* 'rmd_balanced' are centred near 0"),
+    ],
+)
+def test_a_policy_that_does_not_fit_the_estimator_is_refused_as_in_a_sweep(policy, estimator, says):
+    scores = (SCORES / 20).astype(np.float32)  # which the policies themselves take
+    treatment = Treatment(alpha=1.0, policy=policy, estimator=estimator)
+    with pytest.raises(InputError, match=says) as planned:
+        plan(scores=-scores if policy == "paper" else scores, alpha=1.0, policy=policy, estimator=estimator)
+    with pytest.raises(InputError) as checked:
+        check_names(treatment)
+    assert str(planned.value) == str(checked.value)
+
+
+def test_scores_of_ones_own_may_have_any_estimators_name_that_is_not_taken():
+    assert len(plan(scores=-SCORES, alpha=1.0, policy="margin", estimator="annotators", low_is_hard=False)) == N
 
 
 def test_pruning_that_empties_a_class_is_named():
