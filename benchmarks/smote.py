@@ -64,7 +64,7 @@ def whole_data_set(images: NDArray[np.uint8]) -> None:
     classes = [str(c) for c in range(CLASSES)]
 
     def plan() -> int:
-        made = make_plan(treatment, Samples(images, labels), classes, scores=scores, low_is_hard=False, seed=0)
+        made = make_plan(treatment, Samples(images, labels), classes, scores=scores, seed=0)
         return len(made.images)
 
     plan()  # loads torch

@@ -110,9 +110,7 @@ def _check_sources(split: Split, treatment: Treatment, every_class: bool) -> Non
         confidence = np.zeros(len(split.pool))
         unjudged = Pool(split.pool.images, split.pool.labels, confidence, np.zeros(split.num_classes))
     if not treatment.needs_scores:
-        rows = preview(
-            treatment, split.train, split.classes, scores=None, low_is_hard=False, features=features, pool=unjudged
-        )
+        rows = preview(treatment, split.train, split.classes, scores=None, features=features, pool=unjudged)
         problems = [row.infeasible for row in rows if row.infeasible is not None]
         if problems:
             raise InputError(problems[0])

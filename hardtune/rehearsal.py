@@ -104,7 +104,6 @@ def _resample(split: Split, treatment: Treatment, field: str) -> None:
         train,
         split.classes,
         scores=scores,
-        low_is_hard=ESTIMATORS[treatment.estimator].low_is_hard,
         seed=0,
         features=rng.standard_normal((len(train), 8), np.float32) if needs == "features" else None,
         pool=pool,

@@ -16,7 +16,7 @@ from hardtune.data.samples import Samples
 from hardtune.errors import ContractError, InputError, blamed
 from hardtune.resampling.counts import class_counts, floor_of
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request, checked_added
-from hardtune.resampling.policies import check_policy
+from hardtune.resampling.policies import check_policy, textbook_direction
 from hardtune.resampling.prune import PRUNERS
 from hardtune.resampling.undersample import UNDERSAMPLERS
 from hardtune.treatment import Treatment
@@ -108,7 +108,7 @@ def make_plan(
     classes: Sequence[str],
     *,
     scores: NDArray[np.floating] | None,
-    low_is_hard: bool,
+    low_is_hard: bool | None = None,
     seed: int,
     features: NDArray[np.floating] | None = None,
     pool: Pool | None = None,
@@ -122,14 +122,15 @@ def make_plan(
 
     Args:
         scores: (N,) of the treatment's estimator, higher = harder; None unless ``treatment.needs_scores``.
-        low_is_hard: whether that estimator's textbook form is low for hard samples.
+        low_is_hard: whether that estimator's textbook form is low for hard samples; needed only for a name that is not
+            registered, and otherwise what ``ESTIMATORS`` has.
         seed: for all random draws; each class has its own generator, so that they do not affect each other.
         features: (N, D) for ``smote_encoder``.
         pool: for the ``pool_*`` oversamplers.
 
     Raises:
-        InputError: an unknown name, scores that are not finite, a policy that does not fit the estimator, a ratio that
-            does not exist, a seed below 0, or a class for which it cannot be done.
+        InputError: an unknown name, scores that are not finite, a policy or ``low_is_hard`` that does not fit the
+            estimator, a ratio that does not exist, a seed below 0, or a class for which it cannot be done.
     """
     if not isinstance(seed, Integral) or seed < 0:
         raise InputError(f"seed must be a whole number of at least 0, got {seed!r}")
@@ -175,7 +176,7 @@ def preview(
     classes: Sequence[str],
     *,
     scores: NDArray[np.floating] | None,
-    low_is_hard: bool,
+    low_is_hard: bool | None = None,
     features: NDArray[np.floating] | None = None,
     pool: Pool | None = None,
 ) -> tuple[ClassPlan, ...]:
@@ -199,7 +200,7 @@ def _draft(
     train: Samples,
     classes: Sequence[str],
     scores: NDArray[np.floating] | None,
-    low_is_hard: bool,
+    low_is_hard: bool | None,
     features: NDArray[np.floating] | None,
     pool: Pool | None,
 ) -> _Draft:
@@ -213,6 +214,7 @@ def _draft(
     oversample = OVERSAMPLERS[treatment.oversample]
     treatment = treatment.canonical()
     check_policy(treatment)
+    low_is_hard = textbook_direction(treatment, low_is_hard)
     for name, array, ndim in (("scores", scores, 1), ("features", features, 2)):
         if array is not None and (array.ndim != ndim or len(array) != len(train)):
             shape = f"({len(train)}{', D' if ndim == 2 else ','})"

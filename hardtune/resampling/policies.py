@@ -100,6 +100,25 @@ def check_policy(treatment: Treatment) -> None:
         )
 
 
+def textbook_direction(treatment: Treatment, low_is_hard: bool | None) -> bool:
+    """Whether the textbook form of the treatment's estimator is low for hard samples.
+
+    It is known of an estimator that is registered; of another, ``low_is_hard`` says it, and None is False.
+
+    Raises:
+        InputError: ``low_is_hard`` says otherwise, and class counts follow hardness, which would be reversed.
+    """
+    if treatment.estimator not in ESTIMATORS:
+        return bool(low_is_hard)
+    known = ESTIMATORS[treatment.estimator].low_is_hard
+    if low_is_hard is not None and bool(low_is_hard) != known and treatment.alpha > 0:
+        raise InputError(
+            f"low_is_hard={low_is_hard}, and estimator {treatment.estimator!r} is {'low' if known else 'high'} for "
+            "hard samples in its textbook form: leave low_is_hard out, or name the estimator whose scores these are"
+        )
+    return known
+
+
 def alike(values: NDArray[np.float64]) -> bool:
     """Whether those of all classes are equal, but for the rounding of means."""
     return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())

@@ -38,14 +38,13 @@ POOL = Pool(
 )
 
 
-def plan(seed=0, train=TRAIN, scores=SCORES, features=FEATURES, pool=POOL, low_is_hard=True, **treatment):
+def plan(seed=0, train=TRAIN, scores=SCORES, features=FEATURES, pool=POOL, low_is_hard=None, **treatment):
     given = {"scores": scores, "low_is_hard": low_is_hard, "features": features, "pool": pool}
     return make_plan(Treatment(**treatment), train, CLASSES, seed=seed, **given)
 
 
 def rows(train=TRAIN, scores=SCORES, features=FEATURES, pool=POOL, **treatment):
-    given = {"scores": scores, "low_is_hard": True, "features": features, "pool": pool}
-    return preview(Treatment(**treatment), train, CLASSES, **given)
+    return preview(Treatment(**treatment), train, CLASSES, scores=scores, features=features, pool=pool)
 
 
 def sizes_of(made):
@@ -240,7 +239,27 @@ def test_a_policy_that_does_not_fit_the_estimator_is_refused_as_in_a_sweep(polic
 
 
 def test_scores_of_ones_own_may_have_any_estimators_name_that_is_not_taken():
-    assert len(plan(scores=-SCORES, alpha=1.0, policy="margin", estimator="annotators", low_is_hard=False)) == N
+    assert len(plan(scores=-SCORES, alpha=1.0, policy="margin", estimator="annotators")) == N
+
+
+@pytest.mark.parametrize(("estimator", "scores"), [("aum", SCORES), ("el2n", SCORES + np.float32(20))])
+def test_the_estimator_says_whether_low_is_hard_and_nobody_may_say_otherwise(estimator, scores):
+    low = estimator == "aum"
+    says = f"low_is_hard={not low}, and estimator '{estimator}' is {'low' if low else 'high'} for hard samples"
+    treatment = {"scores": scores, "alpha": 1.0, "estimator": estimator}
+    made = plan(**treatment)
+    assert made.classes == plan(low_is_hard=low, **treatment).classes
+    assert made.classes[3].count > made.classes[0].count
+    with pytest.raises(InputError, match=says):
+        plan(low_is_hard=not low, **treatment)
+    plan(low_is_hard=not low, estimator=estimator, scores=None, balance=1.0, undersample="random")  # follows sizes
+
+
+def test_of_scores_of_ones_own_low_is_hard_may_be_said():
+    own = {"scores": SCORES, "alpha": 1.0, "estimator": "annotators"}
+    assert plan(low_is_hard=True, **own).classes == plan(alpha=1.0).classes
+    with pytest.raises(InputError, match="'ant' has a mean score of -7"):
+        plan(**own)
 
 
 def test_pruning_that_empties_a_class_is_named():
@@ -464,7 +483,7 @@ def test_a_label_without_a_class_is_an_error_and_not_left_out():
     for make in (make_plan, preview):
         more = {"seed": 0} if make is make_plan else {}
         with pytest.raises(InputError, match="a training sample has the label 3, and there are 3 classes"):
-            make(Treatment(), TRAIN, CLASSES[:3], scores=None, low_is_hard=True, **more)
+            make(Treatment(), TRAIN, CLASSES[:3], scores=None, **more)
 
 
 def test_features_and_confidences_that_are_not_numbers_are_an_error():

@@ -106,7 +106,7 @@ def test_on_a_long_tail_classes_count_the_same_by_size_however_that_is_done():
     by_size = [treatment for treatment in sweep.treatments if treatment.balance == 1 and treatment.alpha == 0]
     assert {treatment.oversample for treatment in by_size} == {"random", "reweight", "adjust"}
     for treatment in by_size:
-        plan = make_plan(treatment, split.train, split.classes, scores=None, low_is_hard=False, seed=0)
+        plan = make_plan(treatment, split.train, split.classes, scores=None, seed=0)
         counts = np.array([row.count * row.weight * np.exp(row.offset) for row in plan.classes])
         gaining = counts[sizes < sizes.mean()] if treatment.undersample == "none" else counts
         np.testing.assert_allclose(gaining, sizes.mean(), atol=1)
