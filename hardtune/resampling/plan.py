@@ -16,7 +16,7 @@ from hardtune.data.samples import Samples
 from hardtune.errors import ContractError, InputError, blamed
 from hardtune.resampling.counts import class_counts, floor_of
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request, checked_added
-from hardtune.resampling.policies import check_policy, textbook_direction
+from hardtune.resampling.policies import check_policy, check_scores, textbook_direction
 from hardtune.resampling.prune import PRUNERS
 from hardtune.resampling.undersample import UNDERSAMPLERS
 from hardtune.treatment import Treatment
@@ -224,7 +224,9 @@ def _draft(
     if scores is not None and not np.isfinite(scores).all():
         bad = np.flatnonzero(~np.isfinite(scores))
         raise InputError(f"scores must be finite, and {len(bad)} of them are not (training sample {bad[0]} for one)")
-    if scores is None and treatment.needs_scores:
+    if scores is not None:
+        check_scores(treatment, scores)
+    elif treatment.needs_scores:
         raise InputError(f"{treatment} needs the scores of estimator {treatment.estimator!r}")
 
     kept = np.arange(len(train))

@@ -28,9 +28,9 @@ def paper(hardness: NDArray[np.float64], low_is_hard: bool, classes: Sequence[st
             all samples, or a negative number of them.
     """
     if low_is_hard:
-        _refuse(hardness >= 0, -hardness, classes, "the paper's ratio 1/mean needs it above 0")
+        _refuse(hardness >= 0, hardness, low_is_hard, classes)
         return -1 / hardness
-    _refuse(hardness < 0, hardness, classes, "the paper's ratio needs it to be at least 0")
+    _refuse(hardness < 0, hardness, low_is_hard, classes)
     return hardness
 
 
@@ -119,15 +119,32 @@ def textbook_direction(treatment: Treatment, low_is_hard: bool | None) -> bool:
     return known
 
 
+def check_scores(treatment: Treatment, scores: NDArray[np.floating]) -> None:
+    """Raise ``InputError`` for scores that cannot be those of the treatment's estimator: probabilities not negated."""
+    above = np.flatnonzero(scores > 1e-6)
+    if treatment.needs_scores and treatment.estimator == "confidence" and len(above):
+        raise InputError(
+            "scores of estimator 'confidence' are negated probabilities, higher = harder, and training sample "
+            f"{above[0]} has {scores[above[0]]:.4g}: negate them"
+        )
+
+
 def alike(values: NDArray[np.float64]) -> bool:
     """Whether those of all classes are equal, but for the rounding of means."""
     return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())
 
 
-def _refuse(wrong: NDArray[np.bool_], textbook: NDArray[np.float64], classes: Sequence[str], why: str) -> None:
-    if wrong.any():
-        first = int(np.argmax(wrong))
-        raise InputError(
-            f"class {classes[first]!r} has a mean score of {textbook[first]:.4g}, and {why}: "
-            "choose policy 'shift', or estimator 'margin' with policy 'margin'"
+def _refuse(wrong: NDArray[np.bool_], hardness: NDArray[np.float64], low_is_hard: bool, classes: Sequence[str]) -> None:
+    if not wrong.any():
+        return
+    first = int(np.argmax(wrong))
+    mean, why = hardness[first], "and the paper's ratio needs it to be at least 0"
+    if low_is_hard:
+        why = f"which is {-mean:.4g} in its estimator's textbook form, and the paper's ratio 1/mean needs that above 0"
+    instead = "choose policy 'shift', or estimator 'margin' with policy 'margin'"
+    if 2 * wrong.sum() > len(wrong):  # perhaps the scores have the wrong sign, with which 'shift' would be reversed
+        mend = (
+            "negate AUM and margins if they are not yet" if low_is_hard else "say low_is_hard=True if they are negated"
         )
+        instead = f"scores are higher = harder, so {mend}, and otherwise {instead}"
+    raise InputError(f"class {classes[first]!r} has a mean score of {mean:.4g}, {why}: {instead}")

@@ -318,11 +318,21 @@ def test_a_balance_out_of_range_is_an_error(balance):
         class_counts(np.array([1.0, 2.0]), np.array([5, 5]), 0, balance=balance)
 
 
-def test_the_error_says_the_mean_in_the_estimators_own_direction():
-    with pytest.raises(InputError, match=r"class '1' has a mean score of -0\.3, and the paper's ratio 1/mean"):
+def test_the_error_says_the_mean_and_what_it_is_in_the_estimators_own_direction():
+    says = r"class '1' has a mean score of 0\.3, which is -0\.3 in its .* the paper's ratio 1/mean needs .*: choose"
+    with pytest.raises(InputError, match=says):
         class_counts(-np.array([3.0, -0.3]), np.full(2, 10), 1, low_is_hard=True)
-    with pytest.raises(InputError, match="class '0' has a mean score of -1, and the paper's ratio needs"):
+    with pytest.raises(InputError, match=r"class '0' has a mean score of -1, and the paper's ratio needs .*: choose"):
         class_counts(np.array([-1.0, 1.0]), np.full(2, 100), 1)
+
+
+def test_scores_whose_sign_may_be_wrong_are_not_told_to_be_shifted_before_they_are_negated():
+    aum, sizes = np.array([5.9, 3.0, 2.0]), np.full(3, 100)
+    says = r"class '0' has a mean score of 5\.9, which is -5\.9 .*: scores are higher = harder, so negate AUM"
+    with pytest.raises(InputError, match=says):
+        class_counts(aum, sizes, 1, low_is_hard=True)
+    with pytest.raises(InputError, match=r"mean score of -5\.9, .*: scores are higher = harder, so say low_is_hard"):
+        class_counts(-aum, sizes, 1)
 
 
 @pytest.mark.parametrize("policy", sorted(set(POLICIES) - {"reversed"}))

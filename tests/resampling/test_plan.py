@@ -217,7 +217,7 @@ def test_a_holdout_without_pruning_is_named():
 
 
 def test_a_mean_aum_below_zero_is_named_by_class():
-    with pytest.raises(InputError, match="class 'dog' has a mean score of -"):
+    with pytest.raises(InputError, match=r"class 'dog' has a mean score of .*, which is -"):
         plan(scores=SCORES + np.float32(3.5), alpha=1.0)
 
 
@@ -260,6 +260,14 @@ def test_of_scores_of_ones_own_low_is_hard_may_be_said():
     assert plan(low_is_hard=True, **own).classes == plan(alpha=1.0).classes
     with pytest.raises(InputError, match="'ant' has a mean score of -7"):
         plan(**own)
+
+
+@pytest.mark.parametrize("treatment", [{"alpha": 1.0, "policy": "shift"}, {"prune": "class", "prune_rate": 0.2}])
+def test_confidences_that_are_not_negated_are_refused_and_do_not_reverse_what_is_hard(treatment):
+    confidence = (SCORES - SCORES.min()) / np.ptp(SCORES)
+    with pytest.raises(InputError, match=r"scores of estimator 'confidence' are negated .*: negate them"):
+        plan(scores=confidence, estimator="confidence", **treatment)
+    assert len(plan(scores=-confidence, estimator="confidence", **treatment)) <= N
 
 
 def test_pruning_that_empties_a_class_is_named():
