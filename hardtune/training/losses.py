@@ -7,7 +7,9 @@ the samples 0 … N-1 of the training data. Any state of a loss is in buffers ma
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,10 @@ LOSSES: Registry[Callable[[int, int, torch.device | str], nn.Module]] = Registry
 
 A loss that depends on class sizes must know them by itself: resampling changes them, and a factory is not told.
 """
+
+
+_IGNORED = -(2**62)
+"""What no label is: torch ignores -100 by default, so that such a sample's loss is 0, but counts in the mean."""
 
 
 def check_loss(name: str, num_classes: int, num_samples: int, batch_size: int) -> None:
@@ -55,7 +61,7 @@ class CrossEntropy(Loss):
     """-log p_y."""
 
     def forward(self, logits: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
-        return F.cross_entropy(at_least_float32(logits), labels, reduction="none")
+        return cross_entropy(logits, labels)
 
 
 @LOSSES.register("label_smoothing")
@@ -65,7 +71,7 @@ class LabelSmoothing(Loss):
     smoothing = 0.1
 
     def forward(self, logits: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
-        return F.cross_entropy(at_least_float32(logits), labels, reduction="none", label_smoothing=self.smoothing)
+        return cross_entropy(logits, labels, self.smoothing)
 
 
 @LOSSES.register("focal")
@@ -125,7 +131,7 @@ class CorrectnessRanking(Loss):
             with torch.no_grad():  # index_add_: a sample may appear twice in a batch
                 self.correct.index_add_(0, ids, (logits.argmax(dim=1) == labels).to(self.correct.dtype))
                 self.seen.index_add_(0, ids, torch.ones_like(seen))
-        return F.cross_entropy(logits, labels, reduction="none") + ranking
+        return cross_entropy(logits, labels) + ranking
 
 
 def regularised(per_sample: Tensor, logits: Tensor, s: Tensor, entropy_weight: float | Tensor) -> Tensor:
@@ -140,12 +146,21 @@ def regularised(per_sample: Tensor, logits: Tensor, s: Tensor, entropy_weight: f
         entropy_weight: λ; a 0-d tensor where it changes without recompiling. A plain 0 skips the term.
 
     Raises:
-        InputError: other shapes, such as (B, 1), which would broadcast to all pairs of samples.
+        InputError: other shapes, such as (B, 1), which would broadcast to all pairs of samples, or a number λ that is
+            not finite or below 0. A tensor's value is not looked at, which would wait for the device.
     """
+    for name, given in (("per_sample", per_sample), ("logits", logits), ("s", s)):
+        if not isinstance(given, Tensor):
+            raise InputError(f"losses, logits and weights s must be tensors, and {name} is a {type(given).__name__}")
     if not per_sample.shape == s.shape == logits.shape[:1]:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (per_sample, logits, s))
         raise InputError(f"needs losses (B,), logits (B, K) and weights (B,) of one batch, got {shapes}")
-    if not isinstance(entropy_weight, Tensor) and entropy_weight == 0:
+    if isinstance(entropy_weight, Tensor):
+        if entropy_weight.ndim != 0:
+            raise InputError(f"entropy_weight must be a number or a 0-d tensor, got {tuple(entropy_weight.shape)}")
+    elif not isinstance(entropy_weight, Real) or not 0 <= entropy_weight < math.inf:
+        raise InputError(f"entropy_weight must be a finite number of at least 0, got {entropy_weight!r}")
+    elif entropy_weight == 0:
         return per_sample.mean()
     return (per_sample - entropy_weight * s * entropy(logits)).mean()
 
@@ -161,9 +176,20 @@ def entropy(logits: Tensor) -> Tensor:
     return (log_p.exp() * -log_p.clamp(min=torch.finfo(log_p.dtype).min)).sum(dim=1)
 
 
+def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """-log p_y of the given labels, (B,), at least float32; a label out of range is torch's error, -100 as well."""
+    logits, labels = at_least_float32(logits), as_int64(labels)
+    return F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing, ignore_index=_IGNORED)
+
+
 def log_probability(logits: Tensor, labels: Tensor) -> Tensor:
     """log p_y of the given labels, (B,), at least float32."""
-    return at_least_float32(logits).log_softmax(dim=1).gather(1, labels[:, None]).squeeze(1)
+    return at_least_float32(logits).log_softmax(dim=1).gather(1, as_int64(labels)[:, None]).squeeze(1)
+
+
+def as_int64(labels: Tensor) -> Tensor:
+    """Labels of another integer type as int64, which torch asks for; floats are left to its own errors."""
+    return labels if labels.is_floating_point() else labels.long()
 
 
 def at_least_float32(logits: Tensor) -> Tensor:

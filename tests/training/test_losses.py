@@ -308,3 +308,34 @@ def test_weights_that_would_broadcast_to_all_pairs_of_samples_are_an_error(shape
         regularised(losses, logits, torch.ones(shape), 0.1)
     with pytest.raises(InputError, match="of one batch"):
         regularised(losses.mean(), logits, torch.ones(8), 0.1)
+
+
+@pytest.mark.parametrize("strength", [torch.full((8, 1), 0.1), torch.full((8,), 0.1), -1, math.nan, math.inf, "0.1"])
+def test_an_entropy_weight_is_one_finite_number_of_at_least_0(strength):
+    logits, labels, ids = batch()
+    losses = loss_of("cross_entropy")(logits, labels, ids)
+    with pytest.raises(InputError, match=r"entropy_weight must be a (number or a 0-d tensor|finite number)"):
+        regularised(losses, logits, torch.ones(8), strength)
+
+
+def test_weights_that_are_no_tensor_are_an_error():
+    logits, labels, ids = batch()
+    losses = loss_of("cross_entropy")(logits, labels, ids)
+    with pytest.raises(InputError, match="must be tensors, and s is a ndarray"):
+        regularised(losses, logits, np.ones(8), 0.1)
+
+
+@every_loss
+def test_no_label_is_ignored(name):
+    logits, labels, ids = batch()
+    labels[3] = -100
+    with pytest.raises((IndexError, RuntimeError), match="out of bounds"):
+        loss_of(name)(logits, labels, ids)
+
+
+@every_loss
+def test_labels_may_be_of_any_integer_type(name):
+    logits, labels, ids = batch()
+    expected = loss_of(name)(logits, labels, ids)
+    for dtype in (torch.int32, torch.uint8):
+        assert torch.equal(loss_of(name)(logits, labels.to(dtype), ids), expected)
