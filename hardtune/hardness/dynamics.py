@@ -42,7 +42,7 @@ from torch import Tensor
 from hardtune.errors import InputError, blamed
 from hardtune.hardness.batch import check_batch, check_count, check_range
 from hardtune.hardness.ranks import check_ranks, first_ranks, merge, warn_of_a_part
-from hardtune.hardness.sums import SEEN, SQUARE, early_el2n, scores_of, warn_of_other_labels
+from hardtune.hardness.sums import SEEN, SQUARE, early_el2n, scores_of, warn_of_other_labels, warn_of_probabilities
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -105,6 +105,8 @@ class Dynamics:
         self._merged = torch.zeros_like(self._sums) if group is not None else None
         """Sums of all ranks up to the last epoch's end; ``_sums`` then has what this rank saw since."""
         self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._classes: int | None = None
+        """K of the last batch."""
         self._early_el2n: NDArray[np.float32] | None = None
 
     @torch.no_grad()
@@ -126,6 +128,7 @@ class Dynamics:
         ids = ids.to(self.device, torch.int64)
         labels = labels.to(self.device, torch.int64)
         logits = logits.detach().to(self.device, torch.float32)
+        self._classes = logits.shape[1]
         if self.device.type != "cpu":
             self._take_in(ids, logits, labels, [len(ids)])
             return
@@ -207,11 +210,14 @@ class Dynamics:
             self._merged += self._sums
             self._sums.zero_()
         self._require_finite(f"in epoch {self.epochs + 1}")
-        warn_of_other_labels(self._sums if self._merged is None else self._merged, self._labels)
+        sums = self._sums if self._merged is None else self._merged
+        warn_of_other_labels(sums, self._labels)
+        if self.epochs == 0:
+            warn_of_probabilities(sums, self._total)
         self._total.zero_()
         if self.epochs + 1 == self.early_epoch and predict is not None:
             self._require_all_seen()
-            norms = early_el2n(predict(), self._labels)
+            norms = early_el2n(predict(), self._labels, self._classes)
             if self.group is not None:
                 first_ranks(self.group, norms)
             if not bool(norms.isfinite().all()):

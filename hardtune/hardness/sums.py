@@ -47,6 +47,24 @@ def warn_of_other_labels(sums: Tensor, labels: Tensor) -> None:
         warnings.warn(message, HardtuneWarning, stacklevel=4)
 
 
+def warn_of_probabilities(sums: Tensor, total: Tensor) -> None:
+    """Warn if what was seen so far adds up as probabilities do, not logits: each row to 1; waits for the device.
+
+    Args:
+        sums: (N, 10) of the first epoch.
+        total: (), the sum of all its logits.
+    """
+    views = float(sums[:, SEEN].sum())
+    ones = abs(float(total) - views) <= 1e-3 * views
+    if ones and views and bool((sums[:, MARGIN].abs() <= 1.01 * sums[:, SEEN]).all()):
+        _warn_of_probabilities("the rows that update was given")
+
+
+def _warn_of_probabilities(rows: str) -> None:
+    message = f"{rows} look like probabilities, and logits are asked for: pass their logarithms, zeros clipped"
+    warnings.warn(message, HardtuneWarning, stacklevel=5)
+
+
 def el2n(logits: Tensor, labels: Tensor) -> Tensor:
     """||p - onehot(y)|| (B,); NaN if a logit is not finite, since softmax would hide -inf."""
     finite = logits.isfinite().all(1)
@@ -56,8 +74,10 @@ def el2n(logits: Tensor, labels: Tensor) -> Tensor:
     return norm.masked_fill_(~finite, torch.nan)
 
 
-def early_el2n(logits: Tensor, labels: Tensor) -> Tensor:
+def early_el2n(logits: Tensor, labels: Tensor, classes: int | None) -> Tensor:
     """:func:`el2n` of all samples, float32 (N,) on the labels' device, from the logits (N, K) that predict returned.
+
+    ``classes``: K in training, if that is known.
 
     Raises:
         InputError: it returned something else.
@@ -66,5 +86,12 @@ def early_el2n(logits: Tensor, labels: Tensor) -> Tensor:
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(f"predict must return logits ({len(labels)}, K) in a tensor, got {got}")
     check_range(labels, logits.shape[1], "labels, for the logits that predict returned,")
+    if classes not in (None, logits.shape[1]):
+        raise InputError(
+            f"predict returned logits of {logits.shape[1]} classes, and those in training are of {classes}"
+        )
+    first = logits[:_PART].detach()
+    if bool((first >= 0).all()) and bool(((first.sum(1) - 1).abs() <= 0.01).all()):
+        _warn_of_probabilities("the rows that predict returned")
     parts = zip(logits.split(_PART), labels.split(_PART), strict=True)
     return torch.cat([el2n(part.detach().to(labels.device, torch.float32), own) for part, own in parts])

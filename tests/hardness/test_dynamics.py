@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -384,6 +385,44 @@ def test_predictions_that_lack_a_class_are_an_error():
     dynamics.update(torch.tensor([0]), torch.zeros(1, 3), torch.tensor([2]))
     with pytest.raises(InputError, match=r"labels, for the logits that predict returned, must be in 0\.\.1, got 2"):
         dynamics.end_epoch(lambda: torch.zeros(1, 2))
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_predictions_of_another_number_of_classes_than_training_are_an_error(classes):
+    dynamics = Dynamics(2, early_epoch=1)
+    dynamics.update(torch.arange(2), torch.randn(2, 3), torch.tensor([0, 1]))
+    says = f"predict returned logits of {classes} classes, and those in training are of 3"
+    with pytest.raises(InputError, match=says):
+        dynamics.end_epoch(lambda: torch.zeros(2, classes))
+
+
+def said_of(training, predicted, epochs=2):
+    """What is said over some epochs of training on these rows (N, K), with other rows in evaluation mode."""
+    labels = torch.arange(len(training)) % training.shape[1]
+    dynamics = Dynamics(len(training), early_epoch=2)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(epochs):
+            for part in torch.arange(len(training)).split(16):
+                dynamics.update(part, training[part], labels[part])
+            dynamics.end_epoch(lambda: predicted)
+    assert all(warning.filename == __file__ for warning in caught)
+    return [str(warning.message).partition(" look like probabilities")[0] for warning in caught]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_probabilities_in_place_of_logits_are_warned_of_once(dtype):
+    logits = 3 * torch.randn(200, 10, generator=torch.Generator().manual_seed(0))
+    rows = logits.softmax(1).to(dtype)
+    assert said_of(rows, logits, epochs=3) == ["the rows that update was given"]
+    assert said_of(logits, rows, epochs=3) == ["the rows that predict returned"]
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.01, 1.0])
+def test_logits_and_log_probabilities_are_not_warned_of(scale):
+    logits = scale * torch.randn(200, 10, generator=torch.Generator().manual_seed(0))
+    for rows in (logits, logits.log_softmax(1)):
+        assert said_of(rows, rows) == []
 
 
 def test_a_state_of_another_shape_changes_nothing():
