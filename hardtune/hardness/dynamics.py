@@ -41,7 +41,7 @@ from torch import Tensor
 
 from hardtune.errors import InputError, blamed
 from hardtune.hardness.batch import check_batch, check_count, check_range
-from hardtune.hardness.ranks import check_ranks, first_ranks, merge, warn_of_a_part
+from hardtune.hardness.ranks import all_or_none, check_ranks, first_ranks, merge, warn_of_a_part
 from hardtune.hardness.sums import SEEN, SQUARE, early_el2n, scores_of, warn_of_other_labels, warn_of_probabilities
 
 if TYPE_CHECKING:
@@ -196,12 +196,12 @@ class Dynamics:
                 network may wait for the other ranks; the first rank's logits are used.
 
         Raises:
-            InputError: a logit of this epoch was NaN or infinite, or the early epoch came without ``predict``.
+            InputError: a logit of this epoch was NaN or infinite, or ``predict`` is missing or fails, on any rank.
         """
-        if self.epochs + 1 == self.early_epoch and predict is None:  # said before anything changes
-            raise InputError(
-                f"el2n is read after epoch {self.early_epoch}, and end_epoch got no predict to read it with"
-            )
+        early = self.epochs + 1 == self.early_epoch
+        with all_or_none(self.group if early else None, self.device, "end_epoch without predict"):
+            if early and predict is None:  # said before anything changes
+                raise InputError(f"el2n is read after epoch {self.early_epoch}, and end_epoch got no predict")
         self._catch_up()
         if self.group is None:
             warn_of_a_part(self._labels, self.epochs)
@@ -215,11 +215,11 @@ class Dynamics:
         if self.epochs == 0:
             warn_of_probabilities(sums, self._total)
         self._total.zero_()
-        if self.epochs + 1 == self.early_epoch and predict is not None:
+        if early and predict is not None:
             self._require_all_seen()
-            norms = early_el2n(predict(), self._labels, self._classes)
-            if self.group is not None:
-                first_ranks(self.group, norms)
+            with all_or_none(self.group, self.device, "predict"):
+                norms = early_el2n(predict(), self._labels, self._classes)
+            first_ranks(self.group, norms)
             if not bool(norms.isfinite().all()):
                 raise InputError(f"the logits in evaluation mode were NaN or infinite after epoch {self.early_epoch}")
             self._early_el2n = norms.cpu().numpy()

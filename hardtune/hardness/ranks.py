@@ -5,7 +5,9 @@ These are collective calls: every rank of the group must make them, in the same 
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -81,8 +83,37 @@ def merge(group: ProcessGroup, sums: Tensor, was_correct: Tensor, labels: Tensor
     labels.copy_(torch.where(seen, given, labels))
 
 
-def first_ranks(group: ProcessGroup, tensor: Tensor) -> None:
-    """Replace the tensor, in place, by that of the group's first rank."""
+@contextlib.contextmanager
+def all_or_none(group: ProcessGroup | None, device: torch.device, what: str) -> Iterator[None]:
+    """What may fail on some of the ranks, before an exchange in which the others would wait for them in vain.
+
+    A rank on which it fails raises its own error; the others raise ``InputError``, which says that ``what`` failed.
+    """
+    if group is None:
+        yield
+        return
     import torch.distributed as dist
 
-    dist.broadcast(tensor, group=group, group_src=0)
+    failed: Exception | None = None
+    try:
+        yield
+    except Exception as error:
+        failed = error
+    rank = torch.tensor(-1 if failed is None else dist.get_rank(group), device=device)
+    try:
+        dist.all_reduce(rank, dist.ReduceOp.MAX, group)
+    except RuntimeError:
+        if failed is None:
+            raise  # its own error would say more
+    if failed is not None:
+        raise failed
+    if int(rank) >= 0:
+        raise InputError(f"{what} fails on rank {int(rank)} of the group, and no rank goes on without the others")
+
+
+def first_ranks(group: ProcessGroup | None, tensor: Tensor) -> None:
+    """Replace the tensor, in place, by that of the group's first rank, if there is a group."""
+    if group is not None:
+        import torch.distributed as dist
+
+        dist.broadcast(tensor, group=group, group_src=0)

@@ -94,6 +94,24 @@ def one_diverges(rank):
     return refused(dynamics.end_epoch)
 
 
+def predicted_by_the_first_alone(rank):
+    """What a rank is told by several mistakes, and the scores after it ends the epoch again without them."""
+    dynamics = Dynamics(2, early_epoch=1, group=dist.group.WORLD)
+    dynamics.update(torch.tensor([rank]), torch.tensor([[0.0, 1.0 + rank]]), torch.tensor([0]))
+
+    def ours():
+        return torch.eye(2) + 1
+
+    said = [refused(dynamics.end_epoch, ours if rank == 0 else None)]
+    said.append(refused(dynamics.end_epoch, ours if rank == 0 else lambda: None))
+    try:
+        dynamics.end_epoch(ours if rank == 1 else lambda: 1 / 0)
+    except (ZeroDivisionError, InputError) as error:
+        said.append(str(error))
+    dynamics.end_epoch(ours)
+    return said, dynamics.scores()["el2n"]
+
+
 def without_a_group(samples):
     """What is said at the end of each epoch to a rank that saw these of 10 samples, and tells nobody."""
     dynamics = Dynamics(10)
@@ -116,6 +134,7 @@ def ranks_job(rank, folder):
         "resumed": watched_by_ranks(rank, 33, resumed_after=4),
         "within": within_an_epoch(rank),
         "diverged": one_diverges(rank),
+        "first alone": predicted_by_the_first_alone(rank),
         "apart": [without_a_group(torch.arange(rank, 10, 2)), without_a_group(torch.arange(10))],
         "unlike": refused(Dynamics, 10 + rank, group=dist.group.WORLD),
         "early": refused(Dynamics, 10, early_epoch=rank + 1, group=dist.group.WORLD),
@@ -183,6 +202,21 @@ def test_all_ranks_are_told_that_one_of_them_diverged(ranks):
     assert {found["diverged"].partition(":")[0] for found in ranks} == {
         "the network's logits became NaN or infinite in epoch 1"
     }
+
+
+def test_if_predict_fails_on_one_rank_none_waits_for_it_and_the_epoch_may_be_ended_again(ranks):
+    (first, scores), (second, same) = (found["first alone"] for found in ranks)
+    assert first == [
+        "end_epoch without predict fails on rank 1 of the group, and no rank goes on without the others",
+        "predict fails on rank 1 of the group, and no rank goes on without the others",
+        "division by zero",
+    ]
+    assert second == [
+        "el2n is read after epoch 1, and end_epoch got no predict",
+        "predict must return logits (2, K) in a tensor, got NoneType",
+        "predict fails on rank 0 of the group, and no rank goes on without the others",
+    ]
+    np.testing.assert_array_equal(scores, same)
 
 
 def test_ranks_must_be_given_the_same_numbers_and_be_of_the_group(ranks):
