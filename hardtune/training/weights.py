@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.errors import ContractError, InputError, blamed
+from hardtune.errors import ContractError, HardtuneWarning, InputError, blamed
 from hardtune.registry import Registry
 
 Floats = NDArray[np.float64]
@@ -74,11 +74,19 @@ def difficulty_weights(
         InputError: Scores that are not a non-empty, finite (N,), an unknown scale, or T not above 0.
 
     Warns:
-        UserWarning: The weights are as good as zero, or as good as constant (see :class:`WeightSummary`).
+        HardtuneWarning: The weights are as good as zero, or as good as constant (see :class:`WeightSummary`).
 
     >>> difficulty_weights(np.array([0.0, 1.0, 2.0]), scale="raw", temperature=1.0).round(3)
     array([0.135, 0.368, 1.   ], dtype=float32)
     """
+    weights = _weights(scores, scale, temperature)
+    message = summarise(weights).warning
+    if message:
+        warnings.warn(message, HardtuneWarning, stacklevel=2)
+    return weights
+
+
+def _weights(scores: NDArray[np.floating], scale: str, temperature: float) -> NDArray[np.float32]:
     with blamed("scores must be an array of numbers"):
         values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 1 or not len(values):
@@ -96,11 +104,7 @@ def difficulty_weights(
     if not np.isfinite(scaled).all():
         raise InputError(f"entropy scale {scale!r} must give each sample a finite number")
     weights = np.exp((scaled - scaled.max()) / temperature).astype(np.float32)
-    weights = np.maximum(weights, np.finfo(np.float32).tiny)
-    message = summarise(weights).warning
-    if message:
-        warnings.warn(message, stacklevel=2)
-    return weights
+    return np.maximum(weights, np.finfo(np.float32).tiny)
 
 
 @TARGETS.register("difficulty")
@@ -137,6 +141,8 @@ def entropy_weights(
 ) -> NDArray[np.float32]:
     """The weights s (N,) by which training multiplies each sample's entropy.
 
+    Nothing is warned of, as controls may well be constant: a trial says so by its :class:`WeightSummary`.
+
     Args:
         target: A name in :data:`TARGETS`.
         scores: (N,), higher = harder. ``constant`` reads only their number.
@@ -148,7 +154,7 @@ def entropy_weights(
     transform = TARGETS[target]
     if transform is constant:
         return np.ones(len(scores), dtype=np.float32)
-    weights = difficulty_weights(scores, scale=scale, temperature=temperature)
+    weights = _weights(scores, scale, temperature)
     with blamed(f"entropy target {target!r} fails"):
         used = np.asarray(transform(weights, np.random.default_rng([seed, 0xE27])), np.float32)
     if used.shape != weights.shape:
@@ -176,6 +182,11 @@ class WeightSummary:
             return (
                 f"the median entropy weight is {self.quantiles[0.5]:.1e}, so most samples get the plain loss: "
                 "raise the temperature or use the scale 'clipped'"
+            )
+        if self.quantiles[0.0] == self.quantiles[1.0]:
+            return (
+                "the entropy weights are all equal, so this is a constant entropy penalty: choose another estimator if "
+                "its scores are all equal too, and otherwise the scale 'clipped'"
             )
         if self.std < 1e-2:
             return (

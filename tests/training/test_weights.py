@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from hardtune.errors import InputError
+from hardtune.errors import HardtuneWarning, InputError
 from hardtune.training.weights import (
     SCALES,
     TARGETS,
@@ -90,17 +90,17 @@ def test_scores_that_are_mostly_equal_still_single_out_the_rest():
 
 @pytest.mark.parametrize("scale", ["clipped", "rank", "raw"])
 def test_scores_that_are_all_equal_weigh_all_samples_fully_and_say_so(scale):
-    with pytest.warns(UserWarning, match="constant entropy penalty"):
+    with pytest.warns(HardtuneWarning, match=r"are all equal, so this is a .*: choose another estimator"):
         assert (difficulty_weights(np.full(10, 2.5), scale=scale) == 1).all()
 
 
 def test_raw_rmd_is_said_to_be_the_plain_loss_for_most_samples():
-    with pytest.warns(UserWarning, match="most samples get the plain loss"):
+    with pytest.warns(HardtuneWarning, match="most samples get the plain loss"):
         difficulty_weights(relative_distances(), scale="raw")
 
 
 def test_scores_divided_by_n_are_said_to_be_a_constant_penalty():
-    with pytest.warns(UserWarning, match="constant entropy penalty"):
+    with pytest.warns(HardtuneWarning, match="constant entropy penalty"):
         difficulty_weights(relative_distances() / 2e4, scale="raw")
 
 
@@ -109,6 +109,13 @@ def test_the_default_scale_gives_no_warning():
         warnings.simplefilter("error")
         difficulty_weights(relative_distances())
         entropy_weights("constant", np.zeros(10))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_of_a_trials_weights_its_summary_warns_and_nothing_else(target):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "are all equal" in summarise(entropy_weights(target, np.zeros(10))).warning
 
 
 @pytest.mark.parametrize("target", TARGETS)
