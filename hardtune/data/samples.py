@@ -28,7 +28,8 @@ class Samples:
             if not isinstance(getattr(self, name), np.ndarray):
                 raise InputError(f"{name} must be a numpy array, got {type(getattr(self, name)).__name__}")
         if self.images.dtype != np.uint8 or self.images.ndim != 4:
-            remedy = " (multiply images in 0..1 by 255 first)" if self.images.dtype.kind == "f" else ""
+            how = "np.rint(255 * images).astype(np.uint8) of images in 0..1, images.astype(np.uint8) of those in 0..255"
+            remedy = f" (take {how})" if self.images.dtype.kind == "f" else ""
             got = f"{self.images.dtype} {self.images.shape}{remedy}"
             raise InputError(f"images must be uint8 (N, H, W, C), got {got}")
         if self.labels.dtype != np.int64 or self.labels.shape != self.images.shape[:1]:

@@ -33,4 +33,5 @@ def check_range(values: Tensor, count: int, name: str) -> None:
     if len(values):
         low, high = (int(bound) for bound in values.aminmax())
         if low < 0 or high >= count:
-            raise InputError(f"{name} must be in 0..{count - 1}, got {low}..{high}")
+            hint = ": number the samples of a subset from 0" if name == "ids" and high >= count else ""
+            raise InputError(f"{name} must be in 0..{count - 1}, got {low}..{high}{hint}")

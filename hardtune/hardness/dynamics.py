@@ -323,5 +323,6 @@ class Dynamics:
         if len(unseen):
             raise InputError(
                 f"{len(unseen)} of {self.num_samples} samples were never in a training batch "
-                f"(sample {int(unseen[0])} for one), so they have no score: train on all of them, without drop_last"
+                f"(sample {int(unseen[0])} for one), so they have no score: train on all, without drop_last, or number "
+                "those of your subset from 0 and create Dynamics with how many they are"
             )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -167,12 +168,14 @@ def feature_scores(
 
     Raises:
         InputError: not such an estimator, or it raises or does not give one score per sample; features that are not
-            finite or do not match the labels.
+            finite or do not match the labels; a seed below 0 or None.
     """
     compute = ESTIMATORS[name].from_features
     if compute is None:
         valid = ", ".join(sorted(e.name for e in ESTIMATORS.values() if e.from_features))
         raise InputError(f"estimator {name!r} is not computed from features: choose from {valid}")
+    if not isinstance(seed, Integral) or seed < 0:
+        raise InputError(f"seed must be a whole number of at least 0, got {seed!r}")
     features, labels = as_labelled(features, labels, num_classes)
     features, labels = features.view(), labels.view()
     features.flags.writeable = labels.flags.writeable = False  # others are scored by them as well
@@ -222,6 +225,8 @@ def ensemble_scores(members: Sequence[NDArray[np.floating]] | NDArray[np.floatin
         got = ", ".join(map(str, shapes))
         raise InputError(f"an ensemble's score needs scores (N,) of the same samples from each member, got {got}")
     mean: NDArray[np.float64] = np.mean(members, axis=0, dtype=np.float64)
+    if not np.isfinite(mean).all():
+        raise InputError("the members' scores contain NaN or infinity")
     return mean.astype(np.float32)
 
 

@@ -197,6 +197,8 @@ def pruned_count(samples: int, rate: float) -> int:
 def _correlate(scores: list[NDArray[np.floating]]) -> NDArray[np.float64]:
     from scipy.stats import rankdata
 
+    if any(np.isnan(score).any() for score in scores):
+        raise InputError("scores that are NaN have no rank")
     ranks = np.stack([rankdata(score) for score in scores])
     ranks -= ranks.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(ranks, axis=1)

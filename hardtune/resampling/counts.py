@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,9 +87,9 @@ def class_counts(
         raise InputError(f"the hardness of class {names[int(np.argmin(np.isfinite(hardness)))]!r} is not finite")
     if (sizes < 1).any():
         raise InputError(f"class {names[int(np.argmin(sizes))]!r} has no samples to resample")
-    if not (np.isfinite(alpha) and alpha >= 0):
+    if not isinstance(alpha, Real) or not 0 <= alpha < math.inf:
         raise InputError(f"alpha must be a finite number of at least 0, got {alpha!r}")
-    if not 0 <= balance <= 1:
+    if not isinstance(balance, Real) or not 0 <= balance <= 1:
         raise InputError(f"balance must be from 0 to 1, got {balance!r}")
 
     total = int(sizes.sum())
@@ -96,7 +97,11 @@ def class_counts(
     target = _moved(sizes, balance * (total / len(sizes) - sizes), least)
     if alpha > 0:
         ratio = _ratio(hardness, policy, low_is_hard, names)
-        target = _moved(target, alpha * target * (ratio * total / (target @ ratio) - 1), least)
+        with np.errstate(over="ignore", invalid="ignore"):
+            change = alpha * target * (ratio * total / (target @ ratio) - 1)
+            if not np.isfinite(np.abs(change).sum()):
+                raise InputError(f"alpha={alpha:g} is too large to compute counts with")
+        target = _moved(target, change, least)
     return _round_to_sum(target, total)
 
 

@@ -204,6 +204,8 @@ def _draft(
     features: NDArray[np.floating] | None,
     pool: Pool | None,
 ) -> _Draft:
+    if not isinstance(train, Samples):
+        raise InputError(f"train must be Samples, such as a data set's .train, got {type(train).__name__}")
     with blamed("scores and features must be arrays of numbers"):  # a tensor on a GPU is none
         scores, features = (None if array is None else np.asarray(array) for array in (scores, features))
         for array in (scores, features):

@@ -273,7 +273,7 @@ def test_labels_that_start_at_1_are_told_to_start_at_0():
         (
             np.zeros((2, 2, 2, 1)),
             np.zeros(2, np.int64),
-            r"images must be uint8 \(N, H, W, C\), got float64 .*\(multiply images in 0..1 by 255 first\)$",
+            r"images must be uint8 \(N, H, W, C\), got .*\(take np.rint\(255 \* images\).astype\(np.uint8\) of ",
         ),
         (np.zeros((2, 2, 2, 1), np.int64), np.zeros(2, np.int64), r"got int64 \(2, 2, 2, 1\)$"),
         (np.zeros((2, 2, 2), np.uint8), np.zeros(2, np.int64), r"images must be uint8 \(N, H, W, C\)"),

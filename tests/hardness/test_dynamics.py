@@ -425,6 +425,15 @@ def test_logits_and_log_probabilities_are_not_warned_of(scale):
         assert said_of(rows, rows) == []
 
 
+def test_who_trains_on_a_subset_is_told_to_number_its_samples():
+    with pytest.raises(InputError, match=r"ids must be in 0\.\.2, got 0\.\.9: number the samples of a subset from 0"):
+        Dynamics(3).update(torch.tensor([0, 9]), torch.zeros(2, 2), torch.zeros(2).long())
+    dynamics = Dynamics(10)
+    dynamics.update(torch.tensor([0, 9]), torch.zeros(2, 2), torch.zeros(2).long())
+    with pytest.raises(InputError, match=r"8 of 10 samples were never in .* or number those of your subset from 0"):
+        dynamics.scores()
+
+
 def test_a_state_of_another_shape_changes_nothing():
     dynamics = Dynamics(3)
     dynamics.update(torch.arange(3), torch.rand(3, 4), LABELS)

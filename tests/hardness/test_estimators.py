@@ -246,6 +246,18 @@ def test_members_without_a_score_of_each_sample_are_refused(members):
         ensemble_scores(members)
 
 
+def test_a_member_whose_scores_are_not_finite_is_refused():
+    with pytest.raises(InputError, match="members' scores contain NaN or infinity"):
+        ensemble_scores([np.array([1.0, np.nan]), np.zeros(2)])
+
+
+@pytest.mark.parametrize("seed", [None, -1, 0.5])
+def test_features_are_not_scored_without_a_seed(seed):
+    features = np.random.default_rng(0).normal(size=(20, 3))
+    with pytest.raises(InputError, match=f"seed must be a whole number of at least 0, got {seed}"):
+        feature_scores("kmeans", features, np.arange(20) % 2, 2, seed)
+
+
 def test_class_hardness_refuses_scores_and_labels_that_do_not_fit():
     with pytest.raises(InputError, match=r"each of 2 samples, got \(3,\)"):
         class_hardness(np.ones(3), np.array([0, 1]), 2)

@@ -191,3 +191,10 @@ def test_scores_and_ways_to_compare_them_that_are_none_are_errors():
 def test_members_that_contradict_each_other_are_not_expected_to_agree():
     score = np.arange(30.0)
     assert assess(np.stack([score, -score]), np.arange(30) % 2, 2).expected_correlation(2) == 0
+
+
+def test_scores_that_are_nan_are_not_correlated():
+    scores = np.array([1.0, np.nan, 2.0])
+    for correlate in (lambda: rank_correlation(scores, np.arange(3.0)), lambda: rank_correlations({"a": scores})):
+        with pytest.raises(InputError, match="scores that are NaN have no rank"):
+            correlate()

@@ -312,7 +312,18 @@ def test_what_has_no_counts_is_an_error(hardness, sizes, alpha, policy, message)
         class_counts(np.array(hardness), np.array(sizes), alpha, policy)
 
 
-@pytest.mark.parametrize("balance", [-0.1, 1.1, np.nan])
+@pytest.mark.parametrize("alpha", ["1", None, 1e308])
+def test_an_alpha_that_is_no_number_or_overflows_is_an_error(alpha):
+    says = r"alpha must be a finite number of at least 0, got|alpha=1e\+308 is too large to compute counts with"
+    with pytest.raises(InputError, match=says):
+        class_counts(np.array([1.0, 3.0, 2.0]), np.full(3, 50), alpha)
+
+
+def test_a_very_large_alpha_leaves_the_floor_and_gives_the_rest_to_the_hardest():
+    assert list(class_counts(np.array([1.0, 3.0, 2.0]), np.full(3, 50), 1e300)) == [5, 95, 50]
+
+
+@pytest.mark.parametrize("balance", [-0.1, 1.1, np.nan, "x", None])
 def test_a_balance_out_of_range_is_an_error(balance):
     with pytest.raises(InputError, match="balance must be from 0 to 1, got"):
         class_counts(np.array([1.0, 2.0]), np.array([5, 5]), 0, balance=balance)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hardtune.checks import check_names
-from hardtune.data import Samples
+from hardtune.data import Dataset, Samples
 from hardtune.errors import TRANSIENT, InputError
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Added, Oversampler, Pool
 from hardtune.resampling.plan import make_plan, preview
@@ -492,6 +492,14 @@ def test_a_label_without_a_class_is_an_error_and_not_left_out():
         more = {"seed": 0} if make is make_plan else {}
         with pytest.raises(InputError, match="a training sample has the label 3, and there are 3 classes"):
             make(Treatment(), TRAIN, CLASSES[:3], scores=None, **more)
+
+
+def test_what_is_not_the_training_samples_is_an_error():
+    for train in (Dataset("d", TRAIN, TRAIN, CLASSES), (TRAIN.images, TRAIN.labels)):
+        with pytest.raises(
+            InputError, match=r"train must be Samples, such as a data set's \.train, got (Dataset|tuple)"
+        ):
+            plan(train=train)
 
 
 def test_features_and_confidences_that_are_not_numbers_are_an_error():
