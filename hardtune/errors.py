@@ -8,7 +8,7 @@ import os
 import site
 import sysconfig
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 
@@ -31,6 +31,9 @@ class DivergedError(RuntimeError):
 class HardtuneWarning(UserWarning):
     """Something a sweep's user should know although work goes on: a damaged file, slower training."""
 
+
+MAX_NAMED = 3
+"""Files or classes that a sentence names of many."""
 
 TRANSIENT = (MemoryError, OSError)
 """What may be otherwise the next time: a trial that failed by it, or by an ``InputError`` from it, is tried again."""
@@ -81,6 +84,26 @@ def first_line(error: BaseException) -> str:
     ('no route to host', 'TimeoutError')
     """
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def first_few(names: Sequence[str]) -> str:
+    """The first ``MAX_NAMED`` of the names, and how many more there are.
+
+    >>> first_few(["a.png", "b.png", "c.png", "d.png"])
+    'a.png, b.png, c.png and 1 more'
+    """
+    more = f" and {len(names) - MAX_NAMED:,} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
+
+
+def classes_have(names: Sequence[str]) -> str:
+    """The subject and verb of a sentence on classes, at least one.
+
+    >>> classes_have(["cat"]), classes_have(["cat", "dog"])
+    ("class 'cat' has", "classes 'cat', 'dog' have")
+    """
+    named = first_few([repr(name) for name in names])
+    return f"class {named} has" if len(names) == 1 else f"classes {named} have"
 
 
 def unknown(kind: str, name: object, valid: Iterable[str]) -> InputError:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hardtune.data.samples import Samples, channel_statistics
 from hardtune.data.split import Split, stratified
-from hardtune.errors import InputError
+from hardtune.errors import InputError, classes_have
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,9 +153,8 @@ class Dataset:
             )
         left = np.bincount(np.delete(self.train.labels, self.val), minlength=self.num_classes)
         if not left.all():
-            raise InputError(
-                f"class {self.classes[int(np.argmin(left))]!r} has no training samples beside its validation split"
-            )
+            without = [name for name, size in zip(self.classes, left, strict=True) if not size]
+            raise InputError(f"{classes_have(without)} no training samples beside the validation split")
         return self.val
 
     def part(self, rows: NDArray[np.int64], **changes: Any) -> Dataset:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardtune import csv_files
-from hardtune.errors import InputError
+from hardtune.errors import InputError, first_few
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Called with (done, of) now and then."""
 
-MAX_NAMED = 3
-"""Unreadable images that an error names for each reason."""
 MAX_REASONS = 4
 """That an error names."""
 
@@ -124,18 +122,13 @@ def _unreadable(files: Sequence[tuple[str, str]], of: int = 1) -> UnreadableErro
         alike = re.sub(r" \([^()]*\)$", "", reason)  # without how many bytes are missing, and the like
         by_reason.setdefault(alike, []).append(file)
     ranked = sorted(by_reason.items(), key=lambda item: -len(item[1]))
-    said = [f"{reason} ({len(named):,}: {_first_few(named)})" for reason, named in ranked[:MAX_REASONS]]
+    said = [f"{reason} ({len(named):,}: {first_few(named)})" for reason, named in ranked[:MAX_REASONS]]
     if len(ranked) > MAX_REASONS:
         said.append(f"other reasons ({sum(len(named) for _, named in ranked[MAX_REASONS:]):,})")
     whole = f"{len(files):,} of {of:,} images cannot be read: {'; '.join(said)}"
     error = UnreadableError(whole if len(files) > 1 else f"cannot read the image {files[0][0]}: {files[0][1]}")
     error.files = tuple(files)
     return error
-
-
-def _first_few(files: Sequence[str]) -> str:
-    more = f" and {len(files) - MAX_NAMED:,} more" if len(files) > MAX_NAMED else ""
-    return ", ".join(files[:MAX_NAMED]) + more
 
 
 def _by(shape: tuple[int, ...]) -> str:

@@ -16,7 +16,7 @@ from hardtune.data.decoding import Progress, decode
 from hardtune.data.image_files import Files, files_below, images_in, warn_of, what_is_left_out
 from hardtune.data.samples import Samples
 from hardtune.data.split import stratified
-from hardtune.errors import HardtuneWarning, InputError
+from hardtune.errors import HardtuneWarning, InputError, classes_have
 
 TEST_NAMES = ("test", "val")
 VALIDATION_NAMES = ("val", "valid", "validation")
@@ -129,7 +129,7 @@ def _listed(folder: Path) -> _Listed:
     classes = _classes(folder)
     _check_no_splits(folder, classes)
     files, labels = _files(folder, classes)
-    held = stratified(labels, classes, TEST_SHARE, seed=0)
+    held = stratified(labels, classes, TEST_SHARE, seed=0, what="image")
     kept = np.setdiff1d(np.arange(len(labels)), held)
     most, fifth = ([files.images[i] for i in rows] for rows in (kept, held))
     return _Listed(most, labels[kept], fifth, labels[held], classes, files.left_out, images_in(folder))
@@ -199,13 +199,17 @@ def _files(folder: Path, classes: Sequence[str], *, lacking: bool = False) -> tu
     """The files of each class in turn, and the images' labels; a class may have no images only if ``lacking``."""
     files = Files([], [])
     counts = []
+    empty: dict[str, list[str]] = {}
     for name in classes:
         found = files_below(folder / name)
-        if not found.images and not lacking:
-            raise InputError(f"class {name!r} has no images in {folder}{_since(found.left_out)}")
+        if not found.images:
+            empty[name] = found.left_out
         files.images.extend(found.images)
         files.left_out.extend(found.left_out)
         counts.append(len(found.images))
+    if empty and not lacking:
+        left_out = [file for own in empty.values() for file in own]
+        raise InputError(f"{classes_have([*empty])} no images in {folder}{_since(left_out)}")
     return files, np.repeat(np.arange(len(classes), dtype=np.int64), counts)
 
 

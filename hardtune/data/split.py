@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.data.samples import Samples
-from hardtune.errors import InputError
+from hardtune.errors import InputError, classes_have
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,29 +76,37 @@ class Split:
 
 
 def stratified(
-    labels: NDArray[np.int64], classes: tuple[str, ...], share: float, seed: int, *, or_else: str = ""
+    labels: NDArray[np.int64],
+    classes: tuple[str, ...],
+    share: float,
+    seed: int,
+    *,
+    what: str = "training sample",
+    or_else: str = "",
 ) -> NDArray[np.int64]:
     """Sorted indices of a random ``share`` of every class, at least one sample and never all of them.
 
     >>> stratified(np.array([0, 0, 0, 0, 1, 1, 1, 1]), ("cat", "dog"), 0.25, seed=0).shape
     (2,)
 
-    Raises ``InputError`` for a class with fewer than 2 samples; ``or_else`` ends it by another way out.
+    Raises ``InputError`` for classes with fewer than 2 samples; ``what`` calls these, and ``or_else`` ends it by
+    another way out.
     """
+    members = [np.flatnonzero(labels == label) for label in range(len(classes))]
+    none, single = ([name for name, own in zip(classes, members, strict=True) if len(own) == size] for size in (0, 1))
+    if none:
+        raise InputError(
+            f"{classes_have(none)} no {what}s: number labels from 0 in the order of the classes' names, and leave out "
+            f"the names of classes without any{or_else}"
+        )
+    if single:
+        each, them = ("", "the class") if len(single) == 1 else (" each", "these classes")
+        raise InputError(
+            f"{classes_have(single)} 1 {what}{each}, and setting some aside needs at least 2: leave {them} out{or_else}"
+        )
     rng = np.random.default_rng([seed, 0x5917])
     taken: list[NDArray[np.int64]] = []
-    for label, name in enumerate(classes):
-        members = np.flatnonzero(labels == label)
-        if len(members) == 0:
-            raise InputError(
-                f"class {name!r} has no training samples: number labels from 0 in the order of the classes' names, and "
-                f"leave out the names of classes without samples{or_else}"
-            )
-        if len(members) == 1:
-            raise InputError(
-                f"class {name!r} has 1 training sample, and setting some aside needs at least 2: leave the class "
-                f"out{or_else}"
-            )
-        size = min(max(1, round(share * len(members))), len(members) - 1)
-        taken.append(rng.permutation(members)[:size])
+    for own in members:
+        size = min(max(1, round(share * len(own))), len(own) - 1)
+        taken.append(rng.permutation(own)[:size])
     return np.sort(np.concatenate(taken))

@@ -196,7 +196,7 @@ def test_a_mask_as_validation_split_is_told_from_rows():
 
 def test_a_class_that_is_in_the_validation_split_alone_is_named():
     data = dataclasses.replace(dataset([0, 1, 0, 1]), val=[1, 3])
-    with pytest.raises(InputError, match="class 'dog' has no training samples beside its validation split"):
+    with pytest.raises(InputError, match="class 'dog' has no training samples beside the validation split"):
         data.hold_out("val", 0)
 
 
@@ -259,6 +259,17 @@ def test_a_class_of_one_sample_cannot_be_split_and_is_named_with_the_ways_out():
     ):
         data.hold_out(0.1, seed=0)
     assert len(data.hold_out("test", seed=0).train) == 3
+
+
+def test_all_classes_that_are_too_small_to_be_split_are_named_at_once():
+    data = Dataset("d", samples([0, 0, 1, 2, 3, 4]), samples([0]), tuple("abcdefg"), (0.5,), (0.25,))
+    with pytest.raises(InputError, match="classes 'f', 'g' have no training samples: number labels from 0"):
+        data.hold_out(0.1, seed=0)
+    data = dataclasses.replace(data, classes=tuple("abcde"))
+    with pytest.raises(
+        InputError, match=r"classes 'b', 'c', 'd' and 1 more have 1 training sample each, .*: leave these classes out"
+    ):
+        data.hold_out(0.1, seed=0)
 
 
 def test_labels_that_start_at_1_are_told_to_start_at_0():

@@ -357,6 +357,17 @@ def test_a_folder_that_is_no_data_set_is_told_why(tmp_path: Path):
         load(str(tmp_path))
 
 
+def test_all_classes_with_too_few_images_are_named_at_once(tmp_path: Path):
+    write_classes(tmp_path, {"a": 5, "b": 1, "c": 1})
+    with pytest.raises(InputError, match=r"^classes 'b', 'c' have 1 image each, and setting some aside needs at least"):
+        load(str(tmp_path))
+    for name in ("b", "c"):
+        (tmp_path / name / "0000.png").rename(tmp_path / name / "0000.heic")
+    says = r"^classes 'b', 'c' have no images in .*, since 2 files are left out for their suffix, 2 \.heic "
+    with pytest.raises(InputError, match=says):
+        load(str(tmp_path))
+
+
 @pytest.mark.parametrize("other", ["valid", "validation", "Test", None])
 def test_classes_in_train_without_a_test_split_are_said_to_lack_one(tmp_path: Path, other: str | None):
     for name in ("train", other):

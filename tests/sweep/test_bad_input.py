@@ -137,7 +137,7 @@ def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
         ({"imbalance": "10"}, "imbalance is how many times as large the first class is as the last, got '10'"),
         (
             {"flags": ["--imbalance", "1000"]},
-            "class '6' has 1 training sample, and setting some aside needs at least 2",
+            "classes '6', '7', '8' and 1 more have 1 training sample each, and setting some aside needs at least 2",
         ),
         (
             {"no_worse_than_control": {"final/ece": -1}},
