@@ -18,7 +18,7 @@ from hardtune.needs import named_in, needed_scores, needs_pool
 from hardtune.recipe import Recipe
 from hardtune.rehearsal import rehearse
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request
-from hardtune.resampling.plan import ClassPlan, by_class, preview
+from hardtune.resampling.plan import ClassPlan, by_class, check_feasible, preview
 from hardtune.resampling.policies import check_policy
 from hardtune.resampling.prune import PRUNERS
 from hardtune.training.features import last_linear
@@ -111,25 +111,20 @@ def _check_sources(split: Split, treatment: Treatment, every_class: bool) -> Non
         unjudged = Pool(split.pool.images, split.pool.labels, confidence, np.zeros(split.num_classes))
     if not treatment.needs_scores:
         rows = preview(treatment, split.train, split.classes, scores=None, features=features, pool=unjudged)
-        problems = [row.infeasible for row in rows if row.infeasible is not None]
-        if problems:
-            raise InputError(problems[0])
+        check_feasible({row.name: row.infeasible for row in rows})
         return
     kept = np.ones(len(split.train), bool)
     # How many of each class are pruned may be known, but in a sweep's range other rates leave more.
     if treatment.prune in ("class", "random") and not every_class:
         kept[:] = False
         kept[PRUNERS[treatment.prune](unknown_scores, split.train.labels, treatment.prune_rate)] = True
-    problems = []
+    reasons = {}
     members = by_class(np.arange(len(split.train)), split.train.labels, split.num_classes)
     for label, (name, own) in enumerate(zip(split.classes, members, strict=True)):
         pruned = own if treatment.prune_rate > 0 else own[:0]  # at most
         request = Request(name, label, 1, own[kept[own]], pruned, split.train, unknown_scores, features, unjudged)
-        problem = OVERSAMPLERS[treatment.oversample].infeasible(request)
-        if problem is not None:
-            problems.append(problem)
-    if len(problems) >= (1 if every_class else split.num_classes):
-        raise InputError(problems[0])
+        reasons[name] = OVERSAMPLERS[treatment.oversample].infeasible(request)
+    check_feasible(reasons, fewest=1 if every_class else split.num_classes)
 
 
 def _of_other_sources(treatments: Sequence[Treatment]) -> list[Treatment]:
@@ -149,9 +144,7 @@ def preview_plan(prepared: Prepared, treatment: Treatment) -> tuple[ClassPlan, .
     """
     try:
         rows = class_plans(prepared, treatment)
-        for row in rows:
-            if row.infeasible is not None:
-                raise InputError(row.infeasible)
+        check_feasible({row.name: row.infeasible for row in rows})
     except InputError as error:
         raise InputError(f"{treatment} cannot be carried out: {error}") from None
     return rows

@@ -96,14 +96,18 @@ def first_few(names: Sequence[str]) -> str:
     return ", ".join(names[:MAX_NAMED]) + more
 
 
-def classes_have(names: Sequence[str]) -> str:
-    """The subject and verb of a sentence on classes, at least one.
+def classes_named(names: Sequence[str]) -> str:
+    """The subject of a sentence on classes, at least one.
 
-    >>> classes_have(["cat"]), classes_have(["cat", "dog"])
-    ("class 'cat' has", "classes 'cat', 'dog' have")
+    >>> classes_named(["cat"]), classes_named(["cat", "dog"])
+    ("class 'cat'", "classes 'cat', 'dog'")
     """
-    named = first_few([repr(name) for name in names])
-    return f"class {named} has" if len(names) == 1 else f"classes {named} have"
+    return f"class{'es' if len(names) > 1 else ''} {first_few([repr(name) for name in names])}"
+
+
+def classes_have(names: Sequence[str]) -> str:
+    """The same, and the verb."""
+    return f"{classes_named(names)} {'have' if len(names) > 1 else 'has'}"
 
 
 def unknown(kind: str, name: object, valid: Iterable[str]) -> InputError:

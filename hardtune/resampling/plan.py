@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.data.samples import Samples
-from hardtune.errors import ContractError, InputError, blamed
+from hardtune.errors import ContractError, InputError, blamed, classes_named
 from hardtune.resampling.counts import class_counts, floor_of
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request, checked_added
 from hardtune.resampling.policies import check_policy, check_scores, textbook_direction
@@ -135,9 +135,7 @@ def make_plan(
     if not isinstance(seed, Integral) or seed < 0:
         raise InputError(f"seed must be a whole number of at least 0, got {seed!r}")
     draft = _draft(treatment, train, classes, scores, low_is_hard, features, pool)
-    for row in draft.rows:
-        if row.infeasible is not None:
-            raise InputError(row.infeasible)
+    check_feasible({row.name: row.infeasible for row in draft.rows})
     treatment = draft.treatment
     kept: list[NDArray[np.int64]] = []
     added: list[NDArray[np.int64]] = []
@@ -186,6 +184,19 @@ def preview(
         InputError: an unknown name, or no counts exist at all; a single class's problem is in its ``infeasible``.
     """
     return _draft(treatment, train, classes, scores, low_is_hard, features, pool).rows
+
+
+def check_feasible(reasons: Mapping[str, str | None], fewest: int = 1) -> None:
+    """Raise ``InputError`` if at least the ``fewest`` classes have a reason why they cannot gain what they should.
+
+    It tells the first reason, and names the other classes that have one.
+    """
+    found = {name: reason for name, reason in reasons.items() if reason is not None}
+    if len(found) < fewest:
+        return
+    first = next(iter(found.values()))
+    others = [name for name, reason in found.items() if reason != first]  # what is of no class needs no classes
+    raise InputError(f"{first}; {classes_named(others)} cannot gain samples, either" if others else first)
 
 
 @dataclass(frozen=True)

@@ -368,7 +368,13 @@ def folder(root, sizes):
 def test_a_class_with_fewer_samples_than_smotes_neighbours_is_named(capsys, tmp_path):
     data = folder(tmp_path / "images", {"cat": 20, "lynx": 6})
     line = said(capsys, tmp_path, data=data, space={"oversample": "smote"})
-    assert re.search(r"class 'lynx' .*neighbours", line)
+    assert re.search(r"class 'lynx' .*neighbours.* such as random$", line)
+
+
+def test_all_classes_with_fewer_samples_than_that_are_named(capsys, tmp_path):
+    data = folder(tmp_path / "images", {"cat": 20, "lynx": 6, "ocelot": 6, "puma": 6})
+    line = said(capsys, tmp_path, data=data, space={"oversample": "smote"})
+    assert re.search(r"class 'lynx' .*neighbours.*; classes 'ocelot', 'puma' cannot gain samples, either$", line)
 
 
 def test_a_folder_with_one_class_is_no_data_set(capsys, tmp_path):
