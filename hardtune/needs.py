@@ -16,6 +16,9 @@ from hardtune.training.losses import LOSSES
 from hardtune.training.weights import SCALES, TARGETS
 from hardtune.treatment import Treatment
 
+FROM_POOL = ("pool", "judged pool")
+"""What an oversampler needs that draws on a pool of synthetic images."""
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -80,7 +83,7 @@ def needs_features(treatment: Treatment) -> bool:
 
 def needs_pool(treatment: Treatment) -> bool:
     """Whether resampling draws on a pool of synthetic images."""
-    return OVERSAMPLERS[treatment.canonical().oversample].needs in ("pool", "judged pool")
+    return OVERSAMPLERS[treatment.canonical().oversample].needs in FROM_POOL
 
 
 def needs_judged_pool(treatment: Treatment) -> bool:

@@ -40,7 +40,12 @@ from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.ledger import Ledger, check_same_data, open_ledger
 from hardtune.sweep.live import View
 from hardtune.sweep.nodes import check_shared
-from hardtune.sweep.notes import say_what_has_no_effect, say_what_is_doubtful, say_what_is_infeasible
+from hardtune.sweep.notes import (
+    say_if_the_pool_has_no_effect,
+    say_what_has_no_effect,
+    say_what_is_doubtful,
+    say_what_is_infeasible,
+)
 from hardtune.sweep.prepare import control_members, prepare_on_cluster, resolved_on_cluster
 from hardtune.sweep.sigterm import left_ray
 from hardtune.sweep.space import corners
@@ -85,6 +90,7 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
     uri = place.tracking_uri or default_uri(storage)
     check_tracking(uri)
     check_experiment(uri, sweep.name)
+    say_if_the_pool_has_no_effect(sweep, treatments, place, view)
     with listed_in(storage):
         split = _split(sweep, needs, place, view)
     if place.data_of is not None:

@@ -11,6 +11,8 @@ from hardtune.data import Split
 from hardtune.data.copies import write_copies
 from hardtune.errors import InputError, in_a_line
 from hardtune.member import Prepared
+from hardtune.needs import FROM_POOL, needs_pool
+from hardtune.resampling.oversamplers import OVERSAMPLERS
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.live import View
 from hardtune.sweep.space import count, without_effect
@@ -28,6 +30,20 @@ def say_what_has_no_effect(sweep: Sweep, view: View) -> None:
         )
     for name in without_effect(sweep.space):
         view.say(f"note: the space searches {name}, which makes no difference to any treatment in it")
+
+
+def say_if_the_pool_has_no_effect(sweep: Sweep, treatments: Sequence[Treatment], place: Place, view: View) -> None:
+    """Say that no treatment draws on the sweep's pool, which takes a while to read.
+
+    A function may yet propose one that does, and a confirmation needs the pool that its search had.
+    """
+    if sweep.pool is None or callable(sweep.space) or place.data_of is not None or any(map(needs_pool, treatments)):
+        return
+    drawing = [name for name, one in sorted(OVERSAMPLERS.items()) if one.needs in FROM_POOL]
+    view.say(
+        f"note: the pool {sweep.pool} makes no difference to any treatment in the space: "
+        f"those draw on it that resample with oversample {', '.join(drawing)}"
+    )
 
 
 def say_what_is_doubtful(sweep: Sweep, split: Split, treatments: Sequence[Treatment], folder: Path, view: View) -> None:

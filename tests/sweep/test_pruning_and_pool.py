@@ -4,8 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from ray import tune
 
-from hardtune import load
+from hardtune import Recipe, Treatment, load
+from hardtune.sweep import Sweep, main, parser
 
 QUICK = ("--recipe", "epochs=2", "members=1", "scoring_members=2")
 
@@ -51,6 +53,30 @@ def test_what_gradient_norms_call_easy_is_pruned_and_some_of_it_given_back(scrip
         sizes = [row["size"] for row in record["per_class"].values()]
         assert sum(sizes) == pytest.approx(kept, abs=5)  # each class is rounded on its own
         assert len(set(sizes)) > 3
+
+
+@pytest.mark.parametrize(
+    ("space", "noted"),
+    [
+        ({"alpha": tune.uniform(0, 1), "oversample": tune.choice(["random", "smote"])}, True),
+        ([Treatment(alpha=1.0), Treatment(loss="focal", oversample="pool_hard")], True),
+        ({"alpha": tune.uniform(0, 1), "oversample": tune.choice(["random", "pool_hard"])}, False),
+        (lambda trial: {"alpha": 1.0}, False),
+    ],
+    ids=["a space", "a list", "drawn on", "a function"],
+)
+def test_a_pool_that_no_treatment_draws_on_is_noted_before_it_is_read(tmp_path, capsys, space, noted):
+    pool = tmp_path / "pool.npz"
+    pool.write_bytes(b"no images")
+    with pytest.raises(SystemExit):
+        main(
+            Sweep("pooled", "digits", Recipe(model="small_cnn", encoder="pixels"), space, pool=str(pool)),
+            parser("").parse_args(["--storage", str(tmp_path / "results")]),
+        )
+    out, err = capsys.readouterr()
+    assert str(pool) in err, "it cannot be read"
+    assert (f"\nnote: the pool {pool} makes no difference to any treatment in the space: " in out) == noted
+    assert ("oversample pool_hard, pool_mean, pool_random\n" in out) == noted
 
 
 def test_a_pool_is_judged_by_each_scoring_member_and_drawn_from_in_every_way(script, pool, tmp_path):
