@@ -58,6 +58,8 @@ def check_tracking(uri: str) -> None:
         path = database_file(uri)
         if path is None:
             raise InputError(f"the tracking database needs an absolute path (sqlite:////…), got {shown}")
+        if not path.parent.exists():
+            raise InputError(f"there is no folder {path.parent} to keep the tracking database {path.name} in")
         if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
             raise InputError(f"cannot write a tracking database in {path.parent}")
         try:

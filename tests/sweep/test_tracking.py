@@ -282,7 +282,11 @@ def test_databases_whose_urls_say_how_long_to_wait_for_a_lock_keep_everything(tm
 @pytest.mark.parametrize(
     ("uri", "sentence"),
     [
-        ("sqlite:////no/such/mlflow.db?timeout=60", "cannot write a tracking database in /no/such$"),
+        (
+            "sqlite:////no/such/mlflow.db?timeout=60",
+            "there is no folder /no/such to keep the tracking database mlflow.db in$",
+        ),
+        ("sqlite:////dev/null/mlflow.db", "cannot write a tracking database in /dev/null$"),
         ("sqlite:///mlflow.db?timeout=60", r"needs an absolute path .*got sqlite:///mlflow.db\?timeout=60"),
         ("sqlite:////tmp/mlflow.db?timeout=soon", "cannot track at sqlite.*=soon: could not convert .*'soon'"),
         ("sqlite://", "needs an absolute path"),
