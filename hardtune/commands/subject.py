@@ -194,9 +194,13 @@ def with_scores(subject: Subject, needs: Needs, *, device: str | None, score: bo
 
 def _where_scores_may_be(subject: Subject) -> str:
     mine = json.loads(json.dumps(dataclasses.asdict(subject.recipe)))  # as sweeps keep theirs
-    same_data = [
-        one for one in kept(subject.storage, subject.name) if one.content["data"] == subject.split.dataset_fingerprint
-    ]
+    of_this_name = kept(subject.storage, subject.name)
+    same_data = [one for one in of_this_name if one.content["data"] == subject.split.dataset_fingerprint]
+    if of_this_name and not same_data and subject.sweep is not None:  # else it may be the name of a data set alone
+        return (
+            f"{of_this_name[-1].id} used other data than {subject.data} is here, so give the --data, --data-dir and "
+            "--image-size that it had, or let --score make others here"
+        )
     theirs = same_data[-1].content["recipe"] if same_data else mine
     differ = {name: value for name, value in theirs.items() if name in mine and value != mine[name]}
     if set(differ) - {"members", "scoring_members"}:  # with other sizes of ensembles the scores are the same

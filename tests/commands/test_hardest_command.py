@@ -234,6 +234,20 @@ def test_scores_of_a_sweep_with_another_recipe_are_pointed_to(command, script, t
     assert ": let --score make them here" in err
 
 
+def test_a_sweep_whose_data_have_changed_since_is_named(command, script, tmp_path):
+    images_of(tmp_path / "pets", ["cat", "dog"], 10)
+    flags = (script, "--data", tmp_path / "pets", "--storage", tmp_path / "results")
+    sweep = load_sweep(script).on(str(tmp_path / "pets"))
+    split = load(sweep.data).hold_out(sweep.recipe.validation, sweep.recipe.seed)
+    ledger = open_ledger(sweep, split, tmp_path / "results", resume=False)
+    _, err, _ = command("hardest", *flags)
+    assert "run the sweep, or let --score make them here" in err
+    next((tmp_path / "pets" / "cat").iterdir()).unlink()
+    _, err, code = command("hardest", *flags)
+    assert f": {ledger.id} used other data than {tmp_path / 'pets'} is here, so give the --data, --data-dir" in err
+    assert (err.count("\n"), code) == (1, 2)
+
+
 def test_of_labels_that_are_wrong_on_purpose_it_says_which_estimators_find_them(command, script, tmp_path, drawn):
     storage = tmp_path / "storage"
     flags = (script, "--storage", storage, "--label-noise", 0.1)
