@@ -50,6 +50,7 @@ def run(options: argparse.Namespace) -> int:
     from hardtune.needs import Needs
     from hardtune.report.hardest import class_table, finding_table, write_csv
     from hardtune.report.hardest_figure import hardest_figure
+    from hardtune.report.table import show_table
     from hardtune.scoring import gather
 
     name: str = options.estimator
@@ -69,9 +70,9 @@ def run(options: argparse.Namespace) -> int:
     true_labels = origin.labels[rows]
     wrong = true_labels != train.labels
     console = plain_console()
-    console.print(class_table(scores, train.labels, classes, title))  # first: the disk may take no files
+    show_table(console, class_table(scores, train.labels, classes, title))  # first: the disk may take no files
     if wrong.any() and not wrong.all():
-        console.print(finding_table(found, wrong, sorted(ESTIMATORS.keys() - found.keys())))
+        show_table(console, finding_table(found, wrong, sorted(ESTIMATORS.keys() - found.keys())))
     figure = options.figure or subject.storage / "hardest" / f"{subject.name}-{name}.png"
     make_room_for(figure)
     captions = [f"{row}\n{classes[true_labels[n]]}" if wrong[n] else str(row) for n, row in enumerate(rows)]

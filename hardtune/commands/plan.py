@@ -66,6 +66,7 @@ def run(options: argparse.Namespace) -> int:
     from hardtune.rehearsal import rehearse
     from hardtune.report.plans import plan_table, sweep_table, write_csv
     from hardtune.report.plans_figure import plan_figure, sweep_figure
+    from hardtune.report.table import show_table
     from hardtune.scoring import gather
     from hardtune.sweep.space import ASKED, corners
 
@@ -100,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
     figure = options.figure or subject.storage / "plans" / f"{name}.png"
     if one and plans[0].problem:
         raise InputError(plans[0].problem)
-    console.print((plan_table if one else sweep_table)(plans, title))  # first: the disk may take no files
+    show_table(console, (plan_table if one else sweep_table)(plans, title))  # first: the disk may take no files
     make_room_for(figure)
     (plan_figure if one else sweep_figure)(plans, title, figure)
     write_csv(plans, figure.with_suffix(".csv"))

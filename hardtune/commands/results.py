@@ -82,6 +82,7 @@ def run(options: argparse.Namespace) -> int:
     from hardtune.commands.shown import Question, shown
     from hardtune.report.csv_tables import TABLES, write_csv
     from hardtune.report.sweeps import find, kept
+    from hardtune.report.table import show_table
 
     console = plain_console()
     storage = local_folder(options.storage)
@@ -100,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
             make_room_for(path, what)
     answer = shown(question)
     for table in answer.tables:
-        console.print(table)
+        show_table(console, table)
     for said in answer.notes:
         console.print(said, soft_wrap=True)
     if options.figure is not None:
@@ -127,13 +128,13 @@ def _written(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def _list(there: Sequence[Kept], storage: Path, console: Console) -> None:
-    from hardtune.report.table import plain_table
+    from hardtune.report.table import plain_table, show_table
 
     if not there:
         console.print(f"no sweep left anything in {storage}", soft_wrap=True)
         return
     table = plain_table()
-    table.add_column("sweep", no_wrap=True)
+    table.add_column("sweep", no_wrap=True)  # one copies these in one piece
     for column in ("finished", "stopped", "failed", "last result"):
         table.add_column(column, justify="right", no_wrap=True)
     for sweep in there:
@@ -142,5 +143,4 @@ def _list(there: Sequence[Kept], storage: Path, console: Console) -> None:
         last = max((path.stat().st_mtime for path in (sweep.folder / "trials").glob("*.json")), default=None)
         when = "none" if last is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(last))
         table.add_row(sweep.id, *(str(states[state]) for state in ("finished", "stopped", "failed")), when)
-    console.width = max(console.width, 55 + max(len(sweep.id) for sweep in there))  # one copies these in one piece
-    console.print(table, crop=False)
+    show_table(console, table)

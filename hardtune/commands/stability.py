@@ -60,6 +60,7 @@ def run(options: argparse.Namespace) -> int:
     from hardtune.needs import Needs
     from hardtune.report.stability import comparison_tables, stability_table, verdict, write_csv
     from hardtune.report.stability_figure import comparison_figure, stability_figure
+    from hardtune.report.table import show_table
     from hardtune.scoring import gather
 
     estimators: list[str] = options.estimator or ["aum"]
@@ -86,10 +87,10 @@ def run(options: argparse.Namespace) -> int:
     write_csv(found, table)
     console = plain_console()
     for name, stability in found.items():
-        console.print(stability_table(stability, options.rate, f"{name} on {subject.name}"))
+        show_table(console, stability_table(stability, options.rate, f"{name} on {subject.name}"))
         console.print(f"{name}: {verdict(stability, options.rate)}\n")
     for part in comparison_tables(scores, options.rate, f"estimators on {subject.name}", console.width):
-        console.print(part)
+        show_table(console, part)
     for label, path in (("figures", figure), ("       ", others), ("table", table)):
         show_path(console, label, path)
     return 0

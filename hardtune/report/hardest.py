@@ -59,7 +59,7 @@ def finding_table(
     """
     count = int(np.count_nonzero(wrong))
     table = plain_table("wrong labels found")
-    table.add_column("estimator")
+    table.add_column("estimator", overflow="fold")
     for column in ("AUROC ↑", f"wrong, of the {count:,} hardest ↑"):
         table.add_column(column, justify="right", no_wrap=True)
     auroc = {name: ood_metrics(of[~wrong], of[wrong])["auroc"] for name, of in scores.items()}

@@ -60,7 +60,8 @@ def plan_table(plans: Sequence[Planned], title: str) -> Table:
     ]
     left = ("class", "from")
     for name, _ in columns:
-        table.add_column(name, justify="left" if name in left else "right", no_wrap=name not in left)
+        text = name in left
+        table.add_column(name, justify="left" if text else "right", no_wrap=not text, overflow="fold")
     for number, row in enumerate(rows):
         table.add_row(*(values[number] for _, values in columns), style="red" if row.infeasible else "")
     table.add_section()

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.table import Table
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Column, Table
 
 from hardtune.evaluation.metric import UNSEEN
 from hardtune.report.records import Record
@@ -15,6 +17,8 @@ HELD_OUT = ("final", "ensemble")
 """How the names of metrics begin that are measured on held-out samples."""
 ACRONYMS = ("ECE", "NLL", "AUROC", "AUPR", "AURC", "eAURC", "FPR95", "MSP", "MAD", "F1")
 """How words of metrics' names are displayed."""
+FOLDED = 12
+"""Longer words of a text may be folded, in characters, unless its column has a minimum of its own."""
 _ON_TEST = {"final": "test", "final_std": "test_std", "ensemble": "test_ensemble"}
 
 
@@ -56,7 +60,7 @@ def render(
     held_out = "Each figure: on held-out training data, which the search saw / on the test split, which it did not."
     gap = " Recall gap: standard deviation of recall over classes." * any("recall_gap" in name for name in objectives)
     table.caption = f"{selection_note or (held_out if pairs else '')} ↓ lower is better, ↑ higher.{gap}".strip()
-    table.add_column("trial", justify="right")
+    table.add_column("trial", justify="right", no_wrap=True)
     table.add_column("treatment", overflow="fold", min_width=12)
     between = " / " if len(objectives) < 4 else " /\n"  # else a terminal would cut figures off
     for name, words in labels(objectives).items():
@@ -82,6 +86,28 @@ def plain_table(title: str | None = None, **options: Any) -> Table:
     return Table(
         title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), **options
     )
+
+
+def show_table(console: Console, table: Table) -> None:
+    """Print a :func:`plain_table` in full: where lines are too short for its figures, it is wider than they are.
+
+    The terminal then breaks lines; rich would cut figures, which looks like others, and leave columns out.
+    """
+    widths = [_least_width(column) for column in table.columns]
+    needed = 1 + sum(width + 2 for width in widths)  # an edge, and two spaces after each column
+    if needed > console.width:
+        table.width = needed
+        for column, width in zip(table.columns, widths, strict=True):
+            column.width = width
+    console.print(table, crop=False)
+
+
+def _least_width(column: Column) -> int:
+    """In characters: its widest line if those are not to be wrapped, else what texts may be folded to."""
+    text = "\n".join(str(cell) for cell in (column.header, *column.cells))
+    if column.no_wrap:
+        return max(map(cell_len, text.split("\n")))
+    return column.min_width or min(FOLDED, max(map(cell_len, text.split()), default=1))
 
 
 def labels(metrics: Iterable[str]) -> dict[str, str]:

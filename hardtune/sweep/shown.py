@@ -9,7 +9,7 @@ from hardtune.command_line import default_storage
 from hardtune.report.comparison_views import tables
 from hardtune.report.standing import kept_off_front, saved_by_stopping
 from hardtune.report.sweeps import selection_note
-from hardtune.report.table import render
+from hardtune.report.table import render, show_table
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.live import View
 from hardtune.sweep.passwords import without_password
@@ -45,13 +45,13 @@ def _show(outcome: Outcome, sweep: Sweep, place: Place, view: View) -> None:
     if outcome.interrupted:
         console.print(f"Stopped after {len(outcome.records) - 1} of {sweep.trials} trials; so far:")
     if sweep.treatments is None:
-        console.print(render(outcome.rows, sweep.objectives, title, note))
+        show_table(console, render(outcome.rows, sweep.objectives, title, note))
     worse = "" if sweep.treatments is not None else kept_off_front(outcome.records, list(sweep.tolerances))
     saved = saved_by_stopping(outcome.records, sweep.objectives, sweep.recipe.members)
     for said in filter(None, (worse, saved)):
         view.say(said)
     for table in (table for rows in outcome.comparisons if rows for table in tables(rows, note)):
-        console.print(table)
+        show_table(console, table)
     failed = [record for record in outcome.records if record.state == "failed"]
     for record in failed[:3]:
         view.say(f"trial {record.number} ({record.treatment}) failed: {record.reason}")

@@ -57,6 +57,19 @@ def test_an_estimator_that_the_script_registers_will_do(command, script, storage
     assert "norm on small" in out
 
 
+def test_every_figure_of_a_class_and_of_an_estimator_is_whole_on_a_narrow_terminal(
+    command, script, tmp_path, monkeypatch
+):
+    def lines_at(width):
+        monkeypatch.setenv("COLUMNS", str(width))
+        out, err, code = command("hardest", script, "--label-noise", 0.1, "--score", "--storage", tmp_path)
+        assert code == 0, err
+        return [line.split() for line in out.splitlines() if line.rstrip().endswith("%")]
+
+    assert len(lines_at(100)) > 10
+    assert lines_at(40) == lines_at(100)
+
+
 def test_classes_and_samples_are_shown_the_hardest_first(command, script, storage, drawn):
     split = load("digits").hold_out(0.3, 0)
     needs = Needs(frozenset({"aum", "rmd"}), features=True)

@@ -55,6 +55,15 @@ def test_a_treatment_is_a_row_for_each_class_as_training_will_have_it(command, s
     assert hardness == sorted(hardness, reverse=True)
 
 
+def test_what_a_class_will_have_is_whole_on_a_narrow_terminal(command, script, storage, monkeypatch):
+    def lines_at(width):
+        monkeypatch.setenv("COLUMNS", str(width))
+        out, _, _ = command("plan", script, "--alpha", 1.5, "--oversample", "smote", "--storage", storage)
+        return [line.split() for line in out.splitlines()[4:14]]
+
+    assert lines_at(40) == lines_at(100)
+
+
 def test_evening_classes_out_takes_no_score(command, tmp_path):
     tail = ["--data", "digits", "--imbalance", 10, "--storage", tmp_path]
     out, err, code = command("plan", *tail, "--balance", 1, "--undersample", "random")

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
@@ -117,6 +118,28 @@ def test_the_sweeps_of_a_storage_are_listed_with_what_became_of_their_trials(res
     assert longer.name in command("results", "--storage", tmp_path / "storage")[0], "in one piece"
     out, _, code = command("results", "--storage", tmp_path)
     assert (out.split()[:5], code) == (["no", "sweep", "left", "anything", "in"], 0)
+
+
+OBJECTIVES = ("final/accuracy", "final/nll", "final/recall_gap", "final/aurc", "test/nll")
+
+
+@pytest.mark.parametrize("columns", [40, 50, 60, 66, 72])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        (),
+        *(("--objectives", *OBJECTIVES[:count]) for count in (3, 5)),
+        ("--compare", "--metrics", "test/accuracy", "test/nll", "test/recall_gap", "test/ece"),
+        ("--classes",),
+    ],
+)
+def test_nothing_is_cut_off_or_left_out_on_a_narrow_terminal(results, monkeypatch, columns, flags):
+    def words(width):
+        monkeypatch.setenv("COLUMNS", str(width))
+        return Counter(results("pets", *flags).split())
+
+    lacking = {word for word in words(300) - words(columns) if set(word) != {"─"}}
+    assert lacking <= {"easiest/random"}, "of a treatment, which may be folded"
 
 
 def test_the_front_of_the_latest_sweep_of_a_name_is_shown_again_or_that_of_an_id(results, sweeps):

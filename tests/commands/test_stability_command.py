@@ -89,6 +89,16 @@ def test_no_figure_of_the_estimators_is_cut_where_lines_are_short():
     assert "-1.00" in out.getvalue()
 
 
+def test_every_figure_of_the_members_is_whole_on_a_narrow_terminal(command, script, storage, monkeypatch):
+    def figures_at(width):
+        monkeypatch.setenv("COLUMNS", str(width))
+        out, _, _ = command("stability", script, "--storage", storage)
+        return [line.split() for line in out.splitlines() if re.match(r" +[1-4]  .*% *$", line)]
+
+    assert len(figures_at(100)) == 4
+    assert figures_at(40) == figures_at(100)
+
+
 @pytest.mark.parametrize(
     ("device", "compiled"),
     [

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import time
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -14,11 +15,16 @@ from rich.console import Console
 
 from hardtune import Recipe, Treatment
 from hardtune.report import records
+from hardtune.report.comparison import Comparison, compared
 from hardtune.report.records import CONTROL, Record
 from hardtune.report.standing import Standing
-from hardtune.sweep import Sweep, live, main, parser
+from hardtune.report.table import rows
+from hardtune.sweep import Sweep, engine, live, main, parser
+from hardtune.sweep.definition import Place
+from hardtune.sweep.engine import Outcome
 from hardtune.sweep.live import View, label
 from hardtune.sweep.recorder import Recorder
+from hardtune.sweep.shown import run_and_show
 from hardtune.sweep.tracking import Tracker
 
 OBJECTIVES = {"final/recall_gap": "min", "final/accuracy": "max"}
@@ -233,3 +239,22 @@ def test_trouble_is_shown():
 
 def test_metrics_are_named_as_a_person_says_them():
     assert label("final/ece") == "ECE"
+
+
+def test_what_a_sweep_found_is_printed_whole_on_a_narrow_terminal(tmp_path, monkeypatch):
+    def words_at(width):
+        out = io.StringIO()
+        with View("any", OBJECTIVES, Console(file=out, width=width)) as it:
+            run_and_show(Sweep("any", "digits", Recipe(), {}, objectives=OBJECTIVES), Place(tmp_path), it, "")
+        return Counter(word for word in out.getvalue().split() if set(word) != {"─"})
+
+    figures = {"final/recall_gap": 0.1, "final/accuracy": 0.7, "test/recall_gap": 0.2, "test/accuracy": 0.8}
+    members = {name: [value, value + 0.01, value + 0.03] for name, value in figures.items()}
+    treatments = {CONTROL: Treatment(), 107: Treatment(loss="focal")}
+    found = [Record(number, one, "finished", figures, members=members) for number, one in treatments.items()]
+    compared_with = compared(found, Comparison((treatments[107],), metrics=("test/recall_gap", "test/accuracy")))
+    ledger = SimpleNamespace(id="any-1")
+    lines = rows(found[1:], found[0], OBJECTIVES)
+    outcome = Outcome(ledger, found, lines, [compared_with], [], {}, "http://mlflow", {}, False, "")
+    monkeypatch.setattr(engine, "run_sweep", lambda *_: outcome)
+    assert words_at(40) == words_at(300)
