@@ -53,13 +53,14 @@ def check_model(recipe: Recipe, images: DeviceImages, num_classes: int) -> nn.Mo
     with blamed(f"model {recipe.model!r} fails on images of {size}{batches}"), torch.random.fork_rng(devices=[]):
         network = build_model(settled, shape, num_classes, seed=0, device="cpu")
         logits = predict(network, images, two)
+        if not isinstance(logits, Tensor) or logits.shape != (2, num_classes):
+            gives = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+            raise InputError(
+                f"model {recipe.model!r} gives {gives} for 2 images of {num_classes} classes; "
+                f"it must give {(2, num_classes)}, in one tensor"
+            )
         batch = images.batch(two[: recipe.batch_size]).contiguous(memory_format=layout_of(network))
         network.train()(batch).sum().backward()
-    if logits.shape != (2, num_classes):
-        raise InputError(
-            f"model {recipe.model!r} gives {tuple(logits.shape)} for 2 images of {num_classes} classes; "
-            f"it must give {(2, num_classes)}"
-        )
     if not logits.isfinite().all():
         raise InputError(
             f"model {recipe.model!r} gives logits that are not finite, before any training: mask classes by -1e4"

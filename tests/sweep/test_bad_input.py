@@ -274,7 +274,7 @@ def raises(channels, classes, size):
         (lambda c, k, s: nn.Linear(3, k), "fails on images of 8 x 8 x 1: RuntimeError: mat1 and mat2 shapes"),
         (
             lambda c, k, s: nn.Sequential(nn.Flatten(), nn.LSTM(c * s * s, k)),
-            "fails on images of 8 x 8 x 1: TypeError: ",
+            "gives a tuple for 2 images of 10 classes; it must give (2, 10), in one tensor",
         ),
         (raises, "fails on images of 8 x 8 x 1: RuntimeError: no such layer"),
         (

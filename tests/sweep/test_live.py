@@ -113,7 +113,7 @@ def test_a_sweep_shows_the_reading_of_its_data_its_pool_and_foreign_images(tmp_p
     with pytest.raises(SystemExit):  # after reading, nothing is there to resume
         main(sweep, parser("").parse_args(["--storage", str(tmp_path / "results"), "--resume"]))
     said = [line.split(" ·")[0] for line in capsys.readouterr().out.splitlines()]
-    assert [line for line in said if "reading" in line] == [f"reading 0/{n} images" for n in (40, 6, 8)]
+    assert [line for line in said if line.startswith("reading")] == [f"reading 0/{n} images" for n in (40, 6, 8)]
 
 
 def test_a_log_is_not_flooded():
