@@ -86,10 +86,10 @@ def test_a_constant_penalty_knows_no_difficulty():
 @given(treatments, st.sampled_from(["cross_entropy", "focal"]))
 def test_loss_and_entropy_term_move_no_class_counts(treatment, loss):
     train = Samples(np.zeros((60, 1, 1, 1), np.uint8), np.repeat([0, 1, 2], [30, 20, 10]))
-    scores = np.linspace(0, 1, 60) + (treatment.estimator == "el2n")
+    scores = np.linspace(-2, -1, 60) if treatment.estimator == "aum" else np.linspace(1, 2, 60)
 
     def rows(it):
-        return preview(it, train, "abc", scores=scores if it.needs_scores else None, low_is_hard=False)
+        return preview(it, train, "abc", scores=scores if it.needs_scores else None)
 
     resampling = dataclasses.replace(treatment, loss=loss).resampling()
     assert rows(resampling) == rows(treatment)

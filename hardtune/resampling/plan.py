@@ -122,8 +122,7 @@ def make_plan(
 
     Args:
         scores: (N,) of the treatment's estimator, higher = harder; None unless ``treatment.needs_scores``.
-        low_is_hard: whether that estimator's textbook form is low for hard samples; needed only for a name that is not
-            registered, and otherwise what ``ESTIMATORS`` has.
+        low_is_hard: of an estimator that is not registered: whether its textbook form is low for hard samples.
         seed: for all random draws; each class has its own generator, so that they do not affect each other.
         features: (N, D) for ``smote_encoder``.
         pool: for the ``pool_*`` oversamplers.
