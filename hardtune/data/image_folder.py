@@ -25,9 +25,16 @@ SPLIT_WORDS = frozenset({"train", "training", "test", "testing", *VALIDATION_NAM
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:
-    """Names of the sub-folders, sorted: the classes of a folder of images."""
+    """Names of the sub-folders, sorted: the classes of a folder of images.
+
+    Raises ``InputError`` for a name that is not UTF-8, which neither figures nor MLflow could show.
+    """
     with os.scandir(folder) as entries:
-        return tuple(sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")))
+        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    for name in names:
+        if any("\udc80" <= letter <= "\udcff" for letter in name):  # a byte that is no letter, as Python reads it
+            raise InputError(f"the name of the class folder {name!r} in {folder} is not UTF-8: give it another")
+    return tuple(names)
 
 
 def read_image_folder(

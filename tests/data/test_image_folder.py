@@ -357,6 +357,15 @@ def test_a_folder_that_is_no_data_set_is_told_why(tmp_path: Path):
         load(str(tmp_path))
 
 
+def test_a_class_folder_whose_name_is_not_utf_8_is_named(tmp_path: Path):
+    try:
+        write_classes(tmp_path, {"caf\udce9": 5, "tea": 5})
+    except OSError:
+        pytest.skip("this file system has UTF-8 names only")
+    with pytest.raises(InputError, match=r"class folder 'caf\\udce9' in .* is not UTF-8"):
+        load(str(tmp_path))
+
+
 def test_all_classes_with_too_few_images_are_named_at_once(tmp_path: Path):
     write_classes(tmp_path, {"a": 5, "b": 1, "c": 1})
     with pytest.raises(InputError, match=r"^classes 'b', 'c' have 1 image each, and setting some aside needs at least"):
