@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import pickle
+import random
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.data import Split
-from hardtune.errors import ContractError, InputError
+from hardtune.errors import ContractError, HardtuneWarning, InputError
 from hardtune.hardness.estimators import ESTIMATORS
 from hardtune.registry import Registry
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool
@@ -43,31 +45,40 @@ def rehearse(split: Split, treatments: Sequence[Treatment]) -> None:
     Raises:
         InputError: one gives something of another kind or size than it must, or raises one of ``MISTAKES``. Whatever
             else goes wrong may be due to the scores, and is left to those that are real.
+
+    Warns with ``HardtuneWarning`` of one that draws from a global generator of random numbers.
     """
+    careless = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what is made up, one need not be warned
-        for field, treatment in _using(_RESAMPLING, treatments):
+        for field, name, treatment in _using({**_RESAMPLING, **_WEIGHTING}, treatments):
+            before = _global_generators()
             with _mistakes_alone():
-                _resample(split, treatment, field)
-        for _, treatment in _using(_WEIGHTING, treatments):
-            with _mistakes_alone():
-                entropy_weights(
-                    treatment.entropy_target,
-                    _made_up(split, treatment.entropy_estimator),
-                    scale=treatment.entropy_scale,
-                    temperature=treatment.temperature,
-                )
+                (_weigh if field in _WEIGHTING else _resample)(split, treatment, field)
+            if _global_generators() != before:
+                careless.append(f"{field} {name!r}")
+    for who in careless:
+        warnings.warn(
+            f"{who} draws from a global generator of random numbers (np.random.…, random.…), so networks of equal "
+            "treatment and seed may differ: make a generator of its own, or use the one that it is given",
+            HardtuneWarning,
+            stacklevel=2,
+        )
 
 
-def _using(fields: Mapping[str, Registry[Any]], treatments: Sequence[Treatment]) -> list[tuple[str, Treatment]]:
-    """For each of a user's own that has an effect in a treatment, its field and the first of these treatments."""
+def _global_generators() -> bytes:
+    return pickle.dumps((random.getstate(), np.random.get_state()))  # noqa: NPY002
+
+
+def _using(fields: Mapping[str, Registry[Any]], treatments: Sequence[Treatment]) -> list[tuple[str, str, Treatment]]:
+    """For each of a user's own that has an effect in a treatment, its field, name and the first of these treatments."""
     first: dict[tuple[str, str], Treatment] = {}
     for treatment in (each.canonical() for each in treatments):
         for field, registry in fields.items():
             name = getattr(treatment, field)
             if registry.is_users(name):
                 first.setdefault((field, name), treatment)
-    return [(field, treatment) for (field, _), treatment in first.items()]
+    return [(field, name, treatment) for (field, name), treatment in first.items()]
 
 
 @contextlib.contextmanager
@@ -107,6 +118,15 @@ def _resample(split: Split, treatment: Treatment, field: str) -> None:
         seed=0,
         features=rng.standard_normal((len(train), 8), np.float32) if needs == "features" else None,
         pool=pool,
+    )
+
+
+def _weigh(split: Split, treatment: Treatment, field: str) -> None:
+    entropy_weights(
+        treatment.entropy_target,
+        _made_up(split, treatment.entropy_estimator),
+        scale=treatment.entropy_scale,
+        temperature=treatment.temperature,
     )
 
 

@@ -1,10 +1,13 @@
 """A mistake in a policy, sampler, pruner, entropy scale or target of one's own is named before a network is trained."""
 
+import random
+import warnings
+
 import numpy as np
 import pytest
 
 from hardtune import Treatment, load
-from hardtune.errors import InputError
+from hardtune.errors import HardtuneWarning, InputError
 from hardtune.rehearsal import rehearse
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Added, oversampler
 from hardtune.resampling.policies import POLICIES
@@ -49,6 +52,13 @@ WRONG = {
 }
 
 
+RIGHT = {
+    "undersample": lambda scores, drop, rng: rng.permutation(len(scores))[drop:],
+    "oversample": lambda request, rng: Added(indices=rng.choice(request.members, request.add)),
+    "entropy_target": lambda weights, rng: rng.permutation(weights),
+}
+
+
 @pytest.mark.parametrize("field", FIELDS)
 def test_what_gives_something_of_another_kind_or_size_is_named(field):
     function, sentence = WRONG[field]
@@ -86,6 +96,24 @@ def test_what_may_be_right_about_made_up_scores_is_left_to_real_ones(field):
 def test_an_oversampler_that_gives_what_it_was_not_asked_for_is_named(gain, says):
     with pytest.raises(InputError, match=f"^tried on made-up scores, oversampling 'mine' .*{says}"):
         rehearse(SPLIT, [mine("oversample", gain)])
+
+
+@pytest.mark.parametrize("draw", [np.random.random, random.random], ids=["numpy", "random"])
+@pytest.mark.parametrize("field", RIGHT)
+def test_who_draws_from_a_global_generator_is_warned_of(field, draw):
+    def careless(*arguments):
+        draw()
+        return RIGHT[field](*arguments)
+
+    with pytest.warns(HardtuneWarning, match=f"^{field} 'mine' draws from a global generator of random numbers"):
+        rehearse(SPLIT, [mine(field, careless)])
+
+
+@pytest.mark.parametrize("field", RIGHT)
+def test_who_draws_from_the_generator_that_it_is_given_is_not(field):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rehearse(SPLIT, [mine(field, RIGHT[field])])
 
 
 def test_features_are_made_up_as_well_so_their_number_says_nothing():
