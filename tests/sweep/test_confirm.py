@@ -1,7 +1,6 @@
 """The front of a search is tried again with another seed, against the control."""
 
 import dataclasses
-import json
 
 import pytest
 from ray import tune
@@ -99,22 +98,3 @@ def test_what_cannot_be_confirmed_is_refused(tmp_path, trials, sweep, sentence):
         kept(tmp_path, *trials)
     with pytest.raises(InputError, match=sentence):
         confirming(sweep, tmp_path, {})
-
-
-@pytest.mark.slow
-def test_a_sweep_is_confirmed_by_the_same_command_and_both_are_kept(script):
-    script.run("digits.py", "--smoke")
-    assert "it takes no --trials" in script.run("digits.py", "--smoke", "--confirm", "--trials", "2", code=2)
-    out = script.run("digits.py", "--smoke", "--confirm")
-    search, confirmation = sorted(script.sweeps(), key=lambda folder: "confirmed" in folder.name)
-    on_front = [row for row in json.loads((search / "pareto.json").read_text()) if row["pareto"]]
-    tried = [row["treatment"] for row in on_front if row["trial"] != "control"]
-    if not tried:
-        pytest.skip("here nothing beat the control in anything, so there is nothing to confirm")
-    numbers = ", ".join(str(row["trial"]) for row in on_front if row["trial"] != "control")
-    assert f"on the front of {search.name} (there {numbers} of 4 trials, here 0" in out
-    rows = json.loads((confirmation / "comparison.json").read_text())
-    assert list(dict.fromkeys(row["treatment"] for row in rows)) == tried
-    assert {row["metric"] for row in rows} == {"test/recall_gap", "test/accuracy", "test/ece", "test/nll"}
-    assert {row["of"] for row in rows} == {len(tried)}
-    assert (confirmation / "comparison.png").exists()

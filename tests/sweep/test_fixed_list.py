@@ -121,10 +121,18 @@ def test_mlflow_has_the_comparison_on_the_parent_and_every_trials_diagnostics(sm
 
 def test_a_finished_list_resumes_to_the_same_comparison_without_training(smoke, shared_script):
     (folder,) = shared_script.sweeps()
-    before = (folder / "comparison.json").read_text()
+    before, networks = (folder / "comparison.json").read_text(), stored(shared_script)
     shared_script.run("reliability.py", "--smoke", "--resume")
     assert shared_script.sweeps() == [folder]
     assert (folder / "comparison.json").read_text() == before
+    assert stored(shared_script) == networks
+
+
+def stored(script):
+    """Each of the store's networks, and when it was written."""
+    found = {path: path.stat().st_mtime_ns for path in (script.storage / "store" / "member").iterdir()}
+    assert found
+    return found
 
 
 @pytest.mark.parametrize(
