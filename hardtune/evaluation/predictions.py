@@ -33,22 +33,27 @@ class Predictions:
     Every metric is given the same arrays, so they are all read-only. From logits, :meth:`of` makes them.
 
     Raises:
-        InputError: Probabilities of the first samples that do not sum to 1.
+        InputError: What is no (N, K) of numbers, probabilities of the first samples that do not sum to 1, or labels
+            that are not N whole numbers in 0..K-1.
     """
 
     log_probabilities: Floats
-    """(N, K)."""
+    """(N, K); a float64 array is not copied."""
     labels: NDArray[np.int64]
     """(N,) in 0..K-1."""
 
     def __post_init__(self) -> None:
-        for name in ("log_probabilities", "labels"):
-            object.__setattr__(self, name, read_only(np.asarray(getattr(self, name))))
-        few = self.log_probabilities[:_FEW]
+        remedy = _remedy(self.log_probabilities, ".detach().float().cpu()")
+        with blamed(f"log-probabilities must be an array of numbers, and are not{remedy}"):
+            log_p = np.asarray(self.log_probabilities, dtype=np.float64)
+        if log_p.ndim != 2:
+            raise InputError(f"log-probabilities must be (samples, classes), got shape {log_p.shape}")
         with np.errstate(over="ignore"):
-            off = np.abs(np.exp(few).sum(axis=-1) - 1)
+            off = np.abs(np.exp(log_p[:_FEW]).sum(axis=-1) - 1)
         if not (off < 0.01).all():
             raise InputError("these are no log-probabilities: from logits, make them by Predictions.of(logits, labels)")
+        object.__setattr__(self, "log_probabilities", read_only(log_p))
+        object.__setattr__(self, "labels", read_only(checked_labels(self.labels, *log_p.shape)))
 
     @classmethod
     def of(cls, logits: ArrayLike, labels: ArrayLike) -> Predictions:
@@ -58,12 +63,12 @@ class Predictions:
             InputError: Shapes that do not fit, fewer than 2 classes, no samples, labels that are not whole numbers
                 in 0..K-1, or logits that are not finite numbers.
         """
-        return cls(log_softmax(checked_logits(logits)), checked_labels(labels, *np.shape(logits)))
+        return cls(log_softmax(checked_logits(logits)), labels)  # type: ignore[arg-type]  # which checks them
 
     def take(self, which: NDArray[np.bool_]) -> Predictions:
         """Those of some samples, by a mask (N,)."""
-        some = Predictions(self.log_probabilities[which], self.labels[which])
-        for name in ("probabilities", "predicted", "confidence", "correct"):  # to copy is cheaper than to compute again
+        some = object.__new__(Predictions)  # to copy is cheaper than to check and to compute again
+        for name in ("log_probabilities", "labels", "probabilities", "predicted", "confidence", "correct"):
             some.__dict__[name] = read_only(getattr(self, name)[which])
         return some
 

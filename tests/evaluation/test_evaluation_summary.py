@@ -1,4 +1,5 @@
 import math
+import re
 import time
 import tracemalloc
 
@@ -82,6 +83,35 @@ def test_logits_are_not_taken_for_log_probabilities_in_silence(shift):
     again = Predictions(made.log_probabilities, made.labels)
     assert np.array_equal(again.confidence, made.confidence)
     assert not again.take(again.labels == 4).labels.size
+
+
+@pytest.mark.parametrize(
+    ("log_p", "labels", "says"),
+    [
+        (np.log([[0.5, 0.5]] * 2), [0, -1], "labels must be in 0..1, got -1..0"),
+        (np.log([[0.5, 0.5]] * 2), [0, 2], "labels must be in 0..1, got 0..2"),
+        (np.log([[0.5, 0.5]] * 2), [0.0, 1.0], "labels must be 2 whole numbers, got float64"),
+        (np.log([[0.5, 0.5]] * 2), [0], "labels must be 2 whole numbers, got int64 of shape (1,)"),
+        (np.log([0.5, 0.5]), [0, 1], "log-probabilities must be (samples, classes), got shape (2,)"),
+        ([["a", "b"]], [0], "log-probabilities must be an array of numbers, and are not: ValueError"),
+    ],
+)
+def test_log_probabilities_and_labels_that_do_not_fit_are_one_sentence(log_p, labels, says):
+    with pytest.raises(InputError, match=re.escape(says)):
+        Predictions(log_p, labels)
+
+
+def test_log_probabilities_and_labels_of_small_types_give_the_same_figures():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(40, size=400)  # in 8 bits, 40 classes by 40 are more than there are
+    made = Predictions.of(rng.normal(size=(400, 40)).astype(np.float32), labels)
+    small = labels.astype(np.uint8)
+    again = Predictions(made.log_probabilities.astype(np.float32), small)
+    np.testing.assert_array_equal(again.confusion, made.confusion)
+    assert again.log_probabilities.dtype == again.take(labels > 3).log_probabilities.dtype == np.float64
+    small[:] = 0
+    np.testing.assert_array_equal(again.labels, labels)
+    assert np.shares_memory(Predictions(made.log_probabilities, labels).log_probabilities, made.log_probabilities)
 
 
 def test_perfect_predictions_score_perfectly():
