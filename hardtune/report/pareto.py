@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.errors import InputError
+from hardtune.errors import InputError, blamed
 from hardtune.report.records import Record
 
 
@@ -15,13 +15,20 @@ def pareto_mask(values: NDArray[np.float64], directions: Sequence[str]) -> NDArr
     """Which rows of ``values`` (T, O) no other row dominates: as good in every column and better in one.
 
     ``directions`` says ``"min"`` or ``"max"`` for each column. Equal rows do not dominate each other. Raises
-    ``InputError`` for values that are not finite.
+    ``InputError`` for values that are no (T, O) of finite numbers, or other directions.
 
     >>> pareto_mask(np.array([[0.1, 0.9], [0.2, 0.95], [0.2, 0.9]]), ["min", "max"]).tolist()
     [True, True, False]
     """
     import moocore
 
+    with blamed("a front needs an array of numbers (T, O)"):
+        values = np.asarray(values, np.float64)
+    if values.ndim != 2:
+        raise InputError(f"a front needs an array of numbers (T, O), got {values.shape}")
+    if len(directions) != values.shape[1] or any(direction not in ("min", "max") for direction in directions):
+        wanted = f"directions must be 'min' or 'max' for each of {values.shape[1]} columns"
+        raise InputError(f"{wanted}, got {list(directions)}")
     if not np.isfinite(values).all():  # which moocore neither refuses nor survives
         raise InputError("a front needs finite figures")
     maximise = [direction == "max" for direction in directions]

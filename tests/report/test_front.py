@@ -209,6 +209,18 @@ def test_figures_that_are_not_finite_have_no_front(value):
         pareto_mask(np.array([[0.1, value], [0.2, 0.3]]), ["min", "max"])
 
 
+@pytest.mark.parametrize("directions", [["min", "maximize"], ["min", "Max"], ["min"], ["min", "max", "max"], [], "max"])
+def test_directions_are_min_or_max_for_each_column(directions):
+    with pytest.raises(InputError, match="must be 'min' or 'max' for each of 2 columns, got "):
+        pareto_mask(np.array([[0.1, 0.9], [0.2, 0.95]]), directions)
+
+
+@pytest.mark.parametrize("values", [[0.1, 0.2], 0.1, [["a", "b"]]])
+def test_a_front_of_what_has_no_rows_of_numbers_is_one_sentence(values):
+    with pytest.raises(InputError, match=r"a front needs an array of numbers \(T, O\)"):
+        pareto_mask(values, ["min", "max"])
+
+
 def test_what_changes_nothing_of_these_data_is_not_on_the_front_beside_the_control():
     """Where all classes are equally hard, say: its networks are the control's, to the last digit."""
     control, idle, worse = record(CONTROL, 0.1, 0.9), record(0, 0.1, 0.9), record(1, 0.2, 0.8)
