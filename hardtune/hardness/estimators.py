@@ -45,6 +45,8 @@ class Estimator:
     """Whether that form is in [-1, 1], as a difference of probabilities is."""
     centred: bool = False
     """Whether scores are centred near 0, so that a ratio of class means says nothing."""
+    nonnegative: bool = False
+    """Whether scores cannot be below 0, as norms and counts cannot."""
     version: int = 1
     """Incremented whenever the scores change: it is part of their store key. Scores from features or data are not
     stored, and networks are stored under a digest of the very scores that they were trained with."""
@@ -65,7 +67,8 @@ ESTIMATORS: Registry[Estimator] = Registry("estimator")
 def _measured(
     name: str, source: Literal["dynamics", "gradients"], *, low_is_hard: bool = False, in_probabilities: bool = False
 ) -> None:
-    ESTIMATORS.register(name)(Estimator(name, source, low_is_hard, in_probabilities))
+    # Those that are not negated are norms, counts, losses and variances.
+    ESTIMATORS.register(name)(Estimator(name, source, low_is_hard, in_probabilities, nonnegative=not low_is_hard))
 
 
 # Formulas and papers are in docs/methods.md.
@@ -84,7 +87,7 @@ _measured("grand_init", "gradients")
 
 
 def estimator(
-    name: str, *, of: Literal["features", "data"] = "features", centred: bool = False
+    name: str, *, of: Literal["features", "data"] = "features", centred: bool = False, nonnegative: bool = False
 ) -> Callable[[Computed], Computed]:
     """Register a function of an encoder's features, or of the data, as an estimator of hardness::
 
@@ -101,6 +104,7 @@ def estimator(
 
     Args:
         centred: whether scores are centred near 0, so that the policies ``paper`` and ``margin`` have no ratio.
+        nonnegative: whether scores cannot be below 0, so that plans refuse negated ones.
     """
 
     register = ESTIMATORS.register(name)
@@ -111,7 +115,7 @@ def estimator(
         if not callable(compute):
             raise InputError(f"estimator {name!r} must be a function, got {compute!r:.80}")
         given: dict[str, Any] = {f"from_{of}": compute}
-        register(Estimator(name, of, centred=centred, **given))
+        register(Estimator(name, of, centred=centred, nonnegative=nonnegative, **given))
         return compute
 
     return add
@@ -131,12 +135,12 @@ def _rmd_balanced(
     return relative_mahalanobis(features, labels, num_classes, balanced=True)
 
 
-@estimator("md")
+@estimator("md", nonnegative=True)
 def _md(features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int, seed: int) -> NDArray[np.floating]:
     return mahalanobis(features, labels, num_classes)
 
 
-@estimator("kmeans")
+@estimator("kmeans", nonnegative=True)
 def _kmeans(
     features: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int, seed: int
 ) -> NDArray[np.floating]:

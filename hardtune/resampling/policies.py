@@ -120,12 +120,21 @@ def textbook_direction(treatment: Treatment, low_is_hard: bool | None) -> bool:
 
 
 def check_scores(treatment: Treatment, scores: NDArray[np.floating]) -> None:
-    """Raise ``InputError`` for scores that cannot be those of the treatment's estimator: probabilities not negated."""
+    """Raise ``InputError`` for scores that cannot be those of the treatment's estimator: of the wrong sign."""
+    if not treatment.needs_scores or treatment.estimator not in ESTIMATORS:
+        return
     above = np.flatnonzero(scores > 1e-6)
-    if treatment.needs_scores and treatment.estimator == "confidence" and len(above):
+    if treatment.estimator == "confidence" and len(above):
         raise InputError(
             "scores of estimator 'confidence' are negated probabilities, higher = harder, and training sample "
             f"{above[0]} has {scores[above[0]]:.4g}: negate them"
+        )
+    below = np.flatnonzero(scores < -1e-6)
+    # With both signs they are perhaps standardised, and the right way round.
+    if ESTIMATORS[treatment.estimator].nonnegative and len(below) and not len(above):
+        raise InputError(
+            f"scores of estimator {treatment.estimator!r} are at least 0, higher = harder, none here is above 0, and "
+            f"training sample {below[0]} has {scores[below[0]]:.4g}: negate them"
         )
 
 

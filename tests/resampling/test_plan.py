@@ -9,6 +9,7 @@ import torch
 from hardtune.checks import check_names
 from hardtune.data import Dataset, Samples
 from hardtune.errors import TRANSIENT, InputError
+from hardtune.hardness.estimators import ESTIMATORS
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Added, Oversampler, Pool
 from hardtune.resampling.plan import make_plan, preview
 from hardtune.resampling.policies import POLICIES
@@ -268,6 +269,18 @@ def test_confidences_that_are_not_negated_are_refused_and_do_not_reverse_what_is
     with pytest.raises(InputError, match=r"scores of estimator 'confidence' are negated .*: negate them"):
         plan(scores=confidence, estimator="confidence", **treatment)
     assert len(plan(scores=-confidence, estimator="confidence", **treatment)) <= N
+
+
+@pytest.mark.parametrize(
+    "estimator", sorted(ESTIMATORS.keys() - {"aum", "margin", "confidence", "rmd", "rmd_balanced"})
+)
+def test_negated_scores_of_what_cannot_be_negative_are_refused_and_do_not_reverse_what_is_hard(estimator):
+    treatment = {"estimator": estimator, "alpha": 1.0, "policy": "shift"}
+    says = f"scores of estimator '{estimator}' are at least 0, .* training sample .* has -.*: negate them"
+    scores = (SCORES - SCORES.min()).round()  # of forgetting, many are 0
+    with pytest.raises(InputError, match=says):
+        plan(scores=-scores, **treatment)
+    assert len(plan(scores=scores, **treatment)) == len(plan(scores=scores - 5, **treatment)) == N
 
 
 def test_pruning_that_empties_a_class_is_named():
