@@ -8,7 +8,7 @@ To add one, or scores that you have already, see :func:`estimator`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, Literal, TypeVar
@@ -221,17 +221,35 @@ def _scores(name: str, found: ArrayLike, count: int, whole: int | None = None) -
 
 
 def ensemble_scores(members: Sequence[NDArray[np.floating]] | NDArray[np.floating]) -> NDArray[np.float32]:
-    """The ensemble's score of each sample: the plain mean over members (HBR). Members (J, N) to float32 (N,)."""
-    if len(members) == 0:
+    """The ensemble's score of each sample: the plain mean over members (HBR). Members (J, N) to float32 (N,).
+
+    Higher is harder in both. Of each member it takes the scores of one estimator::
+
+        ensemble_scores([dynamics.scores()["aum"] for dynamics in members])
+
+    Raises:
+        InputError: no members, one that has no number for each of the same samples, or scores, or a mean as float32,
+            that are not finite.
+    """
+    arrays: list[NDArray[np.floating]] = []
+    with blamed("an ensemble's score needs an array of numbers (N,) from each member"):
+        for scores in members:
+            if isinstance(scores, Mapping):
+                raise InputError("an ensemble's score is of one estimator: pass such as [m['aum'] for m in members]")
+            arrays.append(np.asarray(scores))
+            if arrays[-1].dtype.kind not in "biuf" or np.ma.isMaskedArray(scores):
+                raise TypeError(f"got {'masked values' if np.ma.isMaskedArray(scores) else arrays[-1].dtype}")
+    if not arrays:
         raise InputError("an ensemble's score needs at least one member's")
-    shapes = dict.fromkeys(np.shape(scores) for scores in members)
+    shapes = dict.fromkeys(scores.shape for scores in arrays)
     if [len(shape) for shape in shapes] != [1]:
         got = ", ".join(map(str, shapes))
         raise InputError(f"an ensemble's score needs scores (N,) of the same samples from each member, got {got}")
-    mean: NDArray[np.float64] = np.mean(members, axis=0, dtype=np.float64)
+    with np.errstate(over="ignore"):
+        mean: NDArray[np.float32] = np.asarray(np.mean(arrays, axis=0, dtype=np.float64)).astype(np.float32)
     if not np.isfinite(mean).all():
-        raise InputError("the members' scores contain NaN or infinity")
-    return mean.astype(np.float32)
+        raise InputError("the members' scores contain NaN or infinity (float32)")
+    return mean
 
 
 def class_hardness(scores: NDArray[np.floating], labels: NDArray[np.int64], num_classes: int) -> NDArray[np.float64]:

@@ -251,6 +251,31 @@ def test_a_member_whose_scores_are_not_finite_is_refused():
         ensemble_scores([np.array([1.0, np.nan]), np.zeros(2)])
 
 
+@pytest.mark.parametrize(
+    ("members", "says"),
+    [
+        ([{"aum": np.ones(2)}] * 2, r"of one estimator: pass such as \[m\['aum'\] for m in members\]"),
+        ({"aum": np.ones(2)}, r"an array of numbers \(N,\) from each member: TypeError: got <U3"),
+        ([["a", "b"]], r"an array of numbers \(N,\) from each member: TypeError: got <U1"),
+        ([None], r"an array of numbers \(N,\) from each member: TypeError: got object"),
+        (None, r"an array of numbers \(N,\) from each member: TypeError"),
+        ([torch.ones(2, dtype=torch.bfloat16)], r"an array of numbers \(N,\) from each member: TypeError: .*BFloat16"),
+        (torch.ones(2, 2).requires_grad_(), r"an array of numbers \(N,\) from each member: RuntimeError: .*detach"),
+        ([np.ma.array([1.0, 2], mask=[True, False])], "from each member: TypeError: got masked values"),
+        (np.ma.array([[1.0, 2]], mask=[[True, False]]), "from each member: TypeError: got masked values"),
+        ([[1e300, 1e300]], "members' scores contain NaN or infinity"),
+    ],
+)
+def test_what_is_no_array_of_scores_from_each_member_is_one_sentence(members, says):
+    with pytest.raises(InputError, match=says):
+        ensemble_scores(members)
+
+
+def test_the_ensemble_score_of_a_tensor_is_that_of_its_array():
+    members = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_array_equal(ensemble_scores(torch.tensor(members)), ensemble_scores(members))
+
+
 @pytest.mark.parametrize("seed", [None, -1, 0.5])
 def test_features_are_not_scored_without_a_seed(seed):
     features = np.random.default_rng(0).normal(size=(20, 3))
