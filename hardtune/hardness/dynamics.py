@@ -116,8 +116,8 @@ class Dynamics:
         Args:
             ids: int (B,), in 0..N-1. An id that occurs twice in a batch is two views: for ``forgetting`` each wrong
                 one counts if all views in the sample's previous batch were correct.
-            logits: (B, K), any float type, K of at least 2; NaN and infinity are reported by :meth:`end_epoch` and
-                :meth:`scores`.
+            logits: (B, K), any float type, K of at least 2. NaN and infinity spoil all that follows, as
+                :meth:`end_epoch` and :meth:`scores` say: a loop that skips such batches calls this after its check.
             labels: int (B,), the given labels, in 0..K-1.
 
         Raises:
@@ -314,7 +314,8 @@ class Dynamics:
         if not bool(self._total.isfinite()):
             raise InputError(
                 f"the network's logits became NaN or infinite {when}: training diverged, "
-                "so lower the learning rate or raise the warm-up (or a class is masked: by -1e4, not by -inf)"
+                "so lower the learning rate or raise the warm-up (or a class is masked: by -1e4, not by -inf), "
+                "and go on by load_state_dict from before; a loop that skips such batches calls update after a check"
             )
 
     def _require_all_seen(self) -> None:

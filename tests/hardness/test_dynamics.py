@@ -171,6 +171,26 @@ def test_logits_that_are_not_finite_raise_when_their_epoch_ends(bad):
         dynamics.end_epoch()
 
 
+def test_after_logits_that_were_not_finite_the_state_from_before_goes_on_as_if_they_had_never_been():
+    ids, logits = torch.arange(2), torch.tensor([[3.0, 0.0], [1.0, 2.0]])
+    dynamics, other = Dynamics(2), Dynamics(2)
+    for one in (dynamics, other):
+        one.update(ids, logits, ids)
+        one.end_epoch()
+    before = dynamics.state_dict()
+    dynamics.update(ids, logits * math.inf, ids)
+    for _ in range(2):  # what was passed to update stays
+        with pytest.raises(InputError, match=r"go on by load_state_dict from before; .* calls update after"):
+            dynamics.end_epoch()
+    dynamics.load_state_dict(before)
+    for one in (dynamics, other):
+        one.update(ids, -logits, ids)
+        one.end_epoch()
+    assert dynamics.epochs == other.epochs == 2
+    for name, scores in other.scores().items():
+        np.testing.assert_array_equal(dynamics.scores()[name], scores)
+
+
 def test_there_are_no_scores_of_logits_that_were_not_finite_whether_or_not_their_epoch_was_ended():
     dynamics = Dynamics(2)
     dynamics.update(torch.tensor([0, 1]), torch.tensor([[math.nan, 0.0], [0.0, 0.0]]), torch.tensor([0, 1]))
