@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -66,15 +66,16 @@ def paired_difference(
     >>> round(difference.mean, 4), round(difference.low, 4), round(difference.high, 4)
     (0.02, -0.0048, 0.0448)
     """
-    ours, theirs = np.asarray(treatment, np.float64), np.asarray(control, np.float64)
+    with blamed("a paired comparison needs a figure of each member (M,) on both sides"):
+        ours, theirs = np.asarray(treatment, np.float64), np.asarray(control, np.float64)
     if ours.ndim != 1 or ours.shape != theirs.shape or not len(ours):
         raise InputError(
             f"a paired comparison needs the same members on both sides, got {ours.shape} and {theirs.shape}"
         )
     if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
         raise InputError("a paired comparison needs finite figures")
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence must be between 0 and 1, got {confidence!r}")
+    if not isinstance(confidence, Real) or not 0 < confidence < 1:
+        raise InputError(f"confidence must be a number between 0 and 1, got {confidence!r}")
     if isinstance(left_out, Mapping):
         raise InputError("left_out takes one metric's (P,), the treatment's minus the control's, got a mapping")
     with blamed(_NO_PARTS):
@@ -162,6 +163,8 @@ def compare(
         InputError: As :func:`paired_difference`, a name in ``left_out`` that is no treatment's, or a ``given_up`` that
             is no whole number of at least 0.
     """
+    if not isinstance(treatments, Mapping):
+        raise InputError(f"treatments maps names to figures of each member (M,), got a {type(treatments).__name__}")
     parts = {} if left_out is None else left_out
     if not isinstance(parts, Mapping):
         raise InputError(f"left_out maps treatments to figures without each part (P,), got a {type(parts).__name__}")

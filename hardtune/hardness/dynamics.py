@@ -269,7 +269,7 @@ class Dynamics:
             InputError: it is no such state, or has another ``num_samples`` or ``early_epoch``.
         """
         mine = self._state()
-        lacking = sorted({*mine, "epochs", "early_epoch"} - state.keys())
+        lacking = sorted({*mine, "epochs", "early_epoch"} - set(state if isinstance(state, Mapping) else ()))
         if lacking:
             raise InputError(f"that is no state of Dynamics: it lacks {', '.join(lacking)}")
         for name, has, wants in (

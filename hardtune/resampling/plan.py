@@ -73,7 +73,7 @@ class ClassPlan:
         return (self.dropped > 0 or self.factor < 1) and self.target == floor_of(size)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """A training set: training samples by index, and synthesised images."""
 

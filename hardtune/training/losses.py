@@ -120,7 +120,7 @@ class CorrectnessRanking(Loss):
         self.register_buffer("seen", torch.zeros(num_samples, device=device))
 
     def forward(self, logits: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
-        logits = at_least_float32(logits)
+        logits, labels, ids = at_least_float32(logits), of_one_class(labels), as_int64(ids)
         seen = self.seen[ids]
         history = self.correct[ids] / seen.clamp(min=1)
         confidence = logits.softmax(dim=1).amax(dim=1)
@@ -184,12 +184,22 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Ten
 
 def log_probability(logits: Tensor, labels: Tensor) -> Tensor:
     """log p_y of the given labels, (B,), at least float32."""
-    return at_least_float32(logits).log_softmax(dim=1).gather(1, as_int64(labels)[:, None]).squeeze(1)
+    return at_least_float32(logits).log_softmax(dim=1).gather(1, of_one_class(labels)[:, None]).squeeze(1)
 
 
 def as_int64(labels: Tensor) -> Tensor:
     """Labels of another integer type as int64, which torch asks for; floats are left to its own errors."""
     return labels if labels.is_floating_point() else labels.long()
+
+
+def of_one_class(labels: Tensor) -> Tensor:
+    """The same for losses of one label per sample; an ``InputError`` for soft labels."""
+    if labels.is_floating_point():
+        raise InputError(
+            f"this loss needs labels of whole numbers (B,), got {labels.dtype} {tuple(labels.shape)}: soft labels are "
+            "for 'cross_entropy' and 'label_smoothing'"
+        )
+    return as_int64(labels)
 
 
 def at_least_float32(logits: Tensor) -> Tensor:

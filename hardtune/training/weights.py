@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,12 +90,14 @@ def difficulty_weights(
 
 def _weights(scores: NDArray[np.floating], scale: str, temperature: float) -> NDArray[np.float32]:
     with blamed("scores must be an array of numbers"):
+        if np.iscomplexobj(scores) or np.ma.isMaskedArray(scores):
+            raise TypeError("got complex or masked values")
         values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 1 or not len(values):
         raise InputError(f"scores must be one number per sample, got an array of shape {values.shape}")
     if not np.isfinite(values).all():
         raise InputError(f"scores must be finite, and {np.count_nonzero(~np.isfinite(values))} of them are not")
-    if not (np.isfinite(temperature) and temperature > 0):
+    if not isinstance(temperature, Real) or not 0 < temperature < math.inf:
         raise InputError(f"temperature must be a finite number above 0, got {temperature!r}")
     values = values.view()
     values.flags.writeable = False
@@ -153,7 +157,8 @@ def entropy_weights(
     """
     transform = TARGETS[target]
     if transform is constant:
-        return np.ones(len(scores), dtype=np.float32)
+        with blamed("scores must be an array of numbers"):
+            return np.ones(len(scores), dtype=np.float32)
     weights = _weights(scores, scale, temperature)
     with blamed(f"entropy target {target!r} fails"):
         used = np.asarray(transform(weights, np.random.default_rng([seed, 0xE27])), np.float32)

@@ -159,6 +159,8 @@ def test_a_real_difference_survives_correction():
         ([[1.0]], [[1.0]], "same members"),
         ([1.0, math.nan], [1.0, 2.0], "finite"),
         ([1.0, 2.0], [1.0, math.nan], "finite"),
+        ({"a": [1.0]}, [1.0], r"needs a figure of each member \(M,\) on both sides: TypeError"),
+        ([1.0], ["some"], r"needs a figure of each member \(M,\) on both sides: ValueError"),
     ],
 )
 def test_what_cannot_be_paired_is_an_error(treatment, control, message):
@@ -175,6 +177,11 @@ def test_parts_that_say_nothing_are_an_error(left_out):
 def test_parts_are_of_one_metric():
     with pytest.raises(InputError, match=r"left_out takes one metric's \(P,\), the treatment's minus the control's"):
         paired_difference([1.0, 2.0], [1.0, 1.5], left_out=left_out(np.zeros((2, 4, 2)), [0, 1, 0, 1]))
+
+
+def test_treatments_have_names():
+    with pytest.raises(InputError, match=r"treatments maps names to figures of each member \(M,\), got a list"):
+        compare([[1.0, 2.0]], [1.0, 1.5])
 
 
 def test_parts_of_what_is_no_treatment_are_an_error_and_not_ignored():
@@ -196,9 +203,9 @@ def test_as_many_are_given_up_as_can_be_counted(given_up):
     assert compare(ours, theirs, given_up=np.int64(2)) == compare(ours, theirs, given_up=2)
 
 
-@pytest.mark.parametrize("confidence", [0.0, 1.0, 95])
+@pytest.mark.parametrize("confidence", [0.0, 1.0, 95, "95", None])
 def test_a_confidence_of_nothing_or_a_hundred_percent_is_an_error(confidence):
-    with pytest.raises(InputError, match="confidence"):
+    with pytest.raises(InputError, match="confidence must be a number between 0 and 1, got"):
         paired_difference([1.0, 2.0], [1.0, 1.0], confidence=confidence)
 
 

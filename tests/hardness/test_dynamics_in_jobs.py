@@ -285,9 +285,10 @@ def test_a_state_remembers_that_training_diverged():
     [
         (Dynamics(4, early_epoch=2), "the state is of num_samples=4, and this is of num_samples=3"),
         (Dynamics(3), "the state is of early_epoch=None, and this is of early_epoch=2"),
+        (None, "that is no state of Dynamics: it lacks early_epoch, epochs, labels, sums"),
         (torch.nn.Linear(2, 2), "that is no state of Dynamics: it lacks early_epoch, epochs, labels, sums"),
     ],
 )
 def test_a_state_that_does_not_fit_is_refused(other, says):
     with pytest.raises(InputError, match=says):
-        Dynamics(3, early_epoch=2).load_state_dict(other.state_dict())
+        Dynamics(3, early_epoch=2).load_state_dict(other and other.state_dict())

@@ -283,6 +283,14 @@ def test_negated_scores_of_what_cannot_be_negative_are_refused_and_do_not_revers
     assert len(plan(scores=scores, **treatment)) == len(plan(scores=scores - 5, **treatment)) == N
 
 
+def test_plans_may_be_compared():
+    """By identity, as they are of arrays; their classes by what happens to each."""
+    one, other = plan(alpha=1.0), plan(alpha=1.0)
+    assert one != other
+    assert one.classes == other.classes
+    assert len({one, other}) == 2
+
+
 def test_pruning_that_empties_a_class_is_named():
     scores = np.where(LABELS == 2, -100, SCORES).astype(np.float32)
     with pytest.raises(InputError, match="'cat' has no training samples: pruning removes all"):

@@ -339,3 +339,18 @@ def test_labels_may_be_of_any_integer_type(name):
     expected = loss_of(name)(logits, labels, ids)
     for dtype in (torch.int32, torch.uint8):
         assert torch.equal(loss_of(name)(logits, labels.to(dtype), ids), expected)
+
+
+@pytest.mark.parametrize("name", ["focal", "adaptive_focal", "crl"])
+def test_a_loss_of_one_label_a_sample_says_that_soft_ones_are_not_for_it(name):
+    logits, _, ids = batch()
+    with pytest.raises(InputError, match=r"needs labels of whole numbers .*: soft labels are for 'cross_entropy' and"):
+        loss_of(name)(logits, logits.detach().softmax(1), ids)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16])
+def test_ids_may_be_of_any_integer_type(dtype):
+    first, second = loss_of("crl"), loss_of("crl")
+    for seed in range(3):
+        logits, labels, ids = batch(seed=seed)
+        assert torch.equal(first(logits, labels, ids.to(dtype)), second(logits, labels, ids))

@@ -148,6 +148,8 @@ def test_the_mean_control_has_the_same_strength_everywhere():
 
 def test_the_constant_penalty_needs_no_usable_scores():
     assert (entropy_weights("constant", np.full(4, np.nan)) == 1).all()
+    with pytest.raises(InputError, match="scores must be an array of numbers"):  # it says how many weights there are
+        entropy_weights("constant", None)
 
 
 def test_the_summary_is_what_numpy_says():
@@ -180,6 +182,9 @@ def test_the_summary_is_what_numpy_says():
         ({"scores": np.arange(3.0), "temperature": 0.0}, "temperature"),
         ({"scores": np.arange(3.0), "temperature": float("nan")}, "temperature"),
         ({"scores": np.arange(3.0), "temperature": float("inf")}, "temperature"),
+        ({"scores": np.arange(3.0), "temperature": "1"}, "temperature must be a finite number above 0, got '1'"),
+        ({"scores": np.arange(3.0) * 1j}, "scores must be an array of numbers: .* complex or masked"),
+        ({"scores": np.ma.array([1.0, 2], mask=[1, 0])}, "scores must be an array of numbers: .* complex or masked"),
     ],
 )
 def test_what_cannot_be_weighted_is_an_error(arguments, message):
