@@ -78,6 +78,8 @@ class Dataset:
                 raise InputError(
                     f"data set {self.name!r} has a {split} label {samples.labels.max()}, but {self.num_classes} classes"
                 )
+        if 0 in shape:
+            raise InputError(f"data set {self.name!r} needs images with pixels, and its are {shape}")
         if shape[0] <= 4 < min(shape[1:]):  # an image so low would have more than four channels
             raise InputError(
                 f"images are (N, H, W, C), channels last, and these look like (N, C, H, W): {self.train.images.shape}; "

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from hardtune.errors import InputError
+from hardtune.errors import InputError, blamed
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Labelled images: ``images`` uint8 (N, H, W, C), ``labels`` int64 (N,) in 0..K-1.
+    """Labelled images: ``images`` uint8 (N, H, W, C), ``labels`` int64 (N,) in 0..K-1, of other whole numbers a copy.
 
     Contiguous arrays are not copied; strided views (mirrored images, say) are, since torch does not accept negative
     strides. Neither can be written to through here, since everything that trains shares them.
@@ -32,14 +32,39 @@ class Samples:
             remedy = f" (take {how})" if self.images.dtype.kind == "f" else ""
             got = f"{self.images.dtype} {self.images.shape}{remedy}"
             raise InputError(f"images must be uint8 (N, H, W, C), got {got}")
-        if self.labels.dtype != np.int64 or self.labels.shape != self.images.shape[:1]:
-            raise InputError(f"labels must be int64 ({len(self.images)},), got {self.labels.dtype} {self.labels.shape}")
+        if self.labels.dtype.kind not in "iu" or self.labels.shape != self.images.shape[:1]:
+            got = f"{self.labels.dtype} {self.labels.shape}"
+            raise InputError(f"labels must be whole numbers ({len(self.images)},), got {got}")
+        object.__setattr__(self, "labels", self.labels.astype(np.int64, copy=False))
         if len(self.labels) and self.labels.min() < 0:
             raise InputError(f"labels must be at least 0, got {self.labels.min()}")
         for name in ("images", "labels"):
             shared = np.ascontiguousarray(getattr(self, name)).view()
             shared.flags.writeable = False
             object.__setattr__(self, name, shared)
+
+    @classmethod
+    def of_labels(cls, labels: ArrayLike) -> Samples:
+        """Of data that are no uint8 images in memory, the labels (N,) alone; ``images`` are (N, 0, 0, 0).
+
+        A plan needs no more, unless it makes images, as SMOTE does: its ``indices`` are those of your own file names,
+        texts, table or ``torch`` data set. Labels may be a list, an array or a tensor.
+
+        Raises:
+            InputError: Labels that are not whole numbers (N,) of at least 0.
+
+        >>> from torch.utils.data import Subset
+        >>> from hardtune import Treatment
+        >>> from hardtune.resampling.plan import make_plan
+        >>> texts, labels, scores = ["a", "b", "c", "d"], [0, 0, 1, 1], np.array([0.1, 0.2, 0.6, 0.7])  # 1 is hard
+        >>> treatment = Treatment(alpha=2.0, policy="shift", estimator="el2n", oversample="hard")
+        >>> plan = make_plan(treatment, Samples.of_labels(labels), ["pro", "con"], scores=scores, seed=0)
+        >>> sorted(Subset(texts, plan.indices))
+        ['b', 'c', 'd', 'd']
+        """
+        with blamed("labels must be an array of whole numbers, and are not"):  # a tensor on a GPU is none
+            found = np.asarray(labels)
+        return cls(np.empty((found.size, 0, 0, 0), np.uint8), found)
 
     def __len__(self) -> int:
         return len(self.labels)

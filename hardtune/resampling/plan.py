@@ -121,6 +121,7 @@ def make_plan(
     the odds of their labels do (logit adjustment). The control uses every sample once.
 
     Args:
+        train: ``Samples.of_labels(labels)`` for data of your own that are no uint8 images in memory.
         scores: (N,) of the treatment's estimator, higher = harder; None unless ``treatment.needs_scores``.
         low_is_hard: of an estimator that is not registered: whether its textbook form is low for hard samples.
         seed: for all random draws; each class has its own generator, so that they do not affect each other.
@@ -215,7 +216,10 @@ def _draft(
     pool: Pool | None,
 ) -> _Draft:
     if not isinstance(train, Samples):
-        raise InputError(f"train must be Samples, such as a data set's .train, got {type(train).__name__}")
+        such = "such as a data set's .train or Samples.of_labels(labels)"
+        raise InputError(f"train must be Samples, {such}, got {type(train).__name__}")
+    with blamed("classes must be the names of the classes"):
+        classes = tuple(classes)
     with blamed("scores and features must be arrays of numbers"):  # a tensor on a GPU is none
         scores, features = (None if array is None else np.asarray(array) for array in (scores, features))
         for array in (scores, features):
@@ -233,9 +237,6 @@ def _draft(
             raise InputError(f"{name} must be {shape}, for each training sample, got {array.shape}")
     if len(train) and train.labels.max() >= len(classes):
         raise InputError(f"a training sample has the label {train.labels.max()}, and there are {len(classes)} classes")
-    if scores is not None and not np.isfinite(scores).all():
-        bad = np.flatnonzero(~np.isfinite(scores))
-        raise InputError(f"scores must be finite, and {len(bad)} of them are not (training sample {bad[0]} for one)")
     if scores is not None:
         check_scores(treatment, scores)
     elif treatment.needs_scores:
@@ -284,9 +285,8 @@ def _draft(
         source = treatment.oversample if added else ""
         lost = len(pruned[label])
         mean = None if hardness is None else float(hardness[label])
-        rows.append(
-            ClassPlan(name, mean, size + lost, lost, dropped, added, target, weight, offset, source, infeasible)
-        )
+        row = ClassPlan(name, mean, size + lost, lost, dropped, added, target, weight, offset, source, infeasible)
+        rows.append(row)
     return _Draft(treatment, tuple(requests), tuple(rows))
 
 

@@ -120,7 +120,10 @@ def textbook_direction(treatment: Treatment, low_is_hard: bool | None) -> bool:
 
 
 def check_scores(treatment: Treatment, scores: NDArray[np.floating]) -> None:
-    """Raise ``InputError`` for scores that cannot be those of the treatment's estimator: of the wrong sign."""
+    """Raise ``InputError`` for scores not finite, or that cannot be the estimator's: of the wrong sign."""
+    if not np.isfinite(scores).all():
+        bad = np.flatnonzero(~np.isfinite(scores))
+        raise InputError(f"scores must be finite, and {len(bad)} of them are not (training sample {bad[0]} for one)")
     if not treatment.needs_scores or treatment.estimator not in ESTIMATORS:
         return
     above = np.flatnonzero(scores > 1e-6)

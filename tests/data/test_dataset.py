@@ -278,6 +278,31 @@ def test_labels_that_start_at_1_are_told_to_start_at_0():
         data.hold_out(0.1, seed=0)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, ">i8"])
+def test_labels_of_any_whole_numbers_are_the_same_data(dtype):
+    whole = samples([0, 1, 1])
+    given = Samples(whole.images, whole.labels.astype(dtype))
+    assert given.labels.dtype == np.int64
+    assert given.fingerprint == whole.fingerprint
+
+
+@pytest.mark.parametrize("kind", [list, np.uint8, np.array, torch.tensor])
+def test_labels_alone_are_samples_without_pixels(kind):
+    made = Samples.of_labels(kind([0, 2, 1]))
+    assert made.images.shape == (3, 0, 0, 0)
+    assert made.labels.dtype == np.int64
+    assert made.labels.tolist() == [0, 2, 1]
+    assert made.take(np.array([1])).fingerprint == Samples.of_labels([2]).fingerprint != made.fingerprint
+    with pytest.raises(InputError, match=r"data set 'd' needs images with pixels, and its are \(0, 0, 0\)"):
+        Dataset("d", made, made, ("cat", "dog", "cow"))
+
+
+@pytest.mark.parametrize("labels", [[0.5, 1.0], [[0, 1]], 3, ["cat"], torch.zeros(2, device="meta", dtype=torch.long)])
+def test_what_are_no_labels_are_not_taken_for_labels_alone(labels):
+    with pytest.raises(InputError, match=r"labels must be (whole numbers|an array of whole numbers)"):
+        Samples.of_labels(labels)
+
+
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
@@ -289,8 +314,9 @@ def test_labels_that_start_at_1_are_told_to_start_at_0():
         (np.zeros((2, 2, 2, 1), np.int64), np.zeros(2, np.int64), r"got int64 \(2, 2, 2, 1\)$"),
         (np.zeros((2, 2, 2), np.uint8), np.zeros(2, np.int64), r"images must be uint8 \(N, H, W, C\)"),
         (np.zeros((2, 2, 2, 1), np.uint8), [0, 1], "labels must be a numpy array, got list"),
-        (np.zeros((2, 2, 2, 1), np.uint8), np.zeros(3, np.int64), r"labels must be int64 \(2,\)"),
-        (np.zeros((2, 2, 2, 1), np.uint8), np.zeros(2, np.int32), r"labels must be int64 \(2,\)"),
+        (np.zeros((2, 2, 2, 1), np.uint8), np.zeros(3, np.int64), r"labels must be whole numbers \(2,\)"),
+        (np.zeros((2, 2, 2, 1), np.uint8), np.zeros(2), r"labels must be whole numbers \(2,\), got float64 \(2,\)"),
+        (np.zeros((2, 2, 2, 1), np.uint8), np.zeros(2, bool), r"labels must be whole numbers \(2,\), got bool"),
         (np.zeros((2, 2, 2, 1), np.uint8), np.array([0, -1]), "labels must be at least 0, got -1"),
     ],
 )

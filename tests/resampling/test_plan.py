@@ -518,9 +518,39 @@ def test_a_label_without_a_class_is_an_error_and_not_left_out():
 def test_what_is_not_the_training_samples_is_an_error():
     for train in (Dataset("d", TRAIN, TRAIN, CLASSES), (TRAIN.images, TRAIN.labels)):
         with pytest.raises(
-            InputError, match=r"train must be Samples, such as a data set's \.train, got (Dataset|tuple)"
+            InputError, match=r"such as a data set's \.train or Samples\.of_labels\(labels\), got (Dataset|tuple)"
         ):
             plan(train=train)
+
+
+def test_a_number_is_not_taken_for_the_names_of_classes():
+    with pytest.raises(InputError, match="classes must be the names of the classes: TypeError: 'int' object is not"):
+        make_plan(Treatment(), TRAIN, 4, scores=None, seed=0)
+
+
+@pytest.mark.parametrize("treatment", EVERY, ids=lambda t: f"{t['undersample']}-{t['oversample']}")
+def test_labels_alone_have_the_plan_of_their_images_unless_it_needs_images(treatment):
+    """And then the sentence names the oversamplings that do not."""
+    alone, name = Samples.of_labels(LABELS), treatment["oversample"]
+    if len(plan(**treatment).images) == 0:
+        np.testing.assert_array_equal(plan(train=alone, **treatment).indices, plan(**treatment).indices)
+        return
+    without = "adjust, easy, hard, holdout, none, random, reweight, weighted"
+    says = f"oversampling '{name}' needs images, and these samples are labels alone: choose from {without}$"
+    with pytest.raises(InputError, match=says):
+        plan(train=alone, features=None, pool=None, **treatment)
+    assert {row.infeasible for row in rows(train=alone, **treatment)} > {None}
+
+
+def test_images_that_an_oversampler_of_ones_own_makes_of_labels_alone_are_not_lost(monkeypatch):
+    def draw(request, rng):
+        return Added(
+            images=request.train.images[request.members[: request.add]], parents=request.members[: request.add]
+        )
+
+    monkeypatch.setitem(OVERSAMPLERS._entries, "mine", Oversampler(draw, lambda request: None))
+    with pytest.raises(InputError, match="oversampling 'mine' needs images, and these samples are labels alone"):
+        plan(train=Samples.of_labels(LABELS), alpha=1.0, oversample="mine")
 
 
 def test_features_and_confidences_that_are_not_numbers_are_an_error():

@@ -49,13 +49,13 @@ def _short_for_mean(request: Request) -> str | None:
     return _short_for_hard(request)
 
 
-@oversampler("pool_random", needs="pool", infeasible=_short_for_random)
+@oversampler("pool_random", needs="pool", images=True, infeasible=_short_for_random)
 def pool_random(request: Request, rng: np.random.Generator) -> Added:
     """Random pool images of the class, without replacement (HBR v2's rEDM)."""
     return _take(request, rng.choice(_of_class(request), request.add, replace=False), rng)
 
 
-@oversampler("pool_hard", needs="judged pool", infeasible=_short_for_hard)
+@oversampler("pool_hard", needs="judged pool", images=True, infeasible=_short_for_hard)
 def pool_hard(request: Request, rng: np.random.Generator) -> Added:
     """The least confident among twice as many random pool images (HBR v2's hEDM)."""
     assert request.pool is not None
@@ -63,7 +63,7 @@ def pool_hard(request: Request, rng: np.random.Generator) -> Added:
     return _lowest(request, request.pool.confidence, rng)
 
 
-@oversampler("pool_mean", needs="judged pool", infeasible=_short_for_mean)
+@oversampler("pool_mean", needs="judged pool", images=True, infeasible=_short_for_mean)
 def pool_mean(request: Request, rng: np.random.Generator) -> Added:
     """Among twice as many random pool images, those closest to the mean confidence in the class's real images.
 

@@ -102,33 +102,49 @@ _NEEDED = {
 
 OVERSAMPLERS: Registry[Oversampler] = Registry("oversampling")
 
+_WITH_IMAGES: set[str] = set()
+"""The names of those that need images: no part of an ``Oversampler``, since results are stored under its digest."""
+
 
 def oversampler(
     name: str,
     *,
     needs: Needed | None = None,
+    images: bool = False,
     infeasible: Check = lambda request: None,
 ) -> Callable[[Draw], Draw]:
     """Register the decorated function as the oversampler ``name``.
 
     It must return exactly ``request.add`` samples of the class and use no randomness but the generator; the request's
-    arrays are read-only. A pool has confidences only if it ``needs="judged pool"``. ``infeasible`` says whether it can,
-    before any training and without reading images.
+    arrays are read-only. A pool has confidences only if it ``needs="judged pool"``. ``images`` says that it reads or
+    makes images, so it is refused where samples are labels alone. ``infeasible`` says whether it can, before any
+    training and without reading images.
     """
 
     register = OVERSAMPLERS.register(name)
 
     def add(draw: Draw) -> Draw:
         def check(request: Request) -> str | None:
+            if name in _WITH_IMAGES and not request.train.images.size:
+                return _labels_alone(name)
             attribute = (needs or "").removeprefix("judged ")
             if attribute and getattr(request, attribute) is None:
                 return f"oversampling {name!r} needs {_NEEDED[attribute]}"
             return infeasible(request)
 
         register(Oversampler(draw, check, needs))
+        if images:
+            _WITH_IMAGES.add(name)
+        else:
+            _WITH_IMAGES.discard(name)  # a notebook's cell may have registered another before
         return draw
 
     return add
+
+
+def _labels_alone(name: str) -> str:
+    others = ", ".join(sorted(set(OVERSAMPLERS) - _WITH_IMAGES - {name}))
+    return f"oversampling {name!r} needs images, and these samples are labels alone: choose from {others}"
 
 
 def checked_added(
@@ -144,6 +160,8 @@ def checked_added(
     shape, made = request.train.images.shape[1:], added.images is not None
     images = np.asarray(added.images) if made else np.empty((0, *shape), np.uint8)
     indices, parents = (_numbers(it, name) for it in (added.indices, added.parents if made else None))
+    if len(parents) and not request.train.images.size:
+        raise InputError(_labels_alone(name))
     if images.dtype != np.uint8 or images.shape != (len(parents), *shape):
         raise ContractError(
             f"oversampling {name!r} must give uint8 images {shape}, each with a parent, "

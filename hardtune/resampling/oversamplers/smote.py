@@ -29,14 +29,14 @@ def _too_few_neighbours(request: Request) -> str | None:
     )
 
 
-@oversampler("smote", infeasible=_too_few_neighbours)
+@oversampler("smote", images=True, infeasible=_too_few_neighbours)
 def smote(request: Request, rng: np.random.Generator) -> Added:
     """x + u (x_nn - x), u ~ U(0, 1), x_nn one of the 5 nearest of the class in pixel space (HBR v2)."""
     pixels = request.train.images[request.members].reshape(len(request.members), -1)
     return _interpolate(request, pixels, rng)
 
 
-@oversampler("smote_encoder", needs="features", infeasible=_too_few_neighbours)
+@oversampler("smote_encoder", needs="features", images=True, infeasible=_too_few_neighbours)
 def smote_encoder(request: Request, rng: np.random.Generator) -> Added:
     """SMOTE whose neighbours are the nearest in a frozen encoder's space; images are still mixed in pixels (ours)."""
     assert request.features is not None  # checked before any draw
