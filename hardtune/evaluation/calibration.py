@@ -6,6 +6,7 @@ sixteenth bin of its own; these are numpy, in float64, with bins (lower, upper] 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from numbers import Integral
 
@@ -19,6 +20,8 @@ from hardtune.evaluation.predictions import Floats, Predictions, checked_labels,
 BINS = 15
 TEMPERATURES = (0.01, 100.0)
 """Search range of :func:`fit_temperature`."""
+
+_BLOCK = 2**15  # float64 numbers held at a time
 
 
 @metric("nll", better="min")
@@ -138,29 +141,46 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     """
     z = checked_logits(logits)
     y = checked_labels(labels, *z.shape)
-    z = z - z.max(axis=1, keepdims=True)
-    if not z.any():
+    gaps = z.max(axis=1, keepdims=True) - z
+    own = float(np.take_along_axis(gaps, y[:, None], axis=1).mean())
+    if own == 0:
         return 1.0
-    z_y = np.take_along_axis(z, y[:, None], axis=1).mean()
+    low, high = (1 / t for t in reversed(TEMPERATURES))
+    b, tried = 1.0, set[float]()  # b = 1/T
+    while True:
+        # The derivative is 0 where the mean gap is the labels'. Newton's method, on the logarithms of both: nearly
+        # straight in b, as gaps vanish exponentially. A step ends at the root's bounds; none leads to where b has been.
+        mean, variance = _gap(gaps, b)
+        tried.add(b)
+        low, high = (b, high) if mean > own else (low, b)
+        if low == high:
+            return 1 / b
+        step = math.inf if mean > own else -math.inf
+        if mean > 0 and variance > 0:
+            step = (math.log(mean) - math.log(own)) * mean / variance
+        following = min(max(b + step, low), high)
+        if abs(following - b) <= 1e-9 * b:
+            return 1 / following
+        b = math.sqrt(low * high) if following in tried else following
 
-    low, high = (-float(np.log(t)) for t in reversed(TEMPERATURES))
-    if _slope(high, z, z_y) <= 0:
-        return 1.0 if z_y == 0 else TEMPERATURES[0]
-    if _slope(low, z, z_y) >= 0:
-        return TEMPERATURES[1]
-    from scipy.optimize import brentq
 
-    # Via args, since brentq keeps its function, and all it closes over, alive until the next garbage collection.
-    return float(np.exp(-brentq(_slope, low, high, args=(z, z_y), xtol=1e-6)))
+def _gap(gaps: Floats, b: float) -> tuple[float, float]:
+    """Mean gap to the largest logit (N, K) under softmax(-b gaps), and the mean of its variances: minus its slope in b.
 
-
-def _slope(log_inverse: float, z: Floats, z_y: float) -> float:
-    """Derivative of the NLL of softmax(z / T) in 1/T, at log(1/T).
-
-    ``z`` is at most 0 and 0 somewhere in each row, so nothing overflows; ``z_y`` is the labels' mean z.
+    In blocks of rows that fit in a CPU's cache.
     """
-    e = np.exp(z * np.exp(log_inverse))
-    return float((np.einsum("nk,nk->n", e, z) / e.sum(axis=1)).mean() - z_y)
+    rows = max(1, _BLOCK // gaps.shape[1])
+    buffer = np.empty((min(rows, len(gaps)), gaps.shape[1]))
+    total = spread = 0.0
+    for start in range(0, len(gaps), rows):
+        gap = gaps[start : start + rows]
+        e = np.multiply(gap, -b, out=buffer[: len(gap)])
+        weight = np.exp(e, out=e).sum(axis=1)
+        e *= gap
+        mean = e.sum(axis=1) / weight
+        total += float(mean.sum())
+        spread += float((np.vecdot(e, gap) / weight - mean**2).sum())
+    return total / len(gaps), spread / len(gaps)
 
 
 def _bin(values: Floats, bins: int) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
 
 from hardtune.errors import InputError
 from hardtune.evaluation import Predictions, calibration, fit_temperature, reliability
@@ -181,6 +182,32 @@ def test_no_other_temperature_has_a_lower_nll():
     best = fit_temperature(logits, labels)
     nlls = [calibration.nll(Predictions.of(logits / t, labels)) for t in best * np.array([1, 0.99, 1.01, 0.5, 2])]
     assert np.argmin(nlls) == 0
+
+
+@pytest.mark.parametrize("scale", [0.02, 0.3, 1.0, 7.0, 60.0])
+@pytest.mark.parametrize(("n", "k"), [(3, 2), (3000, 2), (500, 10), (2, 40_000), (700, 100)])
+def test_the_fitted_temperature_is_where_scipy_finds_the_lowest_nll(n, k, scale):
+    """To the digits that an NLL so flat has there, and to nine of its slope."""
+    rng = np.random.default_rng(n + k)
+    logits = scale * rng.standard_t(3, size=(n, k))
+    labels = logits.argmax(axis=1)
+    labels[: n // 3 + 1] = rng.integers(k, size=n // 3 + 1)
+    labels[0] = logits[0].argsort()[-2]  # one error at least
+
+    def slope(log_t):  # in 1/T
+        p = Predictions.of(logits / np.exp(log_t), labels).probabilities
+        return ((p * logits).sum(axis=1) - np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]).mean()
+
+    def nll_at(log_t):
+        return calibration.nll(Predictions.of(logits / np.exp(log_t), labels))
+
+    found = np.log(fit_temperature(logits, labels))
+    bounds = np.log(calibration.TEMPERATURES)
+    best = minimize_scalar(nll_at, bounds=bounds, method="bounded", options={"xatol": 1e-10})
+    assert found == pytest.approx(best.x, abs=1e-5)
+    assert nll_at(found) <= best.fun * (1 + 1e-14)
+    if bounds[0] < found < bounds[1]:
+        assert slope(found - 1e-9) > 0 > slope(found + 1e-9)
 
 
 def test_where_no_best_temperature_exists_it_is_bounded_or_leaves_things_alone():
