@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -12,11 +13,14 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from hardtune.errors import InputError
+from hardtune.training.losses import as_int64, at_least_float32
 
 CHUNK = 32
 """Samples differentiated at once: larger chunks do not fit in a CPU's cache."""
 GRADIENT_BYTES = 2**29
 """Maximum size of their gradients; a large network gets smaller chunks."""
+
+_WHOLE_NUMBERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def gradient_norms(
@@ -35,21 +39,25 @@ def gradient_norms(
     Args:
         model: On the device to compute on.
         images: Batches (B, C, H, W) of normalised images, N in all, or one such tensor.
-        labels: int64 (N,), in the same order.
+        labels: Whole numbers (N,), in the same order.
         chunk_size: Samples differentiated at once; by default 32, or as many as keep their gradients within 512 MiB.
 
     Raises:
-        InputError: Labels of another type or shape, below 0 or of no output of the model, batches that do not hold one
-            image per label, nothing is trainable, or a gradient is NaN or infinite.
+        InputError: Labels of another type or shape, below 0 or of no output of the model, batches that are no tensors
+            or do not hold one image per label, a chunk size below 1, nothing is trainable, or a gradient is NaN or
+            infinite.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False))
     >>> _ = nn.init.zeros_(model[1].weight)
     >>> gradient_norms(model, torch.tensor([1.0, 2.0]).view(2, 1, 1, 1), torch.tensor([0, 1])).round(4)  # |x| / √2
     array([0.7071, 1.4142], dtype=float32)
     """
-    if not isinstance(labels, Tensor) or labels.ndim != 1 or labels.dtype not in (torch.int64, torch.int32):
+    if not isinstance(labels, Tensor) or labels.ndim != 1 or labels.dtype not in _WHOLE_NUMBERS:
         got = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
-        raise InputError(f"labels must be a tensor of whole numbers (N,), int64 or int32, got {got}")
+        raise InputError(f"labels must be a tensor of whole numbers (N,), got {got}")
+    labels = as_int64(labels)
+    if chunk_size is not None and (not isinstance(chunk_size, Integral) or chunk_size < 1):
+        raise InputError(f"chunk_size must be a whole number of at least 1, or None, got {chunk_size!r}")
     parameters = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     if not parameters:
         raise InputError("gradient norms need a model with trainable parameters, and this one has none")
@@ -63,11 +71,11 @@ def gradient_norms(
         logits = functional_call(model, {**fixed, **values}, (image[None],))
         if high >= logits.shape[1]:
             raise InputError(f"labels must be in 0..{logits.shape[1] - 1}, as the model's outputs, got {low}..{high}")
-        return F.cross_entropy(logits, label[None])
+        return F.cross_entropy(at_least_float32(logits), label[None])
 
     def norm(image: Tensor, label: Tensor) -> Tensor:
         gradients: dict[str, Tensor] = grad(loss)(parameters, image, label)
-        return torch.stack([g.square().sum() for g in gradients.values()]).sum().sqrt()
+        return torch.stack([at_least_float32(g).square().sum() for g in gradients.values()]).sum().sqrt()
 
     low, high = (int(bound) for bound in labels.aminmax()) if len(labels) else (0, 0)
     if low < 0:  # -100 would be ignored, and its gradient 0
@@ -79,6 +87,9 @@ def gradient_norms(
     model.eval()
     try:
         for batch in [images] if isinstance(images, Tensor) else images:
+            if not isinstance(batch, Tensor):
+                got = f"{type(batch).__name__}: of a loader of pairs, give (images for images, labels in loader)"
+                raise InputError(f"images must be a tensor or batches (B, C, H, W) of them, got batches of {got}")
             for chunk in batch.split(size):
                 part = labels[done : done + len(chunk)].to(anywhere.device)
                 if len(part) < len(chunk):
