@@ -8,14 +8,16 @@ the samples 0 … N-1 of the training data. Any state of a loss is in buffers ma
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from numbers import Real
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hardtune.errors import InputError, blamed
+from hardtune.errors import HardtuneWarning, InputError, blamed
 from hardtune.registry import Registry
 
 LOSSES: Registry[Callable[[int, int, torch.device | str], nn.Module]] = Registry("loss")
@@ -108,6 +110,9 @@ class CorrectnessRanking(Loss):
     max(0, -sign(c_i - c_j) (κ_i - κ_j) + |c_i - c_j|), weight 1, κ the largest probability, c the share of i's
     earlier appearances in training that were predicted correctly. A pair with a sample that has not been seen yet
     has no order and adds nothing. In evaluation mode the history is read but not updated.
+
+    Each process has a history of its own: under DDP, of only those samples that its rank has seen, whose correctness
+    other ranks do not learn of. It warns with ``HardtuneWarning`` if there is more than one rank when it is made.
     """
 
     correct: Tensor
@@ -115,6 +120,13 @@ class CorrectnessRanking(Loss):
 
     def __init__(self, num_samples: int, num_classes: int, device: torch.device | str = "cpu") -> None:
         super().__init__(num_samples, num_classes, device)
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            warnings.warn(
+                "loss 'crl' keeps a history of the samples that its own rank sees, so under DDP it is incomplete: "
+                "train on one rank, or choose another loss",
+                HardtuneWarning,
+                stacklevel=2,
+            )
         # Whole numbers below 2^24 are exact in float32, whatever order the device adds them in.
         self.register_buffer("correct", torch.zeros(num_samples, device=device))
         self.register_buffer("seen", torch.zeros(num_samples, device=device))

@@ -1,8 +1,10 @@
 import math
+import warnings
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from torch.nn import functional as F
 
 from hardtune.errors import InputError
@@ -204,6 +206,19 @@ def test_crl_goes_on_where_its_saved_state_left_off():
 
 
 # The entropy term
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_crl_warns_that_each_of_several_ranks_has_a_history_of_its_own(ranks, monkeypatch):
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: ranks)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for name in LOSSES:
+            loss_of(name)
+    expected = ["loss 'crl' keeps a history of the samples that its own rank sees, so under DDP it is incomplete: "
+                "train on one rank, or choose another loss"]  # fmt: skip
+    assert [str(warning.message) for warning in caught] == (expected if ranks == 2 else [])
 
 
 def test_entropy_is_its_definition_from_certainty_to_ignorance():
