@@ -30,6 +30,8 @@ def evaluate(
 ) -> dict[str, float]:
     """Every metric in :data:`~hardtune.evaluation.metric.METRICS`, all finite.
 
+    Beside the logits, takes about 8 times their memory in float32, with a temperature 10 to 15 times.
+
     Args:
         logits: (N, K), finite.
         labels: (N,) in 0..K-1; a class without samples is left out of summaries of recall or F1, but not of
@@ -72,6 +74,8 @@ def evaluate_members(
     held_out: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> MemberSummary:
     """Evaluate an ensemble's logits (M, N, K) on labels (N,).
+
+    Beside the logits, takes about 10 times the memory of one member's in float32, with ``held_out`` 15 times.
 
     Args:
         hard_classes: As in :func:`evaluate`.

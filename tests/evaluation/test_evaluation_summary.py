@@ -139,6 +139,28 @@ def test_inputs_may_be_read_only_and_are_left_alone():
     assert np.array_equal(labels, before[1])
 
 
+@pytest.mark.parametrize(
+    ("function", "times"),
+    [
+        (lambda z, y: evaluate(z[0], y), 8),
+        (lambda z, y: evaluate(z[0], y, temperature=2.0), 13),
+        (evaluate_members, 10),
+        (lambda z, y: evaluate_members(z, y, held_out=(z, y)), 15),
+        (left_out, 12.5),
+        (lambda z, y: left_out(z, y, temperatures=[2.0] * 3), 22.5),
+    ],
+    ids=["evaluate", "scaled", "members", "held out", "left out", "left out, scaled"],
+)
+def test_memory_is_what_the_docstrings_say_of_one_members_logits(function, times):
+    logits, labels = ensemble(n=20_000, k=20)
+    function(logits[:, :50], labels[:50])  # imports scipy
+    tracemalloc.start()
+    function(logits, labels)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak / logits[0].nbytes == pytest.approx(times, rel=0.25)
+
+
 def test_temperature_adds_calibration_after_scaling_and_leaves_the_rest():
     logits, labels = ensemble(n=2000)
     plain = evaluate(logits[0], labels)

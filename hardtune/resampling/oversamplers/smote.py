@@ -31,7 +31,11 @@ def _too_few_neighbours(request: Request) -> str | None:
 
 @oversampler("smote", images=True, infeasible=_too_few_neighbours)
 def smote(request: Request, rng: np.random.Generator) -> Added:
-    """x + u (x_nn - x), u ~ U(0, 1), x_nn one of the 5 nearest of the class in pixel space (HBR v2)."""
+    """x + u (x_nn - x), u ~ U(0, 1), x_nn one of the 5 nearest of the class in pixel space (HBR v2).
+
+    In a class of n images of D values, all of which are drawn, that takes time O(n² D), and memory O(n D) for copies of
+    its pixels: see :func:`~hardtune.resampling.neighbours.nearest`.
+    """
     pixels = request.train.images[request.members].reshape(len(request.members), -1)
     return _interpolate(request, pixels, rng)
 
