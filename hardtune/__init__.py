@@ -1,7 +1,7 @@
 """Which treatment of hard classes and hard samples gives the best trade-off on your data?
 
-Seven names are exported here; everything else is in a sub-package (``hardtune.hardness``, ``hardtune.resampling``, …).
-They are imported on first use, so ``import hardtune`` costs nothing.
+Seven names are exported here; everything else is in modules of the sub-packages, such as ``hardtune.hardness.dynamics``
+and ``hardtune.resampling.plan``. They are imported on first use, so ``import hardtune`` costs nothing.
 """
 
 from __future__ import annotations

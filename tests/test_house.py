@@ -1,6 +1,7 @@
 """The rules that keep the project livable."""
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
+import hardtune
 
 ROOT = Path(__file__).parent.parent
 
@@ -47,6 +50,14 @@ def test_imports_go_down_floors_only():
 )
 def test_imports_stay_light(module, stays_out):
     run(sys.executable, "-c", f"import sys, {module}; assert not set(sys.modules) & {set(stays_out)!r}")
+
+
+def test_the_modules_that_the_packages_docstring_names_have_something_in_them():
+    named = re.findall(r"``(hardtune\.[\w.]+)``", hardtune.__doc__)
+    assert named
+    for name in named:
+        own = [it for it in vars(importlib.import_module(name)).values() if getattr(it, "__module__", "") == name]
+        assert own, f"nothing can be imported from {name}"
 
 
 def test_a_trial_loads_no_more_than_it_needs():
