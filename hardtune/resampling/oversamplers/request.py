@@ -92,6 +92,8 @@ class Oversampler:
     """Why the request cannot be met, as a clause that names the class; None if it can. Reads no images."""
     needs: Needed | None = None
     """What must be prepared for it, beyond the training samples."""
+    images: bool = False
+    """Whether it reads or makes images, so that samples that are labels alone are not enough."""
 
 
 _NEEDED = {
@@ -101,9 +103,6 @@ _NEEDED = {
 }
 
 OVERSAMPLERS: Registry[Oversampler] = Registry("oversampling")
-
-_WITH_IMAGES: set[str] = set()
-"""The names of those that need images: no part of an ``Oversampler``, since results are stored under its digest."""
 
 
 def oversampler(
@@ -125,25 +124,21 @@ def oversampler(
 
     def add(draw: Draw) -> Draw:
         def check(request: Request) -> str | None:
-            if name in _WITH_IMAGES and not request.train.images.size:
+            if images and not request.train.images.size:
                 return _labels_alone(name)
             attribute = (needs or "").removeprefix("judged ")
             if attribute and getattr(request, attribute) is None:
                 return f"oversampling {name!r} needs {_NEEDED[attribute]}"
             return infeasible(request)
 
-        register(Oversampler(draw, check, needs))
-        if images:
-            _WITH_IMAGES.add(name)
-        else:
-            _WITH_IMAGES.discard(name)  # a notebook's cell may have registered another before
+        register(Oversampler(draw, check, needs, images))
         return draw
 
     return add
 
 
 def _labels_alone(name: str) -> str:
-    others = ", ".join(sorted(set(OVERSAMPLERS) - _WITH_IMAGES - {name}))
+    others = ", ".join(sorted(other for other, how in OVERSAMPLERS.items() if not how.images and other != name))
     return f"oversampling {name!r} needs images, and these samples are labels alone: choose from {others}"
 
 
