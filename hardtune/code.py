@@ -29,6 +29,8 @@ _ADDED_BY_PYTHON = frozenset(vars(ModuleType("any"))) | {"__builtins__", "__cach
 """Names of a module that say where and as what it was loaded, not what it does: a script's is ``__main__``."""
 _LIBRARIES = frozenset(["torch", "torchvision", "timm", "numpy", "scipy", "sklearn", "open_clip", "PIL", "matplotlib"])
 """Known by name even if something of theirs is registered as it is; what it uses there may be all of the library."""
+_ADDED_METHODS = re.compile(r"namedtuple_\w+|typing(_extensions)?")
+"""Modules of what Python adds to named tuples and protocols, which what else is in them decides."""
 _numpys_generator = np.random.shuffle.__self__  # type: ignore[attr-defined]
 _pythons_generator = random.shuffle.__self__  # type: ignore[attr-defined]
 _PLAIN = (bool, int, float, complex, str, bytes, range, np.generic, type(None), type(...))
@@ -86,7 +88,7 @@ def _words(it: Any, home: str, seen: dict[int, Any], depth: int = 0) -> Iterator
         return
     seen[id(it)] = it
     if isinstance(it, np.ndarray) and it.dtype != object:
-        yield f"{it.dtype}{it.shape}{hashlib.sha256(np.ascontiguousarray(it).data).hexdigest()}"
+        yield f"{it.dtype}{it.shape}{hashlib.sha256(np.ascontiguousarray(it).tobytes()).hexdigest()}"
     elif isinstance(it, (set, frozenset)):
         yield from sorted("\n".join(_words(part, home, dict(seen), depth + 1)) for part in it)
     else:
@@ -99,7 +101,8 @@ def _words(it: Any, home: str, seen: dict[int, Any], depth: int = 0) -> Iterator
 def _parts(it: Any, home: str) -> Iterable[Any]:
     """What it consists of or uses, in an order that is the same in every process."""
     if isinstance(it, Mapping):
-        return it.items() if it is not os.environ else ()
+        factory = _attribute(it, "default_factory")
+        return () if it is os.environ else it.items() if factory is None else [*it.items(), factory]
     if isinstance(it, (list, tuple, np.ndarray)):
         return it
     if isinstance(it, PurePath):
@@ -112,8 +115,10 @@ def _parts(it: Any, home: str) -> Iterable[Any]:
     if isinstance(it, FunctionType):
         return _used_by(it, home) if _is_users(it, home) else _settings(it)
     if isinstance(it, (type, ModuleType)):
-        bases = it.__bases__ if isinstance(it, type) else ()
-        return [*bases, _written_in(it)] if _is_users(it, home) else ()
+        if not _is_users(it, home):
+            return ()
+        kind = [type(it)] if isinstance(it, type) and _is_users(type(it), home) else []
+        return [*kind, *(it.__bases__ if isinstance(it, type) else ()), _written_in(it)]
     if isinstance(it, _WRAPPERS) or _attribute(it, "__wrapped__") is not None:
         return [_attribute(it, name) for name in _WRAPPED]
     try:
@@ -121,6 +126,9 @@ def _parts(it: Any, home: str) -> Iterable[Any]:
         if torch is not None and isinstance(it, torch.Tensor):  # its pickle has memory addresses
             content = it.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
             return [type(it), str(it.dtype), tuple(it.shape), content]
+        if torch is not None and isinstance(it, torch.jit.ScriptFunction):
+            # The function that it was made from; torch's own text of it names helpers, and does not have them.
+            return [type(it), _attribute(it, "_torchdynamo_inline") or it.code]
         taken_apart = it.__reduce_ex__(4)  # as pickle does
     except Exception:  # a lock, an open file
         return [type(it)]
@@ -203,10 +211,14 @@ def _instructions(code: CodeType) -> Iterator[str]:
 
 
 def _used_by(function: FunctionType, home: str) -> Iterator[Any]:
-    """What a function takes from outside: closure, defaults, and the globals and imports it names."""
+    """What a function takes from outside: closure, defaults, attributes, and the globals and imports it names."""
     yield from (cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell))
     yield function.__defaults__
     yield function.__kwdefaults__
+    # Not those with an underscore: caches are there, as functools.singledispatch has one.
+    own = {name: value for name, value in sorted(vars(function).items()) if not name.startswith("_")}
+    if own:
+        yield own
     codes = [function.__code__]
     for code in codes:  # which grows: what a lambda in it takes from a module, say, may have been imported around it
         codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
@@ -277,5 +289,11 @@ def _written_in(it: type | ModuleType) -> dict[str, Any]:
     return {
         name: value
         for name, value in sorted(vars(it).items())
-        if isinstance(value, FunctionType) or name == "__annotations__" or not name.startswith("__")
+        if _is_method(value) or name == "__annotations__" or not name.startswith("__")
     }
+
+
+def _is_method(it: Any) -> bool:
+    if isinstance(it, (staticmethod, classmethod)):
+        return not _ADDED_METHODS.fullmatch(str(_attribute(it.__func__, "__module__")))
+    return isinstance(it, (FunctionType, property))

@@ -132,6 +132,108 @@ def test_what_decides_what_it_does_counts_and_nothing_else(tmp_path, monkeypatch
     assert {name for name in NAMES if before[name] != after[name]} == changed
 
 
+ELSEWHERE = {
+    "an attribute of a function": """
+def scale(x):
+    return x * scale.by
+
+scale.by = NUMBER
+""",
+    "what a function does with another type": """
+@functools.singledispatch
+def scale(x):
+    return x
+
+@scale.register
+def _(x: int):
+    return x * NUMBER
+""",
+    "how an object is made": """
+class scale:
+    def __new__(cls, x):
+        return x * NUMBER
+""",
+    "a class method with a name of Python's": """
+class It:
+    @classmethod
+    def __class_getitem__(cls, x):
+        return x * NUMBER
+
+def scale(x):
+    return It[x]
+""",
+    "a property with a name of Python's": """
+class It:
+    @property
+    def __call__(self):
+        return lambda x: x * NUMBER
+
+def scale(x):
+    return It()(x)
+""",
+    "a class of classes": """
+class Kind(type):
+    def __call__(cls, x):
+        return x * NUMBER
+
+class scale(metaclass=Kind):
+    pass
+""",
+    "a function that torch compiled, and its helper": """
+def helper(x: float) -> float:
+    return x * NUMBER
+
+@torch.jit.script
+def scale(x: float) -> float:
+    return helper(x)
+""",
+    "what a dict gives for what it lacks": """
+def factory():
+    return NUMBER
+
+table = collections.defaultdict(factory)
+
+def scale(x):
+    return table[x]
+""",
+    "dates": """
+dates = np.array(["200NUMBER-01-01"], "datetime64[D]")
+
+def scale(x):
+    return dates
+""",
+}
+AROUND = """
+import collections, functools
+import numpy as np
+import torch
+
+def make(x):
+    return scale(x)
+
+Mine = measured = make
+"""
+
+
+@pytest.mark.parametrize("where", ELSEWHERE)
+def test_what_is_in_none_of_the_usual_places_counts(tmp_path, monkeypatch, where):
+    script = AROUND.replace("def make", ELSEWHERE[where] + "\ndef make")
+    first, again, other = (
+        digests(tmp_path / str(n), monkeypatch, script.replace("NUMBER", by))["make"] for n, by in enumerate("223")
+    )
+    assert first == again != other
+
+
+def test_what_a_function_remembers_of_its_calls_does_not_count():
+    @functools.singledispatch
+    def scale(x):
+        return x
+
+    before = code_digest(scale)
+    scale(1)
+    assert code_digest(scale) == before
+
+
 def test_every_process_says_the_same(tmp_path, monkeypatch):
     """Sets have another order in each, functions and objects another address."""
     here = digests(tmp_path / "it", monkeypatch)
