@@ -146,6 +146,8 @@ def predict(model: nn.Module, images: DeviceImages, positions: Tensor) -> Tensor
     size = max(1, min(2048, PREDICTED_PIXELS // (height * width)))
     parts = (model(images.batch(part).contiguous(memory_format=layout)) for part in positions.split(size))
     first = next(parts)
+    if isinstance(first, Tensor):  # else whoever checks the model says so
+        first = first.float()  # NumPy has no bfloat16
     if len(positions) <= size:
         return first  # type: ignore[no-any-return]
     logits = first.new_empty(len(positions), *first.shape[1:])  # torch.cat would take the memory twice

@@ -186,6 +186,18 @@ def test_large_images_are_predicted_a_few_at_a_time_so_that_it_takes_no_more_mem
     assert batches == [50, *[41, 9], *[1] * 50]
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("count", [3, 2050])
+def test_logits_of_another_type_are_predicted_as_float32(dtype, count):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 2, 2, 1), np.uint8)
+    own = predict(network, on_device(pixels), torch.arange(count))
+    network.register_forward_hook(lambda module, inputs, logits: logits.to(dtype))
+    logits = predict(network, on_device(pixels), torch.arange(count))
+    assert logits.dtype == torch.float32
+    assert torch.equal(logits, own.to(dtype).float())
+
+
 def test_no_sample_is_left_alone_in_a_batch():
     watcher = Watcher()
     trained(dataclasses.replace(RECIPE, batch_size=32, epochs=1), observer=watcher)  # 97 = 3 * 32 + 1
