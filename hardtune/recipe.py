@@ -132,7 +132,7 @@ def _as(kind: str, name: str, value: Any) -> Any:
         if kind == "int" and isinstance(value, Integral):
             return int(value)
         if kind.startswith("float") and isinstance(value, Real) and math.isfinite(value):
-            return float(value)
+            return float(value) + 0.0  # JSON tells -0.0, which is equal, from 0.0
         if kind.startswith("tuple") and isinstance(value, Iterable) and not isinstance(value, str) and dimensions != 0:
             return tuple(sorted(_as("float", name, part) for part in value))
     raise InputError(f"{name} must be {_KINDS[kind]}, got {value!r}")

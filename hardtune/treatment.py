@@ -66,7 +66,7 @@ class Treatment:
             elif not math.isfinite(value) or value < 0:
                 raise InputError(f"{field.name} must be a finite number of at least 0, got {value!r}")
             else:
-                object.__setattr__(self, field.name, float(value))
+                object.__setattr__(self, field.name, float(value) + 0.0)  # JSON tells -0.0, which is equal, from 0.0
         if self.prune_rate >= 1:
             raise InputError(f"prune_rate must be below 1, got {self.prune_rate:g}")
         if self.balance > 1:

@@ -59,6 +59,7 @@ def test_what_does_not_decide_a_network_is_left_out_of_its_identity():
     ("one", "other"),
     [
         ({"warmup": 0}, {"warmup": 0.0}),
+        ({"weight_decay": -0.0}, {"weight_decay": 0.0}),
         ({"learning_rate": 1}, {"learning_rate": np.float64(1)}),
         ({"epochs": np.int64(3)}, {"epochs": 3}),
         ({"flip": 1}, {"flip": True}),

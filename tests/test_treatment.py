@@ -183,6 +183,10 @@ def test_whole_numbers_and_fractions_are_the_same_treatment():
     assert repr(dataclasses.asdict(Treatment(alpha=1))["alpha"]) == "1.0"  # as what is stored is named by it
 
 
+def test_the_two_zeros_have_one_name():
+    assert repr(Treatment(alpha=-0.0, entropy_weight=-0.0)) == repr(Treatment(alpha=0.0, entropy_weight=0.0))
+
+
 def test_numbers_of_numpy_are_numbers():
     assert Treatment(alpha=np.float32(0.5), entropy_weight=np.int64(1)) == Treatment(alpha=0.5, entropy_weight=1)
 
