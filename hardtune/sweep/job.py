@@ -59,11 +59,7 @@ def run_as_job(address: str, script: Path, flags: Sequence[str], name: str) -> i
             raise InputError(f"the cluster at {address} does not take the sweep: {reason}") from error
     print(f"job {job}: closing this terminal leaves it running", flush=True)
     try:
-        asyncio.run(_follow(client, job))
-        status = client.get_job_status(job)
-        while not status.is_terminal():  # the log ends a moment before the job does
-            time.sleep(0.2)
-            status = client.get_job_status(job)
+        status = asyncio.run(_follow(client, job))
     except KeyboardInterrupt:
         print(f"\nthe sweep goes on; follow it with: ray job logs --follow {job}\nstop it with: ray job stop {job}")
         return 0
@@ -129,8 +125,13 @@ def without_address(flags: Sequence[str]) -> list[str]:
     return kept
 
 
-async def _follow(client: Any, job: str, patience: float = 60.0) -> None:
-    """Print the job's log until it ends; after a lost connection, resume where it broke off, within ``patience`` s."""
+async def _follow(client: Any, job: str, patience: float = 60.0) -> Any:
+    """Print the job's log until it ends, and return its last status.
+
+    After a lost connection, it resumes where it broke off, within ``patience`` s.
+    """
+    from aiohttp import ClientError
+
     printed = 0
     deadline = None  # as long as the connection holds
     while True:
@@ -142,10 +143,12 @@ async def _follow(client: Any, job: str, patience: float = 60.0) -> None:
                 printed = max(printed, seen)
                 print(new, end="", flush=True)
                 deadline = None
-        except (OSError, RuntimeError) as error:
+            while not (status := client.get_job_status(job)).is_terminal():  # the log ends a moment before the job does
+                await asyncio.sleep(0.2)
+        except (OSError, RuntimeError, ClientError) as error:  # requests' own are OSErrors
             deadline = deadline or time.monotonic() + patience
             if time.monotonic() > deadline:
                 raise InputError(f"lost sight of job {job}: {first_line(error)}; look with: ray job list") from error
             await asyncio.sleep(2)
         else:
-            return
+            return status

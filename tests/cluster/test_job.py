@@ -9,7 +9,9 @@ import sys
 import zipfile
 from pathlib import Path
 
+import aiohttp
 import pytest
+from ray.job_submission import JobStatus
 
 from hardtune.errors import InputError
 from hardtune.sweep.job import _follow, check_paths
@@ -66,19 +68,26 @@ def test_a_folder_of_images_that_came_with_the_job_may_be_relative(tmp_path, mon
         check_paths(options, ["--data", "birds"])
 
 
-def test_a_connection_that_breaks_after_a_long_silence_is_taken_up_again(capsys):
+@pytest.mark.parametrize("broken", [ConnectionError("reset"), aiohttp.ServerDisconnectedError()])
+def test_a_connection_that_breaks_after_a_long_silence_is_taken_up_again(capsys, broken):
     class Quiet:
-        calls = 0
+        calls = asked = 0
 
         async def tail_job_logs(self, job):
             self.calls += 1
             if self.calls == 1:
                 yield "begins "
                 await asyncio.sleep(0.3)  # a phase that prints nothing for longer than the patience
-                raise ConnectionError("reset")
+                raise broken
             yield "begins and ends"
 
-    asyncio.run(_follow(Quiet(), "mine", patience=0.1))
+        def get_job_status(self, job):
+            self.asked += 1
+            if self.asked == 1:
+                raise ConnectionError("refused")
+            return JobStatus.RUNNING if self.asked == 2 else JobStatus.FAILED
+
+    assert asyncio.run(_follow(Quiet(), "mine", patience=0.1)) == JobStatus.FAILED
     assert capsys.readouterr().out == "begins and ends"
 
     class Gone:
