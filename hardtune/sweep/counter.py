@@ -22,8 +22,10 @@ class Counter:
         durable.write(self.path, str(done))
 
     def read(self) -> int:
-        """The number written last; 0 before that."""
-        return int(self.path.read_text()) if self.path.exists() else 0
+        """The number written last; 0 before that, and if it cannot be read: no sweep should end over its progress."""
+        with contextlib.suppress(OSError):  # on NFS also while another node replaces the file
+            return int(self.path.read_text())
+        return 0
 
 
 @contextlib.contextmanager

@@ -1,11 +1,13 @@
 """What trials share is made on the cluster once, and its progress shows."""
 
 import dataclasses
+import errno
 import io
 import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from hardtune.needs import Needs
 from hardtune.scoring import encoded
 from hardtune.sweep import cluster
 from hardtune.sweep.cluster import Share
-from hardtune.sweep.counter import counter_in
+from hardtune.sweep.counter import Counter, counter_in
 from hardtune.sweep.live import View
 from hardtune.sweep.prepare import _groups, prepare_on_cluster
 
@@ -52,6 +54,19 @@ def test_images_are_encoded_once_and_one_is_told_how_far_it_is(ray_here, tmp_pat
     assert told[-1] == (100, 100)
     assert told.count((100, 100)) == 1, "the second time there is nothing to encode"
     assert {entry.is_result for entry in store.entries()} == {True}
+
+
+def test_progress_that_cannot_be_read_is_none_and_no_error(tmp_path, monkeypatch):
+    counter = Counter(tmp_path / "it")
+    assert counter.read() == 0
+    counter.write(3)
+    assert counter.read() == 3
+
+    def stale(path):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Path, "read_text", stale)
+    assert counter.read() == 0
 
 
 def test_a_task_trains_some_members_beside_each_other_and_all_are_told(ray_here, tmp_path):
@@ -129,6 +144,7 @@ def test_an_estimator_that_fails_does_so_before_the_ensemble_is_trained(ray_here
 def test_what_does_not_fit_in_memory_is_given_up_in_a_sentence(tmp_path, what, settings):
     code = f"""
 import sys
+from pathlib import Path
 from hardtune import Recipe, Store, load
 from hardtune.errors import InputError
 from hardtune.needs import Needs
