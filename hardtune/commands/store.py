@@ -12,6 +12,7 @@ sweep recomputes whatever it needs and does not find.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 from collections import defaultdict
 
@@ -78,13 +79,18 @@ def _list(entries: list[Entry], console: Console) -> int:
 
 def _verify(store: Store, entries: list[Entry], console: Console) -> int:
     results = [entry for entry in entries if entry.is_result]
-    damaged = 0
+    whole = damaged = 0
     for entry in track(results, "checking", console=console, transient=True, disable=not console.is_terminal):
-        problem = store.verify(entry)
-        if problem is not None:
+        try:
+            problem = store.verify(entry)
+        except FileNotFoundError:  # removed meanwhile
+            continue
+        if problem is None:
+            whole += 1
+        else:
             damaged += 1
             console.print(f"set aside {entry.path}: {problem}", soft_wrap=True)
-    console.print(f"{len(results) - damaged} of {len(results)} results are whole")
+    console.print(f"{whole} of {whole + damaged} results are whole")
     return 1 if damaged else 0
 
 
@@ -95,7 +101,8 @@ def _prune(store: Store, entries: list[Entry], options: argparse.Namespace, cons
     gone = [entry for entry in entries if (entry.age >= limit if entry.is_result else _is_left(entry))]
     for entry in gone:
         if not options.dry_run:
-            store.remove(entry)
+            with contextlib.suppress(FileNotFoundError):  # whoever writes it ended, or another prune was faster
+                store.remove(entry)
     verb = "would remove" if options.dry_run else "removed"
     console.print(f"{verb} {len(gone)} of {len(entries)} files, {_size(gone)}")
     return 0

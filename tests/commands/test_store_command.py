@@ -124,6 +124,22 @@ def test_prune_removes_leftovers_and_keeps_results_and_files_being_written(capsy
     assert sorted(path.suffix for path in files(storage)) == [".safetensors", ".safetensors", ".tmp"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [(["verify"], "2 of 2 results are whole"), (["prune", "--older-than", "0"], "removed 3 of 3")],
+)
+def test_what_another_process_removes_meanwhile_is_no_error(capsys, storage, monkeypatch, arguments, says):
+    listed = Store.entries
+
+    def then_gone(store):
+        found = listed(store)
+        Path(found[0].path).unlink()
+        return found
+
+    monkeypatch.setattr(Store, "entries", then_gone)
+    assert says in run(capsys, storage, *arguments)
+
+
 def test_nothing_is_removed_by_age_under_a_running_sweep(capsys, storage):
     sweep = Kept(storage / "sweeps" / "pets-20260101-000000")
     sweep.folder.mkdir(parents=True)
