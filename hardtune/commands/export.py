@@ -114,42 +114,47 @@ def run(options: argparse.Namespace) -> int:
     # The store may have lost since what was exported from it.
     found = predictions_of(prepared.split, stored, training_files, test_files), exported_predictions(folder)
     predictions = max(found, key=lambda one: len(one.get("members", ())))
-    # With none asked for, those that are there stay: hours of training may have gone into them.
-    members: list[dict[str, Any]] = [] if options.members else exported(folder)
+    # Those that are there stay until they are replaced: hours of training may have gone into them.
+    members: dict[str, dict[str, Any]] = {one["file"]: one for one in exported(folder)}
 
     def tell() -> None:  # after each network: whoever interrupts the next finds all that is there described
-        write_about(folder, kept, record, prepared, recipe, predictions=predictions, members=members)
+        write_about(folder, kept, record, prepared, recipe, predictions=predictions, members=[*members.values()])
 
     tell()
     if predictions:
         np.savez(content := io.BytesIO(), **predictions)  # type: ignore[arg-type]
         durable.write(folder / "predictions.npz", content.getbuffer())
-    if options.members:
-        for old in folder.glob("member-*.safetensors"):
-            old.unlink()
-        path = folder / "training-set.csv"
-        write_training_set(prepared, recipe, treatment, options.members, training_files, path)
+    files = [f"member-{member}.safetensors" for member in range(options.members)]
+    if files:
+        count = max(len(files), len(members))
+        write_training_set(prepared, recipe, treatment, count, training_files, folder / "training-set.csv")
     with progress_bar() as progress:
         bar = progress.add_task(f"networks: {options.members}, epochs", total=recipe.epochs * options.members)
-        for member in range(options.members):
+        for member, file in enumerate(files):
 
             def on_epoch(epoch: int, before: int = member * recipe.epochs) -> None:
                 progress.update(bar, completed=before + epoch)
 
             network, mine = _trained(prepared, recipe, treatment, member, device, on_epoch)
             said = _said(mine, stored.get(member), prepared.split, theirs, device)
-            file = f"member-{member}.safetensors"
             write_weights(network, folder / file)
-            members.append({"file": file, "trained_on": device, **said})
+            members[file] = {"file": file, "trained_on": device, **said}
             tell()
+    more = {path.name for path in folder.glob("member-*.safetensors")} - {*files} if files else set()
+    if more:
+        members = {file: members[file] for file in files}
+        write_training_set(prepared, recipe, treatment, len(files), training_files, folder / "training-set.csv")
+        tell()
+        for old in more:
+            (folder / old).unlink()
     there = len(predictions.get("members", ()))
     console.print(
         f"predictions.npz: those of {there} of its {recipe.members} networks, as the sweep stored them"
         if there
         else "no predictions.npz: the store has no predictions of its networks"
     )
-    for number, known in enumerate(members[: options.members]):
-        console.print(f"member {number}: {known['compared']}", soft_wrap=True)
+    for number, file in enumerate(files):
+        console.print(f"member {number}: {members[file]['compared']}", soft_wrap=True)
     show_path(console, "folder", folder)
     return 0
 

@@ -274,6 +274,19 @@ def test_a_folder_is_of_one_trial_and_of_the_networks_that_were_asked_for_last(e
     assert said == f"error: there are other files in {tmp_path}: name a new folder with --out\n"
 
 
+def test_networks_that_are_there_stay_until_another_is_in_their_place(command, script, swept, tmp_path, monkeypatch):
+    flags = ["--trial", "control", "--storage", swept[0], "--out", tmp_path]
+    command("export", script, *flags, "--members", 2)
+    there = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hardtune.member.train_network", stopped)
+    assert command("export", script, *flags, "--members", 1)[2] == 130
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == there
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
