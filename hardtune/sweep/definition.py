@@ -142,10 +142,12 @@ class Sweep:
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:
                 raise InputError(f"{name} must be a whole number of at least 1, got {count!r}")
         check_harder(self.imbalance, self.label_noise)
-        if not isinstance(self.cpus_per_trial, Real) or not 0 < self.cpus_per_trial < math.inf:
-            raise InputError(f"cpus_per_trial must be a number above 0, got {self.cpus_per_trial!r}")
+        cpus = self.cpus_per_trial
+        if isinstance(cpus, bool) or not isinstance(cpus, Real) or not 0 < cpus < math.inf:
+            raise InputError(f"cpus_per_trial must be a number above 0, got {cpus!r}")
         gpus = 0 if self.gpus_per_trial is None else self.gpus_per_trial
-        if not isinstance(gpus, Real) or not 0 <= gpus < math.inf or (gpus > 1 and gpus % 1):  # as Ray has it
+        number = isinstance(gpus, Real) and not isinstance(gpus, bool)
+        if not number or not 0 <= gpus < math.inf or (gpus > 1 and gpus % 1):  # as Ray has it
             raise InputError(f"gpus_per_trial must be a share of a GPU or a whole number of them, got {gpus!r}")
         if not isinstance(self.objectives, Mapping):
             raise InputError(

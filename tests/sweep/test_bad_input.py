@@ -150,6 +150,8 @@ def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
         ({"data": 3}, "data must be a name or a path, got int"),
         ({"name": "a%20b"}, "any of [?] { } [$], or a code like %20, .* got 'a%20b'"),
         ({"cpus_per_trial": "2"}, "cpus_per_trial must be a number above 0, got '2'"),
+        ({"cpus_per_trial": True}, "cpus_per_trial must be a number above 0, got True"),
+        ({"gpus_per_trial": True}, "gpus_per_trial must be a share of a GPU or a whole number of them, got True"),
         ({"gpus_per_trial": "x"}, "gpus_per_trial must be a share of a GPU or a whole number of them, got 'x'"),
         ({"comparisons": ["a"]}, "comparisons has Comparisons in it, got 'a'"),
         ({"severities": 3}, "severities must be a list, got 3"),
