@@ -113,8 +113,9 @@ def _train_missing(
     split = prepared.split
     parts = entries(prepared, recipe, Treatment(), member, device)
     findings = finding_identities(split, recipe, needs, member, device)
-    lacking = {name for name, key in findings.items() if key not in store}
-    answered = all(part in store for part in parts.values())
+    # Read, not only looked for: an NFS client may not know yet of what another node made while this one waited for it.
+    lacking = {name for name, key in findings.items() if store.get(key) is None}
+    answered = all(store.get(part) is not None for part in parts.values())
     if answered and not lacking:
         return False
     gradients = {name: epoch for name, epoch in gradient_epochs(recipe).items() if name in lacking}

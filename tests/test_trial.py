@@ -320,6 +320,12 @@ def test_a_scoring_member_in_the_store_is_not_trained_again(split, store, prepar
     assert not score_member(split, dataclasses.replace(RECIPE, members=9), NEEDS, 1, store, device="cpu")
 
 
+def test_a_scoring_member_that_another_node_made_meanwhile_is_not_trained_again(split, store, prepared, monkeypatch):
+    """Where a file was not there, an NFS client says so for up to a minute, unless it is opened."""
+    monkeypatch.setattr(Store, "__contains__", lambda store, identity: False)
+    assert not score_member(split, RECIPE, NEEDS, 0, store, device="cpu")
+
+
 def test_nothing_of_the_held_out_or_test_samples_reaches_training(split, prepared):
     """Other held-out and test images change what is measured, and neither scores nor plans nor networks."""
     rng = np.random.default_rng(0)
