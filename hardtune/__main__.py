@@ -1,4 +1,4 @@
-"""``python -m hardtune``: see what a sweep would do, and how far to trust its scores."""
+"""``python -m hardtune``: inspect a sweep before and after it runs."""
 
 from hardtune.commands import main
 

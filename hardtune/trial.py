@@ -291,9 +291,10 @@ def run(
     with tempfile.TemporaryDirectory() as scratch:
         kept = store if isinstance(store, Store) else Store(scratch if store is None else store)
         kept.check_writable()
-        if needs_of([treatment]).features and not is_encoded(split, recipe, kept):
+        needs = needs_of([treatment])
+        if needs.features and not is_encoded(split, recipe, kept):
             check_encoder(recipe.encoder, dataset)
-        prepared = prepare(split, recipe, needs_of([treatment]), kept, device=device, on_member=on_scored)
+        prepared = prepare(split, recipe, needs, kept, device=device, on_member=on_scored)
         return run_trial(treatment, prepared, recipe, kept, device=device, on_member=on_member)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from ray import tune
 
 from hardtune.hardness.estimators import ESTIMATORS
+from hardtune.needs import FROM_POOL
 from hardtune.recipe import ON_DIGITS
 from hardtune.resampling.oversamplers import OVERSAMPLERS
 from hardtune.resampling.undersample import UNDERSAMPLERS
@@ -45,8 +46,7 @@ sweep = Sweep(
 
 def everything(pool: str | None = None) -> Sweep:
     """The same search over all methods, in a conditional space: a function of an Optuna trial."""
-    pooled = ("pool", "judged pool")
-    oversamplings = sorted(name for name, how in OVERSAMPLERS.items() if how.needs not in pooled or pool is not None)
+    oversamplings = sorted(name for name, how in OVERSAMPLERS.items() if how.needs not in FROM_POOL or pool is not None)
 
     def space(trial: Any) -> dict[str, Any]:
         trial.suggest_categorical("estimator", sorted(ESTIMATORS))

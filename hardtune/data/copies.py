@@ -14,11 +14,10 @@ from hardtune import csv_files
 from hardtune.data.duplicates import first_same
 from hardtune.data.samples import Samples
 from hardtune.data.split import Split
+from hardtune.errors import MAX_NAMED
 
 Files = tuple[Sequence[str], Sequence[str]]
 """Of the data set's whole training and test split; empty unless it is a folder of images."""
-MAX_NAMED = 3
-"""Copies that a sentence names."""
 
 
 @dataclass(frozen=True, eq=False)

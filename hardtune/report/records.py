@@ -91,7 +91,6 @@ def _parse(path: Path) -> Record | None:
     try:
         fields: dict[str, Any] = json.loads(durable.read(path))
         return Record(**{**fields, "treatment": Treatment(**fields["treatment"])})
-    except FileNotFoundError:  # removed meanwhile by a sweep that tries the trial again
-        return None
-    except (ValueError, TypeError, KeyError):  # a disk error; a resumed sweep makes the record again
+    # Removed meanwhile by a sweep that tries the trial again; or a disk error: a resumed sweep makes the record again.
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None

@@ -138,9 +138,7 @@ def main(sweep: Sweep, options: argparse.Namespace | None = None, doc: str | Non
     """
     started = time.monotonic()
     options = options or parser(doc).parse_args()
-    run_and_exit(
-        lambda: _run(sweep, options, started), lambda: f"stopped; finished networks are kept: {_again(options)}"
-    )
+    run_and_exit(lambda: _run(sweep, options, started), lambda: f"stopped; finished networks are kept: {_again()}")
 
 
 def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
@@ -158,7 +156,7 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
         storage = local_folder(options.storage)
         confirmation = confirming(sweep, storage, recipe_changes(options.recipe), options.confirm or None)
         sweep = confirmation.sweep
-    stop_at_sigterm(f"stopped, and Ray does not answer; finished networks are kept: {_again(options)}")
+    stop_at_sigterm(f"stopped, and Ray does not answer; finished networks are kept: {_again()}")
     view = View(f"hardtune · {sweep.name}", sweep.objectives)
     pass_on(view.say)
     try:
@@ -169,7 +167,7 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
         said = disk.trouble(error, f"it writes to {options.storage}, and to {tempfile.gettempdir()} for a while")
         if said is None or view.folder is None:
             raise
-        print(f"error: the sweep cannot go on: {said}\n{_again(options)}", file=sys.stderr)
+        print(f"error: the sweep cannot go on: {said}\n{_again()}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         if view.folder is not None or options.resume:
@@ -182,10 +180,10 @@ def _run_here(
     sweep: Sweep, options: argparse.Namespace, view: View, started: float, confirms: Kept | None = None
 ) -> int:
     """Run the sweep from this process, show what it found, and return the exit code."""
-    outcome = run_and_show(sweep, place_of(options, confirms), view, _again(options))
+    outcome = run_and_show(sweep, place_of(options, confirms), view, _again())
     view.console.print(f"took {time.monotonic() - started:.0f} s", highlight=False)
     if outcome.interrupted:
-        view.whole(f"finished networks are kept: {_again(options)}")
+        view.whole(f"finished networks are kept: {_again()}")
     return _exit_code(outcome)
 
 
@@ -245,7 +243,7 @@ def configured(sweep: Sweep, options: argparse.Namespace) -> Sweep:
     return changed
 
 
-def _again(options: argparse.Namespace) -> str:
+def _again() -> str:
     """The command to continue with."""
     flags = [flag for flag in sys.argv[1:] if flag != "--resume"]
     return "go on with " + shlex.join(["python", sys.argv[0], *hidden(flags), "--resume"])

@@ -158,9 +158,10 @@ class Sweep:
         for name, direction in self.objectives.items():
             if direction not in ("min", "max"):
                 raise InputError(f"the direction of objective {name!r} must be min or max, got {direction!r}")
-        self._check_racing(self.racing)
+        self._check_racing()
 
-    def _check_racing(self, price: float) -> None:
+    def _check_racing(self) -> None:
+        price = self.racing
         if isinstance(price, bool) or not isinstance(price, (int, float)) or not 0 <= price <= 0.1:
             raise InputError(
                 "racing is the share of the front's hypervolume that an ensemble is expected to add to be worth "

@@ -78,7 +78,7 @@ def examine_storage(storage: Path) -> Iterator[Finding]:
         yield Finding("storage", f"{storage} is seen and written by {_count(answers)}")
     yield _lock(storage)
     free = shutil.disk_usage(storage).free / 1e9
-    room = "free the disk or name another: checkpoints and logits of a sweep can take some GB"
+    room = "free the disk or name another: the logits of a sweep can take some GB"
     yield Finding("storage", f"{free:.0f} GB free in {storage}", room if free < 5 else "")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import ray
 
 from hardtune.code import is_installed
-from hardtune.errors import InputError
+from hardtune.errors import InputError, first_line
 from hardtune.registry import add_plug_ins, plug_in_code, plug_ins
 
 MAX_SENT = 64_000_000
@@ -49,10 +49,9 @@ def with_plug_ins() -> dict[str, Any]:
             try:
                 _dumps(entry)
             except Exception as error:  # pickling can raise anything
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
                 raise InputError(
-                    f"the {kind} {name!r} cannot be sent to the workers ({reason}): define it in a package that is "
-                    "installed on all nodes, or without that"
+                    f"the {kind} {name!r} cannot be sent to the workers ({first_line(error)}): define it in a package "
+                    "that is installed on all nodes, or without that"
                 ) from error
     sent, code = _dumps(found), plug_in_code()
     if len(sent) > MAX_SENT:

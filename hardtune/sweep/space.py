@@ -11,6 +11,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import optuna
 from ray.tune.search.optuna import OptunaSearch
 from ray.tune.search.sample import Categorical, Domain, Float, Integer, Quantized, Uniform
 
@@ -152,8 +153,6 @@ def _values(value: Any) -> Sequence[Any]:
 
 
 def _sampled(space: Any) -> list[dict[str, Any]]:
-    import optuna
-
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     points = []
