@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 from rich.table import Table
-from rich.text import Text
 
 from hardtune.evaluation.comparison import Difference, holm, paired_difference
 from hardtune.report.comparison import Row, found_out, tried
-from hardtune.report.comparison_views import PANEL_WIDTH, covers, decimals, draw_intervals, half_width, paired_over
+from hardtune.report.comparison_views import PANEL_WIDTH, covers, decimals, difference_cell, draw_intervals, paired_over
 from hardtune.report.drawing import save
 from hardtune.report.fitting import fit
 from hardtune.report.records import Record
@@ -128,13 +127,8 @@ def _table(rows: Sequence[Row]) -> Table:
     for heading in (*(f"samples\n{of}" for of in sides), *(f"recall ↑\n{of}" for of in sides), "difference"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        star = "*" if row["verdict"] != "open" else " "
-        difference = f"{100 * row['difference']:+.{places}f} ±{half_width(row):.{places}f} {star}"
-        if row["low"] == row["high"] == 0:  # in each network: an interval would claim to know it of other images
-            difference = "equal  "
         recalls = (f"{100 * row[which]:.{places}f}" for which in ("reference_mean", "mean"))
-        colour = {"better": "green", "worse": "red"}.get(row["verdict"], "")
-        table.add_row(row["class"], _samples(row, "reference_"), _samples(row), *recalls, Text(difference, colour))
+        table.add_row(row["class"], _samples(row, "reference_"), _samples(row), *recalls, difference_cell(row, places))
     return table
 
 

@@ -38,7 +38,8 @@ def tables(rows: Sequence[Row], note: str = "", *, most: int = METRICS_A_TABLE, 
     ]
     if made:
         said = f"{made[-1].caption} Figures are of the test split unless they say otherwise; {coverage(rows)}"
-        shares = [row["images_share"] for row in rows if row["images_share"] is not None and row["low"] is not None]
+        bounded = [row for row in rows if row["low"] is not None and row["low"] < row["high"]]
+        shares = [row["images_share"] for row in bounded if row["images_share"] is not None]
         if shares and prospects:
             left = 100 * math.sqrt(float(np.median(shares)))
             many = "networks" if rows[0]["over"] == "members" else rows[0]["over"]
@@ -99,14 +100,19 @@ def _table(rows: Sequence[Row], note: str) -> Table:
     table.add_row(first["reference"], *(f"{100 * columns[m]:.{digits[m]}f}  " for m in columns), style="yellow")
     cells: dict[Line, list[Text]] = {}
     for row in rows:
-        reach, places = half_width(row), digits[row["metric"]]
-        star = "*" if row["verdict"] != "open" else " "
-        text = f"{100 * row['difference']:+.{places}f} ±{reach:.{places}f} {star}"
-        colour = {"better": "green", "worse": "red"}.get(row["verdict"], "")
-        cells.setdefault(_line(row), []).append(Text(text, colour))
+        cells.setdefault(_line(row), []).append(difference_cell(row, digits[row["metric"]]))
     for (_, treatment), line in cells.items():
         table.add_row(treatment, *line)
     return table
+
+
+def difference_cell(row: Row, places: int) -> Text:
+    """A row's difference × 100 with its interval, to so many decimal places: ``+1.23 ±0.45 *``, coloured by verdict."""
+    if row["low"] == row["high"] == 0:  # in each network: an interval would claim to know it of other images
+        return Text("equal  ")
+    star = "*" if row["verdict"] != "open" else " "
+    colour = {"better": "green", "worse": "red"}.get(row["verdict"], "")
+    return Text(f"{100 * row['difference']:+.{places}f} ±{half_width(row):.{places}f} {star}", colour)
 
 
 def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path, note: str = "") -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -130,6 +131,25 @@ def test_intervals_cover_test_images_where_both_records_say_how_much_depends_on_
     for unknown in range(len(RECORDS)):
         some = [one if place == unknown else with_images(one, 0.002) for place, one in enumerate(RECORDS)]
         assert compared(some, EVERYTHING) == seeds_alone, "none looks surer than the others"
+
+
+def test_what_is_equal_in_every_network_is_said_to_be_so_and_promises_nothing_of_more_networks():
+    same = dataclasses.replace(RECORDS[0], number=0, treatment=METHOD)
+    both = [with_images(RECORDS[0], 0.002), with_images(RECORDS[3], 0.002)]
+    twin = dataclasses.replace(both[0], number=0, treatment=METHOD)
+    rows = compared([both[0], twin], Comparison((METHOD,), metrics=FIGURES))
+    assert {(row["low"], row["high"], row["images_share"]) for row in rows} == {(0, 0, 0)}
+    said = printed(rows)
+    assert said.count("equal") == 2
+    assert "±0" not in said, "which would claim to know it of other images"
+    assert "endlessly" not in said
+    assert "equal" in printed(compared([RECORDS[0], same], Comparison((METHOD,), metrics=FIGURES)))
+
+    def prospect(records):
+        (said,) = re.findall(r"would shrink to (\d+) %", " ".join(printed(compared(records, EVERYTHING)).split()))
+        return said
+
+    assert prospect([both[0], twin, both[1]]) == prospect(both)
 
 
 def test_what_is_compared_over_seeds_alone_is_named_where_others_are_not():
