@@ -58,6 +58,8 @@ def coverage(rows: Sequence[Row]) -> str:
 
 def covers(rows: Sequence[Row], no_images: Sequence[str]) -> str:
     """What the intervals cover, where those of ``no_images`` do not cover images."""
+    if rows[0]["members"] == 1:
+        return "intervals are unbounded, since one network bounds nothing (take --recipe members=5, say)"
     what, alone, on = "seeds of training", "seeds", ["one split"]
     if rows[0]["over"] == "sweeps":
         what = "whole sweeps (each with its own scores, networks and, if drawn at random, held-out samples)"
@@ -112,7 +114,8 @@ def difference_cell(row: Row, places: int) -> Text:
         return Text("equal  ")
     star = "*" if row["verdict"] != "open" else " "
     colour = {"better": "green", "worse": "red"}.get(row["verdict"], "")
-    return Text(f"{100 * row['difference']:+.{places}f} ±{half_width(row):.{places}f} {star}", colour)
+    reach = "∞" if row["low"] is None else f"{half_width(row):.{places}f}"
+    return Text(f"{100 * row['difference']:+.{places}f} ±{reach} {star}", colour)
 
 
 def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path, note: str = "") -> None:

@@ -22,6 +22,7 @@ SYMBOLS = {
     "↑": r"$\uparrow$",
     "±": r"$\pm$",
     "×": r"$\times$",
+    "∞": r"$\infty$",
     "α": r"$\alpha$",
     "λ": r"$\lambda$",
 }

@@ -100,7 +100,10 @@ def test_one_network_bounds_nothing():
 
     rows = class_rows([single(HELPED)], single(CONTROLS), among=1)
     assert {(row["low"], row["high"], row["verdict"]) for row in rows} == {(None, None, "open")}
-    assert "paired over 1 member" in " ".join(printed(class_tables(rows)).split())
+    said = " ".join(printed(class_tables(rows)).split())
+    assert "paired over 1 member" in said
+    assert "±∞" in said
+    assert "since one network bounds nothing (take --recipe members=5, say), and not corrected" in said
 
 
 @pytest.mark.parametrize(
