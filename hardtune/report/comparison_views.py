@@ -115,7 +115,8 @@ def difference_cell(row: Row, places: int) -> Text:
     star = "*" if row["verdict"] != "open" else " "
     colour = {"better": "green", "worse": "red"}.get(row["verdict"], "")
     reach = "∞" if row["low"] is None else f"{half_width(row):.{places}f}"
-    return Text(f"{100 * row['difference']:+.{places}f} ±{reach} {star}", colour)
+    difference = round(100 * row["difference"], places) + 0.0  # else what rounds to nothing could be -0.0
+    return Text(f"{difference:+.{places}f} ±{reach} {star}", colour)
 
 
 def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path, note: str = "") -> None:

@@ -84,6 +84,12 @@ def test_a_table_says_how_many_samples_a_class_had_and_what_they_counted():
     assert said.rstrip().endswith("Beware.")
 
 
+def test_a_difference_that_rounds_to_nothing_has_no_minus():
+    (row, *_) = class_rows([HELPED], CONTROLS, among=1)
+    said = printed(class_tables([row | {"difference": -0.0003, "low": -0.0533, "high": 0.0527, "verdict": "open"}]))
+    assert "+0.0 ±5.3" in said
+
+
 def test_against_another_trial_it_is_named():
     other = record(1, 0.55, 0.9, 0.98)
     said = " ".join(printed(class_tables(class_rows([HELPED], other, among=1))).split())

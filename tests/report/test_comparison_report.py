@@ -330,6 +330,7 @@ def rows_of(difference, reach, metrics=("test/accuracy",)):
         (0.0000123, 0.0000045, "+0.0012 ±0.0005"),
         (0.0123, 0.0, "+1.23 ±0.00"),
         (0.0123, None, "+1.23 ±∞"),
+        (-0.0003, 0.053, "+0.0 ±5.3"),
     ],
 )
 def test_a_difference_has_two_figures_of_its_interval(difference, reach, cell):
