@@ -161,11 +161,10 @@ def _front(question: Question, objectives: Mapping[str, str]) -> Shown:
 
 def _comparisons(question: Question, families: Sequence[Sequence[Row]]) -> Shown:
     note = question.note
-    title = f"{question.title}: {families[0][0]['members']} {question.over}"
     return Shown(
         [row for family in families for row in family],
         [table for family in families for table in tables(family, note)],
-        draw=lambda path: comparison_figure(families, title, path, note),
+        draw=lambda path: comparison_figure(families, question.title, path, note),
         wide=[table for family in families for table in tables(family, note, most=len(family), prospects=False)],
     )
 

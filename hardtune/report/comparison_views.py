@@ -122,7 +122,7 @@ def difference_cell(row: Row, places: int) -> Text:
 def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path, note: str = "") -> None:
     """Draw every difference with its interval as a PNG: a panel per metric, and a block of lines per reference.
 
-    ``note``: as in :func:`tables`.
+    ``title``: whose they are; ``note``: as in :func:`tables`.
     """
     from matplotlib.figure import Figure
 
@@ -137,7 +137,10 @@ def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path,
         "differences × 100 with 95 % intervals; green is better and red worse after Holm's correction for "
         f"{corrected} treatment{plural} in each panel, dotted is unbounded"
     )
-    told = [f"{title}: {says}", f"{coverage(each)[:1].upper()}{coverage(each)[1:]}, and not corrected. {note}".strip()]
+    told = [
+        f"{title}: {paired_over(each[0])}: {says}",
+        f"{coverage(each)[:1].upper()}{coverage(each)[1:]}, and not corrected. {note}".strip(),
+    ]
     grid = figure.subplots(len(heights), width, squeeze=False, height_ratios=heights)
     headed: list[str] = []
     for panels, (metrics, rows, lines) in zip(grid, blocks, strict=True):

@@ -165,8 +165,8 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
     comparisons = [compared(found, comparison) for comparison in sweep.compared]
     differences = [{"comparison": number, **row} for number, family in enumerate(comparisons) for row in family]
     if differences:
-        members = f"{sweep.name}: {differences[0]['members']} members"
-        figures = leave("comparison.png", lambda path: comparison_figure(comparisons, members, path, note)) + figures
+        drawn = leave("comparison.png", lambda path: comparison_figure(comparisons, sweep.name, path, note))
+        figures = drawn + figures
         leave("comparison.json", lambda path: path.write_text(json.dumps(differences, indent=1)))
     shown = best if sweep.treatments is None else found
     classes = against_control(found, shown)

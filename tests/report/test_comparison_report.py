@@ -355,6 +355,14 @@ def test_an_unbounded_interval_is_drawn_as_a_line_and_said(tmp_path, monkeypatch
     assert "Holm's correction for 1 treatment in each panel, dotted is unbounded" in title
 
 
+@pytest.mark.parametrize(("members", "over", "said"), [(1, "members", "1 member"), (3, "sweeps", "3 sweeps")])
+def test_the_figure_says_over_how_many_it_is_paired(tmp_path, monkeypatch, members, over, said):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: drawn.append(figure))
+    comparison_figure([[row | {"members": members, "over": over} for row in rows_of(0.1, 0.1)]], "pets", tmp_path / "f")
+    assert " ".join(drawn[0].get_suptitle().split()).startswith(f"pets: {said}: differences")
+
+
 def test_each_metric_is_in_one_table_of_four():
     names = ("accuracy", "ece", "nll", "aurc", "brier")
     made = tables(rows_of(0.01, 0.01, [f"test/{name}" for name in names]))
