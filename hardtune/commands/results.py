@@ -112,7 +112,8 @@ def run(options: argparse.Namespace) -> int:
         console.print(f"table  {options.table}", soft_wrap=True)
     if options.csv is not None:
         chosen_on = "test split" if question.sweep.selection_note else "held-out training data"
-        rows = [{**row, "chosen_on": chosen_on} for row in TABLES[options.by or "trial"](question.records)]
+        found = TABLES[options.by or "trial"](question.records)
+        rows = [{"sweep": question.title, **row, "chosen_on": chosen_on} for row in found]
         _written(options.csv, lambda path: write_csv(rows, path))
         console.print(f"CSV  {options.csv}", soft_wrap=True)
     return 0

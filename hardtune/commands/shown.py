@@ -54,7 +54,7 @@ class Question:
 
     @property
     def title(self) -> str:
-        """What a figure is of."""
+        """What a figure, or a file's rows, are of."""
         return self.sweep.id if len(self.pool) == 1 else self.sweep.name
 
     @property
@@ -108,7 +108,8 @@ class Shown:
 
 def shown(question: Question) -> Shown:
     """The answer; ``InputError`` if there is none."""
-    answer = _shown(question)
+    found = _shown(question)
+    answer = replace(found, rows=[{"sweep": question.title, **row} for row in found.rows])
     if len(question.pool) == 1:
         return answer
     ids = ", ".join(one.id for one in question.pool)

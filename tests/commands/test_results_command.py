@@ -393,6 +393,8 @@ def test_sweeps_that_differ_in_their_seed_are_compared_together(command, sweeps,
     )
     assert (err, code) == ("", 0)
     assert "paired over 3 sweeps" in out
+    command("results", "list", "--pool", "--storage", storage, "--table", tmp_path / "it.csv")
+    assert {row["sweep"] for row in csv.DictReader((tmp_path / "it.csv").read_text().splitlines())} == {"list"}
     assert "-10 ±12" in " ".join(out.split()), "gaps of 0.1, 0.05 and 0.15, and the control's 0.2"
     ids = f"{first.name}, list-29991231-000001, list-29991231-000002"
     assert f"pooled: {ids}; trial 1 is left out, unfinished in at least one, but counted in the correction" in out
@@ -438,6 +440,24 @@ def test_everything_is_in_tables_by_trial_member_and_class(results, tmp_path):
         ("0", "cat", "12"),
         ("0", "dog", "30"),
     ]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        *(("--csv", "--by", one) for one in ("trial", "member", "class")),
+        ("--table",),
+        ("--table", "--compare"),
+        ("--table", "--classes"),
+    ],
+)
+def test_tables_of_several_sweeps_can_be_put_together(results, sweeps, tmp_path, flags):
+    ids = sorted(path.name for path in (sweeps / "sweeps").glob("own*"))
+    for one in ids:
+        kind, *others = flags
+        results(one, kind, tmp_path / "it.csv", *others)
+        head, *lines = csv.reader((tmp_path / "it.csv").read_text().splitlines())
+        assert (head[0], {line[0] for line in lines}) == ("sweep", {one})
 
 
 def test_a_table_is_utf8_where_the_locale_is_not(sweeps, tmp_path):
