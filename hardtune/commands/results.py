@@ -96,9 +96,14 @@ def run(options: argparse.Namespace) -> int:
     question = Question(find(storage, options.sweep), options)
     if options.by is not None and options.csv is None:
         raise InputError("--by is for --csv")
-    for path, what in ((options.figure, "figure"), (options.table, "table"), (options.csv, "CSV file")):
+    taken: dict[Path, str] = {}
+    for flag, what in (("figure", "figure"), ("table", "table"), ("csv", "CSV file")):
+        path = vars(options)[flag]
         if path is not None:
             make_room_for(path, what)
+            other = taken.setdefault(path.resolve(), flag)
+            if other != flag:
+                raise InputError(f"--{other} and --{flag} are one file, {path}: give each another name")
     answer = shown(question)
     for table in answer.tables:
         show_table(console, table)

@@ -521,6 +521,16 @@ def test_what_cannot_be_shown_is_said_in_a_sentence(command, sweeps, flags, says
     assert re.match(f"error: {says}", err), err
 
 
+def test_no_file_is_written_over_another_of_the_same_answer(command, sweeps, tmp_path):
+    (tmp_path / "it.png").symlink_to(tmp_path / "it.csv")
+    for one, other in (("--table", "--csv"), ("--figure", "--csv")):
+        first = tmp_path / ("it.png" if one == "--figure" else "deep/../it.csv")
+        out, err, code = command("results", "pets", one, first, other, tmp_path / "it.csv", "--storage", sweeps)
+        assert (out, code) == ("", 2)
+        assert err == f"error: {one} and {other} are one file, {tmp_path / 'it.csv'}: give each another name\n"
+    assert not (tmp_path / "it.csv").exists()
+
+
 def test_a_front_that_is_the_control_has_nothing_to_compare(command, sweeps):
     first = min(path.name for path in (sweeps / "sweeps").glob("pets-*"))
     out, err, code = command("results", first, "--compare", "--storage", sweeps)
