@@ -155,8 +155,7 @@ def _refuse(wrong: NDArray[np.bool_], hardness: NDArray[np.float64], low_is_hard
         why = f"which is {-mean:.4g} in its estimator's textbook form, and the paper's ratio 1/mean needs that above 0"
     instead = "choose policy 'shift', or estimator 'margin' with policy 'margin'"
     if 2 * wrong.sum() > len(wrong):  # perhaps the scores have the wrong sign, with which 'shift' would be reversed
-        mend = (
-            "negate AUM and margins if they are not yet" if low_is_hard else "say low_is_hard=True if they are negated"
-        )
-        instead = f"scores are higher = harder, so {mend}, and otherwise {instead}"
+        longer = "train the scoring networks longer, " if low_is_hard else ""
+        sign = "so AUM and margins are negated" if low_is_hard else "or say low_is_hard=True if they are negated"
+        instead = f"{longer}{instead}, or, if these scores are your own, check their sign (higher = harder, {sign})"
     raise InputError(f"class {classes[first]!r} has a mean score of {mean:.4g}, {why}: {instead}")

@@ -337,12 +337,18 @@ def test_the_error_says_the_mean_and_what_it_is_in_the_estimators_own_direction(
         class_counts(np.array([-1.0, 1.0]), np.full(2, 100), 1)
 
 
-def test_scores_whose_sign_may_be_wrong_are_not_told_to_be_shifted_before_they_are_negated():
+def test_what_mends_scores_of_a_sweep_is_said_before_what_mends_those_whose_sign_may_be_wrong():
     aum, sizes = np.array([5.9, 3.0, 2.0]), np.full(3, 100)
-    says = r"class '0' has a mean score of 5\.9, which is -5\.9 .*: scores are higher = harder, so negate AUM"
+    says = (
+        r"class '0' has a mean score of 5\.9, which is -5\.9 .*: train the scoring networks longer, choose "
+        r"policy 'shift', or .*, or, if these scores are your own, check their sign \(higher = harder, so AUM and"
+    )
     with pytest.raises(InputError, match=says):
         class_counts(aum, sizes, 1, low_is_hard=True)
-    with pytest.raises(InputError, match=r"mean score of -5\.9, .*: scores are higher = harder, so say low_is_hard"):
+    says = (
+        r"mean score of -5\.9, .*: choose policy 'shift', .* their sign \(higher = harder, or say low_is_hard=True if"
+    )
+    with pytest.raises(InputError, match=says):
         class_counts(-aum, sizes, 1)
 
 
