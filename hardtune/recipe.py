@@ -97,7 +97,9 @@ class Recipe:
         if any(not 0 < point < 1 for point in self.milestones):
             raise InputError(f"milestones must be fractions of the run between 0 and 1, got {self.milestones!r}")
         if self.validation not in ("val", "test") and (isinstance(self.validation, str) or not 0 < self.validation < 1):
-            raise InputError(f"validation must be between 0 and 1, 'val' or 'test', got {self.validation!r}")
+            raise InputError(
+                f"validation must be between 0 and 1, 'val', or 'test' to hold none out, got {self.validation!r}"
+            )
 
     def training_identity(self) -> dict[str, object]:
         """The fields that determine a trained network, given data and seed; the rest may change freely."""

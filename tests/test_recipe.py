@@ -22,7 +22,7 @@ from hardtune.errors import InputError
         ({"schedule": "exponential"}, "choose from cosine, linear, steps"),
         ({"milestones": (0.5, 60)}, "fractions of the run"),
         ({"validation": 1.0}, "between 0 and 1"),
-        ({"validation": "train"}, "validation must be between 0 and 1, 'val' or 'test', got"),
+        ({"validation": "train"}, "validation must be between 0 and 1, 'val', or 'test' to hold none out, got"),
         ({"crop_padding": -1}, "crop_padding"),
         ({"seed": -1}, "seed"),
         ({"warmup": float("nan")}, "warmup"),

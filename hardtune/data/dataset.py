@@ -139,7 +139,9 @@ class Dataset:
         if validation == "val":
             held = self._own_validation()
         elif isinstance(validation, str) or not 0 < validation < 1:
-            raise InputError(f"validation must be between 0 and 1, 'val' or 'test', got {validation!r}")
+            raise InputError(
+                f"validation must be between 0 and 1, 'val', or 'test' to hold none out, got {validation!r}"
+            )
         else:
             remedy = ", or hold none out (validation='test')"
             if self.origin is not None:

@@ -118,7 +118,7 @@ def test_arrays_that_were_written_to_since_are_other_data(validation):
 
 @pytest.mark.parametrize("validation", [0, 1, -0.1, 2.0, float("nan"), "train"])
 def test_a_share_that_is_none_is_an_error(validation):
-    with pytest.raises(InputError, match="validation must be between 0 and 1, 'val' or 'test', got"):
+    with pytest.raises(InputError, match="validation must be between 0 and 1, 'val', or 'test' to hold none out, got"):
         dataset([0, 0, 1, 1]).hold_out(validation, 0)
 
 

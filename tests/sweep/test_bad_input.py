@@ -96,7 +96,10 @@ def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
         ({"flags": ["--recipe", "epochs=three"]}, "epochs must be a whole number, got 'three'"),
         ({"flags": ["--recipe", "epochs"]}, "--recipe takes name=value pairs, got 'epochs'"),
         ({"flags": ["--recipe", "epochs=0"]}, "epochs must be a whole number of at least 1"),
-        ({"flags": ["--recipe", "validation=1.5"]}, "validation must be between 0 and 1, 'val' or 'test', got 1.5"),
+        (
+            {"flags": ["--recipe", "validation=1.5"]},
+            "validation must be between 0 and 1, 'val', or 'test' to hold none out, got 1.5",
+        ),
         ({"flags": ["--recipe", "schedule=exp"]}, "unknown schedule 'exp': choose from cosine, linear, steps"),
         ({"flags": ["--recipe", "flip=maybe"]}, "flip must be true or false, got 'maybe'"),
         ({"flags": ["--trials", "-3"]}, "trials must be a whole number of at least 1, got -3"),
