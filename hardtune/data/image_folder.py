@@ -216,7 +216,8 @@ def _files(folder: Path, classes: Sequence[str], *, lacking: bool = False) -> tu
         counts.append(len(found.images))
     if empty and not lacking:
         left_out = [file for own in empty.values() for file in own]
-        raise InputError(f"{classes_have([*empty])} no images in {folder}{_since(left_out)}")
+        why = _since(left_out) or ": add some, or leave the class out"
+        raise InputError(f"{classes_have([*empty])} no images in {folder}{why}")
     return files, np.repeat(np.arange(len(classes), dtype=np.int64), counts)
 
 

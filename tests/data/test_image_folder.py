@@ -432,5 +432,5 @@ def test_splits_with_unlike_classes_name_the_class(tmp_path: Path):
         load(str(tmp_path))
     (tmp_path / "test" / "c").rename(tmp_path / "elsewhere")
     (tmp_path / "test" / "b").mkdir()
-    with pytest.raises(InputError, match=r"class 'b' has no images in .*test"):
+    with pytest.raises(InputError, match=r"class 'b' has no images in .*test: add some, or leave the class out$"):
         load(str(tmp_path))
