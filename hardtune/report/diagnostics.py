@@ -14,7 +14,7 @@ FIFTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 def diagnostics_figure(record: Record, path: Path) -> None:
-    """Draw a finished trial's curves and write them to ``path`` (PNG).
+    """Draw a finished trial's curves and write them to ``path`` (.png, .pdf or .svg).
 
     The reliability diagram and the risk-coverage curve, on test samples; and, if there are any, the histogram of the
     entropy weights, and the accuracy and ECE under corruptions by severity.
@@ -38,7 +38,8 @@ def diagnostics_figure(record: Record, path: Path) -> None:
         axes.tick_params(labelsize=8)
         draw(axes, record)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save(figure, path, dpi=110, pil_kwargs={"compress_level": 1})
+    fast = {"pil_kwargs": {"compress_level": 1}} if path.suffix == ".png" else {}  # others do not take it
+    save(figure, path, dpi=110, **fast)
 
 
 def _reliability(axes: Any, record: Record) -> None:

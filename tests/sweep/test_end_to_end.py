@@ -49,16 +49,20 @@ def test_what_it_printed_can_be_seen_again(smoke, shared_script, capsys, monkeyp
         assert figures[0] == figures[1] != []
 
 
-def test_the_files_that_it_left_are_those_that_are_documented_and_are_read_as_is_said(smoke, shared_script):
+def test_the_files_that_it_left_are_those_that_are_documented_and_are_read_as_is_said(
+    smoke, shared_script, tmp_path, monkeypatch
+):
     page = (ROOT / "docs" / "files.md").read_text()
     *_, folder = shared_script.sweeps()
     for path in folder.glob("[!.]*"):
         assert f"`{path.name}" in page, path
     (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     code = code.replace("hardtune-results", str(shared_script.storage)).replace(', "digits")', ', "digits-smoke")')
+    monkeypatch.chdir(tmp_path)  # it draws a figure there
     exec(code, names := {})
     assert [record.number for record in names["trials"]] == [0, 1, 2, 3]
     assert names["control"].is_control
+    assert (tmp_path / "diagnostics.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_a_second_run_reuses_the_cached_scores_and_says_so(smoke):
