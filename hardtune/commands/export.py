@@ -203,6 +203,11 @@ def _check(subject: Subject, kept: Kept, treatment: Treatment, options: argparse
     most = subject.recipe.members
     if not 0 <= options.members <= most:
         raise InputError(f"--members must be from 0 to {most}, which the sweep's ensembles had, got {options.members}")
+    if not options.members and not (subject.storage / "store").is_dir():
+        raise InputError(
+            f"{subject.storage} has no store/, where a sweep keeps its networks' predictions: copy that, too, from "
+            "where it ran"
+        )
     check_names(treatment)
     for registry, name in ((MODELS, subject.recipe.model), *named_in(treatment.canonical())):
         for what, now in registry.code(name).items():

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hardtune.command_line import add_data_flags, add_recipe_flag, progress_bar, recipe_changes
 from hardtune.errors import InputError
 from hardtune.recipe import Recipe
-from hardtune.report.sweeps import kept
+from hardtune.report.sweeps import Kept, kept
 
 if TYPE_CHECKING:
     from hardtune.data import Dataset, Split
@@ -201,13 +201,20 @@ def _where_scores_may_be(subject: Subject) -> str:
             f"{of_this_name[-1].id} used other data than {subject.data} is here, so give the --data, --data-dir and "
             "--image-size that it had, or let --score make others here"
         )
-    theirs = same_data[-1].content["recipe"] if same_data else mine
-    differ = {name: value for name, value in theirs.items() if name in mine and value != mine[name]}
-    if set(differ) - {"members", "scoring_members"}:  # with other sizes of ensembles the scores are the same
-        flags = shlex.join(f"{name}={_as_flag(value)}" for name, value in differ.items())
+    differing = [_differing(mine, one) for one in same_data]
+    if differing and all(differing):
+        flags = shlex.join(f"{name}={_as_flag(value)}" for name, value in differing[-1].items())
         return f"{same_data[-1].id} had --recipe {flags}, so give the same, or let --score make others here"
     first = "" if subject.sweep is None else "run the sweep, or "
     return f"{first}let --score make them here (scores belong to data, recipe and seed: see --data and --recipe)"
+
+
+def _differing(mine: Mapping[str, Any], former: Kept) -> dict[str, Any]:
+    """What other scores come from in a former sweep's recipe, which is settled where ``mine`` is."""
+    settled = {name: value for name, value in former.settled.items() if mine.get(name) != "auto"}
+    theirs = {**former.content["recipe"], **settled}
+    differ = {name: value for name, value in theirs.items() if name in mine and value != mine[name]}
+    return differ if set(differ) - {"members", "scoring_members"} else {}  # of ensembles' sizes scores are the same
 
 
 def _as_flag(value: Any) -> str:

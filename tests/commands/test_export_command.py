@@ -318,7 +318,17 @@ def test_scores_that_are_gone_are_said_with_how_to_make_them_and_nothing_is_writ
     assert err.count("\n") == 1
     assert "lacks 4 of the scoring ensemble's 4 members" in err
     assert "--score" in err
+    assert "had --recipe" not in err, "it has the sweep's own, in which nothing is left to the device"
     assert {path.name for path in tmp_path.iterdir()} == {"sweeps"}
     out, _, code = command("export", script, "--trial", 1, "--storage", tmp_path, "--score")
     assert code == 0
     assert "the store has no predictions of it" in out
+
+
+@pytest.mark.parametrize("trial", ["control", 0])
+def test_a_storage_that_came_home_without_its_store_is_said_to_lack_it(command, script, swept, tmp_path, trial):
+    shutil.copytree(swept[0] / "sweeps", tmp_path / "sweeps")
+    out, err, code = command("export", script, "--trial", trial, "--members", 0, "--storage", tmp_path)
+    assert (out, code) == ("", 2)
+    assert f"error: {tmp_path} has no store/, where a sweep keeps its networks' predictions: copy that, too" in err
+    assert {path.name for path in tmp_path.iterdir()} == {"sweeps"}
