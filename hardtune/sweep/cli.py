@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hardtune import disk
 from hardtune.command_line import add_data_flags, add_recipe_flag, recipe_changes, run_and_exit
 from hardtune.errors import InputError
-from hardtune.report.sweeps import Kept
+from hardtune.report.sweeps import Kept, kept
 from hardtune.store import local_folder
 from hardtune.sweep.confirm import confirming
 from hardtune.sweep.definition import Place, Sweep
@@ -170,7 +170,7 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
         print(f"error: the sweep cannot go on: {said}\n{_again()}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        if view.folder is not None or options.resume:
+        if view.folder is not None or (options.resume and kept(local_folder(options.storage), sweep.name)):
             raise
         print("\nstopped before the sweep began", file=sys.stderr)  # so there is nothing to resume
         return 130

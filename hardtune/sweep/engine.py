@@ -37,7 +37,7 @@ from hardtune.store import Store, local_folder
 from hardtune.sweep import cluster
 from hardtune.sweep.databases import study_database
 from hardtune.sweep.definition import Place, Sweep
-from hardtune.sweep.ledger import Ledger, check_same_data, open_ledger
+from hardtune.sweep.ledger import Ledger, check_same_data, open_ledger, resumable
 from hardtune.sweep.live import View
 from hardtune.sweep.nodes import check_shared
 from hardtune.sweep.notes import (
@@ -87,6 +87,8 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
     """
     treatments, needs = _check(sweep)
     storage = _writable(place.storage)
+    if place.resume:  # before the data are read, which may take minutes
+        resumable(sweep, storage)
     uri = place.tracking_uri or default_uri(storage)
     check_tracking(uri)
     check_experiment(uri, sweep.name)

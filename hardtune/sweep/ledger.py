@@ -91,12 +91,9 @@ def open_ledger(sweep: Sweep, split: Split, storage: Path, *, resume: bool, need
         InputError: nothing to resume, or what there is was another sweep.
     """
     content = describe(sweep, split, needs)
-    sweeps = storage / "sweeps"
     if not resume:
-        return _create(sweeps, sweep.name, {**content, "about": _about(sweep)})
-    former = kept(storage, sweep.name)
-    if not former:
-        raise InputError(f"there is no sweep named {sweep.name} to resume in {sweeps}")
+        return _create(storage / "sweeps", sweep.name, {**content, "about": _about(sweep)})
+    former = resumable(sweep, storage)
     for one in reversed(former):
         if not _differences(one, content):
             return Ledger(one.folder)
@@ -104,6 +101,14 @@ def open_ledger(sweep: Sweep, split: Split, storage: Path, *, resume: bool, need
         f"cannot resume {former[-1].id}, whose {' and '.join(_differences(former[-1], content))} differed: "
         "start a new sweep, without --resume"
     )
+
+
+def resumable(sweep: Sweep, storage: Path) -> list[Kept]:
+    """The sweeps of this name, the latest last, whatever their content; ``InputError`` if there are none."""
+    former = kept(storage, sweep.name)
+    if not former:
+        raise InputError(f"there is no sweep named {sweep.name} to resume in {storage / 'sweeps'}")
+    return former
 
 
 def check_same_data(former: Kept, split: Split) -> None:

@@ -49,6 +49,14 @@ def said(capsys, tmp_path, *, recipe=None, space=None, flags=(), **changes):
     return err
 
 
+def another(tmp_path):
+    """A sweep of the same name and other content, which --resume refuses once the data are read; its id."""
+    folder = tmp_path / "results" / "sweeps" / "bad-20260101-000000"
+    folder.mkdir(parents=True)
+    (folder / "sweep.json").write_text("{}")
+    return folder.name
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -258,8 +266,9 @@ def test_an_estimator_of_ones_own_reads_features_or_data(capsys, tmp_path, monke
 def test_a_metric_of_ones_own_is_tried_on_as_many_classes_as_there_are(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
     metric("last", better="max")(lambda predictions: class_recall(predictions)[9])
+    former = another(tmp_path)
     fine = said(capsys, tmp_path, objectives={"final/last": "max"}, flags=["--resume"])
-    assert "no sweep named bad to resume" in fine, "which is looked for when all else is right"
+    assert f"cannot resume {former}" in fine, "which is compared when all else is right"
     metric("next", better="max")(lambda predictions: class_recall(predictions)[10])
     assert "metric 'next' fails: IndexError: index 10 is out of bounds" in said(capsys, tmp_path)
 
@@ -392,19 +401,21 @@ def test_images_of_different_sizes_name_the_flag_that_brings_them_to_one(capsys,
     line = said(capsys, tmp_path, data=data)
     assert re.search(r"dog/3\.png is 9x9, but .*cat/\d+\.png is 8x8 \(--image-size N ", line)
     # With it the data are read, and something else is wrong.
-    assert "no sweep named bad" in said(capsys, tmp_path, data=data, flags=["--image-size", "4", "--resume"])
+    former = another(tmp_path)
+    assert f"cannot resume {former}" in said(capsys, tmp_path, data=data, flags=["--image-size", "4", "--resume"])
 
 
 def test_a_validation_split_that_is_trained_on_is_said_once_in_a_line_of_its_own(capsys, tmp_path):
     for split in ("train", "val", "test"):
         folder(tmp_path / "images" / split, {"cat": 12, "dog": 12})
+    former = another(tmp_path)
     with pytest.raises(SystemExit):
         main(
             Sweep("bad", str(tmp_path / "images"), RECIPE, SPACE),
             parser("").parse_args(["--storage", str(tmp_path / "results"), "--resume"]),
         )
     out, err = capsys.readouterr()
-    assert "there is no sweep named bad to resume" in err
+    assert f"cannot resume {former}" in err
     assert f"\n{tmp_path}/images/val became a part of the training data, which --recipe validation=val holds out" in out
     assert out.count("became a part of the training data") == 1
 
@@ -413,6 +424,8 @@ def test_a_file_that_is_no_image_is_named(capsys, tmp_path):
     data = folder(tmp_path / "images", {"cat": 12, "dog": 12})
     (tmp_path / "images" / "dog" / "3.png").write_bytes(b"woof")
     assert re.search(r"dog/3\.png", said(capsys, tmp_path, data=data))
+    nothing = said(capsys, tmp_path, data=data, flags=["--resume"])
+    assert "there is no sweep named bad to resume" in nothing, "before all images are read"
 
 
 def test_features_of_another_length_say_both_lengths(capsys, tmp_path):

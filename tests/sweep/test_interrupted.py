@@ -53,14 +53,19 @@ def test_sigterm_is_heard_where_a_shells_background_ignores_ctrl_c():
 
 
 @pytest.mark.parametrize(
-    ("flags", "began", "says"),
+    ("flags", "former", "began", "says"),
     [
-        ([], False, "stopped before the sweep began"),
-        ([], True, "finished networks are kept: go on with python .* --resume"),
-        (["--resume"], False, "finished networks are kept: go on with python .* --resume"),
+        ([], True, False, "stopped before the sweep began"),
+        ([], False, True, "finished networks are kept: go on with python .* --resume"),
+        (["--resume"], True, False, "finished networks are kept: go on with python .* --resume"),
+        (["--resume"], False, False, "stopped before the sweep began"),
     ],
 )
-def test_only_a_sweep_that_began_is_said_to_go_on(tmp_path, monkeypatch, capsys, flags, began, says):
+def test_only_a_sweep_that_began_is_said_to_go_on(tmp_path, monkeypatch, capsys, flags, former, began, says):
+    if former:
+        (tmp_path / "sweeps" / "any-20260101-000000").mkdir(parents=True)
+        (tmp_path / "sweeps" / "any-20260101-000000" / "sweep.json").touch()
+
     def pressed(sweep, place, view):
         if began:
             view.begin(tmp_path)

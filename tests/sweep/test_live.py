@@ -110,7 +110,9 @@ def test_a_sweep_shows_the_reading_of_its_data_its_pool_and_foreign_images(tmp_p
     recipe = Recipe(model="small_cnn", epochs=1, members=1, scoring_members=1, validation=0.25, crop_padding=1)
     data, pool, ood = (str(tmp_path / name) for name in ("data", "pool", "ood"))
     sweep = Sweep("read", data, recipe, {"alpha": tune.uniform(0, 1), "policy": "shift"}, pool=pool, ood=ood)
-    with pytest.raises(SystemExit):  # after reading, nothing is there to resume
+    (tmp_path / "results" / "sweeps" / "read-20260101-000000").mkdir(parents=True)
+    (tmp_path / "results" / "sweeps" / "read-20260101-000000" / "sweep.json").write_text("{}")
+    with pytest.raises(SystemExit):  # after reading, since that was another sweep
         main(sweep, parser("").parse_args(["--storage", str(tmp_path / "results"), "--resume"]))
     said = [line.split(" ·")[0] for line in capsys.readouterr().out.splitlines()]
     assert [line for line in said if line.startswith("reading")] == [f"reading 0/{n} images" for n in (40, 6, 8)]
