@@ -16,7 +16,7 @@ from ray.tune.search.sample import Quantized, Uniform
 
 from hardtune import answers, durable, member
 from hardtune.code import code_digest
-from hardtune.data import Split
+from hardtune.data import DATASETS, Split
 from hardtune.errors import InputError
 from hardtune.evaluation.metric import directions
 from hardtune.hardness.estimators import ESTIMATORS, data_scores
@@ -25,7 +25,7 @@ from hardtune.recipe import Recipe
 from hardtune.registry import plug_in_code
 from hardtune.report.sweeps import SCORES, Kept, kept
 from hardtune.store import digest
-from hardtune.sweep.definition import Space, Sweep
+from hardtune.sweep.definition import Space, Sweep, data_name
 from hardtune.sweep.versions import ALL, versions
 from hardtune.training.choices import LEFT_TO_THE_DEVICE
 
@@ -107,7 +107,11 @@ def resumable(sweep: Sweep, storage: Path) -> list[Kept]:
     """The sweeps of this name, the latest last, whatever their content; ``InputError`` if there are none."""
     former = kept(storage, sweep.name)
     if not former:
-        raise InputError(f"there is no sweep named {sweep.name} to resume in {storage / 'sweeps'}")
+        names = dict.fromkeys(one.name for one in kept(storage))
+        others = f", only {', '.join(names)}" if names else ""
+        if names and sweep.data not in DATASETS and f"-{data_name(sweep.data)}" in sweep.name:
+            others += ": a sweep's name has that of its folder of images, so if the folder was renamed, rename it back"
+        raise InputError(f"there is no sweep named {sweep.name} to resume in {storage / 'sweeps'}{others}")
     return former
 
 

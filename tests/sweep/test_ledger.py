@@ -303,6 +303,16 @@ def test_a_sweep_of_a_similar_name_is_not_resumed(split, tmp_path):
         open_ledger(SWEEP, split, tmp_path, resume=True)
 
 
+def test_a_sweep_whose_folder_of_images_was_renamed_is_hinted_at(split, tmp_path):
+    open_ledger(SWEEP.on("/images/birds"), split, tmp_path, resume=False)
+    with pytest.raises(InputError) as renamed:
+        open_ledger(SWEEP.on("/images/all-birds"), split, tmp_path, resume=True)
+    there = f"there is no sweep named digits-all-birds to resume in {tmp_path / 'sweeps'}, only digits-birds"
+    assert str(renamed.value).startswith(f"{there}: a sweep's name has that of its folder of images, so if the folder")
+    with pytest.raises(InputError, match=r"no sweep named digits to resume in .*sweeps, only digits-birds$"):
+        open_ledger(SWEEP, split, tmp_path, resume=True)
+
+
 @pytest.mark.parametrize("name", ["", "../digits", ".digits", "what?", "{digits", "$a_{b$", "two\nlines", "é" * 101])
 def test_a_name_that_a_folder_a_url_or_a_figure_cannot_have_is_refused(name):
     with pytest.raises(InputError, match=r"without slashes, quotes and any of .* at most 200 bytes"):
