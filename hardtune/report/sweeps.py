@@ -144,9 +144,13 @@ def selection_note(validation: float | str) -> str:
 def kept(storage: Path, name: str | None = None) -> list[Kept]:
     """All sweeps in a storage, or those of one name, the latest last."""
     stamped = re.compile(("(.+)" if name is None else re.escape(name)) + STAMP)
-    folders = (path.parent for path in (storage / "sweeps").glob("*/sweep.json"))
-    by_age = sorted((*_begun(path.name), path) for path in folders if stamped.fullmatch(path.name))
+    by_age = sorted((*_begun(path.name), path) for path in _folders(storage) if stamped.fullmatch(path.name))
     return [Kept(folder) for *_, folder in by_age]
+
+
+def _folders(storage: Path) -> list[Path]:
+    """Those with a sweep in them, whatever they are called."""
+    return [path.parent for path in (storage / "sweeps").glob("*/sweep.json")]
 
 
 def _begun(id: str) -> tuple[str, int]:
@@ -169,4 +173,8 @@ def find(storage: Path, wanted: str) -> Kept:
     if named:
         return next((sweep for sweep in reversed(named) if sweep.has_results), named[-1])
     choices = f"choose from {', '.join(sweep.id for sweep in there)}" if there else "no sweep left anything there"
+    renamed = sorted({folder.name for folder in _folders(storage)} - {sweep.id for sweep in there})
+    if renamed:
+        lost = "lost the date stamp that a sweep's folder ends in (NAME-20260101-120000): rename it back"
+        choices += f"; {' and '.join(renamed)} {lost}"
     raise InputError(f"there is no sweep {wanted!r} in {storage}: {choices}")

@@ -13,6 +13,7 @@ from collections import Counter
 import pytest
 
 from hardtune import Recipe, Treatment, load
+from hardtune.errors import InputError
 from hardtune.evaluation.metric import METRICS, Metric
 from hardtune.report import records
 from hardtune.report.comparison import Comparison
@@ -479,6 +480,16 @@ def test_a_sweep_that_has_just_begun_hides_no_finished_one_of_its_name(tmp_path)
     records.write(first.trials, finished(CONTROL, Treatment(), 0.2, 0.80, 0.6))
     assert find(tmp_path, "pets").id == first.id
     assert find(tmp_path, second.id).id == second.id
+
+
+def test_a_folder_that_was_renamed_is_named_since_no_sweep_is_found_in_it(tmp_path):
+    sweep, split = Sweep("pets", "digits", Recipe(), SPACE), load("digits").hold_out(0.1, 0)
+    first, second = (open_ledger(sweep, split, tmp_path, resume=False) for _ in range(2))
+    first.folder.rename(first.folder.with_name("my-paper-run"))
+    (tmp_path / "sweeps" / "notes").mkdir()
+    says = f"choose from {second.id}; my-paper-run lost the date stamp that a sweep's folder ends in"
+    with pytest.raises(InputError, match=says):
+        find(tmp_path, "my-paper-run")
 
 
 @pytest.mark.parametrize(
