@@ -13,7 +13,9 @@ import aiohttp
 import pytest
 from ray.job_submission import JobStatus
 
+from hardtune import Recipe, Treatment
 from hardtune.errors import InputError
+from hardtune.sweep import Sweep, main, parser
 from hardtune.sweep.job import _follow, check_paths
 
 SCRIPT = str(Path(__file__).parents[2] / "sweeps" / "digits.py")
@@ -35,28 +37,44 @@ def said(tmp_path, *flags, **environment):
     return done.stderr
 
 
-@pytest.mark.parametrize("by", ["flag", "environment"])
-def test_a_job_server_that_does_not_answer_gets_a_sentence(tmp_path, by):
-    flags = ("--address", CLUSTER) if by == "flag" else ()
-    environment = {} if by == "flag" else {"RAY_API_SERVER_ADDRESS": CLUSTER}
-    assert f"the cluster at {CLUSTER} does not take the sweep" in said(tmp_path, *flags, **environment)
+@pytest.fixture
+def said_here(tmp_path, monkeypatch, capsys):
+    """What ``said`` says, from this process: a script takes seconds to start."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*flags):
+        monkeypatch.setattr(sys, "argv", [SCRIPT, "--smoke", *flags])
+        with pytest.raises(SystemExit) as stop:
+            main(Sweep("any", "digits", Recipe(), [Treatment(alpha=1.0)]), parser("").parse_args())
+        out, err = capsys.readouterr()
+        assert (stop.value.code, out, err.count("\n")) == (2, "", 1), out + err
+        return err
+
+    return run
+
+
+def test_a_job_server_that_does_not_answer_gets_a_sentence(said_here, tmp_path):
+    sentence = f"the cluster at {CLUSTER} does not take the sweep"
+    assert sentence in said_here("--address", CLUSTER)
+    assert sentence in said(tmp_path, RAY_API_SERVER_ADDRESS=CLUSTER)
 
 
 @pytest.mark.parametrize("flag", ["--storage", "--data-dir", "--pool"])
-def test_a_relative_path_is_refused_before_the_sweep_is_handed_over(tmp_path, flag):
+def test_a_relative_path_is_refused_before_the_sweep_is_handed_over(said_here, flag):
     sentence = f"on a cluster {flag} must be an absolute path that all nodes see, got 'here'"
-    assert sentence in said(tmp_path, "--address", CLUSTER, flag, "here")
+    assert sentence in said_here("--address", CLUSTER, flag, "here")
 
 
 @pytest.mark.parametrize("flag", ["--data", "--ood"])
-def test_a_relative_folder_of_images_is_refused_and_a_name_is_not(tmp_path, flag):
+def test_a_relative_folder_of_images_is_refused_and_a_name_is_not(said_here, tmp_path, monkeypatch, flag):
     (tmp_path / "birds").mkdir()
     sentence = f"on a cluster {flag} must be an absolute path that all nodes see, got 'birds'"
-    assert sentence in said(tmp_path, "--address", CLUSTER, flag, "birds")
+    assert sentence in said_here("--address", CLUSTER, flag, "birds")
     at_home = sentence.replace("birds", "~/birds")
-    assert at_home in said(tmp_path, "--address", CLUSTER, flag, "~/birds", HOME=str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert at_home in said_here("--address", CLUSTER, flag, "~/birds")
     (tmp_path / "fashion_mnist").mkdir()
-    assert "does not take the sweep" in said(tmp_path, "--address", CLUSTER, flag, "fashion_mnist")
+    assert "does not take the sweep" in said_here("--address", CLUSTER, flag, "fashion_mnist")
 
 
 def test_a_folder_of_images_that_came_with_the_job_may_be_relative(tmp_path, monkeypatch):
@@ -99,8 +117,9 @@ def test_a_connection_that_breaks_after_a_long_silence_is_taken_up_again(capsys,
         asyncio.run(_follow(Gone(), "mine", patience=0.1))
 
 
-def test_results_in_a_jobs_own_folder_are_refused_since_it_is_thrown_away(tmp_path):
-    assert "on a cluster --storage must be an absolute path" in said(tmp_path, RAY_JOB_CONFIG_JSON_ENV_VAR="{}")
+def test_results_in_a_jobs_own_folder_are_refused_since_it_is_thrown_away(said_here, monkeypatch):
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    assert "on a cluster --storage must be an absolute path" in said_here()
 
 
 def test_modules_that_only_the_script_finds_travel_with_it(tmp_path):
