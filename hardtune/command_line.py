@@ -34,7 +34,7 @@ def add_recipe_flag(flags: argparse._ActionsContainer) -> None:
         default=[],
         metavar="NAME=VALUE",
         help="change the recipe: epochs=30 members=3 encoder=ViT-B-32/openai@weights.safetensors "
-        f"({', '.join(field.name for field in dataclasses.fields(Recipe))})",
+        f"({', '.join(field.name for field in dataclasses.fields(Recipe))}; hardtune/recipe.py says what each is)",
     )
 
 
@@ -51,7 +51,12 @@ def add_data_flags(flags: argparse._ActionsContainer) -> None:
     flags.add_argument(
         "--label-noise", type=float, metavar="X", help="give a share X of the training data a random wrong label"
     )
-    flags.add_argument("--data-dir", type=Path, metavar="DIR", help="where the data's files are (also: HARDTUNE_DATA)")
+    flags.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="where the data's files are, or are downloaded to (also: HARDTUNE_DATA; default: ~/.cache/hardtune/data)",
+    )
     flags.add_argument(
         "--pool",
         metavar="PATH",

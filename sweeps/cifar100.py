@@ -7,8 +7,7 @@
 HBR's recipe: ResNet-18 with a CIFAR stem, 200 epochs, a scoring ensemble of 8, alpha in {1, 2}. With 500 images per
 class, few of them are hard: a case where synthesised images (SMOTE) may help.
 Cost: 8 scoring networks, then 5 per trial: 248 networks of 200 epochs, about 9 hours on an H200 (benchmarks/gpu.py),
-minus what racing saves: a trial stops after a member once its remaining members are not expected to raise the front's
-hypervolume by their share of a hundredth.
+minus what racing saves by stopping trials that are not worth finishing (docs/racing.md).
 CLIP ViT-B-32 weights are downloaded once (about 600 MB), or read from a file:
 --recipe encoder=ViT-B-32/openai@/path/weights.safetensors
 """

@@ -1,8 +1,8 @@
 """Which treatment of hardness helps most on handwritten digits?
 
-    python sweeps/digits.py                  32 trials: 2 to 5 minutes on 2 CPU cores, no GPU, no download
+    python sweeps/digits.py                  32 trials: 1 to 6 minutes on 2 CPU cores, no GPU, no download
     python sweeps/digits.py --smoke          every code path in under a minute
-    python sweeps/digits.py --everything     64 trials over every estimator, undersampling, oversampling and pruning
+    python sweeps/digits.py --everything     64 trials over every estimator, undersampling and oversampling, and pruning
 
 The data are scikit-learn's 1,797 images of 8x8 pixels. Each treatment trains an ensemble of 5 small networks; Optuna
 searches for the best trade-off between fairness across classes (recall gap), accuracy and calibration (ECE). The
@@ -25,7 +25,7 @@ flags = parser(__doc__)
 flags.add_argument(
     "--everything",
     action="store_true",
-    help="search over every estimator, undersampling, oversampling and pruning method (image pools need --pool)",
+    help="search over all estimators, ways to under- and oversample, and pruning (image pools need --pool)",
 )
 
 sweep = Sweep(

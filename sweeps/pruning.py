@@ -1,7 +1,7 @@
 """Does removing the easiest samples cost anything, is it better to do it per class, and does it matter which go?
 
-    python sweeps/pruning.py                        on digits: about 2 minutes on 2 CPU cores
-    python sweeps/pruning.py --data cifar10         real images: about an hour on 2 CPU cores
+    python sweeps/pruning.py                        on digits: 2 to 8 minutes on 2 CPU cores
+    python sweeps/pruning.py --data cifar10         real images: about an hour on 2 CPU cores (estimated)
     python sweeps/pruning.py --estimators el2n rmd  other scores than AUM decide which samples are easy
     python sweeps/pruning.py --then-resample        search: prune per class, then return pruned images to hard classes
     python sweeps/pruning.py --smoke                every code path in about a minute; of so few samples, some
@@ -15,7 +15,7 @@ keeps balanced data balanced. No search: each treatment is trained once, as an e
 1. What does pruning cost (the control removes nothing)?
 2. Is it better than removing random samples, which takes no scores, or the hardest, where wrong labels gather?
 
-Networks see what is left as many times as the control sees all, so they train for fewer steps.
+All train for the same number of epochs, so those with fewer samples take fewer steps.
 `python -m hardtune plan sweeps/pruning.py` shows what would be left of each class; docs/results/pruning.md has results.
 """
 

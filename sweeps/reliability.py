@@ -1,6 +1,6 @@
 """Does knowing which samples are hard make predictions more reliable? The paper's method, its rivals and controls.
 
-    python sweeps/reliability.py                         on digits: about 2 minutes on 2 CPU cores
+    python sweeps/reliability.py                         on digits: about 3 minutes on 2 CPU cores
     python sweeps/reliability.py --data fashion_mnist    real images: about 1.5 hours on a laptop (estimated)
     python sweeps/reliability.py --smoke                 every code path in about a minute
 

@@ -30,7 +30,12 @@ from hardtune.errors import InputError
 def add_flags(flags: argparse.ArgumentParser) -> None:
     """Add the subject's flags, whose scores to show, and for how many samples."""
     add_subject_flags(flags)
-    flags.add_argument("--estimator", default="aum", metavar="NAME", help="estimator to rank by (default: %(default)s)")
+    flags.add_argument(
+        "--estimator",
+        default="aum",
+        metavar="NAME",
+        help="estimator to rank by: aum, el2n, rmd, … (default: %(default)s)",
+    )
     flags.add_argument(
         "--each", type=int, default=10, metavar="N", help="samples per class in the picture (default: %(default)s)"
     )

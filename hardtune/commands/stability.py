@@ -36,7 +36,11 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
     add_subject_flags(flags)
     how = flags.add_argument_group("what is compared")
     how.add_argument(
-        "--estimator", action="extend", nargs="+", metavar="NAME", help="estimators to check (default: aum)"
+        "--estimator",
+        action="extend",
+        nargs="+",
+        metavar="NAME",
+        help="estimators to check: el2n, rmd, … (default: aum)",
     )  # a default here would be added to what is given
     how.add_argument("--members", type=int, metavar="J", help="how many members (default: the recipe's)")
     how.add_argument("--rate", type=float, default=0.3, metavar="X", help="share to prune (default: %(default)s)")

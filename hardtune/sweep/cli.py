@@ -43,7 +43,9 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     what = flags.add_argument_group("what to run")
-    what.add_argument("--trials", type=int, metavar="N", help="treatments to try, besides the control")
+    what.add_argument(
+        "--trials", type=int, metavar="N", help="treatments to try, besides the control (default: the script's)"
+    )
     what.add_argument(
         "--smoke",
         action="store_true",
@@ -70,7 +72,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
         type=float,
         metavar="X",
         help="stop a trial early once its remaining members are not expected to raise the front's hypervolume by their "
-        "share of X, the price of a whole ensemble (say 0.01, a hundredth); 0 stops none",
+        "share of X, the price of a whole ensemble (say 0.01, a hundredth); 0 stops none (default: the script's)",
     )
     add_recipe_flag(what)
     measured = flags.add_argument_group("what else to measure, on the test split")
@@ -83,7 +85,12 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
         "--corruptions", action="extend", nargs="+", metavar="KIND", help="fog, jpeg_compression, …; all for all 15"
     )
     measured.add_argument(
-        "--severities", action="extend", nargs="+", type=int, metavar="N", help="of the corruptions, 1 to 5"
+        "--severities",
+        action="extend",
+        nargs="+",
+        type=int,
+        metavar="N",
+        help="of the corruptions, 1 to 5 (default: all)",
     )
     where = flags.add_argument_group("where")
     add_data_flags(where)
