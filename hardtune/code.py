@@ -16,6 +16,7 @@ import re
 import sys
 import sysconfig
 import textwrap
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from types import CodeType, FunctionType, MethodType, ModuleType
@@ -101,8 +102,8 @@ def _words(it: Any, home: str, seen: dict[int, Any], depth: int = 0) -> Iterator
 def _parts(it: Any, home: str) -> Iterable[Any]:
     """What it consists of or uses, in an order that is the same in every process."""
     if isinstance(it, Mapping):
-        factory = _attribute(it, "default_factory")
-        return () if it is os.environ else it.items() if factory is None else [*it.items(), factory]
+        factory = [it.default_factory] if isinstance(it, defaultdict) else []
+        return () if it is os.environ else [*it.items(), *factory]
     if isinstance(it, (list, tuple, np.ndarray)):
         return it
     if isinstance(it, PurePath):
@@ -215,16 +216,19 @@ def _used_by(function: FunctionType, home: str) -> Iterator[Any]:
     yield from (cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell))
     yield function.__defaults__
     yield function.__kwdefaults__
-    # Not those with an underscore: caches are there, as functools.singledispatch has one.
-    own = {name: value for name, value in sorted(vars(function).items()) if not name.startswith("_")}
-    if own:
-        yield own
     codes = [function.__code__]
     for code in codes:  # which grows: what a lambda in it takes from a module, say, may have been imported around it
         codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
     names = list(dict.fromkeys(name for code in codes for name in code.co_names if name not in _ADDED_BY_PYTHON))
     found = [function.__globals__[name] for name in names if name in function.__globals__]
-    steps = (step for code in codes for step in dis.get_instructions(code))
+    steps = [step for code in codes for step in dis.get_instructions(code)]
+    # Not what it sets itself, which may count its calls, nor names with an underscore, where functools keeps caches.
+    remembered = {step.argval for step in steps if step.opname == "STORE_ATTR"}
+    own = {
+        name: it for name, it in sorted(vars(function).items()) if not name.startswith("_") and name not in remembered
+    }
+    if own:
+        yield own
     imports = dict.fromkeys(step.argval for step in steps if step.opname == "IMPORT_NAME")
     found += [_imported(name, function.__globals__.get("__package__")) for name in imports]
     for one in found:

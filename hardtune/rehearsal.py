@@ -54,13 +54,13 @@ def rehearse(split: Split, treatments: Sequence[Treatment]) -> None:
         for field, name, treatment in _using({**_RESAMPLING, **_WEIGHTING}, treatments):
             before = _global_generators()
             with _mistakes_alone():
-                (_weigh if field in _WEIGHTING else _resample)(split, treatment, field)
+                _weigh(split, treatment) if field in _WEIGHTING else _resample(split, treatment, field)
             if _global_generators() != before:
                 careless.append(f"{field} {name!r}")
     for who in careless:
         warnings.warn(
-            f"{who} draws from a global generator of random numbers (np.random.…, random.…), so networks of equal "
-            "treatment and seed may differ: make a generator of its own, or use the one that it is given",
+            f"{who} draws from or seeds a global generator of random numbers (np.random.…, random.…), which all code "
+            "shares, so networks of equal treatment and seed may differ: use the generator that it is given",
             HardtuneWarning,
             stacklevel=2,
         )
@@ -121,7 +121,7 @@ def _resample(split: Split, treatment: Treatment, field: str) -> None:
     )
 
 
-def _weigh(split: Split, treatment: Treatment, field: str) -> None:
+def _weigh(split: Split, treatment: Treatment) -> None:
     entropy_weights(
         treatment.entropy_target,
         _made_up(split, treatment.entropy_estimator),

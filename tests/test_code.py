@@ -229,9 +229,16 @@ def test_what_a_function_remembers_of_its_calls_does_not_count():
     def scale(x):
         return x
 
-    before = code_digest(scale)
-    scale(1)
-    assert code_digest(scale) == before
+    def counted(x):
+        counted.calls += 1
+        return x * counted.by
+
+    counted.calls, counted.by = 0, 2
+    before = code_digest(scale), code_digest(counted)
+    scale(1), counted(1)
+    assert (code_digest(scale), code_digest(counted)) == before
+    counted.by = 3
+    assert code_digest(counted) != before[1]
 
 
 def test_every_process_says_the_same(tmp_path, monkeypatch):

@@ -105,7 +105,9 @@ def test_who_draws_from_a_global_generator_is_warned_of(field, draw):
         draw()
         return RIGHT[field](*arguments)
 
-    with pytest.warns(HardtuneWarning, match=f"^{field} 'mine' draws from a global generator of random numbers"):
+    with pytest.warns(
+        HardtuneWarning, match=f"^{field} 'mine' draws from or seeds a global generator of random numbers"
+    ):
         rehearse(SPLIT, [mine(field, careless)])
 
 

@@ -125,9 +125,9 @@ def run(options: argparse.Namespace) -> int:
         np.savez(content := io.BytesIO(), **predictions)  # type: ignore[arg-type]
         durable.write(folder / "predictions.npz", content.getbuffer())
     files = [f"member-{member}.safetensors" for member in range(options.members)]
-    if files:
-        count = max(len(files), len(members))
-        write_training_set(prepared, recipe, treatment, count, training_files, folder / "training-set.csv")
+    described = folder / "training-set.csv"
+    if len(files) > len(members) or (files and not described.exists()):
+        write_training_set(prepared, recipe, treatment, len(files), training_files, described)
     with progress_bar() as progress:
         bar = progress.add_task(f"networks: {options.members}, epochs", total=recipe.epochs * options.members)
         for member, file in enumerate(files):
@@ -143,7 +143,7 @@ def run(options: argparse.Namespace) -> int:
     more = {path.name for path in folder.glob("member-*.safetensors")} - {*files} if files else set()
     if more:
         members = {file: members[file] for file in files}
-        write_training_set(prepared, recipe, treatment, len(files), training_files, folder / "training-set.csv")
+        write_training_set(prepared, recipe, treatment, len(files), training_files, described)
         tell()
         for old in more:
             (folder / old).unlink()

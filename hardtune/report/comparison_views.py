@@ -59,7 +59,7 @@ def coverage(rows: Sequence[Row]) -> str:
 def covers(rows: Sequence[Row], no_images: Sequence[str]) -> str:
     """What the intervals cover, where those of ``no_images`` do not cover images."""
     if rows[0]["members"] == 1:
-        return "intervals are unbounded, since one network bounds nothing (take --recipe members=5, say)"
+        return "intervals are unbounded, since one network bounds nothing"
     what, alone, on = "seeds of training", "seeds", ["one split"]
     if rows[0]["over"] == "sweeps":
         what = "whole sweeps (each with its own scores, networks and, if drawn at random, held-out samples)"

@@ -137,7 +137,8 @@ def check_scores(treatment: Treatment, scores: NDArray[np.floating]) -> None:
     if ESTIMATORS[treatment.estimator].nonnegative and len(below) and not len(above):
         raise InputError(
             f"scores of estimator {treatment.estimator!r} are at least 0, higher = harder, none here is above 0, and "
-            f"training sample {below[0]} has {scores[below[0]]:.4g}: negate them"
+            f"training sample {below[0]} has {scores[below[0]]:.4g}: negate them, or name "
+            "the estimator otherwise if they are right (logarithms, say)"
         )
 
 

@@ -23,7 +23,7 @@ class Counter:
 
     def read(self) -> int:
         """The number written last; 0 before that, and if it cannot be read: no sweep should end over its progress."""
-        with contextlib.suppress(OSError):  # on NFS also while another node replaces the file
+        with contextlib.suppress(OSError, ValueError):  # on NFS also while another node replaces the file
             return int(self.path.read_text())
         return 0
 

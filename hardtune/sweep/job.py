@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,16 +59,15 @@ def run_as_job(address: str, script: Path, flags: Sequence[str], name: str) -> i
             raise InputError(f"the cluster at {address} does not take the sweep: {reason}") from error
     print(f"job {job}: closing this terminal leaves it running", flush=True)
     try:
-        status = asyncio.run(_follow(client, job))
+        info = asyncio.run(_follow(client, job))
     except KeyboardInterrupt:
         print(f"\nthe sweep goes on; follow it with: ray job logs --follow {job}\nstop it with: ray job stop {job}")
         return 0
-    if status == JobStatus.SUCCEEDED:
+    if info.status == JobStatus.SUCCEEDED:
         return 0
-    info = client.get_job_info(job)
     if info.driver_exit_code is None:
-        print(f"error: job {job} {status.value.lower()}: {info.message}", file=sys.stderr)
-    return info.driver_exit_code or (130 if status == JobStatus.STOPPED else 1)
+        print(f"error: job {job} {info.status.value.lower()}: {info.message}", file=sys.stderr)
+    return info.driver_exit_code or (130 if info.status == JobStatus.STOPPED else 1)
 
 
 def check_paths(options: argparse.Namespace, given: list[str] | None) -> None:
@@ -126,29 +125,47 @@ def without_address(flags: Sequence[str]) -> list[str]:
 
 
 async def _follow(client: Any, job: str, patience: float = 60.0) -> Any:
-    """Print the job's log until it ends, and return its last status.
+    """Print the job's log until it ends, and return what Ray then knows of it.
 
     After a lost connection, it resumes where it broke off, within ``patience`` s.
     """
+    printed = 0
+
+    async def log(heard: Callable[[], None]) -> None:
+        nonlocal printed
+        seen = 0
+        async for text in client.tail_job_logs(job):
+            new = text[max(0, printed - seen) :]
+            seen += len(text)
+            printed = max(printed, seen)
+            print(new, end="", flush=True)
+            heard()
+
+    async def ended(heard: Callable[[], None]) -> Any:
+        while not (info := client.get_job_info(job)).status.is_terminal():  # the log ends a moment before the job does
+            heard()
+            await asyncio.sleep(0.2)
+        return info
+
+    await _patiently(log, job, patience)
+    return await _patiently(ended, job, patience)
+
+
+async def _patiently(attempt: Callable[[Callable[[], None]], Awaitable[Any]], job: str, patience: float) -> Any:
+    """Repeat an attempt that loses the connection, until ``patience`` s have passed without it calling ``heard()``."""
     from aiohttp import ClientError
 
-    printed = 0
-    deadline = None  # as long as the connection holds
+    deadline: float | None = None
+
+    def heard() -> None:
+        nonlocal deadline
+        deadline = None
+
     while True:
-        seen = 0
         try:
-            async for text in client.tail_job_logs(job):
-                new = text[max(0, printed - seen) :]
-                seen += len(text)
-                printed = max(printed, seen)
-                print(new, end="", flush=True)
-                deadline = None
-            while not (status := client.get_job_status(job)).is_terminal():  # the log ends a moment before the job does
-                await asyncio.sleep(0.2)
+            return await attempt(heard)
         except (OSError, RuntimeError, ClientError) as error:  # requests' own are OSErrors
             deadline = deadline or time.monotonic() + patience
             if time.monotonic() > deadline:
                 raise InputError(f"lost sight of job {job}: {first_line(error)}; look with: ray job list") from error
             await asyncio.sleep(2)
-        else:
-            return status

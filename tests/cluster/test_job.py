@@ -8,6 +8,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -99,13 +100,13 @@ def test_a_connection_that_breaks_after_a_long_silence_is_taken_up_again(capsys,
                 raise broken
             yield "begins and ends"
 
-        def get_job_status(self, job):
+        def get_job_info(self, job):
             self.asked += 1
             if self.asked == 1:
                 raise ConnectionError("refused")
-            return JobStatus.RUNNING if self.asked == 2 else JobStatus.FAILED
+            return SimpleNamespace(status=JobStatus.RUNNING if self.asked == 2 else JobStatus.FAILED)
 
-    assert asyncio.run(_follow(Quiet(), "mine", patience=0.1)) == JobStatus.FAILED
+    assert asyncio.run(_follow(Quiet(), "mine", patience=0.1)).status == JobStatus.FAILED
     assert capsys.readouterr().out == "begins and ends"
 
     class Gone:
@@ -113,8 +114,16 @@ def test_a_connection_that_breaks_after_a_long_silence_is_taken_up_again(capsys,
             raise ConnectionError("refused")
             yield ""
 
-    with pytest.raises(InputError, match="lost sight of job mine: refused"):
-        asyncio.run(_follow(Gone(), "mine", patience=0.1))
+    class Ended:
+        async def tail_job_logs(self, job):
+            yield "all of it"
+
+        def get_job_info(self, job):
+            raise ConnectionError("refused")
+
+    for client in (Gone(), Ended()):
+        with pytest.raises(InputError, match="lost sight of job mine: refused"):
+            asyncio.run(_follow(client, "mine", patience=0.1))
 
 
 def test_results_in_a_jobs_own_folder_are_refused_since_it_is_thrown_away(said_here, monkeypatch):

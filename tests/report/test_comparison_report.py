@@ -263,7 +263,7 @@ def test_one_member_has_no_interval_and_its_rows_are_json():
     json.dumps(rows, allow_nan=False)
     said = " ".join(printed(rows).split())
     assert "±∞" in said
-    assert "intervals are unbounded, since one network bounds nothing (take --recipe members=5, say)." in said
+    assert "intervals are unbounded, since one network bounds nothing." in said
     assert "over seeds" not in said
 
 

@@ -144,7 +144,6 @@ def test_an_estimator_that_fails_does_so_before_the_ensemble_is_trained(ray_here
 def test_what_does_not_fit_in_memory_is_given_up_in_a_sentence(tmp_path, what, settings):
     code = f"""
 import sys
-from pathlib import Path
 from hardtune import Recipe, Store, load
 from hardtune.errors import InputError
 from hardtune.needs import Needs
