@@ -39,6 +39,9 @@ harder to find)."""
 DEPENDENT_RIDGE = 1e-9
 """ε if there are enough samples but some features are linearly dependent: just enough to invert Sigma."""
 
+_ROUNDING = 1e-13
+"""Largest share of a feature's spread between classes that the rounding of their means makes up (1e-15 is seen)."""
+
 _ROWS = 4096  # at a time: float64 copies of a million features would not fit
 
 
@@ -130,6 +133,8 @@ def fit(
         centred = features[rows] - mean - class_means[labels[rows]]
         within += centred.T @ centred
     within /= samples
+    constant = np.sqrt(np.diag(within)) <= _ROUNDING * np.abs(class_means).max(axis=0)
+    within[constant] = within[:, constant] = 0.0
     average = float(np.trace(within)) / dimensions
     if not math.isfinite(average):
         raise InputError("the features are too large for their squares to be summed: divide them by their largest")

@@ -136,6 +136,22 @@ def test_features_that_do_not_vary_within_classes_are_an_error():
     labels = np.arange(20) % 2
     with pytest.raises(InputError, match="do not vary"):
         fit(np.eye(2)[labels], labels, 2)
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [30, 20, 7])
+    of_classes = rng.normal(size=(3, 4))  # whose means are not exact
+    for score in (mahalanobis, relative_mahalanobis):
+        for order in (np.arange(57), np.arange(57)[::-1]):
+            with pytest.raises(InputError, match="do not vary"):
+                score(of_classes[labels[order]], labels[order], 3)
+
+
+def test_a_feature_that_only_tells_classes_apart_does_not_let_rounding_decide():
+    features, labels = clusters()
+    known = np.random.default_rng(0).normal(size=(6, 1))[labels]
+    one = relative_mahalanobis(np.hstack([features, known]), labels, 6)
+    order = np.random.default_rng(1).permutation(len(labels))
+    other = relative_mahalanobis(np.hstack([features, known])[order], labels[order], 6)
+    np.testing.assert_allclose(other, one[order], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("score", [fit, mahalanobis, relative_mahalanobis])
