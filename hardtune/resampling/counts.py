@@ -101,7 +101,8 @@ def class_counts(
             change = alpha * target * (ratio * total / (target @ ratio) - 1)
             if not np.isfinite(np.abs(change).sum()):
                 raise InputError(f"alpha={alpha:g} is too large to compute counts with")
-        target = _moved(target, change, least)
+        if not alike(ratio):  # else the change is what was rounded, times alpha
+            target = _moved(target, change, least)
     return _round_to_sum(target, total)
 
 
@@ -133,9 +134,9 @@ def _moved(start: NDArray[np.number], change: NDArray[np.floating], least: NDArr
     """
     lost = np.minimum(np.maximum(-change, 0.0), start - least)
     gained = np.maximum(change, 0.0)
-    if gained.any():
-        gained *= lost.sum() / gained.sum()
-    return start + gained - lost
+    if not gained.any():  # then what the others lose is rounding
+        return start.astype(np.float64)
+    return start + gained * (lost.sum() / gained.sum()) - lost
 
 
 def _round_to_sum(target: NDArray[np.float64], total: int) -> NDArray[np.int64]:

@@ -265,6 +265,15 @@ def test_classes_that_are_all_equally_hard_keep_their_sizes_with_a_warning(polic
             assert list(class_counts(np.full(4, value), np.full(4, 9), 3, policy)) == [9, 9, 9, 9]
 
 
+@pytest.mark.parametrize("alpha", [1e12, 1e16, 1e300])
+@pytest.mark.parametrize("balance", [0.0, 0.5])
+def test_classes_that_are_all_equally_hard_keep_their_sizes_for_any_alpha(alpha, balance):
+    sizes = np.array([3439, 4709, 5274, 567, 1965, 5823])
+    evened = class_counts(np.full(6, 0.3), sizes, 0, balance=balance)
+    with pytest.warns(HardtuneWarning, match="finds all classes equally hard"):
+        np.testing.assert_array_equal(class_counts(np.full(6, 0.3), sizes, alpha, balance=balance), evened)
+
+
 @pytest.mark.parametrize(("hardness", "alpha"), [([0.5, 0.5], 0), ([0.5, 0.5 + 1e-6], 1), ([0.0, 1.0], 1)])
 def test_nothing_is_warned_of_where_sizes_follow_hardness_or_need_not(hardness, alpha):
     with warnings.catch_warnings():
