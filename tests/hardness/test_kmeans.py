@@ -33,6 +33,29 @@ def test_features_without_clusters_are_refused_as_the_estimators_refuse_them():
     np.testing.assert_array_equal(centre_distance(torch.from_numpy(features), 3, 0), centre_distance(features, 3, 0))
 
 
+@pytest.mark.parametrize("exact", [10, 100_000])
+@pytest.mark.parametrize(
+    ("unit", "origin", "dtype"),
+    [(1, 1e6, np.float64), (1, 1e8, np.float64), (1e20, 0, np.float32), (1e-30, 0, np.float32), (1e200, 0, np.float64)],
+)
+def test_neither_the_unit_nor_the_origin_of_the_features_matters(unit, origin, dtype, exact, monkeypatch):
+    monkeypatch.setattr(module, "_EXACT", exact)
+    features = three_blobs().astype(dtype)
+    found = centre_distance(dtype(unit) * features + dtype(origin), 3, seed=0)
+    np.testing.assert_allclose(found / unit, centre_distance(features, 3, seed=0), rtol=1e-3, atol=1e-5)
+
+
+def test_features_that_cannot_be_subtracted_from_one_another_are_an_error():
+    with pytest.raises(InputError, match="too large to be subtracted"):
+        centre_distance(np.array([[1.7e308], [1.7e308], [-1.7e308]]), 1, seed=0)
+
+
+@pytest.mark.parametrize(("count", "centres"), [(0, 3), (5, 0), (5, -1), (5, 2.5), (5, None)])
+def test_no_samples_or_no_centres_are_an_error(count, centres):
+    with pytest.raises(InputError, match=f"k-means needs a sample and a centre at least, got {count} and {centres}"):
+        centre_distance(three_blobs()[:count], centres, seed=0)
+
+
 def test_fewer_samples_than_centres_are_all_at_a_centre():
     np.testing.assert_allclose(centre_distance(three_blobs(2), 5, seed=0), 0, atol=1e-6)
 
