@@ -17,6 +17,10 @@ from hardtune.registry import Registry
 
 _ROWS = 4096
 """Float64 features held at a time: a million would not fit."""
+_ROUNDING = 1e-13
+"""Largest share of a feature's spread between classes that the rounding of their means makes up (1e-15 is seen)."""
+
+_TOO_LARGE = "the features are too large for their distances to be computed: divide them by their largest"
 
 OOD_SCORES: Registry[Callable[[Floats], Floats]] = Registry("OOD score", reserved=("mahalanobis",))
 """Logits (N, K) to scores (N,), higher = more out of distribution."""
@@ -71,10 +75,11 @@ def mahalanobis(
         train_features, train_labels: (N', D) and (N',) in 0..K-1; classes without samples are ignored.
 
     Returns:
-        (N,). The covariance gets a ridge of 1e-6 times its mean variance, so that N' < D is no error (our choice).
+        (N,). The covariance gets a ridge of 1e-6 times its mean variance, so that N' < D is no error (our choice); if
+        no feature varies within any class, it is the identity, in the power of 2 above what features differ by.
 
     Raises:
-        InputError: Shapes that do not fit, or features that are not finite.
+        InputError: Shapes that do not fit, or features that are not finite, or too large for their distances to be.
     """
     known, asked = np.asarray(train_features), np.asarray(features)
     if known.ndim != 2 or asked.ndim != 2 or known.shape[1] != asked.shape[1] or not len(known):
@@ -83,27 +88,38 @@ def mahalanobis(
         raise InputError("features must be finite, and some are not")
     y = checked_labels(train_labels, len(known), int(np.max(train_labels, initial=0)) + 1)
     _, y, counts = np.unique(y, return_inverse=True, return_counts=True)
-    # Centre on the mean of the training features: ‖a‖² - 2ab + ‖b‖² is inaccurate far from the origin.
-    origin = known.mean(axis=0, dtype=np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # Centre on the mean of the training features: ‖a‖² - 2ab + ‖b‖² is inaccurate far from the origin.
+        origin = known.mean(axis=0, dtype=np.float64)
+        largest = np.maximum(known.max(axis=0) - origin, origin - known.min(axis=0)).max()
+    if not np.isfinite(largest):
+        raise InputError(_TOO_LARGE)
+    # Halved or doubled until the largest is about 1, so that no square of a feature overflows, or vanishes.
+    scale = 2.0 ** -float(np.clip(np.frexp(largest)[1], -1000, 1000))
     means = np.zeros((len(counts), known.shape[1]))
     for rows in _chunks(len(known)):
         member = y[rows] == np.arange(len(counts))[:, None]
-        means += member.astype(np.float64) @ (known[rows] - origin)
+        means += member.astype(np.float64) @ ((known[rows] - origin) * scale)
     means /= counts[:, None]
     covariance = np.zeros((known.shape[1], known.shape[1]))
     for rows in _chunks(len(known)):
-        centred = known[rows] - origin - means[y[rows]]
+        centred = (known[rows] - origin) * scale - means[y[rows]]
         covariance += centred.T @ centred
     covariance /= len(known)
+    if (np.sqrt(np.diag(covariance)) <= _ROUNDING * np.abs(means).max(axis=0)).all():
+        covariance[:] = 0.0
     variance = float(np.trace(covariance)) / len(covariance)
     covariance[np.diag_indices_from(covariance)] += 1e-6 * variance if variance > 0 else 1.0
     whiten = np.linalg.inv(np.linalg.cholesky(covariance)).T
     b = means @ whiten
     nearest = np.empty(len(asked))
-    for rows in _chunks(len(asked)):
-        a = (asked[rows] - origin) @ whiten
-        squared = (a**2).sum(axis=1)[:, None] - 2 * a @ b.T + (b**2).sum(axis=1)
-        nearest[rows] = np.maximum(squared.min(axis=1), 0.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for rows in _chunks(len(asked)):
+            a = (asked[rows] - origin) * scale @ whiten
+            squared = (a**2).sum(axis=1)[:, None] - 2 * a @ b.T + (b**2).sum(axis=1)
+            nearest[rows] = np.maximum(squared.min(axis=1), 0.0)
+    if not np.isfinite(nearest).all():
+        raise InputError(_TOO_LARGE)
     return nearest
 
 

@@ -127,10 +127,21 @@ def test_mahalanobis_of_features_that_do_not_fit_is_an_error():
 
 def test_mahalanobis_does_not_depend_on_the_unit_of_the_features_and_survives_constant_ones():
     train, labels = gaussians()
-    np.testing.assert_allclose(mahalanobis(1e-4 * train, 1e-4 * train, labels), mahalanobis(train, train, labels))
+    for unit in (1e-4, 1e-200, 1e200):
+        np.testing.assert_allclose(mahalanobis(unit * train, unit * train, labels), mahalanobis(train, train, labels))
     constant = np.ones((20, 3))
     assert (mahalanobis(constant, constant, np.arange(20) % 2) == 0).all()
     assert (mahalanobis(constant + 1, constant, np.arange(20) % 2) == 3).all()
+    of_classes = np.random.default_rng(0).normal(size=(3, 6))
+    found = mahalanobis(of_classes + 1, of_classes[labels], labels)
+    assert (found < 7).all(), "and not what rounding makes of it"
+
+
+def test_mahalanobis_of_features_too_large_for_it_is_an_error():
+    train, labels = gaussians()
+    for asked, known in ((1e200 * train, train), (train, np.where(train > 0, 1.7e308, -1.7e308))):
+        with pytest.raises(InputError, match="the features are too large for their distances to be computed"):
+            mahalanobis(asked, known, labels)
 
 
 def test_mahalanobis_does_not_depend_on_how_many_rows_are_worked_on_at_a_time(monkeypatch):
