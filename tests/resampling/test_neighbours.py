@@ -10,6 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.neighbors import NearestNeighbors
 
+from hardtune.errors import InputError
 from hardtune.resampling import neighbours
 from hardtune.resampling.neighbours import nearest
 
@@ -95,6 +96,41 @@ def test_the_unit_of_the_features_does_not_matter(unit):
     np.testing.assert_array_equal(nearest(there, np.arange(200), 1), nearest(points, np.arange(200), 1))
 
 
+@pytest.mark.parametrize("unit", [1e-200, 1e-50, 1e39, 1e200])
+def test_the_unit_of_features_beyond_float32_does_not_matter(unit):
+    points = np.random.default_rng(0).normal(size=(200, 30))
+    np.testing.assert_array_equal(nearest(unit * points, np.arange(200), 1), nearest(points, np.arange(200), 1))
+
+
+@pytest.mark.parametrize("origin", [0.0, 2.5e38])
+def test_float32_features_near_its_largest_number_have_their_neighbours(origin):
+    points = np.random.default_rng(0).uniform(-1, 1, size=(200, 8)).astype(np.float32)
+    there = (points * (0.8e38 if origin else 3.4e38) + origin).astype(np.float32)
+    np.testing.assert_array_equal(nearest(there, np.arange(200), 1), nearest(points, np.arange(200), 1))
+
+
 def test_float64_is_centred_before_it_is_rounded():
     points = np.random.default_rng(0).normal(size=(200, 30))
     np.testing.assert_array_equal(nearest(points + 1e7, np.arange(200), 3), nearest(points, np.arange(200), 3))
+
+
+@pytest.mark.parametrize("k", [0, 4, 5])
+def test_more_neighbours_than_there_are_other_points_are_an_error(k):
+    for points in (np.zeros((4, 2)), np.zeros((4, 2), np.uint8)):
+        with pytest.raises(InputError, match=f"4 points have 1 to 3 neighbours each, got k={k}"):
+            nearest(points, np.array([0]), k)
+
+
+def test_queries_are_rows_of_any_whole_numbers():
+    points = np.array([[0.0], [1.0], [3.0], [7.0]])
+    assert nearest(points, np.array([0, 2], np.uint8), 2).tolist() == [[1, 2], [1, 0]]
+    for wrong in (np.array([True, False, True, False]), np.array([0.5]), np.array([4]), np.array([-1])):
+        with pytest.raises(InputError, match=r"queries must be whole numbers in 0\.\.3"):
+            nearest(points, wrong, 2)
+    assert nearest(points, np.array([], np.int64), 5).shape == (0, 5)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_points_that_are_nowhere_are_an_error(wrong):
+    with pytest.raises(InputError, match="the points contain NaN or infinity"):
+        nearest(np.array([[0.0], [1.0], [wrong]]), np.array([0]), 1)
