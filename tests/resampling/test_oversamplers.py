@@ -111,6 +111,20 @@ def test_the_least_favoured_sample_is_drawn_half_as_often_as_the_most_favoured()
     assert by_hardness[0] / by_hardness[-1] == pytest.approx(0.5, abs=0.02)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint64, bool, list])
+def test_rank_weights_are_those_of_the_numbers_whatever_their_type(dtype):
+    low = -128 if dtype == np.int8 else 0
+    favour = [low, 1, 1] if dtype is bool else [1, low, 3]
+    given = favour if dtype is list else np.array(favour, dtype)
+    np.testing.assert_array_equal(rank_weights(given), rank_weights(np.array(favour, np.float64)))
+
+
+@pytest.mark.parametrize(("wrong", "got"), [([1.0, np.nan], "NaN"), ([[1.0]], r"\(1, 1\)"), (["a"], "ValueError")])
+def test_rank_weights_of_what_has_no_rank_are_an_error(wrong, got):
+    with pytest.raises(InputError, match=f"what is favoured must be .*{got}"):
+        rank_weights(wrong)
+
+
 def test_rank_weights_are_the_papers_formula():
     weights = rank_weights(np.arange(5.0))[::-1]  # from the favoured end
     r = np.array([0, 0.25, 0.5, 0.75, 1])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from hardtune.errors import InputError, blamed
 from hardtune.resampling.oversamplers.request import Added, Request, oversampler
 
 
@@ -69,17 +70,22 @@ def holdout(request: Request, rng: np.random.Generator) -> Added:
     return Added(indices=rng.choice(request.holdout, request.add, replace=False))
 
 
-def rank_weights(favour: NDArray[np.floating]) -> NDArray[np.float64]:
+def rank_weights(favour: ArrayLike) -> NDArray[np.float64]:
     """HBR's weights from 1 for the most favoured sample to 0.5 for the least: float64 (n,).
 
     With the rank r from 0 (highest ``favour``) to 1: 0.5 + 0.5 (1 - exp(-5 (1 - r))) / (1 - exp(-5)). Ties share their
-    mean rank (ours), since the storage order of samples carries no information.
+    mean rank (ours), since the storage order of samples carries no information. Raises ``InputError`` for what is no
+    array of numbers (n,), or has NaN.
 
     >>> rank_weights(np.array([3.0, 1.0, 2.0])).round(3)
     array([1.   , 0.5  , 0.962])
     """
     from scipy.stats import rankdata
 
+    with blamed("what is favoured must be an array of numbers"):
+        favour = np.asarray(favour, np.float64)  # unsigned numbers have no negatives
+    if favour.ndim != 1 or np.isnan(favour).any():
+        raise InputError(f"what is favoured must be numbers (n,), got {'NaN' if favour.ndim == 1 else favour.shape}")
     r = (rankdata(-favour) - 1) / max(len(favour) - 1, 1)
     weights: NDArray[np.float64] = 0.5 + 0.5 * (1 - np.exp(-5 * (1 - r))) / (1 - np.exp(-5))
     return weights
