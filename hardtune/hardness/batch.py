@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from numbers import Integral
 
+import torch
 from torch import Tensor
 
 from hardtune.errors import InputError
@@ -12,7 +13,7 @@ from hardtune.errors import InputError
 def check_batch(ids: Tensor, logits: Tensor, labels: Tensor) -> None:
     """Raise ``InputError`` for other types or shapes than ids (B,), logits (B, K) and labels (B,); never waits."""
     for name, given in (("ids", ids), ("logits", logits), ("labels", labels)):
-        if not isinstance(given, Tensor) or given.is_floating_point() != (name == "logits"):
+        if not isinstance(given, Tensor) or not _fits(given, name):
             kind = given.dtype if isinstance(given, Tensor) else type(given).__name__
             raise InputError(f"update takes tensors, ids and labels of integers and logits of floats; {name}: {kind}")
     if logits.ndim != 2 or logits.shape[1] < 2 or ids.shape != logits.shape[:1] or labels.shape != ids.shape:
@@ -20,6 +21,13 @@ def check_batch(ids: Tensor, logits: Tensor, labels: Tensor) -> None:
             "update needs ids (B,), logits (B, K) with K of at least 2 and labels (B,), "
             f"got {tuple(ids.shape)}, {tuple(logits.shape)} and {tuple(labels.shape)}"
         )
+
+
+def _fits(given: Tensor, name: str) -> bool:
+    """Whether its type is one of the name's; a mask is no ids, but labels of two classes may be booleans."""
+    if name == "logits":
+        return given.is_floating_point()
+    return not (given.is_floating_point() or given.is_complex() or (name == "ids" and given.dtype == torch.bool))
 
 
 def check_count(number: int, name: str) -> None:

@@ -382,6 +382,9 @@ def test_ids_and_labels_may_be_any_whole_numbers():
     [
         ({"ids": torch.tensor([0.9])}, "ids: torch.float32"),
         ({"labels": torch.tensor([0.9])}, "labels: torch.float32"),
+        ({"ids": torch.tensor([False])}, "ids: torch.bool"),
+        ({"ids": torch.tensor([0j])}, "ids: torch.complex64"),
+        ({"labels": torch.tensor([0j])}, "labels: torch.complex64"),
         ({"logits": torch.tensor([[1, 2]])}, "logits: torch.int64"),
         ({"ids": np.array([0])}, "ids: ndarray"),
         ({"labels": [0]}, "labels: list"),
