@@ -164,7 +164,7 @@ def regularised(per_sample: Tensor, logits: Tensor, s: Tensor, entropy_weight: f
     for name, given in (("per_sample", per_sample), ("logits", logits), ("s", s)):
         if not isinstance(given, Tensor):
             raise InputError(f"losses, logits and weights s must be tensors, and {name} is a {type(given).__name__}")
-    if not per_sample.shape == s.shape == logits.shape[:1]:
+    if logits.ndim != 2 or not per_sample.shape == s.shape == logits.shape[:1]:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in (per_sample, logits, s))
         raise InputError(f"needs losses (B,), logits (B, K) and weights (B,) of one batch, got {shapes}")
     if isinstance(entropy_weight, Tensor):
@@ -174,6 +174,8 @@ def regularised(per_sample: Tensor, logits: Tensor, s: Tensor, entropy_weight: f
         raise InputError(f"entropy_weight must be a finite number of at least 0, got {entropy_weight!r}")
     elif entropy_weight == 0:
         return per_sample.mean()
+    else:
+        entropy_weight = float(entropy_weight)  # torch multiplies by no fraction
     return (per_sample - entropy_weight * s * entropy(logits)).mean()
 
 
@@ -200,13 +202,15 @@ def log_probability(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def as_int64(labels: Tensor) -> Tensor:
-    """Labels of another integer type as int64, which torch asks for; floats are left to its own errors."""
-    return labels if labels.is_floating_point() else labels.long()
+    """Labels of another integer type as int64, which torch asks for; others are left to its own errors."""
+    if not isinstance(labels, Tensor):
+        raise InputError(f"labels and ids must be tensors, and one is a {type(labels).__name__}")
+    return labels if labels.is_floating_point() or labels.is_complex() else labels.long()
 
 
 def of_one_class(labels: Tensor) -> Tensor:
     """The same for losses of one label per sample; an ``InputError`` for soft labels."""
-    if labels.is_floating_point():
+    if isinstance(labels, Tensor) and (labels.is_floating_point() or labels.is_complex()):
         raise InputError(
             f"this loss needs labels of whole numbers (B,), got {labels.dtype} {tuple(labels.shape)}: soft labels are "
             "for 'cross_entropy' and 'label_smoothing'"

@@ -1,5 +1,6 @@
 import math
 import warnings
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -271,7 +272,8 @@ def test_with_all_weights_one_it_is_the_constant_entropy_penalty():
     per_sample = loss_of("cross_entropy")(logits, labels, ids)
     expected = F.cross_entropy(logits, labels) - 0.3 * entropy(logits).mean()
     assert torch.allclose(regularised(per_sample, logits, torch.ones(8), 0.3), expected)
-    assert torch.allclose(regularised(per_sample, logits, torch.ones(8), torch.tensor(0.3)), expected)
+    for weight in (torch.tensor(0.3), np.float32(0.3), Fraction(3, 10)):
+        assert torch.allclose(regularised(per_sample, logits, torch.ones(8), weight), expected)
 
 
 def test_the_gradient_is_the_closed_form():
@@ -323,6 +325,8 @@ def test_weights_that_would_broadcast_to_all_pairs_of_samples_are_an_error(shape
         regularised(losses, logits, torch.ones(shape), 0.1)
     with pytest.raises(InputError, match="of one batch"):
         regularised(losses.mean(), logits, torch.ones(8), 0.1)
+    with pytest.raises(InputError, match=r"of one batch, got \(8,\), \(8,\), \(8,\)"):
+        regularised(losses, logits[:, 0], torch.ones(8), 0.1)
 
 
 @pytest.mark.parametrize("strength", [torch.full((8, 1), 0.1), torch.full((8,), 0.1), -1, math.nan, math.inf, "0.1"])
@@ -369,3 +373,18 @@ def test_ids_may_be_of_any_integer_type(dtype):
     for seed in range(3):
         logits, labels, ids = batch(seed=seed)
         assert torch.equal(first(logits, labels, ids.to(dtype)), second(logits, labels, ids))
+
+
+@every_loss
+def test_labels_that_are_no_tensor_are_an_error(name):
+    logits, labels, ids = batch()
+    for wrong in (labels.numpy(), labels.tolist()):
+        with pytest.raises(InputError, match=f"labels and ids must be tensors, and one is a {type(wrong).__name__}"):
+            loss_of(name)(logits, wrong, ids)
+
+
+@every_loss
+def test_complex_labels_are_not_taken_for_their_real_parts(name):
+    logits, labels, ids = batch()
+    with pytest.raises((InputError, RuntimeError), match=r"needs labels of whole numbers|expected target dtype"):
+        loss_of(name)(logits, labels + 1j, ids)
