@@ -311,9 +311,10 @@ class Dynamics:
         return self._merged
 
     def _require_finite(self, when: str) -> None:
-        if not bool(self._total.isfinite()):
+        sums = self._sums if self._merged is None else self._merged  # infinite where float32 holds no difference
+        if not bool(self._total.isfinite() & sums.sum().isfinite()):
             raise InputError(
-                f"the network's logits became NaN or infinite {when}: training diverged, "
+                f"the network's logits, or their differences, became NaN or infinite {when}: training diverged, "
                 "so lower the learning rate or raise the warm-up (or a class is masked: by -1e4, not by -inf), "
                 "and go on by load_state_dict from before; a loop that skips such batches calls update after a check"
             )

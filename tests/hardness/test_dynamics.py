@@ -171,6 +171,16 @@ def test_logits_that_are_not_finite_raise_when_their_epoch_ends(bad):
         dynamics.end_epoch()
 
 
+def test_logits_too_far_apart_for_float32_raise_as_infinite_ones_do():
+    for label in (0, 1):
+        dynamics = Dynamics(1)
+        dynamics.update(torch.tensor([0]), torch.tensor([[-3e38, 3e38]]), torch.tensor([label]))
+        with pytest.raises(InputError, match="logits, or their differences, became NaN or infinite in training"):
+            dynamics.scores()
+        with pytest.raises(InputError, match="NaN or infinite in epoch 1"):
+            dynamics.end_epoch()
+
+
 def test_after_logits_that_were_not_finite_the_state_from_before_goes_on_as_if_they_had_never_been():
     ids, logits = torch.arange(2), torch.tensor([[3.0, 0.0], [1.0, 2.0]])
     dynamics, other = Dynamics(2), Dynamics(2)

@@ -200,7 +200,7 @@ def test_a_rank_that_sees_a_part_and_has_no_group_is_warned_once_and_one_that_se
 
 def test_all_ranks_are_told_that_one_of_them_diverged(ranks):
     assert {found["diverged"].partition(":")[0] for found in ranks} == {
-        "the network's logits became NaN or infinite in epoch 1"
+        "the network's logits, or their differences, became NaN or infinite in epoch 1"
     }
 
 
