@@ -80,8 +80,8 @@ def class_counts(
         sizes = given.astype(np.int64)
     if (sizes != given).any():
         raise InputError(f"sizes must be whole numbers, got {given}")
-    names = [str(c) for c in range(len(hardness))] if classes is None else classes
-    if hardness.ndim != 1 or sizes.shape != hardness.shape or len(names) != len(hardness) or len(hardness) < 2:
+    names = [str(c) for c in range(hardness.size)] if classes is None else classes
+    if hardness.ndim != 1 or sizes.shape != hardness.shape or len(names) != hardness.size or hardness.size < 2:
         raise InputError(f"hardness and sizes must be (K,) for K of at least 2, got {hardness.shape} and {sizes.shape}")
     if not np.isfinite(hardness).all():
         raise InputError(f"the hardness of class {names[int(np.argmin(np.isfinite(hardness)))]!r} is not finite")

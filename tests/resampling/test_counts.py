@@ -328,6 +328,11 @@ def test_an_alpha_that_is_no_number_or_overflows_is_an_error(alpha):
         class_counts(np.array([1.0, 3.0, 2.0]), np.full(3, 50), alpha)
 
 
+def test_the_hardness_of_one_class_alone_is_an_error_though_it_is_no_array():
+    with pytest.raises(InputError, match=r"for K of at least 2, got \(\) and \(\)"):
+        class_counts(1.0, 2, 1.0)
+
+
 def test_a_very_large_alpha_leaves_the_floor_and_gives_the_rest_to_the_hardest():
     assert list(class_counts(np.array([1.0, 3.0, 2.0]), np.full(3, 50), 1e300)) == [5, 95, 50]
 
