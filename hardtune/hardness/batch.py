@@ -1,7 +1,8 @@
-"""What a training loop hands to ``Dynamics``, and what is wrong with it."""
+"""What a training loop hands to ``Dynamics``, a saved state as well, and what is wrong with it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
 from numbers import Integral
 
 import torch
@@ -43,3 +44,18 @@ def check_range(values: Tensor, count: int, name: str) -> None:
         if low < 0 or high >= count:
             hint = ": number the samples of a subset from 0" if name == "ids" and high >= count else ""
             raise InputError(f"{name} must be in 0..{count - 1}, got {low}..{high}{hint}")
+
+
+def check_state(state: object, names: Set[str], *, may: Set[str]) -> None:
+    """Raise ``InputError`` unless it is a mapping that has all the names, and whose values of these are tensors.
+
+    Those that it ``may`` have must be, too; others are its owner's.
+    """
+    given = state if isinstance(state, Mapping) else {}
+    lacking = sorted(names - set(given))
+    if lacking:
+        raise InputError(f"that is no state of Dynamics: it lacks {', '.join(lacking)}")
+    for name in sorted((names | may) & set(given)):
+        if not isinstance(given[name], Tensor):
+            kind = type(given[name]).__name__
+            raise InputError(f"that is no state of Dynamics: its {name} is no tensor, but a {kind}")

@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hardtune.errors import InputError, blamed
-from hardtune.hardness.batch import check_batch, check_count, check_range
+from hardtune.hardness.batch import check_batch, check_count, check_range, check_state
 from hardtune.hardness.ranks import all_or_none, check_ranks, first_ranks, merge, warn_of_a_part
 from hardtune.hardness.sums import SEEN, SQUARE, early_el2n, scores_of, warn_of_other_labels, warn_of_probabilities
 
@@ -269,11 +269,9 @@ class Dynamics:
             InputError: it is no such state, or has another ``num_samples`` or ``early_epoch``.
         """
         mine = self._state()
-        lacking = sorted({*mine, "epochs", "early_epoch"} - set(state if isinstance(state, Mapping) else ()))
-        if lacking:
-            raise InputError(f"that is no state of Dynamics: it lacks {', '.join(lacking)}")
+        check_state(state, {*mine, "epochs", "early_epoch"}, may={"early_el2n"})
         for name, has, wants in (
-            ("num_samples", len(state["labels"]), self.num_samples),
+            ("num_samples", state["labels"].numel(), self.num_samples),
             ("early_epoch", int(state["early_epoch"]) or None, self.early_epoch),
         ):
             if has != wants:

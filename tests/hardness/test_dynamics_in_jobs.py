@@ -292,3 +292,10 @@ def test_a_state_remembers_that_training_diverged():
 def test_a_state_that_does_not_fit_is_refused(other, says):
     with pytest.raises(InputError, match=says):
         Dynamics(3, early_epoch=2).load_state_dict(other and other.state_dict())
+
+
+@pytest.mark.parametrize("name", ["sums", "labels", "epochs", "early_epoch", "early_el2n"])
+def test_a_state_that_became_lists_is_refused(name):
+    state = {"early_el2n": torch.zeros(3), **Dynamics(3).state_dict()}
+    with pytest.raises(InputError, match=f"that is no state of Dynamics: its {name} is no tensor, but a list"):
+        Dynamics(3).load_state_dict({**state, name: [state[name].tolist()]})
