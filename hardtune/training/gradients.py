@@ -44,8 +44,8 @@ def gradient_norms(
 
     Raises:
         InputError: Labels of another type or shape, below 0 or of no output of the model, batches that are no tensors
-            or do not hold one image per label, a chunk size below 1, nothing is trainable, or a gradient is NaN or
-            infinite.
+            or do not hold one image per label, a chunk size below 1, nothing is trainable, outputs that are no (B, K),
+            or a gradient is NaN or infinite.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(1, 2, bias=False))
     >>> _ = nn.init.zeros_(model[1].weight)
@@ -56,7 +56,8 @@ def gradient_norms(
         got = f"{labels.dtype} {tuple(labels.shape)}" if isinstance(labels, Tensor) else type(labels).__name__
         raise InputError(f"labels must be a tensor of whole numbers (N,), got {got}")
     labels = as_int64(labels)
-    if chunk_size is not None and (not isinstance(chunk_size, Integral) or chunk_size < 1):
+    whole = isinstance(chunk_size, Integral) and not isinstance(chunk_size, bool)
+    if chunk_size is not None and not (whole and chunk_size >= 1):
         raise InputError(f"chunk_size must be a whole number of at least 1, or None, got {chunk_size!r}")
     parameters = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     if not parameters:
@@ -69,6 +70,8 @@ def gradient_norms(
 
     def loss(values: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
         logits = functional_call(model, {**fixed, **values}, (image[None],))
+        if logits.ndim != 2:
+            raise InputError(f"of images (1, …) the model must give logits (1, K), and gives {tuple(logits.shape)}")
         if high >= logits.shape[1]:
             raise InputError(f"labels must be in 0..{logits.shape[1] - 1}, as the model's outputs, got {low}..{high}")
         return F.cross_entropy(at_least_float32(logits), label[None])

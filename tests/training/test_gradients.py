@@ -135,9 +135,16 @@ def test_batches_of_a_loader_of_pairs_and_chunks_of_less_than_one_sample_are_err
     ):
         gradient_norms(model, [[images, labels]], labels)
     assert model.training
-    for size in (-1, 0, 2.5):
+    for size in (-1, 0, 2.5, True):
         with pytest.raises(InputError, match=f"chunk_size must be a whole number of at least 1, or None, got {size}"):
             gradient_norms(model, images, labels, chunk_size=size)
+
+
+def test_a_model_that_gives_no_row_of_logits_for_each_image_is_an_error():
+    images, labels = samples()
+    model = nn.Sequential(nn.Flatten(), nn.Linear(images[0].numel(), 5), nn.Flatten(0))
+    with pytest.raises(InputError, match=r"the model must give logits \(1, K\), and gives \(5,\)"):
+        gradient_norms(model, images, labels)
 
 
 def test_a_label_without_an_output_and_a_gradient_without_a_number_are_errors():
