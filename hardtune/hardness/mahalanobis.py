@@ -114,11 +114,13 @@ def fit(
         balanced: whether all classes count alike in mu and Sig_a, however many samples they have.
 
     Raises:
-        InputError: features that are not finite or do not match the labels, a label out of range, or features that do
-            not vary within the classes, are too large, or depend on one another while ``ridge`` is 0.
+        InputError: features that are not finite or do not match the labels, no samples, a label out of range, or
+            features that do not vary within the classes, are too large, or depend on one another while ``ridge`` is 0.
     """
     features, labels = as_labelled(features, labels, num_classes)
     samples, dimensions = features.shape
+    if not samples:
+        raise InputError("there are no samples to fit Gaussians to")
     sizes = np.bincount(labels, minlength=num_classes)
     mean = _row_mean(features)
     class_means = np.zeros((num_classes, dimensions))

@@ -159,6 +159,7 @@ def test_what_cannot_be_fitted_is_refused_as_the_estimators_refuse_it(score):
     features, labels = clusters(samples=60)
     for wrong, given, says in (
         (np.where(np.arange(24) == 3, np.nan, features), labels, "the features contain NaN or infinity"),
+        (features[:0], labels[:0], "there are no samples to fit Gaussians to"),
         (features, labels + 1, r"labels must be in 0\.\.5, got 1\.\.6"),
         (features, labels[1:], r"features must be \(59, D\), one row for each sample, got \(60, 24\)"),
         (features[:, 0], labels, r"features must be \(60, D\), one row for each sample, got \(60,\)"),
