@@ -6,13 +6,14 @@ Every score is higher for a sample that looks more out of distribution.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hardtune.errors import InputError, blamed
 from hardtune.evaluation.metric import Better
-from hardtune.evaluation.predictions import Floats, checked_labels, checked_logits, log_softmax, read_only
+from hardtune.evaluation.predictions import Floats, checked_labels, checked_logits, log_softmax, read_only, remedy
 from hardtune.registry import Registry
 
 _ROWS = 4096
@@ -81,12 +82,12 @@ def mahalanobis(
     Raises:
         InputError: Shapes that do not fit, or features that are not finite, or too large for their distances to be.
     """
-    known, asked = np.asarray(train_features), np.asarray(features)
-    if known.ndim != 2 or asked.ndim != 2 or known.shape[1] != asked.shape[1] or not len(known):
+    known, asked = (_as_numbers(given, "features") for given in (train_features, features))
+    if known.ndim != 2 or asked.ndim != 2 or known.shape[1] != asked.shape[1] or not known.size:
         raise InputError(f"features must be (N, D) with one D, got shapes {asked.shape} and {known.shape}")
     if not (np.isfinite(known).all() and np.isfinite(asked).all()):
         raise InputError("features must be finite, and some are not")
-    y = checked_labels(train_labels, len(known), int(np.max(train_labels, initial=0)) + 1)
+    y = checked_labels(train_labels, len(known))
     _, y, counts = np.unique(y, return_inverse=True, return_counts=True)
     with np.errstate(over="ignore", invalid="ignore"):
         # Centre on the mean of the training features: ‖a‖² - 2ab + ‖b‖² is inaccurate far from the origin.
@@ -141,7 +142,7 @@ def ood_metrics(in_scores: ArrayLike, out_scores: ArrayLike) -> dict[str, float]
     >>> ood_metrics(in_scores=[0.1, 0.2, 0.3], out_scores=[0.25, 0.9])["fpr95"]
     0.5
     """
-    inside, outside = np.asarray(in_scores, np.float64), np.asarray(out_scores, np.float64)
+    inside, outside = (_as_numbers(given, "scores").astype(np.float64, copy=False) for given in (in_scores, out_scores))
     if inside.ndim != 1 or outside.ndim != 1 or not len(inside) or not len(outside):
         raise InputError(f"both sides need one score per sample, got shapes {inside.shape} and {outside.shape}")
     scores = np.concatenate([inside, outside])
@@ -182,6 +183,12 @@ def ood_scores(
 def ood_figures(scores: Mapping[str, tuple[Floats, Floats]]) -> dict[str, float]:
     """:func:`ood_metrics` by every score of :func:`ood_scores`: ``msp_auroc``, ``mahalanobis_fpr95``, …."""
     return {f"{name}_{figure}": value for name, pair in scores.items() for figure, value in ood_metrics(*pair).items()}
+
+
+def _as_numbers(given: ArrayLike, what: str) -> NDArray[Any]:
+    with blamed(f"{what} must be an array of numbers, and are not{remedy(given, '.detach().float().cpu()')}"):
+        found = np.asarray(given)
+        return found if found.dtype.kind in "biuf" else found.astype(np.float64)
 
 
 def _chunks(count: int) -> Iterator[slice]:

@@ -23,7 +23,7 @@ _FEW = 16
 """Samples whose probabilities are summed: whoever takes logits for their logarithms does so for all samples."""
 
 _NO_NUMBERS = "logits must be an array of numbers, and are not"
-"""Ragged lists, say; tensors in bfloat16, with gradients or on a GPU: ``_remedy`` is for these."""
+"""Ragged lists, say; tensors in bfloat16, with gradients or on a GPU: ``remedy`` is for these."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +43,8 @@ class Predictions:
     """(N,) in 0..K-1."""
 
     def __post_init__(self) -> None:
-        remedy = _remedy(self.log_probabilities, ".detach().float().cpu()")
-        with blamed(f"log-probabilities must be an array of numbers, and are not{remedy}"):
+        instead = remedy(self.log_probabilities, ".detach().float().cpu()")
+        with blamed(f"log-probabilities must be an array of numbers, and are not{instead}"):
             log_p = np.asarray(self.log_probabilities, dtype=np.float64)
         if log_p.ndim != 2:
             raise InputError(f"log-probabilities must be (samples, classes), got shape {log_p.shape}")
@@ -148,7 +148,7 @@ def log_softmax(logits: Floats) -> Floats:
 
 def checked_logits(logits: ArrayLike) -> Floats:
     """Logits (N, K) as float64, or an InputError that says what is wrong with them."""
-    with blamed(_NO_NUMBERS + _remedy(logits, ".detach().float().cpu()")):
+    with blamed(_NO_NUMBERS + remedy(logits, ".detach().float().cpu()")):
         values = np.asarray(logits, dtype=np.float64)
     if values.ndim != 2 or values.shape[0] < 1 or values.shape[1] < 2:
         raise InputError(f"logits must be (samples, classes) with at least 1 and 2 of them, got shape {values.shape}")
@@ -166,25 +166,26 @@ def checked_logits(logits: ArrayLike) -> Floats:
 
 def checked_members(logits: ArrayLike) -> NDArray[np.floating]:
     """Logits (M, N, K) of an ensemble as an array, or an InputError; those of each member are yet to be checked."""
-    with blamed(_NO_NUMBERS + _remedy(logits, ".detach().float().cpu()")):
+    with blamed(_NO_NUMBERS + remedy(logits, ".detach().float().cpu()")):
         stack = np.asarray(logits)
     if stack.ndim != 3 or not len(stack):
         raise InputError(f"logits must be (members, samples, classes), got shape {stack.shape}")
     return stack
 
 
-def checked_labels(labels: ArrayLike, samples: int, classes: int) -> NDArray[np.int64]:
-    """Labels (N,) as int64, or an InputError that says what is wrong with them."""
-    with blamed("labels must be an array of whole numbers, and are not" + _remedy(labels, ".cpu()")):
+def checked_labels(labels: ArrayLike, samples: int, classes: int | None = None) -> NDArray[np.int64]:
+    """Labels (N,) as int64, or an InputError that says what is wrong with them; None is any number of classes."""
+    with blamed("labels must be an array of whole numbers, and are not" + remedy(labels, ".cpu()")):
         values = np.asarray(labels)
     if values.shape != (samples,) or values.dtype.kind not in "iu":
         raise InputError(f"labels must be {samples} whole numbers, got {values.dtype} of shape {values.shape}")
+    classes = int(values.max(initial=0)) + 1 if classes is None else classes
     if len(values) and (values.min() < 0 or values.max() >= classes):
         raise InputError(f"labels must be in 0..{classes - 1}, got {values.min()}..{values.max()}")
     return values.astype(np.int64)
 
 
-def _remedy(given: object, call: str) -> str:
+def remedy(given: object, call: str) -> str:
     """What makes an array of a tensor, or of a list of them, that numpy does not take; torch is not imported for it."""
     first = given[0] if isinstance(given, (list, tuple)) and given else given
     return f", so pass the tensor's {call}" if hasattr(first, "detach") else ""

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from hardtune.errors import InputError
 from hardtune.evaluation.ood import OOD_SCORES, mahalanobis, ood_figures, ood_metrics, ood_scores
@@ -182,6 +183,30 @@ def test_a_score_of_ones_own_cannot_change_what_others_are_given(monkeypatch):
 
 def test_mahalanobis_with_labels_that_do_not_fit_is_an_error():
     train, labels = gaussians()
-    for wrong in (labels[1:], labels.astype(float), labels - 1):
+    for wrong in (labels[1:], labels.astype(float), labels - 1, labels.astype(str)):
         with pytest.raises(InputError, match="labels must be"):
             mahalanobis(train, train, wrong)
+
+
+def test_what_is_no_array_of_numbers_is_said_with_what_makes_one_of_it():
+    train, labels = gaussians()
+    half = torch.from_numpy(train).bfloat16()
+    says = r"must be an array of numbers, and are not, so pass the tensor's \.detach\(\)\.float\(\)\.cpu\(\): "
+    for call in (
+        lambda: ood_metrics(half[:, 0], train[:, 0]),
+        lambda: ood_metrics(train[:, 0], torch.ones(3, requires_grad=True).bfloat16()),
+        lambda: mahalanobis(half, train, labels),
+        lambda: mahalanobis(train, half, labels),
+    ):
+        with pytest.raises(InputError, match=says):
+            call()
+    with pytest.raises(InputError, match="scores must be an array of numbers, and are not: ValueError"):
+        ood_metrics(["low"], ["high"])
+    with pytest.raises(InputError, match="one D"):
+        mahalanobis(train[:, :0], train[:, :0], labels)
+
+
+def test_mahalanobis_takes_tensors_as_it_takes_arrays():
+    train, labels = gaussians()
+    as_tensors = mahalanobis(*(torch.from_numpy(given) for given in (train, train, labels)))
+    np.testing.assert_array_equal(as_tensors, mahalanobis(train, train, labels))
