@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from hardtune.errors import InputError, blamed, unknown
 from hardtune.evaluation.jackknife import jackknife_error
+from hardtune.evaluation.predictions import remedy
 
 _NO_PARTS = "what is left out must be at least 2 parts, and figures without each of them finite numbers (P,)"
 
@@ -205,7 +206,8 @@ def holm(p_values: ArrayLike) -> list[float]:
     >>> [round(p, 4) for p in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
     """
-    p = np.asarray(p_values, np.float64)
+    with blamed("p-values must be an array of numbers, and are not" + remedy(p_values, ".detach().float().cpu()")):
+        p = np.asarray(p_values, np.float64)
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     adjusted = np.empty_like(p)

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hardtune.errors import HardtuneWarning, InputError
+from hardtune.errors import HardtuneWarning, InputError, blamed
 from hardtune.evaluation.ood import ood_figures
-from hardtune.evaluation.predictions import Floats, Predictions, checked_labels, checked_members
+from hardtune.evaluation.predictions import Floats, Predictions, checked_labels, checked_members, remedy
 from hardtune.evaluation.summary import figures_of
 
 PARTS = 20
@@ -128,7 +128,8 @@ def jackknife_error(values: ArrayLike) -> float:
     >>> round(jackknife_error(without_each), 4), round(float(right.std(ddof=1)) / 2, 4)
     (0.25, 0.25)
     """
-    v = np.asarray(values, np.float64)
+    with blamed("values must be an array of numbers, and are not" + remedy(values, ".detach().float().cpu()")):
+        v = np.asarray(values, np.float64)
     return math.sqrt((len(v) - 1) / len(v) * float(((v - v.mean()) ** 2).sum()))
 
 

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from hardtune.errors import InputError
 from hardtune.evaluation import left_out
@@ -225,3 +226,11 @@ def test_treatments_that_were_given_up_count_as_tried():
     for name, of in (("better", 12), ("equal", 11)):
         assert among[name].p_value == alone[name].p_value
         assert among[name].p_adjusted == pytest.approx(min(1, of * among[name].p_value))
+
+
+def test_p_values_that_are_no_array_are_told_what_makes_one_of_them():
+    for wrong in (torch.ones(3).bfloat16(), torch.ones(3, requires_grad=True)):
+        with pytest.raises(
+            InputError, match=r"p-values must be an array of numbers, .*\.detach\(\)\.float\(\)\.cpu\(\): "
+        ):
+            holm(wrong)

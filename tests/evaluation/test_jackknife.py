@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
+from hardtune.errors import InputError
 from hardtune.evaluation import METRICS, Predictions, evaluate, metric
 from hardtune.evaluation.jackknife import PARTS, jackknife_error, left_out, ood_left_out, recall_left_out
 from hardtune.evaluation.ood import ood_figures
@@ -108,3 +110,11 @@ def test_of_a_class_of_few_images_each_is_left_out_in_turn():
     assert sorted(few) == pytest.approx(sorted(np.delete(right[:5], i).mean() for i in range(5)))
     assert jackknife_error(fewer) == pytest.approx(right[5:].std(ddof=1) / np.sqrt(3))
     assert none == []
+
+
+def test_values_left_out_that_are_no_array_are_told_what_makes_one_of_them():
+    for wrong in (torch.ones(3).bfloat16(), torch.ones(3, requires_grad=True)):
+        with pytest.raises(
+            InputError, match=r"values must be an array of numbers, .*\.detach\(\)\.float\(\)\.cpu\(\): "
+        ):
+            jackknife_error(wrong)
