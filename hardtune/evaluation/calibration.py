@@ -21,6 +21,7 @@ BINS = 15
 TEMPERATURES = (0.01, 100.0)
 """Search range of :func:`fit_temperature`."""
 
+_ROUNDED = 0.01  # that probabilities may exceed 1 by which sum to about 1, as those of predictions
 _BLOCK = 2**15  # float64 numbers held at a time
 
 
@@ -98,9 +99,18 @@ class Reliability:
 
     @classmethod
     def of(cls, confidence: Floats, correct: NDArray[np.bool_], bins: int = BINS) -> Reliability:
-        """From predictions' confidence (N,) and correctness (N,), whether of one network or several."""
+        """From predictions' confidence (N,) and correctness (N,), whether of one network or several.
+
+        Raises:
+            InputError: Confidence outside 0..1 or of other samples, or bins that are no whole number of at least 1.
+        """
         if isinstance(bins, bool) or not isinstance(bins, Integral) or bins < 1:
             raise InputError(f"bins must be a whole number of at least 1, got {bins!r}")
+        if np.shape(confidence) != np.shape(correct):
+            got = f"{np.shape(confidence)} and {np.shape(correct)}"
+            raise InputError(f"confidence and correctness must be of the same samples (N,), got {got}")
+        if not ((confidence >= 0) & (confidence <= 1 + _ROUNDED)).all():  # False for NaN
+            raise InputError("confidence must be in 0..1: divide percentages by 100")
         index = _bin(confidence, bins)
         counts = np.bincount(index, minlength=bins)
 

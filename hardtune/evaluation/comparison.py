@@ -15,6 +15,8 @@ from hardtune.errors import InputError, blamed, unknown
 from hardtune.evaluation.jackknife import jackknife_error
 from hardtune.evaluation.predictions import remedy
 
+_LARGEST = 1e150
+"""Figures whose squares can be summed."""
 _NO_PARTS = "what is left out must be at least 2 parts, and figures without each of them finite numbers (P,)"
 
 
@@ -73,15 +75,14 @@ def paired_difference(
         raise InputError(
             f"a paired comparison needs the same members on both sides, got {ours.shape} and {theirs.shape}"
         )
-    if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
-        raise InputError("a paired comparison needs finite figures")
-    if not isinstance(confidence, Real) or not 0 < confidence < 1:
-        raise InputError(f"confidence must be a number between 0 and 1, got {confidence!r}")
+    if not (np.abs([ours, theirs]) <= _LARGEST).all():  # False for NaN
+        raise InputError(f"a paired comparison needs finite figures of at most {_LARGEST:g}")
+    _check_confidence(confidence)
     if isinstance(left_out, Mapping):
         raise InputError("left_out takes one metric's (P,), the treatment's minus the control's, got a mapping")
     with blamed(_NO_PARTS):
         parts = None if left_out is None else np.asarray(left_out, np.float64)
-    if parts is not None and (parts.ndim != 1 or len(parts) < 2 or not np.isfinite(parts).all()):
+    if parts is not None and (parts.ndim != 1 or len(parts) < 2 or not (np.abs(parts) <= _LARGEST).all()):
         raise InputError(_NO_PARTS)
     differences = ours - theirs
     mean, m = float(differences.mean()), len(differences)
@@ -103,6 +104,11 @@ def paired_difference(
     p_value = max(least, _p_value(abs(mean), members + images))
     share = (_reach(1 - confidence, images) / reach) ** 2 if reach else 0.0
     return Difference(mean, mean - reach, mean + reach, p_value, p_value, m, confidence, share if images else None)
+
+
+def _check_confidence(confidence: float) -> None:
+    if not isinstance(confidence, Real) or not 0 < confidence < 1:
+        raise InputError(f"confidence must be a number between 0 and 1, got {confidence!r}")
 
 
 @dataclass(frozen=True)
@@ -192,9 +198,16 @@ def least_significant(members: int, comparisons: int, *, confidence: float = 0.9
 
     >>> round(least_significant(5, 1), 1), round(least_significant(5, 48), 1)
     (1.2, 3.8)
+
+    Raises:
+        InputError: Members or comparisons that are no whole number of at least 1, or a confidence outside (0, 1).
     """
     from scipy.special import stdtrit
 
+    for name, count in (("members", members), ("comparisons", comparisons)):
+        if isinstance(count, bool) or not isinstance(count, Integral) or count < 1:
+            raise InputError(f"{name} must be a whole number of at least 1, got {count!r}")
+    _check_confidence(confidence)
     if members < 2:
         return math.inf
     return float(stdtrit(members - 1, 1 - (1 - confidence) / 2 / comparisons)) / math.sqrt(members)
@@ -205,9 +218,14 @@ def holm(p_values: ArrayLike) -> list[float]:
 
     >>> [round(p, 4) for p in holm([0.01, 0.04, 0.03])]
     [0.03, 0.06, 0.06]
+
+    Raises:
+        InputError: What is no (m,) of numbers in [0, 1].
     """
     with blamed("p-values must be an array of numbers, and are not" + remedy(p_values, ".detach().float().cpu()")):
         p = np.asarray(p_values, np.float64)
+    if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():  # False for NaN
+        raise InputError(f"p-values must be numbers in [0, 1], (m,), got {p_values!r}")
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     adjusted = np.empty_like(p)

@@ -127,9 +127,14 @@ def jackknife_error(values: ArrayLike) -> float:
     >>> without_each = [np.delete(right, i).mean() for i in range(4)]
     >>> round(jackknife_error(without_each), 4), round(float(right.std(ddof=1)) / 2, 4)
     (0.25, 0.25)
+
+    Raises:
+        InputError: Not at least two finite numbers.
     """
     with blamed("values must be an array of numbers, and are not" + remedy(values, ".detach().float().cpu()")):
         v = np.asarray(values, np.float64)
+    if v.ndim != 1 or len(v) < 2 or not np.isfinite(v).all():
+        raise InputError("a jackknife needs at least 2 parts, and the figures without each of them finite numbers (P,)")
     return math.sqrt((len(v) - 1) / len(v) * float(((v - v.mean()) ** 2).sum()))
 
 

@@ -208,6 +208,31 @@ def test_as_many_are_given_up_as_can_be_counted(given_up):
 def test_a_confidence_of_nothing_or_a_hundred_percent_is_an_error(confidence):
     with pytest.raises(InputError, match="confidence must be a number between 0 and 1, got"):
         paired_difference([1.0, 2.0], [1.0, 1.0], confidence=confidence)
+    with pytest.raises(InputError, match="confidence must be a number between 0 and 1, got"):
+        least_significant(5, 1, confidence=confidence)
+
+
+@pytest.mark.parametrize(("members", "comparisons", "which"), [(5, 0, "comparisons"), (-1, 1, "members")])
+def test_members_and_comparisons_can_be_counted(members, comparisons, which):
+    with pytest.raises(InputError, match=f"{which} must be a whole number of at least 1, got"):
+        least_significant(members, comparisons)
+    assert least_significant(np.int64(5), np.int64(1)) == least_significant(5, 1)
+
+
+@pytest.mark.parametrize("wrong", [[0.01, math.nan, 0.03], [0.01, 40.0], [-0.1], [[0.1]], 0.1])
+def test_what_are_no_p_values_is_not_corrected(wrong):
+    with pytest.raises(InputError, match=r"p-values must be numbers in \[0, 1\], \(m,\), got"):
+        holm(wrong)
+
+
+def test_figures_whose_squares_cannot_be_summed_are_refused():
+    with pytest.raises(InputError, match=r"finite figures of at most 1e\+150"):
+        paired_difference([1e308, 1e308], [-1e308, -1e307])
+    with pytest.raises(InputError, match="at least 2 parts"):
+        paired_difference([1.0, 2.0], [1.0, 1.5], left_out=[1e200, -1e200])
+    largest = paired_difference([1e150, 0.9e150], [-1e150, -0.95e150])
+    small = paired_difference([1.0, 0.9], [-1.0, -0.95])
+    assert largest.p_value == pytest.approx(small.p_value)
 
 
 def test_all_treatments_are_compared_at_the_confidence_asked_for():

@@ -118,3 +118,9 @@ def test_values_left_out_that_are_no_array_are_told_what_makes_one_of_them():
             InputError, match=r"values must be an array of numbers, .*\.detach\(\)\.float\(\)\.cpu\(\): "
         ):
             jackknife_error(wrong)
+
+
+@pytest.mark.parametrize("values", [[], [0.5], [0.5, np.nan], [[0.5, 0.6]], 0.5])
+def test_an_error_needs_two_parts(values):
+    with pytest.raises(InputError, match="a jackknife needs at least 2 parts"):
+        jackknife_error(values)

@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 
+from hardtune.errors import InputError
 from hardtune.evaluation import Predictions, risk_coverage, selective
 
 
@@ -129,3 +130,9 @@ def test_the_order_of_the_classes_breaks_no_tie(right):
     labels[np.arange(40) % 2 == right] += 1
     assert len(np.unique(Predictions.of(logits, labels % 5).confidence)) > 1
     assert selective.misclassification_auroc(Predictions.of(logits, labels % 5)) == 0.5
+
+
+@pytest.mark.parametrize("coverage", [80, 0, -0.1, np.nan, True, "0.8"])
+def test_a_coverage_is_a_share(coverage):
+    with pytest.raises(InputError, match="coverage must be a share of the samples, above 0 and at most 1, got"):
+        selective.accuracy_at(binary([0.9, 0.8], [True, False]), coverage)
