@@ -10,19 +10,19 @@ settled. A fair measure compares ensembles that share no member (or bootstrap on
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from hardtune.errors import InputError, unknown
+from hardtune.errors import InputError, blamed, unknown
 from hardtune.hardness.estimators import class_hardness
 
 
 def nested_change(
-    members: NDArray[np.floating],
+    members: ArrayLike,
     labels: NDArray[np.int64],
     num_classes: int,
     sizes: Callable[[NDArray[np.float64]], NDArray[np.number]] | None = None,
@@ -32,16 +32,16 @@ def nested_change(
     Args:
         sizes: class hardness (K,) to class sizes S (K,), as ``class_counts`` does; None compares class hardness itself.
     """
-    _require(members, 2)
+    members = _require(members, 2)
     by_class = np.stack([class_hardness(mean, labels, num_classes) for mean in _nested_means(members)])
     if sizes is not None:
         by_class = np.stack([np.asarray(sizes(hardness), dtype=np.float64) for hardness in by_class])
     return np.abs(np.diff(by_class, axis=0))
 
 
-def nested_pruned_change(members: NDArray[np.floating], rate: float) -> NDArray[np.float64]:
+def nested_pruned_change(members: ArrayLike, rate: float) -> NDArray[np.float64]:
     """The share of the easiest ``rate`` of all samples that changes as member j + 1 joins: float64 (J-1,) (HBR v1)."""
-    _require(members, 2)
+    members = _require(members, 2)
     means = _nested_means(members)
     return np.array([1 - pruned_overlap(a, b, rate) for a, b in itertools.pairwise(means)])
 
@@ -59,7 +59,7 @@ class Agreement:
 
 
 def agreement(
-    members: NDArray[np.floating],
+    members: ArrayLike,
     size: int,
     *,
     rate: float = 0.3,
@@ -80,7 +80,7 @@ def agreement(
     """
     if how not in ("disjoint", "bootstrap"):
         raise unknown("way to draw ensembles", how, ("bootstrap", "disjoint"))
-    _require(members, 2 * size if how == "disjoint" else 1)
+    members = _require(members, 2 * size if how == "disjoint" else 1)
     if size < 1:
         raise InputError(f"an ensemble needs at least 1 member, got {size}")
     rng = np.random.default_rng(seed)
@@ -134,7 +134,7 @@ class Stability:
 
 
 def assess(
-    members: NDArray[np.floating],
+    members: ArrayLike,
     labels: NDArray[np.int64],
     num_classes: int,
     *,
@@ -144,7 +144,7 @@ def assess(
     seed: int = 0,
 ) -> Stability:
     """Every figure of this module for scores (J, N) of at least 2 members; arguments as in its functions."""
-    _require(members, 2)
+    members = _require(members, 2)
     count = len(members)
     return Stability(
         nested_change(members, labels, num_classes, sizes),
@@ -156,7 +156,7 @@ def assess(
     )
 
 
-def rank_correlation(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+def rank_correlation(a: ArrayLike, b: ArrayLike) -> float:
     """Spearman's rank correlation of two scores (N,), ties sharing their mean rank; 0 if either is constant.
 
     >>> round(rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([1.0, 9.0, 4.0])), 3)
@@ -165,12 +165,12 @@ def rank_correlation(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     return float(_correlate([a, b])[0, 1])
 
 
-def rank_correlations(scores: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float64]:
+def rank_correlations(scores: Mapping[str, ArrayLike]) -> NDArray[np.float64]:
     """Spearman's rank correlation between every two estimators' scores: float64 (E, E), in the mapping's order."""
-    return _correlate(list(scores.values()))
+    return _correlate(scores.values())
 
 
-def pruned_overlap(a: NDArray[np.floating], b: NDArray[np.floating], rate: float) -> float:
+def pruned_overlap(a: ArrayLike, b: ArrayLike, rate: float) -> float:
     """The share of samples that the easiest ``rate`` by a and by b have in common, in [0, 1].
 
     Ties are broken by index in both, which inflates the overlap of scores with many ties (``forgetting``).
@@ -178,8 +178,7 @@ def pruned_overlap(a: NDArray[np.floating], b: NDArray[np.floating], rate: float
     >>> pruned_overlap(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 3.0, 2.0, 4.0]), 0.5)
     0.5
     """
-    if a.shape != b.shape:
-        raise InputError(f"two scores of the same samples are compared, got {a.shape} and {b.shape}")
+    a, b = _comparable([a, b])
     count = pruned_count(len(a), rate)
     easiest = np.zeros(len(a), np.bool_)
     easiest[np.argsort(a, kind="stable")[:count]] = True
@@ -194,19 +193,29 @@ def pruned_count(samples: int, rate: float) -> int:
     return count
 
 
-def _correlate(scores: list[NDArray[np.floating]]) -> NDArray[np.float64]:
+def _correlate(scores: Iterable[ArrayLike]) -> NDArray[np.float64]:
     from scipy.stats import rankdata
 
-    if any(np.isnan(score).any() for score in scores):
-        raise InputError("scores that are NaN have no rank")
-    ranks = np.stack([rankdata(score) for score in scores])
+    ranks = np.stack([rankdata(score) for score in _comparable(scores)])
     ranks -= ranks.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(ranks, axis=1)
     products = ranks @ ranks.T
     correlation: NDArray[np.float64] = np.divide(
         products, np.outer(norms, norms), out=np.zeros_like(products), where=products != 0
     )
-    return correlation
+    return np.clip(correlation, -1, 1, out=correlation)  # beyond it only by rounding
+
+
+def _comparable(scores: Iterable[ArrayLike]) -> list[NDArray[np.number]]:
+    with blamed("scores must be arrays of numbers (N,)"):
+        found = [np.asarray(score) for score in scores]
+        is_nan = any(np.isnan(score).any() for score in found)
+    if not found or not all(score.shape == found[0].shape == (score.size,) for score in found):
+        shapes = ", ".join(str(score.shape) for score in found) or "none"
+        raise InputError(f"scores (N,) of the same samples are compared, got {shapes}")
+    if is_nan:
+        raise InputError("scores that are NaN have no rank")
+    return found
 
 
 def _nested_means(members: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -215,8 +224,12 @@ def _nested_means(members: NDArray[np.floating]) -> NDArray[np.float64]:
     return means
 
 
-def _require(members: NDArray[np.floating], count: int) -> None:
-    if members.ndim != 2 or len(members) < count:
-        raise InputError(f"this takes the scores (J, N) of at least {count} members, got {members.shape}")
-    if not np.isfinite(members).all():
+def _require(members: ArrayLike, count: int) -> NDArray[np.floating]:
+    with blamed("the members' scores must be an array of numbers (J, N)"):
+        found = np.asarray(members)
+        is_finite = bool(np.isfinite(found).all())
+    if found.ndim != 2 or len(found) < count:
+        raise InputError(f"this takes the scores (J, N) of at least {count} members, got {found.shape}")
+    if not is_finite:
         raise InputError("the members' scores contain NaN or infinity")
+    return found

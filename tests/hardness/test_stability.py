@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import spearmanr
 
 from hardtune.errors import InputError
@@ -181,8 +182,15 @@ def test_scores_and_ways_to_compare_them_that_are_none_are_errors():
     members = np.random.default_rng(0).normal(size=(4, 30))
     with pytest.raises(InputError, match="unknown way to draw ensembles 'disjiont': choose from bootstrap, disjoint"):
         agreement(members, 1, how="disjiont")
-    with pytest.raises(InputError, match=r"two scores of the same samples are compared, got \(30,\) and \(29,\)"):
-        pruned_overlap(members[0], members[1, 1:], 0.3)
+    for compare in (rank_correlation, lambda a, b: pruned_overlap(a, b, 0.3)):
+        with pytest.raises(InputError, match=r"scores \(N,\) of the same samples are compared, got \(30,\), \(29,\)"):
+            compare(members[0], members[1, 1:])
+        with pytest.raises(InputError, match=r"scores must be arrays of numbers \(N,\)"):
+            compare(members[0], ["hard"] * 30)
+    with pytest.raises(InputError, match="of the same samples are compared, got none"):
+        rank_correlations({})
+    with pytest.raises(InputError, match=r"the members' scores must be an array of numbers \(J, N\)"):
+        assess([[0.1, 0.2], [0.3]], np.arange(2), 2)
     members[2, 3] = np.nan
     with pytest.raises(InputError, match="the members' scores contain NaN or infinity"):
         agreement(members, 1)
@@ -195,6 +203,28 @@ def test_members_that_contradict_each_other_are_not_expected_to_agree():
 
 def test_scores_that_are_nan_are_not_correlated():
     scores = np.array([1.0, np.nan, 2.0])
-    for correlate in (lambda: rank_correlation(scores, np.arange(3.0)), lambda: rank_correlations({"a": scores})):
+    for compare in (
+        lambda: rank_correlation(scores, np.arange(3.0)),
+        lambda: rank_correlations({"a": scores}),
+        lambda: pruned_overlap(scores, scores, 0.5),
+    ):
         with pytest.raises(InputError, match="scores that are NaN have no rank"):
-            correlate()
+            compare()
+
+
+def test_lists_and_tensors_are_scores_like_arrays():
+    members, labels = noisy_members(4, noise=1.0, samples=50), np.arange(50) % 2
+    expected = assess(members, labels, 2, seed=1)
+    for kind in (np.ndarray.tolist, torch.from_numpy):
+        found = assess(kind(members), labels, 2, seed=1)
+        np.testing.assert_array_equal(found.change, expected.change)
+        np.testing.assert_array_equal(found.disjoint[0].rank_correlation, expected.disjoint[0].rank_correlation)
+        pair = kind(members[0]), kind(members[1])
+        assert pruned_overlap(*pair, 0.3) == pruned_overlap(members[0], members[1], 0.3)
+        assert rank_correlation(*pair) == rank_correlation(members[0], members[1])
+
+
+def test_no_correlation_is_beyond_one():
+    scores = np.random.default_rng(0).random((200, 30))
+    found = rank_correlations({str(n): score for n, score in enumerate([*scores, *scores, *-scores])})
+    assert np.abs(found).max() == 1
