@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -138,7 +139,7 @@ class Dataset:
             return self._split(np.arange(len(self.train)), self.test, np.arange(0))
         if validation == "val":
             held = self._own_validation()
-        elif isinstance(validation, str) or not 0 < validation < 1:
+        elif not isinstance(validation, Real) or not 0 < validation < 1:
             raise InputError(
                 f"validation must be between 0 and 1, 'val', or 'test' to hold none out, got {validation!r}"
             )

@@ -21,6 +21,8 @@ def first_same(images: NDArray[np.uint8], among: NDArray[np.uint8]) -> NDArray[n
     """
     if images.shape[1:] != among.shape[1:] or not len(among):
         return np.full(len(images), -1)
+    if not images.size:  # labels alone, which are all without pixels
+        return np.zeros(len(images), np.int64)
     known, first = np.unique(_keys(among), return_index=True)
     asked = _keys(images)
     place = np.minimum(np.searchsorted(known, asked), len(known) - 1)

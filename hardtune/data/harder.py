@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from numbers import Real
 
 import numpy as np
 
@@ -18,9 +19,9 @@ from hardtune.errors import InputError
 
 def check_harder(imbalance: float, label_noise: float) -> None:
     """Raise ``InputError`` for what :func:`long_tailed` or :func:`with_label_noise` would refuse of any data."""
-    if isinstance(imbalance, bool) or not isinstance(imbalance, (int, float)) or not 1 <= imbalance < math.inf:
+    if isinstance(imbalance, bool) or not isinstance(imbalance, Real) or not 1 <= imbalance < math.inf:
         raise InputError(f"imbalance is how many times as large the first class is as the last, got {imbalance!r}")
-    if isinstance(label_noise, bool) or not isinstance(label_noise, (int, float)) or not 0 <= label_noise < 1:
+    if isinstance(label_noise, bool) or not isinstance(label_noise, Real) or not 0 <= label_noise < 1:
         raise InputError(f"label_noise is a share of the training samples, from 0 to below 1, got {label_noise!r}")
 
 
@@ -44,6 +45,7 @@ def long_tailed(dataset: Dataset, imbalance: float) -> Dataset:
         InputError: an imbalance below 1.
     """
     check_harder(imbalance, 0.0)
+    imbalance = float(imbalance)  # of numpy's float32, shares would be rounded to other numbers of samples
     if imbalance == 1:
         return dataset
     rng = np.random.default_rng(0x7A11)
@@ -64,6 +66,7 @@ def with_label_noise(dataset: Dataset, rate: float) -> Dataset:
         InputError: a rate below 0, or of 1 and more.
     """
     check_harder(1.0, rate)
+    rate = float(rate)
     if rate == 0:
         return dataset
     rng = np.random.default_rng(0xF11B)

@@ -35,9 +35,11 @@ class Samples:
         if self.labels.dtype.kind not in "iu" or self.labels.shape != self.images.shape[:1]:
             got = f"{self.labels.dtype} {self.labels.shape}"
             raise InputError(f"labels must be whole numbers ({len(self.images)},), got {got}")
-        object.__setattr__(self, "labels", self.labels.astype(np.int64, copy=False))
         if len(self.labels) and self.labels.min() < 0:
             raise InputError(f"labels must be at least 0, got {self.labels.min()}")
+        if len(self.labels) and self.labels.max() > np.iinfo(np.int64).max:
+            raise InputError(f"labels must be below 2^63, got {self.labels.max()}")
+        object.__setattr__(self, "labels", self.labels.astype(np.int64, copy=False))
         for name in ("images", "labels"):
             shared = np.ascontiguousarray(getattr(self, name)).view()
             shared.flags.writeable = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,9 +90,11 @@ def stratified(
     >>> stratified(np.array([0, 0, 0, 0, 1, 1, 1, 1]), ("cat", "dog"), 0.25, seed=0).shape
     (2,)
 
-    Raises ``InputError`` for classes with fewer than 2 samples; ``what`` calls these, and ``or_else`` ends it by
-    another way out.
+    Raises ``InputError`` for a share outside (0, 1), and classes with fewer than 2 samples; ``what`` calls these, and
+    ``or_else`` ends it by another way out.
     """
+    if not isinstance(share, Real) or not 0 < share < 1:
+        raise InputError(f"the share of every class must be between 0 and 1, got {share!r}")
     members = [np.flatnonzero(labels == label) for label in range(len(classes))]
     none, single = ([name for name, own in zip(classes, members, strict=True) if len(own) == size] for size in (0, 1))
     if none:

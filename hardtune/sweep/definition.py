@@ -142,6 +142,8 @@ class Sweep:
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:
                 raise InputError(f"{name} must be a whole number of at least 1, got {count!r}")
         check_harder(self.imbalance, self.label_noise)
+        for name in ("imbalance", "label_noise"):  # numpy's numbers are no JSON
+            object.__setattr__(self, name, float(getattr(self, name)))
         cpus = self.cpus_per_trial
         if isinstance(cpus, bool) or not isinstance(cpus, Real) or not 0 < cpus < math.inf:
             raise InputError(f"cpus_per_trial must be a number above 0, got {cpus!r}")

@@ -7,6 +7,7 @@ import torch
 
 from hardtune.data import Dataset, Samples, with_label_noise
 from hardtune.data.samples import channel_statistics
+from hardtune.data.split import stratified
 from hardtune.errors import InputError
 
 
@@ -116,10 +117,16 @@ def test_arrays_that_were_written_to_since_are_other_data(validation):
     assert data.hold_out(validation, 0).fingerprint != before
 
 
-@pytest.mark.parametrize("validation", [0, 1, -0.1, 2.0, float("nan"), "train"])
+@pytest.mark.parametrize("validation", [0, 1, -0.1, 2.0, float("nan"), "train", None, [0.1]])
 def test_a_share_that_is_none_is_an_error(validation):
     with pytest.raises(InputError, match="validation must be between 0 and 1, 'val', or 'test' to hold none out, got"):
         dataset([0, 0, 1, 1]).hold_out(validation, 0)
+
+
+@pytest.mark.parametrize("share", [7.0, 0, float("nan"), None])
+def test_no_more_than_all_of_a_class_can_be_set_aside(share):
+    with pytest.raises(InputError, match="the share of every class must be between 0 and 1, got"):
+        stratified(np.repeat([0, 1], 10), ("cat", "dog"), share, seed=0)
 
 
 def test_holding_out_takes_the_share_of_every_class_and_nothing_twice():
@@ -318,6 +325,11 @@ def test_what_are_no_labels_are_not_taken_for_labels_alone(labels):
         (np.zeros((2, 2, 2, 1), np.uint8), np.zeros(2), r"labels must be whole numbers \(2,\), got float64 \(2,\)"),
         (np.zeros((2, 2, 2, 1), np.uint8), np.zeros(2, bool), r"labels must be whole numbers \(2,\), got bool"),
         (np.zeros((2, 2, 2, 1), np.uint8), np.array([0, -1]), "labels must be at least 0, got -1"),
+        (
+            np.zeros((1, 2, 2, 1), np.uint8),
+            np.array([2**63], np.uint64),
+            r"labels must be below 2\^63, got 9223372036854775808",
+        ),
     ],
 )
 def test_arrays_of_the_wrong_kind_are_told_what_is_right(images, labels, message):

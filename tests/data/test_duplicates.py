@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hardtune.data import duplicates
+from hardtune.data import Samples, duplicates
 from hardtune.data.duplicates import first_same
 
 
@@ -29,6 +29,11 @@ def test_there_are_none_among_images_of_another_size_or_among_none():
     assert first_same(images, np.zeros((2, 3, 4, 1), np.uint8)).tolist() == [-1, -1]
     assert first_same(images, images[:0]).tolist() == [-1, -1]
     assert first_same(images[:0], images).tolist() == []
+
+
+def test_samples_that_are_labels_alone_have_all_the_same_pixels_namely_none():
+    images = Samples.of_labels([0, 1]).images
+    assert first_same(images, images).tolist() == [0, 0]
 
 
 def test_images_that_differ_in_few_places_are_told_apart():

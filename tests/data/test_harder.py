@@ -79,6 +79,13 @@ def test_an_imbalance_below_1_is_refused(imbalance):
         long_tailed(balanced(2, 10), imbalance)
 
 
+def test_numbers_of_numpy_are_numbers():
+    data = balanced(10, 500)
+    for kind in (np.int64, np.float32):
+        assert long_tailed(data, kind(100)).fingerprint == long_tailed(data, 100).fingerprint
+    assert with_label_noise(data, np.float32(0.25)).fingerprint == with_label_noise(data, 0.25).fingerprint
+
+
 @pytest.mark.parametrize("rate", [-0.1, 1, float("nan"), True])
 def test_a_rate_that_is_none_is_refused(rate):
     with pytest.raises(InputError, match="label_noise is a share of the training samples"):

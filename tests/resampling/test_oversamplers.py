@@ -229,8 +229,18 @@ def test_a_pool_that_was_not_judged_or_is_of_another_size_is_said():
 
 def test_a_pool_with_the_wrong_shapes_is_refused():
     images, labels = np.zeros((2, 4, 4, 3), np.uint8), np.zeros(2, np.int64)
-    for wrong in ((images.astype(float), labels), (images[..., 0], labels), (images, labels[:1])):
+    for wrong in (
+        (images.astype(float), labels),
+        (images[..., 0], labels),
+        (images, labels[:1]),
+        (images, labels + 0.5),
+    ):
         with pytest.raises(InputError, match="uint8"):
+            Pool(*wrong)
+    with pytest.raises(InputError, match="the labels of a pool must be at least 0, got -1"):
+        Pool(images, labels - 1)
+    for name, wrong in (("labels", (images, [0, 1])), ("confidence", (images, labels, [0.5, 0.5]))):
+        with pytest.raises(InputError, match=f"the {name} of a pool must be a numpy array, got list"):
             Pool(*wrong)
     with pytest.raises(InputError, match=r"one confidence for each image, got \(3,\)"):
         Pool(images, labels, np.zeros(3))

@@ -1,8 +1,10 @@
 """A space is checked at its corners, before anything is spent."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from ray import tune
 
@@ -161,3 +163,8 @@ def test_a_smoke_run_tries_the_policies_that_a_space_has_but_for_the_papers():
 def test_paths_may_be_paths():
     named = Sweep("pets", Path("pets"), Recipe(), {"alpha": tune.uniform(0, 1)}, pool=Path("pool"), ood=Path("other"))
     assert (named.data, named.pool, named.ood) == ("pets", "pool", "other")
+
+
+def test_numbers_of_numpy_are_pythons():
+    sweep = Sweep("any", "digits", Recipe(), [Treatment(alpha=1.0)], imbalance=np.int64(4), label_noise=np.float32(0.5))
+    assert json.dumps([sweep.imbalance, sweep.label_noise]) == "[4.0, 0.5]"

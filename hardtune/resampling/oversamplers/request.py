@@ -30,11 +30,19 @@ class Pool:
     """Hash of all of these, for storing what is made from the pool."""
 
     def __post_init__(self) -> None:
-        if self.images.dtype != np.uint8 or self.images.ndim != 4 or self.labels.shape != self.images.shape[:1]:
+        for name in ("images", "labels", "confidence", "class_confidence"):
+            given = getattr(self, name)
+            if not isinstance(given, np.ndarray) and not (given is None and "confidence" in name):
+                raise InputError(f"the {name} of a pool must be a numpy array, got {type(given).__name__}")
+        images, labels = self.images, self.labels
+        fits = images.dtype == np.uint8 and images.ndim == 4 and labels.shape == images.shape[:1]
+        if not fits or labels.dtype.kind not in "iu":
             raise InputError(
-                "a pool needs images uint8 (P, H, W, C) and labels (P,), "
-                f"got {self.images.dtype} {self.images.shape} and {self.labels.shape}"
+                "a pool needs images uint8 (P, H, W, C) and labels of whole numbers (P,), "
+                f"got {images.dtype} {images.shape} and {labels.dtype} {labels.shape}"
             )
+        if len(labels) and labels.min() < 0:
+            raise InputError(f"the labels of a pool must be at least 0, got {labels.min()}")
         if self.confidence is not None and self.confidence.shape != self.labels.shape:
             raise InputError(f"a pool needs one confidence for each image, got {self.confidence.shape}")
         for confidence in (self.confidence, self.class_confidence):
