@@ -19,6 +19,9 @@ Floats = NDArray[np.float64]
 LARGEST_LOGIT = 1e300
 """Far above anything a float32 network can output, yet float64 sums of such logits are still finite."""
 
+_COLDEST = 1e-300
+"""The lowest temperature that is divided by: a lower one changes no probability, and the largest would overflow too."""
+
 _FEW = 16
 """Samples whose probabilities are summed: whoever takes logits for their logarithms does so for all samples."""
 
@@ -33,8 +36,8 @@ class Predictions:
     Every metric is given the same arrays, so they are all read-only. From logits, :meth:`of` makes them.
 
     Raises:
-        InputError: What is no (N, K) of numbers, probabilities of the first samples that do not sum to 1, or labels
-            that are not N whole numbers in 0..K-1.
+        InputError: What is no (N, K) of numbers, no samples, probabilities of the first samples that do not sum to 1,
+            or labels that are not N whole numbers in 0..K-1.
     """
 
     log_probabilities: Floats
@@ -46,8 +49,8 @@ class Predictions:
         instead = remedy(self.log_probabilities, ".detach().float().cpu()")
         with blamed(f"log-probabilities must be an array of numbers, and are not{instead}"):
             log_p = np.asarray(self.log_probabilities, dtype=np.float64)
-        if log_p.ndim != 2:
-            raise InputError(f"log-probabilities must be (samples, classes), got shape {log_p.shape}")
+        if log_p.ndim != 2 or not log_p.size:
+            raise InputError(f"log-probabilities must be (samples, classes), at least 1 each, got shape {log_p.shape}")
         with np.errstate(over="ignore"):
             off = np.abs(np.exp(log_p[:_FEW]).sum(axis=-1) - 1)
         if not (off < 0.01).all():
@@ -76,7 +79,9 @@ class Predictions:
         """Those of the logits divided by the temperature; an InputError unless it is a finite number above 0."""
         if isinstance(temperature, bool) or not isinstance(temperature, Real) or not 0 < temperature < math.inf:
             raise InputError(f"temperature must be a finite number above 0, got {temperature!r}")
-        return Predictions(log_softmax(self.log_probabilities / temperature), self.labels)
+        with np.errstate(over="ignore"):
+            divided = self.log_probabilities / max(float(temperature), _COLDEST)
+        return Predictions(log_softmax(divided), self.labels)
 
     @property
     def num_classes(self) -> int:

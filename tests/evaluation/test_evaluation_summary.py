@@ -92,7 +92,8 @@ def test_logits_are_not_taken_for_log_probabilities_in_silence(shift):
         (np.log([[0.5, 0.5]] * 2), [0, 2], "labels must be in 0..1, got 0..2"),
         (np.log([[0.5, 0.5]] * 2), [0.0, 1.0], "labels must be 2 whole numbers, got float64"),
         (np.log([[0.5, 0.5]] * 2), [0], "labels must be 2 whole numbers, got int64 of shape (1,)"),
-        (np.log([0.5, 0.5]), [0, 1], "log-probabilities must be (samples, classes), got shape (2,)"),
+        (np.log([0.5, 0.5]), [0, 1], "log-probabilities must be (samples, classes), at least 1 each, got shape (2,)"),
+        (np.zeros((0, 3)), np.zeros(0, int), "(samples, classes), at least 1 each, got shape (0, 3)"),
         ([["a", "b"]], [0], "log-probabilities must be an array of numbers, and are not: ValueError"),
     ],
 )
@@ -217,6 +218,12 @@ def test_a_temperature_is_a_finite_number_above_0(temperature):
     with pytest.raises(InputError, match=f"temperature must be a finite number above 0, got {temperature!r}"):
         left_out([[[2.0, 0.0]] * 2], [0, 1], temperatures=[temperature])
     assert evaluate([[2.0, 0.0]], [0], temperature=np.float32(2))["temperature"] == 2
+
+
+@pytest.mark.parametrize("temperature", [1e-320, 1e-200])
+def test_a_temperature_next_to_0_leaves_the_largest_alone(temperature):
+    cold = Predictions.of([[0.5, 0.25, -1e300], [0.0, 0.0, -9.0]], [0, 0]).at(temperature)
+    np.testing.assert_array_equal(cold.probabilities, [[1, 0, 0], [0.5, 0.5, 0]])
 
 
 @pytest.mark.parametrize("members", [2, 4])
