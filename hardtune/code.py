@@ -23,6 +23,7 @@ from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 _DEEPEST = 100
 """Maximum nesting depth that is followed."""
@@ -89,7 +90,7 @@ def _words(it: Any, home: str, seen: dict[int, Any], depth: int = 0) -> Iterator
         return
     seen[id(it)] = it
     if isinstance(it, np.ndarray) and it.dtype != object:
-        yield f"{it.dtype}{it.shape}{hashlib.sha256(np.ascontiguousarray(it).tobytes()).hexdigest()}"
+        yield f"{it.dtype}{it.shape}{hashlib.sha256(_content(it)).hexdigest()}"
     elif isinstance(it, (set, frozenset)):
         yield from sorted("\n".join(_words(part, home, dict(seen), depth + 1)) for part in it)
     else:
@@ -97,6 +98,14 @@ def _words(it: Any, home: str, seen: dict[int, Any], depth: int = 0) -> Iterator
             yield _source(it.__code__)
         for part in _parts(it, home):
             yield from _words(part, home, seen, depth + 1)
+
+
+def _content(array: NDArray[Any]) -> memoryview | bytes:
+    whole = np.ascontiguousarray(array)
+    try:
+        return whole.view(np.uint8).data  # not a copy; and dates have no buffer of their own
+    except (TypeError, ValueError):  # elements that refer to others, or have no bytes
+        return whole.tobytes()
 
 
 def _parts(it: Any, home: str) -> Iterable[Any]:

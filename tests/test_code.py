@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import functools
+import hashlib
 import importlib
 import linecache
 import os
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -683,3 +685,29 @@ def test_the_environment_and_locks_are_not_looked_into(monkeypatch):
     monkeypatch.setenv("ANYTHING", "else")
     held[1] = threading.Lock()
     assert code_digest(uses) == before
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(12.0).reshape(3, 4).T[::2],
+        np.array(3, ">i2"),
+        np.array(["2026-01-01", "NaT"], "M8[D]"),
+        np.array(["a", "bc"]),
+        np.zeros((2, 0)),
+        np.zeros(2, []),
+    ],
+)
+def test_an_arrays_digest_is_that_of_earlier_versions(array):
+    content = hashlib.sha256(array.tobytes()).hexdigest()
+    assert code_digest(array) == hashlib.sha256(f"ndarray\n{array.dtype}{array.shape}{content}".encode()).hexdigest()
+
+
+@pytest.mark.parametrize("kind", ["f8", "M8[s]"])
+def test_an_array_is_digested_where_it_is(kind):
+    array = np.zeros(2**20, kind)
+    tracemalloc.start()
+    code_digest(array)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < array.nbytes / 8
