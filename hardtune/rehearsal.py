@@ -46,7 +46,7 @@ def rehearse(split: Split, treatments: Sequence[Treatment]) -> None:
         InputError: one gives something of another kind or size than it must, or raises one of ``MISTAKES``. Whatever
             else goes wrong may be due to the scores, and is left to those that are real.
 
-    Warns with ``HardtuneWarning`` of one that draws from a global generator of random numbers.
+    Warns with ``HardtuneWarning`` of one that draws from or seeds a global generator of random numbers.
     """
     careless = []
     with warnings.catch_warnings():

@@ -219,5 +219,5 @@ def of_one_class(labels: Tensor) -> Tensor:
 
 
 def at_least_float32(logits: Tensor) -> Tensor:
-    """Half-precision logits as float32: bf16's 8 bits of mantissa cannot hold a log-sum-exp."""
+    """Half-precision logits or gradients as float32: bf16's 8 bits of mantissa hold no log-sum-exp, nor a norm."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
