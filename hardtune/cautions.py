@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hardtune.data import Samples, Split, files_of
 from hardtune.data.copies import Copies, Files, copies_in, copies_of_another_class
+from hardtune.errors import InputError
 from hardtune.needs import needed_scores, needs_pool
 from hardtune.treatment import Treatment
 
@@ -93,10 +94,15 @@ def gap_by_chance(recall: NDArray[np.floating], sizes: NDArray[np.integer]) -> f
         recall: (K,) of each class.
         sizes: (K,) n, on how many samples it was measured.
 
+    Raises:
+        InputError: no class has samples.
+
     >>> round(gap_by_chance(np.full(10, 0.8), np.full(10, 36)), 3)
     0.063
     """
     n = sizes[sizes > 0]
+    if not len(n):
+        raise InputError("a recall gap needs samples, and no class has any")
     p = recall[sizes > 0] @ n / n.sum()
     return float(np.sqrt((len(n) - 1) / len(n) * p * (1 - p) * np.mean(1 / n)))
 

@@ -9,6 +9,7 @@ import pytest
 from hardtune import Treatment, load
 from hardtune.cautions import BY_SIZE, cautions, chance_in_the_gap, copies_that_matter, gap_by_chance
 from hardtune.data import Dataset, Samples, with_label_noise
+from hardtune.errors import InputError
 from hardtune.hardness.estimators import class_hardness, feature_scores
 
 
@@ -189,6 +190,11 @@ def test_a_gap_that_is_mostly_chance_is_told_and_no_other():
     gone = np.array([0.9] * 9 + [np.nan])  # a class without held-out samples
     sizes = np.array([30] * 9 + [0])
     assert gap_by_chance(gone, sizes) == pytest.approx(gap_by_chance(gone[:9], sizes[:9]))
+
+
+def test_without_samples_there_is_no_gap_by_chance():
+    with pytest.raises(InputError, match="a recall gap needs samples, and no class has any"):
+        gap_by_chance(np.full(3, np.nan), np.zeros(3, int))
 
 
 def test_classes_of_unequal_size_that_no_treatment_evens_out_are_told():

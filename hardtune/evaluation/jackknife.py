@@ -138,12 +138,13 @@ def jackknife_error(values: ArrayLike) -> float:
     return math.sqrt((len(v) - 1) / len(v) * float(((v - v.mean()) ** 2).sum()))
 
 
-def parts(labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+def parts(labels: ArrayLike) -> tuple[NDArray[np.int64], int]:
     """The part (N,) of each image, and how many there are to leave out: none of a single image.
 
     Dealt out like cards, class by class, so that each part has its share of every class. Shuffled within a class, since
     neighbours in a folder may be alike; always in the same way.
     """
+    labels = np.asarray(labels)
     shuffled = np.random.default_rng(0).permutation(len(labels))
     dealt = shuffled[np.argsort(labels[shuffled], kind="stable")]
     part = np.empty(len(labels), np.int64)

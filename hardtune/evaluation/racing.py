@@ -36,6 +36,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from hardtune.errors import InputError, blamed
+
 Floats = NDArray[np.float64]
 
 _DRAWS = 256
@@ -66,7 +68,14 @@ def learn_noise(trials: Floats) -> Noise | None:
     Args:
         trials: Costs (T, M, O) of T different trials, NaN for members that were not trained. Identical treatments
             count as one trial: their noise is the same.
+
+    Raises:
+        InputError: what is no (T, M, O) of numbers.
     """
+    with blamed("what trials cost must be an array of numbers (T, M, O)"):
+        trials = np.asarray(trials, np.float64)
+    if trials.ndim != 3:
+        raise InputError(f"what trials cost must be an array of numbers (T, M, O), got {trials.shape}")
     seen: NDArray[np.bool_] = np.asarray(np.isfinite(trials).all(axis=2))
     trained = seen.sum(axis=1)
     trials, seen, trained = trials[trained > 1], seen[trained > 1], trained[trained > 1]

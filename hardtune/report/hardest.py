@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from hardtune import csv_files
+from hardtune.errors import InputError
 from hardtune.evaluation.ood import ood_metrics
 from hardtune.hardness.estimators import class_hardness
 from hardtune.report.table import plain_table
@@ -95,6 +96,9 @@ def write_csv(
         rows: (N,) each sample's position in the data set's training split.
         files: those of all samples of that split, if any.
         true_labels: (N,), if some labels are wrong.
+
+    Raises:
+        InputError: what is not of as many samples; nothing is written then.
     """
     names = sorted(scores)
     columns: dict[str, Sequence[object]] = {"row": rows.tolist()}
@@ -103,7 +107,12 @@ def write_csv(
     columns["class"] = [classes[label] for label in labels]
     if true_labels is not None:
         columns["true_class"] = [classes[label] for label in true_labels]
+    header = [*columns, *names]
+    each: list[Sequence[object] | NDArray[np.floating]] = [*columns.values(), *(scores[name] for name in names)]
+    if len(set(map(len, each))) > 1:
+        sizes = ", ".join(f"{name} of {len(column)}" for name, column in zip(header, each, strict=True))
+        raise InputError(f"a table has a line for each sample, and its columns are {sizes}")
     with csv_files.opened(path) as file:
         lines = csv.writer(file)
-        lines.writerow([*columns, *names])
-        lines.writerows(zip(*columns.values(), *(scores[name] for name in names), strict=True))
+        lines.writerow(header)
+        lines.writerows(zip(*each, strict=True))

@@ -24,8 +24,8 @@ def pareto_mask(values: NDArray[np.float64], directions: Sequence[str]) -> NDArr
 
     with blamed("a front needs an array of numbers (T, O)"):
         values = np.asarray(values, np.float64)
-    if values.ndim != 2:
-        raise InputError(f"a front needs an array of numbers (T, O), got {values.shape}")
+    if values.ndim != 2 or not values.shape[1]:
+        raise InputError(f"a front needs an array of numbers (T, O) of at least 1 objective, got {values.shape}")
     if len(directions) != values.shape[1] or any(direction not in ("min", "max") for direction in directions):
         wanted = f"directions must be 'min' or 'max' for each of {values.shape[1]} columns"
         raise InputError(f"{wanted}, got {list(directions)}")

@@ -206,12 +206,14 @@ class WeightSummary:
 
 
 def summarise(weights: NDArray[np.floating]) -> WeightSummary:
-    """Mean, standard deviation, quantiles and histogram of weights (N,) in [0, 1].
+    """Mean, standard deviation, quantiles and histogram of weights (N,) in [0, 1]; an ``InputError`` for others.
 
     >>> summarise(np.array([0.0, 0.5, 1.0])).metrics()["q50"]
     0.5
     """
     values = np.asarray(weights, dtype=np.float64)
+    if values.ndim != 1 or not len(values) or not ((values >= 0) & (values <= 1)).all():  # False for NaN
+        raise InputError(f"weights to be summarised must be numbers in [0, 1], one per sample, got {values.shape}")
     return WeightSummary(
         mean=float(values.mean()),
         std=float(values.std()),

@@ -6,7 +6,7 @@ import torch
 
 from hardtune.errors import InputError
 from hardtune.evaluation import METRICS, Predictions, evaluate, metric
-from hardtune.evaluation.jackknife import PARTS, jackknife_error, left_out, ood_left_out, recall_left_out
+from hardtune.evaluation.jackknife import PARTS, jackknife_error, left_out, ood_left_out, parts, recall_left_out
 from hardtune.evaluation.ood import ood_figures
 
 
@@ -52,6 +52,12 @@ def test_the_parts_are_the_same_for_whatever_is_predicted():
     logits, labels = predictions(200)
     others = logits + 5  # the same predictions
     assert left_out(logits, labels)["accuracy"] == left_out(others, labels)["accuracy"]
+
+
+def test_labels_in_a_list_have_the_parts_of_an_array():
+    labels = np.arange(50) % 3
+    found, count = parts(labels.tolist())
+    assert (found.tolist(), count) == (parts(labels)[0].tolist(), PARTS)
 
 
 def test_one_image_cannot_be_left_out():

@@ -6,6 +6,7 @@ import pytest
 from scipy.special import digamma, polygamma, stdtr
 from scipy.stats import kstest, multivariate_normal
 
+from hardtune.errors import InputError
 from hardtune.evaluation import racing
 from hardtune.evaluation.racing import Noise, Prediction, expected_gain, judge, learn_noise, predict
 
@@ -139,6 +140,14 @@ def test_with_nobody_to_learn_from_nothing_is_known():
     assert learn_noise(costs).df == M - 1
     more = np.where(np.arange(M)[:, None] < 3, world(np.random.default_rng(3), trials=4), np.nan)
     assert learn_noise(more) is None, "nor by four trials, which are enough for three seeds"
+
+
+def test_a_list_of_costs_is_learned_from_like_an_array_and_what_are_no_costs_is_told():
+    costs = world(np.random.default_rng(3))
+    np.testing.assert_array_equal(learn_noise(costs.tolist()).variance, learn_noise(costs).variance)
+    for wrong in (costs[0], [], [[[1.0], [2.0, 3.0]]]):
+        with pytest.raises(InputError, match=r"what trials cost must be an array of numbers \(T, M, O\)"):
+            learn_noise(wrong)
 
 
 def test_what_seeds_add_drops_out():

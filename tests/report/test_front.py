@@ -209,6 +209,11 @@ def test_figures_that_are_not_finite_have_no_front(value):
         pareto_mask(np.array([[0.1, value], [0.2, 0.3]]), ["min", "max"])
 
 
+def test_without_an_objective_there_is_no_front():
+    with pytest.raises(InputError, match="of at least 1 objective"):
+        pareto_mask(np.zeros((3, 0)), [])
+
+
 @pytest.mark.parametrize("directions", [["min", "maximize"], ["min", "Max"], ["min"], ["min", "max", "max"], [], "max"])
 def test_directions_are_min_or_max_for_each_column(directions):
     with pytest.raises(InputError, match="must be 'min' or 'max' for each of 2 columns, got "):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from hardtune.errors import InputError
 from hardtune.report.hardest import class_table, finding_table, write_csv
 
 
@@ -35,3 +36,10 @@ def test_a_file_whose_name_is_not_utf_8_is_listed_with_the_bytes_of_its_name(tmp
     write_csv(scores, np.zeros(2, np.int64), ["cat"], np.arange(2), files, tmp_path / "it.csv")
     lines = (tmp_path / "it.csv").read_bytes().splitlines()
     assert lines[1:] == [b"0,caf\xe9.png,cat,0.0", "1,straße.png,cat,0.0".encode()]
+
+
+def test_of_columns_of_unequal_lengths_nothing_is_written(tmp_path):
+    path = tmp_path / "it.csv"
+    with pytest.raises(InputError, match="its columns are row of 2, class of 2, aum of 3"):
+        write_csv({"aum": np.zeros(3)}, np.zeros(2, np.int64), ["cat"], np.arange(2), None, path)
+    assert not path.exists()

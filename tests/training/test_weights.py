@@ -192,6 +192,12 @@ def test_what_cannot_be_weighted_is_an_error(arguments, message):
         difficulty_weights(**arguments)
 
 
+@pytest.mark.parametrize("weights", [[np.nan, 0.5], [-0.1], [50.0], [], [[0.5]]])
+def test_only_weights_are_summarised(weights):
+    with pytest.raises(InputError, match=r"weights to be summarised must be numbers in \[0, 1\], one per sample"):
+        summarise(np.array(weights))
+
+
 def test_an_unknown_target_lists_the_known_ones():
     with pytest.raises(InputError, match="choose from constant, difficulty, mean, shuffled"):
         entropy_weights("hard", np.arange(3.0))
