@@ -21,9 +21,12 @@ one_at_a_time = threading.Lock()
 
 
 def save(figure: Figure, path: Path, **options: Any) -> None:
-    """``figure.savefig``, with letters that matplotlib's font lacks in another."""
+    """``figure.savefig``, with letters that matplotlib's font lacks in another, and in PDFs as publishers take them."""
+    from matplotlib import rc_context
+
     find_letters(figure)
-    figure.savefig(path, **options)
+    with rc_context({"pdf.fonttype": 42}):  # matplotlib's default is Type 3, which many checks of papers refuse
+        figure.savefig(path, **options)
 
 
 def find_letters(figure: Figure) -> None:

@@ -64,3 +64,10 @@ def test_letters_that_no_font_has_are_warned_of_and_common_ones_need_none(tmp_pa
     assert {tuple(text.get_fontfamily()) for text in plain.findobj(Text)} == {("sans-serif",)}
     with pytest.warns(UserWarning, match="Glyph .* missing"):
         drawing.save(labelled("\N{NUSHU CHARACTER-1B170}"), tmp_path / "it.png")
+
+
+def test_a_pdf_has_no_fonts_of_type_3_which_checks_of_papers_refuse(tmp_path):
+    drawing.save(labelled("cat, α"), tmp_path / "it.pdf")
+    written = (tmp_path / "it.pdf").read_bytes()
+    assert b"/Type3" not in written
+    assert b"/TrueType" in written or b"/CIDFontType2" in written, "letters one can search for"
