@@ -42,8 +42,9 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
     flags.add_argument(
         "--figure",
         type=Path,
-        metavar="FILE.png",
-        help="where to write the picture, with the CSV next to it (default: in the storage's folder hardest)",
+        metavar="FILE",
+        help="where to write the picture (.png, .pdf or .svg), with the CSV next to it (default: in the storage's "
+        "folder hardest)",
     )
 
 

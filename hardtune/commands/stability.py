@@ -53,8 +53,9 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
     flags.add_argument(
         "--figure",
         type=Path,
-        metavar="FILE.png",
-        help="where to write the figure, with the others next to it (default: in the storage's folder stability)",
+        metavar="FILE",
+        help="where to write the figure (.png, .pdf or .svg), with the others next to it (default: in the storage's "
+        "folder stability)",
     )
 
 

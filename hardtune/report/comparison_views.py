@@ -120,9 +120,9 @@ def difference_cell(row: Row, places: int) -> Text:
 
 
 def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path, note: str = "") -> None:
-    """Draw every difference with its interval as a PNG: a panel per metric, and a block of lines per reference.
+    """Draw every difference with its interval: a panel per metric, and a block of lines per reference.
 
-    ``title``: whose they are; ``note``: as in :func:`tables`.
+    ``title``: whose they are; ``path``: a .png, .pdf or .svg file; ``note``: as in :func:`tables`.
     """
     from matplotlib.figure import Figure
 

@@ -27,7 +27,7 @@ def pareto_figure(
     path: Path,
     note: str = "",
 ) -> None:
-    """Draw a panel for every pair of objectives and write it to ``path`` (PNG).
+    """Draw a panel for every pair of objectives and write it to ``path`` (.png, .pdf or .svg).
 
     The front and the control have error bars, the standard error over their members, to show what is noise.
     A single objective is plotted against the one number that the treatments vary, an entropy weight say; if they vary

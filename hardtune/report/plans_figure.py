@@ -19,7 +19,7 @@ NAMED = 30
 
 
 def plan_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
-    """A bar per class, hardest first: samples kept, added, and (outlined) removed. PNG."""
+    """A bar per class, hardest first: samples kept, added, and (outlined) removed."""
     from matplotlib.figure import Figure
 
     rows = list(plans[0].classes)
@@ -68,7 +68,7 @@ def plan_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
 
 
 def sweep_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
-    """A row for each different plan, a cell for each class: its new size, relative to its original one. PNG."""
+    """A row for each different plan, a cell for each class: its new size, relative to its original one."""
     from matplotlib.figure import Figure
 
     drawn = [(label, plan) for label, plan in merge(plans) if plan.classes][:MAX_ROWS]

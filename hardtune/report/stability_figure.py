@@ -19,7 +19,7 @@ LINE, OTHER = "#0b6e99", "#868e96"
 def stability_figure(
     found: Mapping[str, Stability], classes: Sequence[str], rate: float, title: str, path: Path
 ) -> None:
-    """A row for each estimator: the nested change, and the agreement of disjoint and bootstrap ensembles. PNG."""
+    """A row for each estimator: the nested change, and the agreement of disjoint and bootstrap ensembles."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(14.5, 0.7 + 3.5 * len(found)), layout="constrained")
@@ -49,7 +49,7 @@ def stability_figure(
 
 
 def comparison_figure(scores: Mapping[str, NDArray[np.floating]], rate: float, title: str, path: Path) -> None:
-    """Every pair of estimators: rank correlation, and overlap of the easiest part. PNG."""
+    """Every pair of estimators: rank correlation, and overlap of the easiest part."""
     from matplotlib.figure import Figure
 
     names = list(scores)

@@ -308,3 +308,10 @@ def test_every_flag_of_a_treatment_is_explained(command):
     assert code == 0
     assert "--prune-rate X" in out
     assert "the fraction of the training samples that pruning" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("name", ["plan", "hardest", "stability", "results"])
+def test_help_says_in_which_forms_figures_can_be_had(command, name):
+    out, _, _ = command(name, "--help")
+    assert "(.png, .pdf or .svg)" in " ".join(out.split())
+    assert "FILE.png" not in out, "as if that were the only one"
