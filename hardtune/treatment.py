@@ -14,6 +14,8 @@ BLIND = frozenset({"none", "random", "reweight", "adjust", "holdout", "smote", "
 """The under- and oversamplings of hardtune that look at no sample's score. One's own always gets scores."""
 RESAMPLING = ("alpha", "balance", "estimator", "policy", "undersample", "oversample", "prune", "prune_rate")
 """The fields of a treatment that determine class counts."""
+NUMBERS = ("alpha", "balance", "prune_rate", "entropy_weight", "temperature")
+"""The fields of a treatment that are numbers."""
 
 
 @dataclass(frozen=True)

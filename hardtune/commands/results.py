@@ -7,6 +7,7 @@
     python -m hardtune results digits --compare --table it.tex    the same for a paper
     python -m hardtune results digits --compare 3 8 --metrics test/recall_gap test/ece
     python -m hardtune results digits --compare 3 --against 8     one trial against another
+    python -m hardtune results digits --curve alpha --figure it.pdf      what a number of the treatments changes
     python -m hardtune results digits --classes 3                 which classes gain by it, and which pay
     python -m hardtune results digits-confirmed --pool            over all of its confirmations, with other seeds each
     python -m hardtune results digits --csv trials.csv            each trial's treatment and all its figures
@@ -32,6 +33,7 @@ from hardtune import disk
 from hardtune.command_line import add_storage_flag, make_room_for, plain_console
 from hardtune.errors import InputError
 from hardtune.store import local_folder
+from hardtune.treatment import NUMBERS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,6 +65,12 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
         metavar="TRIAL",
         help="compare their recall of each class with the control's (default: trials on the front)",
     )
+    flags.add_argument(
+        "--curve",
+        choices=NUMBERS,
+        metavar="FIELD",
+        help=f"compare trials that differ in one number alone, as a curve against it ({', '.join(NUMBERS)})",
+    )
     flags.add_argument("--against", type=int, metavar="TRIAL", help="compare with this trial, not with the control")
     flags.add_argument(
         "--pool",
@@ -70,7 +78,7 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
         default=None,
         help="take all sweeps together that differ from this one only in their seed: intervals are over whole sweeps",
     )
-    flags.add_argument("--metrics", nargs="+", metavar="NAME", help="what --compare compares, such as test/nll")
+    flags.add_argument("--metrics", nargs="+", metavar="NAME", help="what these compare, such as test/nll")
     flags.add_argument("--figure", type=Path, metavar="FILE", help="also plot it (.png, .pdf or .svg)")
     flags.add_argument("--table", type=Path, metavar="FILE", help="also write it as a table (.md, .tex or .csv)")
     flags.add_argument("--csv", type=Path, metavar="FILE.csv", help="write all data of each trial")
@@ -87,7 +95,8 @@ def run(options: argparse.Namespace) -> int:
     console = plain_console()
     storage = local_folder(options.storage)
     if options.sweep is None:
-        flags = ("objectives", "compare", "classes", "against", "metrics", "figure", "table", "csv", "by", "pool")
+        flags = ["objectives", "compare", "classes", "curve", "against", "metrics", "pool"]
+        flags += ["figure", "table", "csv", "by"]
         asked = [name for name in flags if vars(options)[name] is not None]
         if asked:
             raise InputError(f"--{asked[0]} is for a sweep: name one, or list them without it")

@@ -16,6 +16,8 @@ from hardtune.report.classes import class_figure, class_rows, class_tables
 from hardtune.report.comparison import Comparison, Row, compared, figures_of_members, metrics_of, tried
 from hardtune.report.comparison_views import comparison_figure, tables
 from hardtune.report.csv_tables import write_csv
+from hardtune.report.curves import curve_rows, curves, each_once
+from hardtune.report.curves_figure import curve_figure
 from hardtune.report.figure import pareto_figure
 from hardtune.report.paper_tables import write_tables
 from hardtune.report.pareto import check_objective, front
@@ -131,10 +133,14 @@ def _shown(question: Question) -> Shown:
             raise InputError(f"--pool compares sweeps: leave --{name} out{instead}")
     objectives = question.objectives  # what is wrong with them comes before what is wrong with trials
     if options.classes is not None:
-        for name in ("compare", "metrics"):
+        for name in ("compare", "metrics", "curve"):
             if vars(options)[name] is not None:
                 raise InputError(f"--classes compares recall class by class: leave --{name} out")
         return _classes(question)
+    if options.curve is not None:
+        if options.compare is not None:
+            raise InputError("--curve compares all trials that are on one: leave --compare out")
+        return _curve(question, options.curve)
     if any(value is not None for value in (options.compare, options.against, options.metrics)):
         return _comparisons(question, [_compared(question)])
     if sweep.is_search or options.objectives:
@@ -175,6 +181,22 @@ def _classes(question: Question) -> Shown:
     others = [treatment for treatment in tried(question.records) if treatment != reference.treatment.canonical()]
     found, note = class_rows(chosen, reference, among=len(others), over=question.over), question.note
     return Shown(found, class_tables(found, note), draw=lambda path: class_figure(found, question.title, path, note))
+
+
+def _curve(question: Question, field: str) -> Shown:
+    found = curves(question.records, field)
+    chosen = [record.number for curve in found for record in curve.trials.values() if not record.is_control]
+    options = argparse.Namespace(**{**vars(question.options), "compare": list(dict.fromkeys(chosen))})
+    lines = curve_rows(found, field, _compared(replace(question, options=options)))
+    against = question.control.number if options.against is None else options.against
+    starts = [next((at for at, one in curve.trials.items() if one.number == against), None) for curve in found]
+    once, note = each_once(lines), question.note
+    return Shown(
+        lines,
+        tables(once, note),
+        draw=lambda path: curve_figure(lines, field, starts, question.title, path, note),
+        wide=tables(once, note, most=len(once), prospects=False),
+    )
 
 
 def _asked(question: Question, flag: str, named: Sequence[int] | None) -> tuple[Record, list[Record]]:

@@ -53,7 +53,7 @@ def tables(rows: Sequence[Row], note: str = "", *, most: int = METRICS_A_TABLE, 
 
 def coverage(rows: Sequence[Row]) -> str:
     """What the intervals cover: of some metrics, seeds (or sweeps) alone."""
-    return covers(rows, sorted({_heading(row["metric"]) for row in rows if row["images_share"] is None}))
+    return covers(rows, sorted({heading(row["metric"]) for row in rows if row["images_share"] is None}))
 
 
 def covers(rows: Sequence[Row], no_images: Sequence[str]) -> str:
@@ -97,7 +97,7 @@ def _table(rows: Sequence[Row], note: str) -> Table:
     lower = {row["metric"]: row["better"] == "min" for row in rows}
     digits = {metric: decimals([row for row in rows if row["metric"] == metric]) for metric in columns}
     for metric in columns:
-        name = _heading(metric).replace(" ", "\n")
+        name = heading(metric).replace(" ", "\n")
         table.add_column(f"{name} {'↓' if lower[metric] else '↑'}", justify="right", no_wrap=True)
     table.add_row(first["reference"], *(f"{100 * columns[m]:.{digits[m]}f}  " for m in columns), style="yellow")
     cells: dict[Line, list[Text]] = {}
@@ -153,8 +153,8 @@ def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path,
             axes.set_yticks(range(len(names)), names if axes is panels[0] else [], fontsize=8)
             if metrics != headed:  # else the panel above shows it
                 lower = next(row["better"] == "min" for row in rows if row["metric"] == metric)
-                heading = f"{_heading(metric)} ({'lower' if lower else 'higher'} is better)"
-                axes.set_title(textwrap.fill(heading, 30), fontsize=8)
+                words = f"{heading(metric)} ({'lower' if lower else 'higher'} is better)"
+                axes.set_title(textwrap.fill(words, 30), fontsize=8)
         headed = metrics
         panels[0].set_ylabel(textwrap.fill(f"minus {rows[0]['reference']}", 20), fontsize=7)
     fit(figure, grid, told, PANEL_WIDTH, [0.3 * height for height in heights])
@@ -216,7 +216,8 @@ def half_width(row: Row) -> float:
     return math.inf if row["low"] is None else 50 * (row["high"] - row["low"])
 
 
-def _heading(metric: str) -> str:
+def heading(metric: str) -> str:
+    """What a column or panel of the metric is headed by; of the test split unless it says otherwise."""
     group, _, name = metric.partition("/")
     words = label(f"final/{name}" if group == "test" else metric)
     words = words.replace("adaptive", "adapt.").replace("misclassification", "errors'")

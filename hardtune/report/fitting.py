@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LEAST_WIDTH = 6.2
 """In inches: above a single narrow panel, what is said would be a column of single words."""
-LETTERS_AN_INCH = 15
+LETTERS_AN_INCH = 14
 """Of what is said, whose letters are of 9 points."""
 
 

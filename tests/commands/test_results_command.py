@@ -354,6 +354,38 @@ def test_trials_may_be_compared_with_one_of_them(results):
     assert "2: aum" in both
 
 
+def test_what_a_number_of_the_treatments_changes_is_a_curve_against_it(results, tmp_path):
+    asked = ("pets", "--curve", "alpha", "--metrics", "test/recall_gap", "test/accuracy")
+    out = results(*asked, "--figure", tmp_path / "it.pdf", "--table", tmp_path / "it.csv")
+    assert re.findall(r"^ *(\d): aum", out, re.MULTILINE) == ["0", "2"]
+    assert "focal" not in out
+    assert "for all 3 treatments that were tried" in " ".join(out.split()), "as when they are picked by --compare"
+    with (tmp_path / "it.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    both = [("0.5", "0"), ("2.0", "2")]
+    assert [(row["alpha"], row["trial"]) for row in rows] == 2 * both
+    assert {row["common"] for row in rows} == {"aum shift easiest/random"}
+    compared = results("pets", "--compare", 0, 2, *asked[3:])
+    assert FIGURE.findall(out) == FIGURE.findall(compared) != [], "with the same intervals"
+    assert (tmp_path / "it.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_curves_are_drawn_over_several_sweeps_too(command, tmp_path):
+    split = load("digits").hold_out(0.1, 0)
+    ends = [Treatment(alpha=alpha, policy="shift") for alpha in (0.5, 2.0)]
+    for seed, gap in enumerate((0.1, 0.12, 0.11)):
+        ledger = open_ledger(Sweep("line", "digits", Recipe(seed=seed), ends), split, tmp_path, resume=False)
+        records.write(ledger.trials, finished(CONTROL, Treatment(), 0.2, 0.8, 0.6))
+        for number, treatment in enumerate(ends):
+            records.write(ledger.trials, finished(number, treatment, gap, 0.79, 0.5))
+    flags = ("--pool", "--curve", "alpha", "--metrics", "test/recall_gap")
+    out, err, code = command("results", "line", *flags, "--storage", tmp_path, "--figure", tmp_path / "it.svg")
+    assert (err, code) == ("", 0)
+    assert "paired over 3 sweeps" in out
+    assert "-9.0 ±2.5" in out
+    assert "whole sweeps" in " ".join(re.findall(r"<!-- (.*?) -->", (tmp_path / "it.svg").read_text()))
+
+
 def test_a_list_of_treatments_is_compared_as_it_asked_for(results):
     out = results("list")
     assert "ECE ↓" in out
@@ -509,6 +541,14 @@ def test_a_folder_that_was_renamed_is_named_since_no_sweep_is_found_in_it(tmp_pa
         ),
         (["pets", "--classes", "3"], "trial 3 has not finished, so it cannot be compared: choose from 0, 1, 2"),
         (["again", "--classes", "2"], "trial 2 changes nothing, as the control: name others to compare with it"),
+        (["pets", "--curve", "balance"], "no two finished trials differ in balance alone: choose from alpha"),
+        (["list", "--curve", "alpha"], "no two finished trials differ in alpha alone, nor in another number"),
+        (
+            ["pets", "--curve", "alpha", "--compare", "2"],
+            "--curve compares all trials that are on one: leave --compare",
+        ),
+        (["pets", "--classes", "--curve", "alpha"], "--classes compares recall class by class: leave --curve out"),
+        (["--curve", "alpha"], "--curve is for a sweep: name one"),
         (["pets", "--compare", "99"], "trial 99 is not there, so it cannot be compared: choose from 0, 1, 2"),
         (["again", "--compare", "1", "--against", "0"], "trial 1 has the treatment of trial 0: name others"),
         (["pets", "--against", "3"], "trial 3 has not finished, so it cannot be compared: choose from 0, 1, 2"),
