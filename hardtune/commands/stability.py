@@ -8,7 +8,7 @@ For each estimator and number of members, two views. The paper's (HBR, arXiv 250
 pruned set change when a member is added; such ensembles are nested, so this shrinks like 1/members by arithmetic
 alone. The fairer one: how far two ensembles that share no member agree (bootstrap ensembles if members are few).
 Then all pairs of estimators with scores in the store are compared: rank correlation, and overlap of the sets that
-they would prune. Writes two figures and a table (CSV).
+they would prune. Writes two figures, and all that they show as a table (CSV): each class and pair of estimators, too.
 
 Scores are read from the store if a sweep computed them; --score computes them here.
 """
@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
     table = figure.with_suffix(".csv")
     stability_figure(found, subject.split.classes, options.rate, f"{subject.name}: how settled scores are", figure)
     comparison_figure(scores, options.rate, f"{subject.name}: how far estimators agree", others)
-    write_csv(found, table)
+    write_csv(found, subject.split.classes, scores, options.rate, table)
     console = plain_console()
     for name, stability in found.items():
         show_table(console, stability_table(stability, options.rate, f"{name} on {subject.name}"))

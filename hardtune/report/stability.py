@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -101,20 +102,43 @@ def pruned_overlaps(scores: Mapping[str, NDArray[np.floating]], rate: float) -> 
     return np.array([[pruned_overlap(a, b, rate) for b in scores.values()] for a in scores.values()])
 
 
-def write_csv(found: Mapping[str, Stability], path: Path) -> None:
-    """A line for each estimator, number of members and way to compare."""
+def write_csv(
+    found: Mapping[str, Stability],
+    classes: Sequence[str],
+    scores: Mapping[str, NDArray[np.floating]],
+    rate: float,
+    path: Path,
+) -> None:
+    """All that the figures show: a line for each estimator, number of members and way to compare, and each pair.
+
+    Of class sizes, ``class_sizes`` is over all classes, and ``class_size`` of the class that is named. Pairs of
+    estimators (``compared``: ``estimators``) are compared by the scores of all their members.
+
+    Args:
+        found: By estimator.
+        classes: Their names, in the order of each ``Stability.change``.
+        scores: By estimator, those of :func:`comparison_tables`.
+        rate: The share that overlaps are of.
+    """
     with csv_files.opened(path) as file:
         lines = csv.writer(file)
-        lines.writerow(["estimator", "members", "compared", "figure", "mean", "min", "max"])
+        lines.writerow(["estimator", "members", "compared", "figure", "class", "other", "mean", "min", "max"])
         for name, stability in found.items():
             for size, (change, pruned) in enumerate(zip(stability.change, stability.pruned_change, strict=True), 1):
-                lines.writerow([name, size, "nested", "class_sizes", change.mean(), change.min(), change.max()])
-                lines.writerow([name, size, "nested", "pruned_change", pruned, pruned, pruned])
+                lines.writerow([name, size, "nested", "class_sizes", "", "", change.mean(), change.min(), change.max()])
+                for one, value in zip(classes, change, strict=True):
+                    lines.writerow([name, size, "nested", "class_size", one, "", value, value, value])
+                lines.writerow([name, size, "nested", "pruned_change", "", "", pruned, pruned, pruned])
             for how, agreements in (("disjoint", stability.disjoint), ("bootstrap", stability.bootstrap)):
-                for one in agreements:
+                for agreement in agreements:
                     for figure in ("rank_correlation", "pruned_overlap"):
-                        values = getattr(one, figure)
-                        lines.writerow([name, one.size, how, figure, values.mean(), values.min(), values.max()])
+                        values = getattr(agreement, figure)
+                        spread = (values.mean(), values.min(), values.max())
+                        lines.writerow([name, agreement.size, how, figure, "", "", *spread])
+        matrices = {"rank_correlation": rank_correlations(scores), "pruned_overlap": pruned_overlaps(scores, rate)}
+        for (row, name), (column, other) in itertools.combinations(enumerate(scores), 2):
+            for figure, matrix in matrices.items():
+                lines.writerow([name, "", "estimators", figure, "", other, *3 * [matrix[row, column]]])
 
 
 def percent(rate: float) -> str:

@@ -35,6 +35,7 @@ def figures(storage):
         return {
             (row["estimator"], int(row["members"]), row["compared"], row["figure"]): float(row["mean"])
             for row in csv.DictReader(file)
+            if row["class"] == row["other"] == ""
         }
 
 
@@ -56,6 +57,11 @@ def test_every_estimator_in_the_store_is_compared_with_every_other(command, scri
     for name in ("aum", "el2n", "forgetting", "rmd", "md", "kmeans"):
         assert f" {name} " in table
     assert " grand " not in table
+    with open(storage / "stability" / "small.csv") as file:
+        pairs = [row for row in csv.DictReader(file) if row["compared"] == "estimators"]
+    correlation = {(r["estimator"], r["other"]): r["mean"] for r in pairs if r["figure"] == "rank_correlation"}
+    shown = f"{float(correlation['aum', 'el2n']):.2f}".replace("0.", ".")
+    assert shown in next(line for line in table.splitlines() if " el2n " in line).split(), "to be drawn by others"
 
 
 def test_estimators_and_members_that_are_missing_are_made_with_score(command, script, storage):
