@@ -82,7 +82,8 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
     flags.add_argument("--figure", type=Path, metavar="FILE", help="also plot it (.png, .pdf or .svg)")
     flags.add_argument("--table", type=Path, metavar="FILE", help="also write it as a table (.md, .tex or .csv)")
     flags.add_argument("--csv", type=Path, metavar="FILE.csv", help="write all data of each trial")
-    flags.add_argument("--by", choices=["trial", "member", "class"], help="what a row of the CSV is (default: trial)")
+    rows = ["trial", "member", "class", "corruption"]
+    flags.add_argument("--by", choices=rows, help="what a row of the CSV is (default: trial)")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -105,6 +106,8 @@ def run(options: argparse.Namespace) -> int:
     question = Question(find(storage, options.sweep), options)
     if options.by is not None and options.csv is None:
         raise InputError("--by is for --csv")
+    if options.by == "corruption" and not any(record.corruptions for record in question.records):
+        raise InputError(f"{question.sweep.id} measured no corruptions: its script does with --corruptions all")
     taken: dict[Path, str] = {}
     for flag, what in (("figure", "figure"), ("table", "table"), ("csv", "CSV file")):
         path = vars(options)[flag]

@@ -45,10 +45,16 @@ def by_class(records: Sequence[Record]) -> list[Row]:
     ]
 
 
+def by_corruption(records: Sequence[Record]) -> list[Row]:
+    """A row per kind and severity of corruption of each trial for which they were measured."""
+    return [{**_named(record), **figures} for record in records for figures in record.corruptions]
+
+
 TABLES: Mapping[str, Callable[[Sequence[Record]], list[Row]]] = {
     "trial": by_trial,
     "member": by_member,
     "class": by_class,
+    "corruption": by_corruption,
 }
 """By what a row stands for."""
 

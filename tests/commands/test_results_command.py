@@ -475,6 +475,30 @@ def test_everything_is_in_tables_by_trial_member_and_class(results, tmp_path):
     ]
 
 
+def test_figures_under_each_corruption_can_be_had_by_kind_and_severity(command, sweeps, tmp_path):
+    storage = tmp_path / "storage"
+    shutil.copytree(sweeps, storage)
+    folder = find(storage, "pets").trials
+    for number, fall in ((CONTROL, 0.1), (1, 0.05)):
+        rows = [
+            {"kind": kind, "severity": severity, "accuracy": 0.9 - fall * severity, "accuracy_std": 0.01, "ece": 0.1}
+            for kind in ("fog", "snow")
+            for severity in (1, 3)
+        ]
+        records.write(folder, dataclasses.replace(records.read(folder, number), corruptions=rows))
+    table = tmp_path / "it.csv"
+    _, err, code = command("results", "pets", "--csv", table, "--by", "corruption", "--storage", storage)
+    assert (err, code) == ("", 0)
+    with table.open(newline="") as file:
+        found = list(csv.DictReader(file))
+    kinds = [("fog", "1"), ("fog", "3"), ("snow", "1"), ("snow", "3")]
+    assert [(row["trial"], row["kind"], row["severity"]) for row in found] == [
+        (trial, *kind) for trial in ("control", "1") for kind in kinds
+    ]
+    assert float(found[-1]["accuracy"]) == pytest.approx(0.75)
+    assert (found[-1]["treatment"], found[-1]["accuracy_std"]) == ("focal", "0.01")
+
+
 @pytest.mark.parametrize(
     "flags",
     [
@@ -561,6 +585,10 @@ def test_a_folder_that_was_renamed_is_named_since_no_sweep_is_found_in_it(tmp_pa
         (["pets", "--table", "it.txt"], "a table's name must end in .md, .tex or .csv, got 'it.txt'"),
         (["pets", "--figure", "it.txt"], "a figure's name must end in .png, .pdf or .svg, got 'it.txt'"),
         (["pets", "--by", "class"], "--by is for --csv"),
+        (
+            ["pets", "--csv", "it.csv", "--by", "corruption"],
+            "pets-.* measured no corruptions: its script does with --cor",
+        ),
         (["--csv", "it.csv"], "--csv is for a sweep: name one"),
         (["--compare"], "--compare is for a sweep: name one"),
     ],
