@@ -9,6 +9,7 @@
     python -m hardtune results digits --compare 3 --against 8     one trial against another
     python -m hardtune results digits --curve alpha --figure it.pdf      what a number of the treatments changes
     python -m hardtune results digits --classes 3                 which classes gain by it, and which pay
+    python -m hardtune results digits --diagnostics control 3 --figure it.pdf    their reliability and risk-coverage
     python -m hardtune results digits-confirmed --pool            over all of its confirmations, with other seeds each
     python -m hardtune results digits --csv trials.csv            each trial's treatment and all its figures
     python -m hardtune results digits --csv classes.csv --by class
@@ -71,6 +72,12 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
         metavar="FIELD",
         help=f"compare trials that differ in one number alone, as a curve against it ({', '.join(NUMBERS)})",
     )
+    flags.add_argument(
+        "--diagnostics",
+        nargs="*",
+        metavar="TRIAL",
+        help="reliability and risk-coverage of trials over one another (control is one; default: it and the front)",
+    )
     flags.add_argument("--against", type=int, metavar="TRIAL", help="compare with this trial, not with the control")
     flags.add_argument(
         "--pool",
@@ -96,7 +103,7 @@ def run(options: argparse.Namespace) -> int:
     console = plain_console()
     storage = local_folder(options.storage)
     if options.sweep is None:
-        flags = ["objectives", "compare", "classes", "curve", "against", "metrics", "pool"]
+        flags = ["objectives", "compare", "classes", "curve", "diagnostics", "against", "metrics", "pool"]
         flags += ["figure", "table", "csv", "by"]
         asked = [name for name in flags if vars(options)[name] is not None]
         if asked:

@@ -19,6 +19,7 @@ from hardtune.report.csv_tables import write_csv
 from hardtune.report.curves import curve_rows, curves, each_once
 from hardtune.report.curves_figure import curve_figure
 from hardtune.report.figure import pareto_figure
+from hardtune.report.overlaid import curve_points, curves_table, overlaid_figure
 from hardtune.report.paper_tables import write_tables
 from hardtune.report.pareto import check_objective, front
 from hardtune.report.pooled import alike, pooled, unlike
@@ -132,6 +133,11 @@ def _shown(question: Question) -> Shown:
             instead = " (--table FILE.csv has what is pooled)" if name == "csv" else ""
             raise InputError(f"--pool compares sweeps: leave --{name} out{instead}")
     objectives = question.objectives  # what is wrong with them comes before what is wrong with trials
+    if options.diagnostics is not None:
+        for name in ("compare", "classes", "curve", "against", "metrics", "pool"):
+            if vars(options)[name] is not None:
+                raise InputError(f"--diagnostics shows trials of one sweep as they are: leave --{name} out")
+        return _diagnostics(question, options.diagnostics)
     if options.classes is not None:
         for name in ("compare", "metrics", "curve"):
             if vars(options)[name] is not None:
@@ -196,6 +202,23 @@ def _curve(question: Question, field: str) -> Shown:
         tables(once, note),
         draw=lambda path: curve_figure(lines, field, starts, question.title, path, note),
         wide=tables(once, note, most=len(once), prospects=False),
+    )
+
+
+def _diagnostics(question: Question, named: Sequence[str]) -> Shown:
+    sweep, note = question.sweep, question.note
+    there = {"control" if one.is_control else str(one.number): one for one in question.records if one.curves}
+    chooses = sweep.is_search or question.options.objectives
+    best = front(question.records, question.objectives) if chooses else question.records
+    chosen = named or ["control", *(str(one.number) for one in best if not one.is_control and one.curves)]
+    for name in chosen:
+        if name not in there:
+            raise InputError(f"there are no curves of trial {name!r}: choose from {', '.join(there)}")
+    found = [there[name] for name in dict.fromkeys(chosen)]  # twice, it would be two lines
+    return Shown(
+        curve_points(found),
+        [curves_table(found, f"Calibration and selective prediction in {sweep.id}", note)],
+        draw=lambda path: overlaid_figure(found, question.title, path, note),
     )
 
 

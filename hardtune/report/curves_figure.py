@@ -6,19 +6,15 @@ import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hardtune.report.comparison import Row
 from hardtune.report.comparison_views import PANEL_WIDTH, coverage, half_width, heading, paired_over
 from hardtune.report.curves import SIGNS
-from hardtune.report.drawing import save
-from hardtune.report.fitting import LETTERS_AN_INCH, fit
+from hardtune.report.drawing import COLOURS, save
+from hardtune.report.fitting import fit, name_lines
 from hardtune.report.table import label
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-COLOURS = ("#0b6e99", "#d9480f", "#8a5a00", "#7048e8", "#0ca678", "#868e96")
 MARKERS = "osD^vPX"
 """Of another number than the colours, so that few curves look alike; and for those who see no colours."""
 PANELS_A_ROW = 3
@@ -71,7 +67,7 @@ def curve_figure(
     told = f"{coverage(rows)[:1].upper()}{coverage(rows)[1:]}, and not corrected. {note}".strip()
     fit(figure, grid, [says, told], PANEL_WIDTH, [PANEL_HEIGHT] * deep)
     if len(shown) > 1:
-        _name_curves(figure, grid[0, 0])
+        name_lines(figure, grid[0, 0])
     path.parent.mkdir(parents=True, exist_ok=True)
     save(figure, path, dpi=150)
 
@@ -102,16 +98,3 @@ def _draw(axes: Any, lines: Sequence[Sequence[Row]], field: str, starts: Sequenc
     axes.tick_params(labelsize=7)
     axes.grid(color="#eceff1", zorder=0)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _name_curves(figure: Figure, axes: Any) -> None:
-    """Say below the panels which curve is which, in as many columns as fit, and make the figure as much higher."""
-    handles, names = axes.get_legend_handles_labels()
-    names = [textwrap.fill(name, int(LETTERS_AN_INCH * figure.get_figwidth()) - 10) for name in names]
-    for columns in range(min(3, len(names)), 0, -1):
-        legend = figure.legend(handles, names, loc="outside lower left", ncols=columns, frameon=False, fontsize=8)
-        size = legend.get_window_extent()
-        if size.width <= figure.bbox.width or columns == 1:
-            break
-        legend.remove()
-    figure.set_figheight(figure.get_figheight() + size.height / figure.dpi)

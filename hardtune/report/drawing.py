@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 # a font has another weight than it looked for.
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
+COLOURS = ("#0b6e99", "#d9480f", "#8a5a00", "#7048e8", "#0ca678", "#868e96")
+"""Of lines that one panel tells apart."""
+STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+"""Of another number than the colours, so that few lines look alike; and for those who see no colours."""
 one_at_a_time = threading.Lock()
 """Hold this while drawing and saving a figure."""
 

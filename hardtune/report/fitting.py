@@ -44,6 +44,22 @@ def fit(figure: Figure, grid: NDArray[Any], said: Sequence[str], width: float, h
     figure.set_figheight(words.get_window_extent().height / figure.dpi + 2 * pads["h_pad"] + down)
 
 
+def name_lines(figure: Figure, axes: Any) -> None:
+    """Say below a figure that has its size which line is which, in as many columns as fit; it becomes as much higher.
+
+    ``axes``: a panel that has all lines, with labels.
+    """
+    handles, names = axes.get_legend_handles_labels()
+    names = [textwrap.fill(name, int(LETTERS_AN_INCH * figure.get_figwidth()) - 10) for name in names]
+    for columns in range(min(3, len(names)), 0, -1):
+        legend = figure.legend(handles, names, loc="outside lower left", ncols=columns, frameon=False, fontsize=8)
+        size = legend.get_window_extent()
+        if size.width <= figure.bbox.width or columns == 1:
+            break
+        legend.remove()
+    figure.set_figheight(figure.get_figheight() + size.height / figure.dpi)
+
+
 def _margins(grid: NDArray[Any]) -> NDArray[np.float64]:
     """(rows, columns, 4) pixels that what is written takes to the left of each panel, below, to its right and above."""
     boxes = [[(axes.bbox, axes.get_tightbbox(for_layout_only=True)) for axes in row] for row in grid]

@@ -475,6 +475,31 @@ def test_everything_is_in_tables_by_trial_member_and_class(results, tmp_path):
     ]
 
 
+def test_reliability_of_several_trials_is_drawn_and_every_point_is_in_a_file(command, sweeps, tmp_path):
+    storage = tmp_path / "storage"
+    shutil.copytree(sweeps, storage)
+    folder = find(storage, "pets").trials
+    curve = {"confidence": [0.3, 0.9], "accuracy": [0.2, 0.8], "share": [0.4, 0.6], "risk": [0.1, 0.2]}
+    for number in (CONTROL, 0, 2):
+        one = records.read(folder, number)
+        records.write(folder, dataclasses.replace(one, curves={"members": curve, "ensemble": curve}))
+
+    def asked(*flags):
+        return command("results", "pets", "--diagnostics", *flags, "--storage", storage)
+
+    out, err, code = asked("2", "control", "--figure", tmp_path / "it.pdf", "--table", tmp_path / "it.csv")
+    assert (err, code) == ("", 0)
+    figures = [line.split()[-4:] for line in out.splitlines() if "10.00" in line]
+    assert len(figures) == 2
+    assert (tmp_path / "it.pdf").read_bytes().startswith(b"%PDF")
+    with (tmp_path / "it.csv").open(newline="") as file:
+        points = list(csv.DictReader(file))
+    assert [row["trial"] for row in points] == 8 * ["2"] + 8 * ["control"]
+    assert "0: aum" in asked()[0], "the front's trial that has them"
+    assert asked("1")[1] == "error: there are no curves of trial '1': choose from control, 0, 2\n"
+    assert "as they are: leave --compare out" in asked("--compare")[1]
+
+
 def test_figures_under_each_corruption_can_be_had_by_kind_and_severity(command, sweeps, tmp_path):
     storage = tmp_path / "storage"
     shutil.copytree(sweeps, storage)
