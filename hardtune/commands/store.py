@@ -110,8 +110,10 @@ def _prune(store: Store, entries: list[Entry], options: argparse.Namespace, cons
 
 def _refuse_while_a_sweep_runs(storage: str) -> None:
     """Raise ``InputError`` for a sweep that would miss its scores: it looks for them once, and again for each trial."""
-    sweeps = [] if "://" in storage else kept(local_folder(storage))
-    running = [sweep.id for sweep in sweeps if sweep.is_running]
+    folder = None if "://" in storage else local_folder(storage)
+    # The store's own folder may be named, too, and its sweeps are then beside it.
+    places = [] if folder is None else [folder, folder.parent] if folder.name == "store" else [folder]
+    running = [sweep.id for place in places for sweep in kept(place) if sweep.is_running]
     if running:
         raise InputError(
             f"sweep {running[0]} is running on what is stored there: prune by age when it has ended, or leave "

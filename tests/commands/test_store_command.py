@@ -145,8 +145,9 @@ def test_nothing_is_removed_by_age_under_a_running_sweep(capsys, storage):
     sweep.folder.mkdir(parents=True)
     (sweep.folder / "sweep.json").write_text("{}")
     with sweep.lock:
-        said = run(capsys, storage, "prune", "--older-than", "0", code=2)
-        assert f"sweep {sweep.id} is running on what is stored there" in said
+        for named in (storage, storage / "store"):
+            said = run(capsys, named, "prune", "--older-than", "0", code=2)
+            assert f"sweep {sweep.id} is running on what is stored there" in said
         assert "would remove 3 of 3" in run(capsys, storage, "prune", "--older-than", "0", "--dry-run")
         assert "removed 0 of 3" in run(capsys, storage, "prune")
     assert "removed 3 of 3" in run(capsys, storage, "prune", "--older-than", "0")
