@@ -85,7 +85,12 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
         default=None,
         help="take all sweeps together that differ from this one only in their seed: intervals are over whole sweeps",
     )
-    flags.add_argument("--metrics", nargs="+", metavar="NAME", help="what these compare, such as test/nll")
+    flags.add_argument(
+        "--metrics",
+        nargs="+",
+        metavar="NAME",
+        help="what --compare compares, such as test/nll; alone, what the comparisons of a list do",
+    )
     flags.add_argument("--figure", type=Path, metavar="FILE", help="also plot it (.png, .pdf or .svg)")
     flags.add_argument("--table", type=Path, metavar="FILE", help="also write it as a table (.md, .tex or .csv)")
     flags.add_argument("--csv", type=Path, metavar="FILE.csv", help="write all data of each trial")

@@ -147,11 +147,15 @@ def _shown(question: Question) -> Shown:
         if options.compare is not None:
             raise InputError("--curve compares all trials that are on one: leave --compare out")
         return _curve(question, options.curve)
-    if any(value is not None for value in (options.compare, options.against, options.metrics)):
+    chosen = sweep.is_search or options.objectives
+    if any(value is not None for value in (options.compare, options.against, options.metrics if chosen else None)):
         return _comparisons(question, [_compared(question)])
-    if sweep.is_search or options.objectives:
+    if chosen:
         return _front(question, objectives)
-    own = [compared(question.records, one, sweep.metrics, over=question.over) for one in sweep.comparisons]
+    families = sweep.comparisons
+    if options.metrics is not None:
+        families = [replace(one, metrics=_metrics(question)) for one in families]
+    own = [compared(question.records, one, sweep.metrics, over=question.over) for one in families]
     return _comparisons(question, [family for family in own if family] or [_compared(question)])
 
 
@@ -253,21 +257,27 @@ def _asked(question: Question, flag: str, named: Sequence[int] | None) -> tuple[
 
 def _compared(question: Question) -> list[Row]:
     """The named trials compared with the control or another, or those on the front or of the sweep's list."""
-    sweep, found, control, options = question.sweep, question.records, question.control, question.options
-    reference, chosen = _asked(question, "--compare", options.compare)
-    metrics = tuple(options.metrics or metrics_of(question.objectives, control.members, sweep.metrics))
-    for metric in metrics:
-        if metric not in control.members:
-            raise unknown("figure of a member", metric, control.members)
-        if metric not in figures_of_members(metrics=sweep.metrics):
-            raise InputError(f"the sweep does not say which way {metric} is better, so it cannot be compared")
-    comparison = Comparison(tuple(tried(found)), reference.treatment, metrics)
+    sweep, found, control = question.sweep, question.records, question.control
+    reference, chosen = _asked(question, "--compare", question.options.compare)
+    comparison = Comparison(tuple(tried(found)), reference.treatment, _metrics(question))
     found_out = compared(found, comparison, sweep.metrics, over=question.over)
     asked = {record.treatment.canonical() for record in chosen}
     whose = {record.number: record.treatment.canonical() for record in found}
     shown = {row["trial"] for row in found_out if whose[row["trial"]] in asked}
     names = {number: "" if number == control.number else f"{number}: " for number in shown}
     return [{**row, "treatment": names[row["trial"]] + row["treatment"]} for row in found_out if row["trial"] in shown]
+
+
+def _metrics(question: Question) -> tuple[str, ...]:
+    """The figures of members to compare: those asked for, or the objectives and a few more."""
+    measured, known = question.control.members, question.sweep.metrics
+    metrics = tuple(question.options.metrics or metrics_of(question.objectives, measured, known))
+    for metric in metrics:
+        if metric not in measured:
+            raise unknown("figure of a member", metric, measured)
+        if metric not in figures_of_members(metrics=known):
+            raise InputError(f"the sweep does not say which way {metric} is better, so it cannot be compared")
+    return metrics
 
 
 def _directions(names: Sequence[str], sweep: Kept, control: Record) -> dict[str, str]:

@@ -394,6 +394,18 @@ def test_a_list_of_treatments_is_compared_as_it_asked_for(results):
     assert trials(results("list", "--objectives", "test/nll")) == ["1", "control"]
 
 
+def test_by_other_metrics_a_lists_comparisons_are_corrected_as_it_asked_for(results, tmp_path):
+    def families(*flags):
+        results("list", *flags, "--table", tmp_path / "it.csv")
+        rows = csv.DictReader((tmp_path / "it.csv").read_text().splitlines())
+        return [(row["reference"], row["trial"], row["of"], row["metric"]) for row in rows]
+
+    own = families()
+    assert [it[:3] for it in own] == [("control", "0", "2"), ("control", "1", "2"), (str(TREATMENTS[0]), "1", "1")]
+    assert families("--metrics", "test/nll") == [(*it[:3], "test/nll") for it in own]
+    assert families("--compare", "--metrics", "test/nll") == [(*it[:3], "test/nll") for it in own[:2]]
+
+
 def test_a_lists_comparisons_are_of_the_trials_that_have_ended_by_now(results, sweeps):
     """What a sweep left in comparison.json when it was stopped is not what there is after it was resumed."""
     (folder,) = (sweeps / "sweeps").glob("list-*")
