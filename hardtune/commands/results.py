@@ -141,6 +141,7 @@ def run(options: argparse.Namespace) -> int:
         console.print(f"table  {options.table}", soft_wrap=True)
     if options.csv is not None:
         chosen_on = "test split" if question.sweep.selection_note else "held-out training data"
+        chosen_on = chosen_on if question.sweep.is_search else ""  # of a list nothing is chosen
         found = TABLES[options.by or "trial"](question.records)
         rows = [{"sweep": question.title, **row, "chosen_on": chosen_on} for row in found]
         _written(options.csv, lambda path: write_csv(rows, path))

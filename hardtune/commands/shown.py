@@ -84,7 +84,8 @@ class Question:
     def note(self) -> str:
         """What readers of any figure must know of how the front was chosen; often nothing."""
         by_test = any(name.startswith(UNSEEN) for name in self.objectives)
-        return "Chosen on the test split." if by_test else self.sweep.selection_note
+        said = "Chosen on the test split." if self.sweep.is_search else "The front is by figures of the test split."
+        return said if by_test else self.sweep.selection_note
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def _front(question: Question, objectives: Mapping[str, str]) -> Shown:
     counted = f"{sweep.id}: {len(found) - 1} trials"
     return Shown(
         lines,
-        [render(lines, objectives, title, note)],
+        [render(lines, objectives, title, note, searched=sweep.is_search)],
         draw=lambda path: pareto_figure(found, best, objectives, counted, path, note),
         notes=[said for said in (worse, saved) if said],
     )

@@ -88,7 +88,8 @@ class Kept:
             return f"{self.id}: no results yet"
         control = next(record for record in self.records if record.is_control)
         lines = rows(self.front, control, self.objectives)
-        return markdown(render(lines, self.objectives, f"Pareto front of {self.id}", self.selection_note))
+        title = f"Pareto front of {self.id}"
+        return markdown(render(lines, self.objectives, title, self.selection_note, searched=self.is_search))
 
     @property
     def objectives(self) -> dict[str, str]:

@@ -49,15 +49,23 @@ def rows(front: Sequence[Record], control: Record, objectives: Mapping[str, str]
 
 
 def render(
-    table_rows: Sequence[Mapping[str, Any]], objectives: Mapping[str, str], title: str, selection_note: str
+    table_rows: Sequence[Mapping[str, Any]],
+    objectives: Mapping[str, str],
+    title: str,
+    selection_note: str,
+    *,
+    searched: bool = True,
 ) -> Table:
     """The rows for a terminal of 80 columns.
 
-    ``selection_note``: the sentence that says so if the objectives were measured on the test split.
+    Args:
+        selection_note: The sentence that says so if the objectives were measured on the test split.
+        searched: Whether treatments were searched for by the objectives; else they are a list's.
     """
     table = plain_table(title)
     pairs = not selection_note and any(on_test(name) in row for row in table_rows for name in objectives)
-    held_out = "Each figure: on held-out training data, which the search saw / on the test split, which it did not."
+    saw, not_seen = (", which the search saw", ", which it did not") if searched else ("", "")
+    held_out = f"Each figure: on held-out training data{saw} / on the test split{not_seen}."
     gap = " Recall gap: standard deviation of recall over classes." * any("recall_gap" in name for name in objectives)
     table.caption = f"{selection_note or (held_out if pairs else '')} ↓ lower is better, ↑ higher.{gap}".strip()
     table.add_column("trial", justify="right", no_wrap=True)

@@ -175,7 +175,8 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
     if classes:
         figures += leave("classes.png", lambda path: class_figure(classes, title, path, note))
     tables = {"pareto": table, "comparison": differences}
-    description = markdown(render(table, sweep.objectives, f"Pareto front of {title}", note))
+    searched = sweep.treatments is None
+    description = markdown(render(table, sweep.objectives, f"Pareto front of {title}", note, searched=searched))
     tracker.sweep_ended(best, tables, figures, "KILLED" if interrupted else "FINISHED", description, shown)
     patience = 20 if interrupted else 60  # who sent SIGTERM may kill before long
     tracker.close(patience, lambda: view.say(f"waiting for MLflow, until it has taken nothing for {patience} s"))

@@ -394,6 +394,18 @@ def test_a_list_of_treatments_is_compared_as_it_asked_for(results):
     assert trials(results("list", "--objectives", "test/nll")) == ["1", "control"]
 
 
+def test_a_list_is_not_said_to_be_chosen_by_anything(results, tmp_path):
+    for name, chosen_on in (("pets", "held-out training data"), ("list", "")):
+        results(name, "--csv", tmp_path / "it.csv")
+        rows = csv.DictReader((tmp_path / "it.csv").read_text().splitlines())
+        assert {row["chosen_on"] for row in rows} == {chosen_on}
+    by_test = " ".join(results("list", "--objectives", "test/nll").split())
+    assert "The front is by figures of the test split." in by_test
+    assert "Chosen" not in by_test
+    held_out = " ".join(results("list", "--objectives", "final/nll").split())
+    assert "on held-out training data / on the test split." in held_out
+
+
 def test_by_other_metrics_a_lists_comparisons_are_corrected_as_it_asked_for(results, tmp_path):
     def families(*flags):
         results("list", *flags, "--table", tmp_path / "it.csv")
