@@ -12,7 +12,7 @@ from rich.table import Table
 
 from hardtune.errors import InputError, unknown
 from hardtune.evaluation.metric import UNSEEN
-from hardtune.report.classes import class_figure, class_rows, class_tables
+from hardtune.report.classes import class_figure, class_rows, class_table, class_tables
 from hardtune.report.comparison import Comparison, Row, compared, figures_of_members, metrics_of, tried
 from hardtune.report.comparison_views import comparison_figure, tables
 from hardtune.report.csv_tables import write_csv
@@ -191,7 +191,12 @@ def _classes(question: Question) -> Shown:
     reference, chosen = _asked(question, "--classes", question.options.classes)
     others = [treatment for treatment in tried(question.records) if treatment != reference.treatment.canonical()]
     found, note = class_rows(chosen, reference, among=len(others), over=question.over), question.note
-    return Shown(found, class_tables(found, note), draw=lambda path: class_figure(found, question.title, path, note))
+    return Shown(
+        found,
+        class_tables(found, note),
+        draw=lambda path: class_figure(found, question.title, path, note),
+        wide=[class_table(found, note)] if len(chosen) > 1 else (),
+    )
 
 
 def _curve(question: Question, field: str) -> Shown:

@@ -99,14 +99,38 @@ def class_tables(rows: Sequence[Row], note: str = "") -> list[Table]:
     for trial in dict.fromkeys(row["trial"] for row in rows):
         lines = [row for row in rows if row["trial"] == trial]
         made.append(_table(lines))
-    last = made[-1]
-    last.caption = (
-        f"Recall on the test split, of classes that are hard for {rows[0]['reference']} first; samples are those in "
-        "training (× the weight of their losses, ± the shift of their logit, if any). * significant after Holm's "
-        f"correction for {rows[0]['of']:,} differences, each class of all treatments that were tried; "
+    samples = "samples are those in training (× the weight of their losses, ± the shift of their logit, if any)"
+    made[-1].caption = _caption(rows, samples, note)
+    return made
+
+
+def class_table(rows: Sequence[Row], note: str = "") -> Table:
+    """One table of all treatments, for a paper: the reference's recall × 100, and each one's difference from it.
+
+    Columns have the trials' numbers, which the caption explains; ``note``: as in :func:`class_tables`.
+    """
+    first, treatments = rows[0], {row["trial"]: row["treatment"] for row in rows}
+    table = plain_table(
+        f"Against {first['reference']}: recall × 100, difference ± 95 % interval, paired over {paired_over(first)}"
+    )
+    table.caption = _caption(rows, f"columns are {'; '.join(treatments.values())}", note)
+    table.add_column("class")
+    for heading in (f"{first['reference_trial']} ↑", *map(str, treatments)):
+        table.add_column(heading, justify="right")
+    places = decimals(rows)
+    for name in dict.fromkeys(row["class"] for row in rows):
+        line = {row["trial"]: row for row in rows if row["class"] == name}
+        cells = [difference_cell(line[trial], places) for trial in treatments]
+        table.add_row(name, f"{100 * next(iter(line.values()))['reference_mean']:.{places}f}", *cells)
+    return table
+
+
+def _caption(rows: Sequence[Row], told: str, note: str) -> str:
+    return (
+        f"Recall on the test split, of classes that are hard for {rows[0]['reference']} first; {told}. * significant "
+        f"after Holm's correction for {rows[0]['of']:,} differences, each class of all treatments that were tried; "
         f"{_covers(rows)}, and not corrected. {note}"
     ).strip()
-    return made
 
 
 def _covers(rows: Sequence[Row]) -> str:

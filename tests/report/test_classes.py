@@ -1,6 +1,7 @@
 """Which classes a treatment helps, and which pay for it."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from rich.console import Console
 
 from hardtune import Treatment
 from hardtune.evaluation.comparison import holm, paired_difference
-from hardtune.report.classes import against_control, class_figure, class_rows, class_tables
+from hardtune.report.classes import against_control, class_figure, class_rows, class_table, class_tables
+from hardtune.report.paper_tables import write_tables
 from hardtune.report.records import CONTROL, Record
 
 TREATMENT = Treatment(alpha=1.0, policy="shift", undersample="random", oversample="reweight")
@@ -82,6 +84,22 @@ def test_a_table_says_how_many_samples_a_class_had_and_what_they_counted():
     assert (elk[:3], elk[-1]) == (["elk", "20", "20"], "equal"), "which says nothing of other images"
     assert "over seeds of training and over test images" in " ".join(said.split())
     assert said.rstrip().endswith("Beware.")
+
+
+def test_a_paper_has_one_table_of_several_treatments(tmp_path):
+    rows = class_rows([HELPED, record(1, 0.55, 0.9, 1.0)], CONTROLS, among=2)
+    write_tables([class_table(rows, "Beware.")], tmp_path / "it.md")
+    title, _, head, _, *lines, _, caption = (tmp_path / "it.md").read_text().splitlines()
+    assert title == "**Against control: recall × 100, difference ± 95 % interval, paired over 4 members**"
+    assert head == "| class | control ↑ | 0 | 1 |"
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    recalls = [f"{100 * row['reference_mean']:.2f}" for row in rows[:3]]
+    assert [line[:2] for line in cells] == [list(it) for it in zip(["cat", "dog", "elk"], recalls, strict=True)]
+    both = [f"{100 * row['difference']:+.2f}" for row in (rows[0], rows[3])]
+    assert [re.fullmatch(r"(\S+) ±\d\.\d\d \\\*", cell)[1] for cell in cells[0][2:]] == both
+    assert "columns are 0: aum α=1 shift random/reweight; 1: aum α=2 shift random/reweight. " in caption
+    assert "correction for 6 differences" in caption
+    assert caption.endswith("Beware.")
 
 
 def test_a_difference_that_rounds_to_nothing_has_no_minus():
