@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-from hardtune.errors import InputError
+from hardtune.errors import InputError, in_a_line, where
 from hardtune.training.losses import as_int64, at_least_float32
 
 CHUNK = 32
@@ -21,6 +21,8 @@ GRADIENT_BYTES = 2**29
 """Maximum size of their gradients; a large network gets smaller chunks."""
 
 _WHOLE_NUMBERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+_TOKENS = (torch.int64, torch.int32)
+"""What embeddings take."""
 
 
 def gradient_norms(
@@ -38,7 +40,8 @@ def gradient_norms(
 
     Args:
         model: On the device to compute on.
-        images: Batches (B, C, H, W) of normalised images, N in all, or one such tensor.
+        images: Batches (B, C, H, W) of normalised images, N in all, or one such tensor; or of a model's other inputs
+            (B, …). int64 and int32 stay what they are, as token ids must; other types become that of the parameters.
         labels: Whole numbers (N,), in the same order.
         chunk_size: Samples differentiated at once; by default 32, or as many as keep their gradients within 512 MiB.
 
@@ -70,8 +73,11 @@ def gradient_norms(
 
     def loss(values: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
         logits = functional_call(model, {**fixed, **values}, (image[None],))
-        if logits.ndim != 2:
-            raise InputError(f"of images (1, …) the model must give logits (1, K), and gives {tuple(logits.shape)}")
+        if not isinstance(logits, Tensor) or logits.ndim != 2:
+            got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise InputError(
+                f"the model must return logits (B, K), got {got}: give one whose forward returns them alone"
+            )
         if high >= logits.shape[1]:
             raise InputError(f"labels must be in 0..{logits.shape[1] - 1}, as the model's outputs, got {low}..{high}")
         return F.cross_entropy(at_least_float32(logits), label[None])
@@ -91,13 +97,23 @@ def gradient_norms(
     try:
         for batch in [images] if isinstance(images, Tensor) else images:
             if not isinstance(batch, Tensor):
-                got = f"{type(batch).__name__}: of a loader of pairs, give (images for images, labels in loader)"
-                raise InputError(f"images must be a tensor or batches (B, C, H, W) of them, got batches of {got}")
+                raise InputError(
+                    f"images must be a tensor or batches (B, C, H, W) of them, got batches of {type(batch).__name__}: "
+                    "give a generator of the inputs alone, such as (images for images, labels in loader), and a model "
+                    "that takes them as one tensor and returns the logits"
+                )
+            dtype = batch.dtype if batch.dtype in _TOKENS else anywhere.dtype
             for chunk in batch.split(size):
                 part = labels[done : done + len(chunk)].to(anywhere.device)
                 if len(part) < len(chunk):
                     raise InputError(f"there are more images than the {len(labels)} labels")
-                norms.append(per_sample(chunk.to(anywhere), part).detach())
+                try:
+                    norms.append(per_sample(chunk.to(anywhere.device, dtype), part).detach())
+                except (InputError, torch.OutOfMemoryError):  # without memory, in_parallel tries again
+                    raise
+                except Exception as error:
+                    says = "the model fails on one sample at a time under torch.func.vmap, as nn.GRU and masks may"
+                    raise InputError(f"{says}: {in_a_line(error)}{where(error)}") from error
                 done += len(chunk)
     finally:
         for module, training in modes:

@@ -131,7 +131,8 @@ def test_norms_of_a_half_precision_model_lose_no_digits_to_their_sums(dtype):
 def test_batches_of_a_loader_of_pairs_and_chunks_of_less_than_one_sample_are_errors():
     model, (images, labels) = network(), samples()
     with pytest.raises(
-        InputError, match=r"got batches of list: of a loader of pairs, give \(images for images, labels"
+        InputError,
+        match=r"got batches of list: give a generator of the inputs alone, such as \(images for images, labels",
     ):
         gradient_norms(model, [[images, labels]], labels)
     assert model.training
@@ -159,3 +160,54 @@ def test_a_label_without_an_output_and_a_gradient_without_a_number_are_errors():
     images[4] = torch.nan
     with pytest.raises(InputError, match="the gradient of sample 4 is NaN or infinite"):
         gradient_norms(model, images, labels)
+
+
+class Text(nn.Module):
+    """A classifier of token ids (B, L), whose sentence vectors are its tokens' mean, or the last state of a GRU."""
+
+    def __init__(self, gru=False, returns=lambda logits: logits):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.gru, self.linear = nn.Embedding(20, 8), nn.GRU(8, 8) if gru else None, nn.Linear(8, 3)
+        self.returns = returns
+
+    def forward(self, tokens):
+        x = self.embedding(tokens)
+        return self.returns(self.linear(x.mean(1) if self.gru is None else self.gru(x.transpose(0, 1))[0][-1]))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
+def test_norms_of_a_text_model_are_those_of_a_loop_over_its_token_ids(dtype):
+    model, tokens, labels = Text(), torch.arange(30).view(6, 5).to(dtype) % 20, torch.arange(6) % 3
+    assert np.allclose(gradient_norms(model, tokens, labels), one_by_one(model, tokens, labels), rtol=1e-5)
+
+
+def test_whole_numbers_of_an_image_are_still_those_of_a_float_model():
+    model, (images, labels) = network(), samples()
+    images = (images * 9).clamp(0, 255).to(torch.uint8)
+    assert np.allclose(gradient_norms(model, images, labels), one_by_one(model, images.float(), labels), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        (Text(returns=lambda logits: {"logits": logits}), r"must return logits \(B, K\), got dict: give one whose"),
+        (Text(returns=lambda logits: logits[0]), r"must return logits \(B, K\), got \(3,\): give one whose"),
+        (
+            Text(gru=True),
+            r"the model fails on one sample at a time under torch\.func\.vmap, as nn\.GRU .*: RuntimeError",
+        ),
+    ],
+)
+def test_a_model_whose_samples_cannot_be_differentiated_alone_is_an_error_in_one_sentence(model, says):
+    with pytest.raises(InputError, match=says):
+        gradient_norms(model, torch.zeros(2, 5, dtype=torch.int64), torch.tensor([0, 1]))
+    assert model.training
+
+
+def test_running_out_of_memory_stays_that_error_for_who_trains_fewer_at_once():
+    def out_of_memory(logits):
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(torch.OutOfMemoryError):
+        gradient_norms(Text(returns=out_of_memory), torch.zeros(1, 5, dtype=torch.int64), torch.tensor([0]))
