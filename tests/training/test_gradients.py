@@ -144,7 +144,7 @@ def test_batches_of_a_loader_of_pairs_and_chunks_of_less_than_one_sample_are_err
 def test_a_model_that_gives_no_row_of_logits_for_each_image_is_an_error():
     images, labels = samples()
     model = nn.Sequential(nn.Flatten(), nn.Linear(images[0].numel(), 5), nn.Flatten(0))
-    with pytest.raises(InputError, match=r"the model must give logits \(1, K\), and gives \(5,\)"):
+    with pytest.raises(InputError, match=r"the model must return logits \(B, K\), got \(5,\)"):
         gradient_norms(model, images, labels)
 
 
