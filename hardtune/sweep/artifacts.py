@@ -17,6 +17,10 @@ Rows = Sequence[Mapping[str, Any]]
 """A table: rows with the same columns."""
 
 
+class FilesRefused(Exception):
+    """MLflow answers, but its artifact store accepts no files from here."""
+
+
 def log_tables(client: MlflowClient, run: str, tables: Mapping[str, Rows]) -> None:
     """Log the tables that have rows, for the UI to show; unlike ``log_table``, repeating it adds no rows."""
     shown_as = []

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,7 @@ from hardtune.sweep.notes import (
     say_what_is_infeasible,
 )
 from hardtune.sweep.prepare import control_members, prepare_on_cluster, resolved_on_cluster
+from hardtune.sweep.provenance import kept_start
 from hardtune.sweep.sigterm import left_ray
 from hardtune.sweep.space import corners
 from hardtune.sweep.tracking import Tracker
@@ -85,6 +87,7 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
         InputError: anything that is wrong with the sweep or its surroundings, before a network is trained; or
             what the scores show to be impossible, before the first trial.
     """
+    began = time.time()
     treatments, needs = _check(sweep)
     storage = _writable(place.storage)
     if place.resume:  # before the data are read, which may take minutes
@@ -114,6 +117,7 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
             ledger = open_ledger(sweep, split, storage, resume=False, needs=needs)
             held.enter_context(ledger.held())
         view.begin(ledger.folder)
+        held.enter_context(kept_start(ledger.folder, nodes, began))
         recipe = ledger.resolved(lambda: resolved_on_cluster(sweep.recipe, share), share.device)
         sweep = dataclasses.replace(sweep, recipe=recipe)
         share = _filled(share, sweep)

@@ -18,11 +18,12 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
+from mlflow.tracking.context.registry import resolve_tags
 
 from hardtune import disk
 from hardtune.errors import in_a_line
 from hardtune.report.records import CONTROL, Record
-from hardtune.sweep.artifacts import Rows, log_diagnostics, log_tables
+from hardtune.sweep.artifacts import FilesRefused, Rows, log_diagnostics, log_tables
 from hardtune.sweep.moved import mend_locations
 from hardtune.sweep.passwords import scrubbed
 from hardtune.sweep.tracking_uri import make_database, pages
@@ -33,10 +34,6 @@ _SWEEP = "sweep"
 """The parent run's ``TRIAL_TAG``."""
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "INVALID_STATE", "PERMISSION_DENIED"}
 _STATUS = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
-
-
-class FilesRefused(Exception):
-    """MLflow answers, but its artifact store accepts no files from here."""
 
 
 @dataclass
@@ -300,7 +297,8 @@ class Tracker:
         mine = {SWEEP_TAG: self._sweep, TRIAL_TAG: trial}
         query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in mine.items())
         found = self._client.search_runs([self.experiment_id], query, max_results=1)
-        run = found[0] if found else self._client.create_run(self.experiment_id, tags={**tags, **mine}, run_name=name)
+        tags = {**resolve_tags(), **tags, **mine}  # for MLflow's own columns: the script, its commit, the user
+        run = found[0] if found else self._client.create_run(self.experiment_id, tags=tags, run_name=name)
         if not run.data.params:
             texts = [Param(key, str(value)) for key, value in parameters.items()]
             self._client.log_batch(run.info.run_id, params=texts)

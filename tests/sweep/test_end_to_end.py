@@ -150,6 +150,11 @@ def test_a_running_sweep_keeps_others_out_and_ctrl_c_or_sigterm_keeps_what_is_fi
     assert "reusing 3 of 3" in script.run(*SMALL, "--resume")
     assert_whole(script, 6)
 
+    (folder,) = script.sweeps()
+    starts = json.loads((folder / "starts.json").read_text())
+    assert ["--resume" in start["command"] for start in starts] == [False, True, True]
+    assert all(start["seconds"] > 0 for start in starts)
+
 
 @pytest.mark.slow
 def test_sigterm_to_all_of_its_processes_ends_a_sweep_that_rays_own_no_longer_answer(script):

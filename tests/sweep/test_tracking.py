@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import ssl
 import subprocess
+import sys
 import threading
 import time
 
@@ -61,6 +62,23 @@ def test_members_that_a_killed_driver_did_not_come_to_say_are_said_by_the_resume
     resumed.trial_ended(FINISHED)
     assert resumed.close(patience=60)
     assert steps(client, "killed", "0") == {1: 0.7, 2: 0.8, 3: 0.9}
+
+
+def test_runs_name_their_script_and_its_commit_where_mlflows_pages_look_for_them(client, tmp_path, monkeypatch):
+    script = tmp_path / "mine.py"
+    script.write_text("")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=me", "-c", "user.email=me@here"]
+    for words in (["init", "-q"], ["add", "mine.py"], ["commit", "-q", "-m", "mine"]):
+        subprocess.run([*git, *words], check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    monkeypatch.setattr(sys, "argv", [str(script), "--trials", "3"])
+    one = tracker(client, "named")
+    one.trial_ended(FINISHED)
+    assert one.close(patience=60)
+    for trial in ("sweep", "0"):
+        tags = run_of(client, "named", trial).data.tags
+        assert (tags["mlflow.source.name"], tags["mlflow.source.git.commit"]) == (str(script), commit)
+        assert tags["mlflow.user"]
 
 
 def test_a_front_that_is_not_known_leaves_the_former_tags(client):
