@@ -5,6 +5,7 @@
     python -m hardtune results digits --objectives test/nll test/worst_recall --figure front.pdf
     python -m hardtune results digits --compare                   its front against the control, with intervals
     python -m hardtune results digits --compare --table it.tex    the same for a paper
+    python -m hardtune results digits --values --table it.tex     what each treatment reaches, mean ± deviation
     python -m hardtune results digits --compare 3 8 --metrics test/recall_gap test/ece
     python -m hardtune results digits --compare 3 --against 8     one trial against another
     python -m hardtune results digits --curve alpha --figure it.pdf      what a number of the treatments changes
@@ -60,6 +61,13 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
         help="compare trials with the control (default: those on the front)",
     )
     flags.add_argument(
+        "--values",
+        nargs="*",
+        type=int,
+        metavar="TRIAL",
+        help="show figures as they are, mean ± standard deviation over members, control first (default: all finished)",
+    )
+    flags.add_argument(
         "--classes",
         nargs="*",
         type=int,
@@ -89,7 +97,7 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
         "--metrics",
         nargs="+",
         metavar="NAME",
-        help="what --compare compares, such as test/nll; alone, what the comparisons of a list do",
+        help="what --compare compares or --values shows, such as test/nll; alone, what a list's comparisons compare",
     )
     flags.add_argument("--figure", type=Path, metavar="FILE", help="also plot it (.png, .pdf or .svg)")
     flags.add_argument("--table", type=Path, metavar="FILE", help="also write it as a table (.md, .tex or .csv)")
@@ -100,7 +108,8 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print, draw and write what was asked for; 0."""
-    from hardtune.commands.shown import Question, shown
+    from hardtune.commands.question import Question
+    from hardtune.commands.shown import shown
     from hardtune.report.csv_tables import TABLES, write_csv
     from hardtune.report.sweeps import find, kept
     from hardtune.report.table import show_table
@@ -108,7 +117,7 @@ def run(options: argparse.Namespace) -> int:
     console = plain_console()
     storage = local_folder(options.storage)
     if options.sweep is None:
-        flags = ["objectives", "compare", "classes", "curve", "diagnostics", "against", "metrics", "pool"]
+        flags = ["objectives", "compare", "values", "classes", "curve", "diagnostics", "against", "metrics", "pool"]
         flags += ["figure", "table", "csv", "by"]
         asked = [name for name in flags if vars(options)[name] is not None]
         if asked:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 from rich.table import Table
 
+from hardtune.commands.question import Question
 from hardtune.errors import InputError, unknown
-from hardtune.evaluation.metric import UNSEEN
 from hardtune.report.classes import class_figure, class_rows, class_table, class_tables
 from hardtune.report.comparison import Comparison, Row, compared, figures_of_members, metrics_of, tried
 from hardtune.report.comparison_views import comparison_figure, tables
@@ -21,71 +20,15 @@ from hardtune.report.curves_figure import curve_figure
 from hardtune.report.figure import pareto_figure
 from hardtune.report.overlaid import curve_points, curves_table, overlaid_figure
 from hardtune.report.paper_tables import write_tables
-from hardtune.report.pareto import check_objective, front
-from hardtune.report.pooled import alike, pooled, unlike
+from hardtune.report.pareto import front
+from hardtune.report.pooled import by_treatment, unlike
 from hardtune.report.records import Record
 from hardtune.report.standing import kept_off_front, saved_by_stopping
-from hardtune.report.sweeps import Kept, kept
-from hardtune.report.table import render, rows
+from hardtune.report.table import of_ensemble, on_test, render, rows
+from hardtune.report.values import value_rows, value_tables
 
 MOST_APART = 3
 """Sweeps of which a note says why they are not pooled."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked of a sweep; ``InputError`` if not even its control is trained."""
-
-    sweep: Kept
-    options: argparse.Namespace
-
-    def __post_init__(self) -> None:
-        if not any(record.is_control for record in self.records):
-            raise InputError(f"sweep {self.sweep.id} has no results yet: not even its control is trained")
-
-    @cached_property
-    def pool(self) -> list[Kept]:
-        """The sweeps that are pooled, this one last; or this one alone."""
-        if not self.options.pool:
-            return [self.sweep]
-        return alike(self.sweep, self.namesakes)
-
-    @property
-    def namesakes(self) -> list[Kept]:
-        """All sweeps of the name, this one among them."""
-        return kept(self.sweep.folder.parent.parent, self.sweep.name)
-
-    @property
-    def title(self) -> str:
-        """What a figure, or a file's rows, are of."""
-        return self.sweep.id if len(self.pool) == 1 else self.sweep.name
-
-    @property
-    def over(self) -> str:
-        """What comparisons are paired over."""
-        return "members" if len(self.pool) == 1 else "sweeps"
-
-    @cached_property
-    def records(self) -> list[Record]:
-        """Those of the trials that have ended by now."""
-        return self.sweep.records if len(self.pool) == 1 else pooled(self.pool)
-
-    @property
-    def control(self) -> Record:
-        return next(record for record in self.records if record.is_control)
-
-    @cached_property
-    def objectives(self) -> Mapping[str, str]:
-        """Those of the front, asked for or the search's own, and which way each is better."""
-        asked = self.options.objectives
-        return _directions(asked, self.sweep, self.control) if asked else self.sweep.objectives
-
-    @property
-    def note(self) -> str:
-        """What readers of any figure must know of how the front was chosen; often nothing."""
-        by_test = any(name.startswith(UNSEEN) for name in self.objectives)
-        said = "Chosen on the test split." if self.sweep.is_search else "The front is by figures of the test split."
-        return said if by_test else self.sweep.selection_note
 
 
 @dataclass(frozen=True)
@@ -119,7 +62,8 @@ def shown(question: Question) -> Shown:
     ids = ", ".join(one.id for one in question.pool)
     apart = [str(record.number) for record in question.records if record.state == "stopped"]
     some = f"trial {apart[0]} is" if len(apart) == 1 else f"trials {', '.join(apart)} are"
-    lacking = f"; {some} left out, unfinished in at least one, but counted in the correction" if apart else ""
+    counted = "" if question.options.values is not None else ", but counted in the correction"
+    lacking = f"; {some} left out, unfinished in at least one{counted}" if apart else ""
     few = "; two hardly tell how much sweeps differ, so add a seed" if len(question.pool) == 2 else ""
     others = unlike(question.sweep, question.namesakes)
     told = [f"not pooled: {said}" for said in others[-MOST_APART:]]
@@ -134,6 +78,11 @@ def _shown(question: Question) -> Shown:
             instead = " (--table FILE.csv has what is pooled)" if name == "csv" else ""
             raise InputError(f"--pool compares sweeps: leave --{name} out{instead}")
     objectives = question.objectives  # what is wrong with them comes before what is wrong with trials
+    if options.values is not None:
+        for name in ("objectives", "compare", "classes", "curve", "diagnostics", "against", "figure"):
+            if vars(options)[name] is not None:
+                raise InputError(f"--values is a table of figures as they are: leave --{name} out")
+        return _values(question, options.values)
     if options.diagnostics is not None:
         for name in ("compare", "classes", "curve", "against", "metrics", "pool"):
             if vars(options)[name] is not None:
@@ -232,10 +181,30 @@ def _diagnostics(question: Question, named: Sequence[str]) -> Shown:
     )
 
 
+def _values(question: Question, named: Sequence[int]) -> Shown:
+    sweep, control, known, note = question.sweep, question.control, question.sweep.metrics, question.note
+    there = question.figures
+    question.check_finished(named, "shown")
+    metrics = list(dict.fromkeys(question.options.metrics or (on_test(name) or name for name in question.objectives)))
+    for metric in metrics:
+        if metric not in there:
+            raise unknown("figure", metric, there)
+    chosen = [control, *(question.finished[number] for number in dict.fromkeys(named))]
+    chosen = chosen if named else list(by_treatment(question.records).values())
+    lines = value_rows(chosen, metrics, figures_of_members(metrics=known), over=question.over)
+    data, members = sweep.content["about"]["data"], sweep.recipe.members
+    return Shown(
+        lines,
+        value_tables(lines, data, members, note),
+        draw=lambda path: None,
+        wide=value_tables(lines, data, members, note, most=len(metrics)),
+    )
+
+
 def _asked(question: Question, flag: str, named: Sequence[int] | None) -> tuple[Record, list[Record]]:
     """What to compare with, and the trials: those named by the flag, or those on the front or of the sweep's list."""
     sweep, found, options = question.sweep, question.records, question.options
-    finished = {record.number: record for record in found if record.state == "finished" and not record.is_control}
+    finished = question.finished
     best = front(found, question.objectives) if sweep.is_search or options.objectives else list(finished.values())
     against = options.against
     chosen = named or [record.number for record in best if not record.is_control and record.number != against]
@@ -245,12 +214,7 @@ def _asked(question: Question, flag: str, named: Sequence[int] | None) -> tuple[
         alone = [record for record in best if not record.is_control]
         what = f"trial {against}" if alone else "its control"
         raise InputError(f"the front of {sweep.id} is {what} alone: name the trials to compare, after {flag}")
-    ended = {record.number for record in found}
-    for number in chosen if against is None else (against, *chosen):
-        if number not in finished:
-            choices = ", ".join(map(str, finished))
-            why = "has not finished" if number in ended else "is not there"
-            raise InputError(f"trial {number} {why}, so it cannot be compared: choose from {choices}")
+    question.check_finished(chosen if against is None else (against, *chosen), "compared")
     reference = question.control if against is None else finished[against]
     # Of a treatment that was tried twice, the first that is named.
     others = {finished[number].treatment.canonical(): finished[number] for number in reversed(chosen)}
@@ -276,31 +240,16 @@ def _compared(question: Question) -> list[Row]:
 
 def _metrics(question: Question) -> tuple[str, ...]:
     """The figures of members to compare: those asked for, or the objectives and a few more."""
-    measured, known = question.control.members, question.sweep.metrics
+    known = question.sweep.metrics
+    measured = [name for name in question.control.members if not of_ensemble(name)]  # pooled, there are both
     metrics = tuple(question.options.metrics or metrics_of(question.objectives, measured, known))
     for metric in metrics:
+        if of_ensemble(metric) and metric in question.control.metrics:
+            raise InputError(
+                f"{metric} is of one ensemble, which has no spread, so it cannot be compared: --values shows it"
+            )
         if metric not in measured:
             raise unknown("figure of a member", metric, measured)
         if metric not in figures_of_members(metrics=known):
             raise InputError(f"the sweep does not say which way {metric} is better, so it cannot be compared")
     return metrics
-
-
-def _directions(names: Sequence[str], sweep: Kept, control: Record) -> dict[str, str]:
-    """Each figure's better direction: as given on the command line, as the sweep had it, or as known in general."""
-    known: Mapping[str, str] = {**figures_of_members(metrics=sweep.metrics), **sweep.objectives}
-    metrics: Mapping[str, str] = sweep.metrics
-    there = [name for name in control.metrics if not name.partition("/")[0].endswith("_std")]
-    directions = {}
-    for text in names:
-        name, _, way = text.partition("=")
-        if name not in there:
-            raise unknown("figure", name, there)
-        check_objective(name)
-        usual = known.get(name) or metrics.get(name.rpartition("/")[2], "")
-        directions[name] = way or usual
-        if directions[name] not in ("min", "max"):
-            raise InputError(f"say which way {name} is better: {name}=min or {name}=max")
-        if usual and directions[name] != usual:
-            raise InputError(f"objective {name!r} is {way!r}, but {usual!r} is better")
-    return directions

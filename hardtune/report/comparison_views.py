@@ -16,7 +16,7 @@ from hardtune.evaluation.comparison import least_significant
 from hardtune.report.comparison import METRICS_A_TABLE, Row
 from hardtune.report.drawing import save
 from hardtune.report.fitting import fit
-from hardtune.report.table import label, plain_table
+from hardtune.report.table import HELD_OUT, label, plain_table
 
 Line = tuple[int | None, str]
 """A treatment's trial and its description."""
@@ -200,7 +200,11 @@ def _line(row: Row) -> Line:
 
 def decimals(rows: Sequence[Row]) -> int:
     """Decimal places that show two digits of the column's typical interval; one, if 2 places can, of the narrowest."""
-    reaches = [half_width(row) for row in rows]
+    return places([half_width(row) for row in rows])
+
+
+def places(reaches: Sequence[float]) -> int:
+    """As :func:`decimals`, of what is shown after each ±."""
     typical, narrowest = float(np.median(reaches)), min((reach for reach in reaches if reach > 0), default=math.inf)
     if not 0 < typical < math.inf:
         return 2
@@ -217,8 +221,13 @@ def half_width(row: Row) -> float:
 
 
 def heading(metric: str) -> str:
-    """What a column or panel of the metric is headed by; of the test split unless it says otherwise."""
+    """What a column or panel of the metric is headed by; of the test split unless it says otherwise.
+
+    >>> heading("test/ece"), heading("final/ece"), heading("test_ensemble/ece"), heading("ensemble/ece")
+    ('ECE', 'held-out ECE', 'ensemble ECE', 'held-out ensemble ECE')
+    """
     group, _, name = metric.partition("/")
-    words = label(f"final/{name}" if group == "test" else metric)
+    measured = {"test": "final", "test_ensemble": "ensemble"}.get(group, group)
+    words = label(f"{measured}/{name}")
     words = words.replace("adaptive", "adapt.").replace("misclassification", "errors'")
-    return f"held-out {words}" if group == "final" else words
+    return f"held-out {words}" if group in HELD_OUT else words

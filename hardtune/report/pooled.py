@@ -14,6 +14,7 @@ import numpy as np
 from hardtune.errors import InputError
 from hardtune.report.records import Record
 from hardtune.report.sweeps import SCORES, Kept
+from hardtune.report.table import of_ensemble
 from hardtune.treatment import Treatment
 
 
@@ -101,11 +102,12 @@ def _but_seed(sweep: Kept) -> dict[str, object]:
 def pooled(sweeps: Sequence[Kept]) -> list[Record]:
     """A record of each treatment that finished in all sweeps, the control first, numbered as in the last that has it.
 
-    What a record has of each member, these have of each sweep: the mean over its members, in the order of the sweeps.
+    What a record has of each member, these have of each sweep: the mean over its members, in the order of the sweeps;
+    and so they have the figures of its ensemble.
     What it has without a part of the test images is the mean over sweeps, which have the same test images. A treatment
     that finished in some is a stopped trial here: there is nothing to compare, but it counts as one that was tried.
     """
-    each = [_by_treatment(sweep.records) for sweep in sweeps]
+    each = [by_treatment(sweep.records) for sweep in sweeps]
     return [
         _mean(record.number, [found[treatment] for found in each])
         if all(treatment in found for found in each)
@@ -114,7 +116,8 @@ def pooled(sweeps: Sequence[Kept]) -> list[Record]:
     ]
 
 
-def _by_treatment(records: Sequence[Record]) -> dict[Treatment, Record]:
+def by_treatment(records: Sequence[Record]) -> dict[Treatment, Record]:
+    """The finished trials, of a treatment that was tried twice the first."""
     found: dict[Treatment, Record] = {}
     for record in records:
         if record.state == "finished":
@@ -128,7 +131,13 @@ def _mean(number: int, records: Sequence[Record]) -> Record:
         number=number,
         per_class={name: _class([one.per_class[name] for one in records]) for name in records[-1].per_class},
         metrics={name: float(np.mean([one.metrics[name] for one in records])) for name in _in_all(records, "metrics")},
-        members={name: [_judged(name, one.members[name]) for one in records] for name in _in_all(records, "members")},
+        members={
+            **{name: [_judged(name, one.members[name]) for one in records] for name in _in_all(records, "members")},
+            **{
+                name: [one.metrics[name] for one in records]
+                for name in filter(of_ensemble, _in_all(records, "metrics"))
+            },
+        },
         left_out={
             name: np.mean([one.left_out[name] for one in records], axis=0).tolist()
             for name in _in_all(records, "left_out")

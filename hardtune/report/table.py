@@ -32,6 +32,11 @@ def on_test(metric: str) -> str | None:
     return f"{_ON_TEST[group]}/{name}" if group in _ON_TEST else None
 
 
+def of_ensemble(metric: str) -> bool:
+    """Whether it is measured on the averaged predictions, so that a trial has one of it, without a spread."""
+    return metric.partition("/")[0] in ("ensemble", "test_ensemble")
+
+
 def rows(front: Sequence[Record], control: Record, objectives: Mapping[str, str]) -> list[dict[str, Any]]:
     """A plain row per record, the control last: its treatment, the objectives, and the same on the test split."""
     records = [*(record for record in front if record.number != control.number), control]
