@@ -32,7 +32,7 @@ each see part of the samples, every rank creates one with the same ``group`` and
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -42,7 +42,16 @@ from torch import Tensor
 from hardtune.errors import InputError, blamed
 from hardtune.hardness.batch import check_batch, check_count, check_range, check_state
 from hardtune.hardness.ranks import all_or_none, check_ranks, first_ranks, merge, warn_of_a_part
-from hardtune.hardness.sums import SEEN, SQUARE, early_el2n, scores_of, warn_of_other_labels, warn_of_probabilities
+from hardtune.hardness.sums import (
+    SEEN,
+    SQUARE,
+    check_finite,
+    check_seen,
+    early_el2n,
+    scores_of,
+    warn_of_other_labels,
+    warn_of_probabilities,
+)
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -209,31 +218,39 @@ class Dynamics:
             merge(self.group, self._sums, self._was_correct, self._labels, self._total)
             self._merged += self._sums
             self._sums.zero_()
-        self._require_finite(f"in epoch {self.epochs + 1}")
         sums = self._sums if self._merged is None else self._merged
+        check_finite(self._total, sums, f"in epoch {self.epochs + 1}")
         warn_of_other_labels(sums, self._labels)
         if self.epochs == 0:
             warn_of_probabilities(sums, self._total)
         self._total.zero_()
         if early and predict is not None:
-            self._require_all_seen()
             with all_or_none(self.group, self.device, "predict"):
                 norms = early_el2n(predict(), self._labels, self._classes)
             first_ranks(self.group, norms)
             if not bool(norms.isfinite().all()):
                 raise InputError(f"the logits in evaluation mode were NaN or infinite after epoch {self.early_epoch}")
+            norms[self._labels < 0] = torch.nan  # scores says what becomes of samples that were not seen until now
             self._early_el2n = norms.cpu().numpy()
         self.epochs += 1  # last: who mends predict may end the epoch again
 
-    def scores(self) -> dict[str, NDArray[np.float32]]:
+    def scores(self, *, unseen: Literal["refuse", "nan"] = "refuse") -> dict[str, NDArray[np.float32]]:
         """Every score so far, float32 (N,), higher = harder; what each means is in ``ESTIMATORS``.
+
+        Args:
+            unseen: ``"nan"`` gives NaN to samples that were never seen, and as ``el2n`` to those that were not seen
+                until the early epoch's end. By default both are errors.
 
         Raises:
             InputError: a sample was never seen, a logit was NaN or infinite, or ``early_epoch`` was asked for and not
                 reached; in a ``group``, an epoch has begun and not ended.
         """
-        self._require_all_seen()
-        self._require_finite("in training")
+        if unseen not in ("refuse", "nan"):
+            raise InputError(f"unseen must be 'refuse' or 'nan', got {unseen!r}")
+        self._catch_up()
+        if unseen == "refuse":
+            check_seen(self._labels >= 0)
+        check_finite(self._total, self._sums if self._merged is None else self._merged, "in training")
         sums = self._of_all().cpu().numpy()
         scores = scores_of(sums)
         if self.early_epoch is not None:
@@ -241,6 +258,8 @@ class Dynamics:
                 raise InputError(
                     f"el2n is read after epoch {self.early_epoch}, and only {self.epochs} epochs were trained"
                 )
+            if unseen == "refuse":
+                check_seen(torch.from_numpy(self._early_el2n).isfinite(), self.early_epoch)
             scores["el2n"] = self._early_el2n
         return {name: score.astype(np.float32) for name, score in scores.items()}
 
@@ -307,22 +326,3 @@ class Dynamics:
         if bool(self._sums[:, SEEN].any()):
             raise InputError("the ranks know only of ended epochs what all of them saw: call end_epoch first")
         return self._merged
-
-    def _require_finite(self, when: str) -> None:
-        sums = self._sums if self._merged is None else self._merged  # infinite where float32 holds no difference
-        if not bool(self._total.isfinite() & sums.sum().isfinite()):
-            raise InputError(
-                f"the network's logits, or their differences, became NaN or infinite {when}: training diverged, "
-                "so lower the learning rate or raise the warm-up (or a class is masked: by -1e4, not by -inf), "
-                "and go on by load_state_dict from before; a loop that skips such batches calls update after a check"
-            )
-
-    def _require_all_seen(self) -> None:
-        self._catch_up()
-        unseen = torch.nonzero(self._labels < 0)
-        if len(unseen):
-            raise InputError(
-                f"{len(unseen)} of {self.num_samples} samples were never in a training batch "
-                f"(sample {int(unseen[0])} for one), so they have no score: train on all, without drop_last, or number "
-                "those of your subset from 0 and create Dynamics with how many they are"
-            )

@@ -20,14 +20,15 @@ _PART = 16_384
 
 
 def scores_of(sums: NDArray[np.float64]) -> dict[str, NDArray[np.floating]]:
-    """Every score, (N,) each, higher = harder, from the sums (N, 10); all samples must have been seen."""
-    seen = sums[:, SEEN]
+    """Every score, (N,) each, higher = harder, from the sums (N, 10); NaN for samples that were never seen."""
+    seen = np.where(sums[:, SEEN] > 0, sums[:, SEEN], np.nan)
     margin, probability_margin, el2n_sum, log_p, confidence, square = (
         sums[:, column] / seen for column in range(MARGIN, CORRECT)
     )
     forgotten = sums[:, FORGOTTEN].copy()
     # Toneva 2019 says infinity; one more than any other sample ranks the same and can be averaged over members.
     forgotten[sums[:, CORRECT] == 0] = forgotten.max() + 1
+    forgotten[np.isnan(seen)] = np.nan
     return {
         "aum": -margin,
         "margin": -probability_margin,
@@ -38,6 +39,37 @@ def scores_of(sums: NDArray[np.float64]) -> dict[str, NDArray[np.floating]]:
         "dataiq": confidence - square,
         "loss": -log_p,
     }
+
+
+def check_seen(seen: Tensor, early_epoch: int | None = None) -> None:
+    """Raise ``InputError`` unless all samples were seen, bool (N,): until the early epoch's end, if there is one."""
+    lack = torch.nonzero(~seen)
+    if not len(lack):
+        return
+    those, one = f"{len(lack)} of {len(seen)} samples", f"(sample {int(lack[0])} for one)"
+    if early_epoch is not None:
+        raise InputError(
+            f"{those} were in no training batch until after epoch {early_epoch} {one}, so they have no el2n: "
+            "scores(unseen='nan') gives NaN for them"
+        )
+    raise InputError(
+        f"{those} were never in a training batch {one}, so they have no score: train on all, without drop_last, or "
+        "number those of your subset from 0 and create Dynamics with how many they are, or take the others' by "
+        "scores(unseen='nan'), which gives NaN for them"
+    )
+
+
+def check_finite(total: Tensor, sums: Tensor, when: str) -> None:
+    """Raise ``InputError`` unless the total of the logits (), and the sums (N, 10), are finite.
+
+    Sums are infinite where float32 holds no difference of two logits.
+    """
+    if not bool(total.isfinite() & sums.sum().isfinite()):
+        raise InputError(
+            f"the network's logits, or their differences, became NaN or infinite {when}: training diverged, "
+            "so lower the learning rate or raise the warm-up (or a class is masked: by -1e4, not by -inf), "
+            "and go on by load_state_dict from before; a loop that skips such batches calls update after a check"
+        )
 
 
 def warn_of_other_labels(sums: Tensor, labels: Tensor) -> None:
@@ -77,7 +109,7 @@ def el2n(logits: Tensor, labels: Tensor) -> Tensor:
 def early_el2n(logits: Tensor, labels: Tensor, classes: int | None) -> Tensor:
     """:func:`el2n` of all samples, float32 (N,) on the labels' device, from the logits (N, K) that predict returned.
 
-    ``classes``: K in training, if that is known.
+    ``classes``: K in training, if that is known. Samples without a label, -1, get that of class 0.
 
     Raises:
         InputError: it returned something else.
@@ -85,6 +117,7 @@ def early_el2n(logits: Tensor, labels: Tensor, classes: int | None) -> Tensor:
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(labels):
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(f"predict must return logits ({len(labels)}, K) in a tensor, got {got}")
+    labels = labels.clamp(min=0)
     check_range(labels, logits.shape[1], "labels, for the logits that predict returned,")
     if classes not in (None, logits.shape[1]):
         raise InputError(

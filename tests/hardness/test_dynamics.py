@@ -222,6 +222,47 @@ def test_a_sample_never_seen_is_an_error_that_names_one():
         dynamics.scores()
 
 
+def test_samples_never_seen_may_be_nan_and_the_others_keep_their_scores():
+    logits, labels = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 3
+    some, alone = Dynamics(6), Dynamics(4)
+    for epoch in range(2):
+        some.update(torch.arange(4), logits[epoch, :4], labels[:4])
+        alone.update(torch.arange(4), logits[epoch, :4], labels[:4])
+    with pytest.raises(InputError, match=r"take the others' by scores\(unseen='nan'\)"):
+        some.scores()
+    resumed = Dynamics(6)
+    resumed.load_state_dict(some.state_dict())
+    for dynamics in (some, resumed):
+        scores = dynamics.scores(unseen="nan")
+        for name, expected in alone.scores().items():
+            np.testing.assert_array_equal(scores[name], [*expected, np.nan, np.nan], err_msg=name)
+    with warnings.catch_warnings(action="error"):
+        assert all(np.isnan(score).all() for score in Dynamics(2).scores(unseen="nan").values())
+    with pytest.raises(InputError, match="unseen must be 'refuse' or 'nan', got None"):
+        some.scores(unseen=None)
+
+
+def test_samples_unseen_until_the_early_epoch_do_not_end_training_and_have_no_el2n():
+    logits, labels = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), torch.arange(4) % 3
+    dynamics, all_seen = Dynamics(4, early_epoch=1), Dynamics(4, early_epoch=1)
+    dynamics.update(torch.arange(3), logits[:3], labels[:3])
+    all_seen.update(torch.arange(4), logits, labels)
+    for one in (dynamics, all_seen):
+        one.end_epoch(lambda: logits)
+    dynamics.update(torch.arange(4), logits, labels)
+    dynamics.end_epoch()
+    resumed = Dynamics(4, early_epoch=1)
+    resumed.load_state_dict(dynamics.state_dict())
+    for one in (dynamics, resumed):
+        with pytest.raises(
+            InputError, match=r"^1 of 4 samples .* until after epoch 1 \(sample 3 for one\).*unseen='nan'"
+        ):
+            one.scores()
+        scores = one.scores(unseen="nan")
+        np.testing.assert_array_equal(scores.pop("el2n"), [*all_seen.scores()["el2n"][:3], np.nan])
+        assert all(np.isfinite(score).all() for score in scores.values())
+
+
 def test_an_epoch_whose_predict_failed_may_be_ended_again():
     dynamics = Dynamics(3, early_epoch=1)
     logits, labels = torch.randn(3, 2), torch.tensor([0, 1, 0])

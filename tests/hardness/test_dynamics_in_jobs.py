@@ -112,6 +112,18 @@ def predicted_by_the_first_alone(rank):
     return said, dynamics.scores()["el2n"]
 
 
+def some_never_seen(rank):
+    """What ranks that see 8 of 10 samples are told, and their scores after one of them resumed all."""
+    logits, labels = stream(10)
+    dynamics = Dynamics(10, early_epoch=1, group=dist.group.WORLD)
+    mine = torch.arange(8)[rank::2]
+    dynamics.update(mine, logits[0, 0, mine], labels[mine])
+    dynamics.end_epoch(lambda: logits[-1, 0])
+    resumed = Dynamics(10, early_epoch=1, group=dist.group.WORLD)
+    resumed.load_state_dict(dynamics.state_dict())
+    return refused(dynamics.scores), dynamics.scores(unseen="nan"), resumed.scores(unseen="nan")
+
+
 def without_a_group(samples):
     """What is said at the end of each epoch to a rank that saw these of 10 samples, and tells nobody."""
     dynamics = Dynamics(10)
@@ -134,6 +146,7 @@ def ranks_job(rank, folder):
         "resumed": watched_by_ranks(rank, 33, resumed_after=4),
         "within": within_an_epoch(rank),
         "diverged": one_diverges(rank),
+        "never seen": some_never_seen(rank),
         "first alone": predicted_by_the_first_alone(rank),
         "apart": [without_a_group(torch.arange(rank, 10, 2)), without_a_group(torch.arange(10))],
         "unlike": refused(Dynamics, 10 + rank, group=dist.group.WORLD),
@@ -217,6 +230,19 @@ def test_if_predict_fails_on_one_rank_none_waits_for_it_and_the_epoch_may_be_end
         "predict fails on rank 0 of the group, and no rank goes on without the others",
     ]
     np.testing.assert_array_equal(scores, same)
+
+
+def test_samples_that_no_rank_saw_are_nan_on_all_of_them_if_that_is_asked_for(ranks):
+    logits, labels = stream(10)
+    alone = Dynamics(8, early_epoch=1)
+    alone.update(torch.arange(8), logits[0, 0, :8], labels[:8])
+    alone.end_epoch(lambda: logits[-1, 0, :8])
+    for found in ranks:
+        said, *all_scores = found["never seen"]
+        assert said.startswith("2 of 10 samples were never in a training batch (sample 8 for one)")
+        for scores in all_scores:
+            for name, expected in alone.scores().items():
+                np.testing.assert_array_equal(scores[name], [*expected, np.nan, np.nan], err_msg=name)
 
 
 def test_ranks_must_be_given_the_same_numbers_and_be_of_the_group(ranks):
