@@ -59,3 +59,19 @@ def check_state(state: object, names: Set[str], *, may: Set[str]) -> None:
         if not isinstance(given[name], Tensor):
             kind = type(given[name]).__name__
             raise InputError(f"that is no state of Dynamics: its {name} is no tensor, but a {kind}")
+
+
+def check_fits(
+    state: Mapping[str, Tensor], mine: Mapping[str, Tensor], num_samples: int, early_epoch: int | None
+) -> None:
+    """Raise ``InputError`` unless a state is of the same numbers and shapes as the tensors that it is loaded into."""
+    for name, has, wants in (
+        ("num_samples", state["labels"].numel(), num_samples),
+        ("early_epoch", int(state["early_epoch"]) or None, early_epoch),
+    ):
+        if has != wants:
+            raise InputError(f"the state is of {name}={has}, and this is of {name}={wants}")
+    for name, value in mine.items():
+        if state[name].shape != value.shape:
+            has_shape, wants_shape = tuple(state[name].shape), tuple(value.shape)
+            raise InputError(f"the state's {name} are {has_shape}, and here they are {wants_shape}")

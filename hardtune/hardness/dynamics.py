@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hardtune.errors import InputError, blamed
-from hardtune.hardness.batch import check_batch, check_count, check_range, check_state
+from hardtune.hardness.batch import check_batch, check_count, check_fits, check_range, check_state
 from hardtune.hardness.ranks import all_or_none, check_ranks, first_ranks, merge, warn_of_a_part
 from hardtune.hardness.sums import (
     SEEN,
@@ -114,6 +114,8 @@ class Dynamics:
         self._merged = torch.zeros_like(self._sums) if group is not None else None
         """Sums of all ranks up to the last epoch's end; ``_sums`` then has what this rank saw since."""
         self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._views = 0
+        """How many views wait: to add up the batches' each time would be quadratic."""
         self._classes: int | None = None
         """K of the last batch."""
         self._early_el2n: NDArray[np.float32] | None = None
@@ -146,14 +148,15 @@ class Dynamics:
         if self._waiting and self._waiting[-1][1].shape[1] != logits.shape[1]:  # a network may learn more classes
             self._catch_up()
         self._waiting.append((ids.clone(), logits.clone(), labels.clone()))
-        if sum(len(batch[0]) for batch in self._waiting) >= _ROWS:
+        self._views += len(ids)
+        if self._views >= _ROWS:
             self._catch_up()
 
     def _catch_up(self) -> None:
         """Process the waiting batches."""
         if self._waiting:
             ids, logits, labels = zip(*self._waiting, strict=True)
-            self._waiting = []
+            self._waiting, self._views = [], 0
             self._take_in(torch.cat(ids), torch.cat(logits), torch.cat(labels), [len(batch) for batch in ids])
 
     def _take_in(self, ids: Tensor, logits: Tensor, labels: Tensor, sizes: list[int]) -> None:
@@ -289,23 +292,13 @@ class Dynamics:
         """
         mine = self._state()
         check_state(state, {*mine, "epochs", "early_epoch"}, may={"early_el2n"})
-        for name, has, wants in (
-            ("num_samples", state["labels"].numel(), self.num_samples),
-            ("early_epoch", int(state["early_epoch"]) or None, self.early_epoch),
-        ):
-            if has != wants:
-                raise InputError(f"the state is of {name}={has}, and this is of {name}={wants}")
-        for name, value in mine.items():
-            if state[name].shape != value.shape:
-                raise InputError(
-                    f"the state's {name} are {tuple(state[name].shape)}, and here they are {tuple(value.shape)}"
-                )
+        check_fits(state, mine, self.num_samples, self.early_epoch)
         for name, value in mine.items():
             value.copy_(state[name])
         if self._merged is not None:
             self._merged.copy_(self._sums)
             self._sums.zero_()
-        self._waiting = []
+        self._waiting, self._views = [], 0
         self.epochs = int(state["epochs"])
         early = state.get("early_el2n")
         self._early_el2n = None if early is None else early.to("cpu", torch.float32, copy=True).numpy()

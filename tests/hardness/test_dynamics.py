@@ -373,6 +373,36 @@ def test_scores_do_not_depend_on_the_size_of_the_batches(size):
         np.testing.assert_array_equal(by_batch.scores()[name], scores)
 
 
+def test_an_update_does_not_look_at_the_batches_that_wait():
+    class Waiting(list):
+        looked_through = 0
+
+        def __iter__(self):
+            self.looked_through += 1
+            return super().__iter__()
+
+    dynamics = Dynamics(8)
+    dynamics._waiting = waiting = Waiting()
+    for _ in range(1000):
+        dynamics.update(torch.tensor([0]), torch.randn(1, 3), torch.tensor([0]))
+    assert len(waiting) == 1000
+    assert waiting.looked_through == 0
+
+
+def test_batches_wait_for_the_same_number_of_views_whatever_was_processed_or_loaded_before():
+    dynamics = Dynamics(8)
+    empty = dynamics.state_dict()
+    for _ in range(3):
+        for part in range(2):
+            dynamics.update(torch.zeros(1500).long(), torch.randn(1500, 3), torch.zeros(1500).long())
+            assert len(dynamics._waiting) == 1 - part
+        dynamics.update(torch.tensor([0]), torch.randn(1, 3), torch.tensor([0]))
+        dynamics.load_state_dict(empty)
+        dynamics.update(torch.zeros(2047).long(), torch.randn(2047, 3), torch.zeros(2047).long())
+        assert len(dynamics._waiting) == 1
+        dynamics.scores(unseen="nan")
+
+
 def test_what_an_update_was_given_may_be_written_over_at_once():
     dynamics = Dynamics(2)
     ids, logits, labels = torch.tensor([1]), torch.tensor([[2.0, 0.0]]), torch.tensor([0])
