@@ -75,7 +75,10 @@ def check_finite(total: Tensor, sums: Tensor, when: str) -> None:
 def warn_of_other_labels(sums: Tensor, labels: Tensor) -> None:
     """Warn unless each sample had its last label (N,) whenever it was seen; waits for the device."""
     if bool((sums[:, LABEL] != sums[:, SEEN] * labels).any()):
-        message = "a sample was seen with different labels: ids must be positions in the data set, not in the loader"
+        message = (
+            "a sample was seen with different labels: ids must be positions in the data set, not in the loader, and "
+            "where images are mixtures (mixup, CutMix) update takes the logits and labels of unmixed ones"
+        )
         warnings.warn(message, HardtuneWarning, stacklevel=4)
 
 
