@@ -31,7 +31,7 @@ each see part of the samples, every rank creates one with the same ``group`` and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -199,12 +199,13 @@ class Dynamics:
         self._labels.index_copy_(0, ids, labels)
 
     @torch.no_grad()
-    def end_epoch(self, predict: Callable[[], Tensor] | None = None) -> None:
+    def end_epoch(self, predict: Callable[[], Tensor | Iterable[Tensor]] | None = None) -> None:
         """End an epoch; in a ``group``, a collective call by all ranks.
 
         Args:
             predict: called at the early epoch only; returns the logits (N, K) of all samples in the order of their ids,
-                in evaluation mode and without augmentation. Each rank of a ``group`` calls it, since a wrapped
+                in evaluation mode and without augmentation, or yields them in parts (b, K).
+                Each rank of a ``group`` calls it, since a wrapped
                 network may wait for the other ranks; the first rank's logits are used.
 
         Raises:
@@ -214,6 +215,9 @@ class Dynamics:
         with all_or_none(self.group if early else None, self.device, "end_epoch without predict"):
             if early and predict is None:  # said before anything changes
                 raise InputError(f"el2n is read after epoch {self.early_epoch}, and end_epoch got no predict")
+            if predict is not None and not callable(predict):
+                kind = type(predict).__name__
+                raise InputError(f"predict must be a function that returns logits, such as lambda: logits, got {kind}")
         self._catch_up()
         if self.group is None:
             warn_of_a_part(self._labels, self.epochs)

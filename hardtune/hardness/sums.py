@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -109,14 +110,33 @@ def el2n(logits: Tensor, labels: Tensor) -> Tensor:
     return norm.masked_fill_(~finite, torch.nan)
 
 
-def early_el2n(logits: Tensor, labels: Tensor, classes: int | None) -> Tensor:
+def early_el2n(logits: Tensor | Iterable[Tensor], labels: Tensor, classes: int | None) -> Tensor:
     """:func:`el2n` of all samples, float32 (N,) on the labels' device, from the logits (N, K) that predict returned.
+
+    These may come in parts (b, K), in order, of which only one need be in memory at once.
 
     ``classes``: K in training, if that is known. Samples without a label, -1, get that of class 0.
 
     Raises:
         InputError: it returned something else.
     """
+    if isinstance(logits, Iterable) and not isinstance(logits, Tensor):
+        norms: list[Tensor] = []
+        start = 0
+        for part in logits:
+            size = len(part) if isinstance(part, Tensor) and part.ndim == 2 else 0
+            if not size or start + size > len(labels):
+                got = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
+                kind = type(logits).__name__
+                raise InputError(
+                    f"predict must return logits ({len(labels)}, K) in a tensor, got {kind}, whose parts must be "
+                    f"(b, K) and {len(labels)} rows together: after {start} rows came {got}"
+                )
+            norms.append(early_el2n(part, labels[start : start + size], classes))
+            start += size
+        if start < len(labels):
+            raise InputError(f"predict must return logits of {len(labels)} samples, and its parts have {start} rows")
+        return torch.cat(norms)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(labels):
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(f"predict must return logits ({len(labels)}, K) in a tensor, got {got}")

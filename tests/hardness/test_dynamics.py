@@ -120,6 +120,24 @@ def test_el2n_is_read_once_at_the_early_epoch_from_predict():
     np.testing.assert_allclose(dynamics.scores()["el2n_mean"], math.sqrt(0.5), rtol=1e-6)
 
 
+def test_predictions_may_come_in_parts():
+    logits, labels = torch.randn(10, 3, generator=torch.Generator().manual_seed(0)), torch.arange(10) % 3
+    found = []
+    for predict in (lambda: logits, lambda: list(logits.split(4)), lambda: (part for part in logits.split(3))):
+        dynamics = Dynamics(10, early_epoch=1)
+        dynamics.update(torch.arange(10), logits, labels)
+        with pytest.raises(InputError, match="its parts have 6 rows"):
+            dynamics.end_epoch(lambda: logits[:6].split(3))
+        with pytest.raises(InputError, match=r"after 8 rows came \(8, 3\)"):
+            dynamics.end_epoch(lambda: [logits[:8]] * 2)
+        with pytest.raises(InputError, match=r"predict must be a function that returns logits, .* got Tensor"):
+            dynamics.end_epoch(logits)
+        dynamics.end_epoch(predict)
+        found.append(dynamics.scores()["el2n"])
+    np.testing.assert_array_equal(found[1], found[0])
+    np.testing.assert_array_equal(found[2], found[0])
+
+
 def test_beside_the_predictions_el2n_takes_little_memory():
     class LargestMade(TorchDispatchMode):
         values = 0
