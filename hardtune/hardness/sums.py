@@ -120,34 +120,28 @@ def early_el2n(logits: Tensor | Iterable[Tensor], labels: Tensor, classes: int |
     Raises:
         InputError: it returned something else.
     """
-    if isinstance(logits, Iterable) and not isinstance(logits, Tensor):
-        norms: list[Tensor] = []
-        start = 0
-        for part in logits:
-            size = len(part) if isinstance(part, Tensor) and part.ndim == 2 else 0
-            if not size or start + size > len(labels):
-                got = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
-                kind = type(logits).__name__
-                raise InputError(
-                    f"predict must return logits ({len(labels)}, K) in a tensor, got {kind}, whose parts must be "
-                    f"(b, K) and {len(labels)} rows together: after {start} rows came {got}"
-                )
-            norms.append(early_el2n(part, labels[start : start + size], classes))
-            start += size
-        if start < len(labels):
-            raise InputError(f"predict must return logits of {len(labels)} samples, and its parts have {start} rows")
-        return torch.cat(norms)
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(labels):
-        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(f"predict must return logits ({len(labels)}, K) in a tensor, got {got}")
-    labels = labels.clamp(min=0)
-    check_range(labels, logits.shape[1], "labels, for the logits that predict returned,")
-    if classes not in (None, logits.shape[1]):
-        raise InputError(
-            f"predict returned logits of {logits.shape[1]} classes, and those in training are of {classes}"
-        )
-    first = logits[:_PART].detach()
-    if bool((first >= 0).all()) and bool(((first.sum(1) - 1).abs() <= 0.01).all()):
-        _warn_of_probabilities("the rows that predict returned")
-    parts = zip(logits.split(_PART), labels.split(_PART), strict=True)
-    return torch.cat([el2n(part.detach().to(labels.device, torch.float32), own) for part, own in parts])
+    wanted = f"predict must return logits ({len(labels)}, K) in a tensor, or in parts (b, K) in the order of ids"
+    parts = [logits] if isinstance(logits, Tensor) else logits
+    if not isinstance(parts, Iterable):
+        raise InputError(f"{wanted}, got {type(logits).__name__}")
+    norms: list[Tensor] = []
+    done = 0
+    for part in parts:
+        if not isinstance(part, Tensor) or part.ndim != 2 or done + len(part) > len(labels):
+            got = tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__
+            raise InputError(f"{wanted}, got {got}" + (f" after {done} rows" if done else ""))
+        own = labels[done : done + len(part)].clamp(min=0)
+        check_range(own, part.shape[1], "labels, for the logits that predict returned,")
+        if classes not in (None, part.shape[1]):
+            raise InputError(
+                f"predict returned logits of {part.shape[1]} classes, and those in training are of {classes}"
+            )
+        first = part[:_PART].detach()
+        if not done and bool((first >= 0).all()) and bool(((first.sum(1) - 1).abs() <= 0.01).all()):
+            _warn_of_probabilities("the rows that predict returned")
+        pieces = zip(part.split(_PART), own.split(_PART), strict=True)
+        norms += [el2n(piece.detach().to(labels.device, torch.float32), its) for piece, its in pieces]
+        done += len(part)
+    if done < len(labels):
+        raise InputError(f"{wanted}, got {done} rows")
+    return torch.cat(norms)

@@ -226,7 +226,7 @@ def test_if_predict_fails_on_one_rank_none_waits_for_it_and_the_epoch_may_be_end
     ]
     assert second == [
         "el2n is read after epoch 1, and end_epoch got no predict",
-        "predict must return logits (2, K) in a tensor, got NoneType",
+        "predict must return logits (2, K) in a tensor, or in parts (b, K) in the order of ids, got NoneType",
         "predict fails on rank 0 of the group, and no rank goes on without the others",
     ]
     np.testing.assert_array_equal(scores, same)
