@@ -5,7 +5,7 @@ Every score is higher for a sample that looks more out of distribution.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from hardtune.errors import InputError, blamed
 from hardtune.evaluation.metric import Better
 from hardtune.evaluation.predictions import Floats, checked_labels, checked_logits, log_softmax, read_only, remedy
+from hardtune.hardness.within_classes import ROUNDING, chunks, within_classes
 from hardtune.registry import Registry
-
-_ROWS = 4096
-"""Float64 features held at a time: a million would not fit."""
-_ROUNDING = 1e-13
-"""Largest share of a feature's spread between classes that the rounding of their means makes up (1e-15 is seen)."""
 
 _TOO_LARGE = "the features are too large for their distances to be computed: divide them by their largest"
 
@@ -88,7 +84,7 @@ def mahalanobis(
     if not (np.isfinite(known).all() and np.isfinite(asked).all()):
         raise InputError("features must be finite, and some are not")
     y = checked_labels(train_labels, len(known))
-    _, y, counts = np.unique(y, return_inverse=True, return_counts=True)
+    classes, y = np.unique(y, return_inverse=True)
     with np.errstate(over="ignore", invalid="ignore"):
         # Centre on the mean of the training features: ‖a‖² - 2ab + ‖b‖² is inaccurate far from the origin.
         origin = known.mean(axis=0, dtype=np.float64)
@@ -97,17 +93,8 @@ def mahalanobis(
         raise InputError(_TOO_LARGE)
     # Halved or doubled until the largest is about 1, so that no square of a feature overflows, or vanishes.
     scale = 2.0 ** -float(np.clip(np.frexp(largest)[1], -1000, 1000))
-    means = np.zeros((len(counts), known.shape[1]))
-    for rows in _chunks(len(known)):
-        member = y[rows] == np.arange(len(counts))[:, None]
-        means += member.astype(np.float64) @ ((known[rows] - origin) * scale)
-    means /= counts[:, None]
-    covariance = np.zeros((known.shape[1], known.shape[1]))
-    for rows in _chunks(len(known)):
-        centred = (known[rows] - origin) * scale - means[y[rows]]
-        covariance += centred.T @ centred
-    covariance /= len(known)
-    if (np.sqrt(np.diag(covariance)) <= _ROUNDING * np.abs(means).max(axis=0)).all():
+    means, covariance = within_classes(known, y, len(classes), origin, scale)
+    if (np.sqrt(np.diag(covariance)) <= ROUNDING * np.abs(means).max(axis=0)).all():
         covariance[:] = 0.0
     variance = float(np.trace(covariance)) / len(covariance)
     covariance[np.diag_indices_from(covariance)] += 1e-6 * variance if variance > 0 else 1.0
@@ -115,7 +102,7 @@ def mahalanobis(
     b = means @ whiten
     nearest = np.empty(len(asked))
     with np.errstate(over="ignore", invalid="ignore"):
-        for rows in _chunks(len(asked)):
+        for rows in chunks(len(asked)):
             a = (asked[rows] - origin) * scale @ whiten
             squared = (a**2).sum(axis=1)[:, None] - 2 * a @ b.T + (b**2).sum(axis=1)
             nearest[rows] = np.maximum(squared.min(axis=1), 0.0)
@@ -189,7 +176,3 @@ def _as_numbers(given: ArrayLike, what: str) -> NDArray[Any]:
     with blamed(f"{what} must be an array of numbers, and are not{remedy(given, '.detach().float().cpu()')}"):
         found = np.asarray(given)
         return found if found.dtype.kind in "biuf" else found.astype(np.float64)
-
-
-def _chunks(count: int) -> Iterator[slice]:
-    return (slice(start, start + _ROWS) for start in range(0, count, _ROWS))

@@ -15,7 +15,6 @@ exactly the mislabelled and hard samples; hence our own implementation.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from hardtune.errors import InputError, blamed
 from hardtune.hardness.features import as_labelled, as_labels
+from hardtune.hardness.within_classes import ROUNDING, chunks, within_classes
 
 ENOUGH_SAMPLES = 4
 """How many samples per feature, besides one per class, make a ridge unnecessary (our choice).
@@ -38,11 +38,6 @@ FEW_SAMPLES_RIDGE = 0.1
 harder to find)."""
 DEPENDENT_RIDGE = 1e-9
 """ε if there are enough samples but some features are linearly dependent: just enough to invert Sigma."""
-
-_ROUNDING = 1e-13
-"""Largest share of a feature's spread between classes that the rounding of their means makes up (1e-15 is seen)."""
-
-_ROWS = 4096  # at a time: float64 copies of a million features would not fit
 
 
 @dataclass(frozen=True)
@@ -74,7 +69,7 @@ class ClassGaussians:
         from scipy.linalg import solve_triangular
 
         result = np.empty(len(features))
-        for rows in _chunks(len(features)):
+        for rows in chunks(len(features)):
             centred = features[rows] - self.mean - self.class_means[labels[rows]]
             whitened = solve_triangular(self.cholesky, centred.T, lower=True, check_finite=False)
             result[rows] = np.einsum("dn,dn->n", whitened, whitened)
@@ -88,7 +83,7 @@ class ClassGaussians:
         """
         class_means = self.class_means @ self.directions
         result = np.empty(len(features))
-        for rows in _chunks(len(features)):
+        for rows in chunks(len(features)):
             u = (features[rows] - self.mean) @ self.directions
             own = u - class_means[labels[rows]]
             factor = self.own[labels[rows], None]
@@ -123,19 +118,8 @@ def fit(
         raise InputError("there are no samples to fit Gaussians to")
     sizes = np.bincount(labels, minlength=num_classes)
     mean = _row_mean(features)
-    class_means = np.zeros((num_classes, dimensions))
-    for rows in _chunks(samples):
-        order = np.argsort(labels[rows], kind="stable")
-        present, starts = np.unique(labels[rows][order], return_index=True)
-        class_means[present] += np.add.reduceat(features[rows][order] - mean, starts, axis=0)
-    class_means /= np.maximum(sizes, 1)[:, None]
-
-    within = np.zeros((dimensions, dimensions), np.float64)
-    for rows in _chunks(samples):
-        centred = features[rows] - mean - class_means[labels[rows]]
-        within += centred.T @ centred
-    within /= samples
-    constant = np.sqrt(np.diag(within)) <= _ROUNDING * np.abs(class_means).max(axis=0)
+    class_means, within = within_classes(features, labels, num_classes, mean)
+    constant = np.sqrt(np.diag(within)) <= ROUNDING * np.abs(class_means).max(axis=0)
     within[constant] = within[:, constant] = 0.0
     average = float(np.trace(within)) / dimensions
     if not math.isfinite(average):
@@ -195,10 +179,6 @@ def _has_full_rank(covariance: NDArray[np.float64]) -> bool:
 
 def _row_mean(features: NDArray[np.floating]) -> NDArray[np.float64]:
     total = np.zeros(features.shape[1])
-    for rows in _chunks(len(features)):
+    for rows in chunks(len(features)):
         total += features[rows].sum(axis=0, dtype=np.float64)
     return total / len(features)
-
-
-def _chunks(count: int) -> Iterator[slice]:
-    return (slice(start, start + _ROWS) for start in range(0, count, _ROWS))

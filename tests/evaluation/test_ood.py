@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -149,8 +151,19 @@ def test_mahalanobis_does_not_depend_on_how_many_rows_are_worked_on_at_a_time(mo
     rng = np.random.default_rng(0)
     known, labels, asked = rng.normal(size=(50, 3)), rng.integers(0, 4, 50), rng.normal(size=(23, 3)) + 100
     whole = mahalanobis(asked, known, labels)
-    monkeypatch.setattr("hardtune.evaluation.ood._ROWS", 7)
+    monkeypatch.setattr("hardtune.hardness.within_classes._ROWS", 7)
     np.testing.assert_allclose(mahalanobis(asked, known, labels), whole, rtol=1e-10)
+
+
+def test_mahalanobis_of_very_many_classes_takes_little_more_memory_than_their_means():
+    rng = np.random.default_rng(0)
+    features, labels = rng.normal(size=(20_000, 4)), np.arange(20_000) % 10_000
+    tracemalloc.start()
+    found = mahalanobis(features[:5], features, labels)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 20e6  # samples by classes would be 300 MB
+    np.testing.assert_allclose(found, 1, atol=3)
 
 
 def test_a_members_figures_are_those_of_its_scores():

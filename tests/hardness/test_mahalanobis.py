@@ -7,7 +7,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from hardtune.errors import InputError
-from hardtune.hardness import mahalanobis as module
+from hardtune.hardness import within_classes
 from hardtune.hardness.mahalanobis import fit, mahalanobis, relative_mahalanobis
 
 
@@ -121,7 +121,7 @@ def test_features_of_very_different_scales_are_not_mistaken_for_dependent_ones()
 def test_blocks_of_rows_do_not_show(monkeypatch):
     features, labels = clusters()
     whole = relative_mahalanobis(features, labels, 6)
-    monkeypatch.setattr(module, "_ROWS", 7)
+    monkeypatch.setattr(within_classes, "_ROWS", 7)
     np.testing.assert_allclose(relative_mahalanobis(features, labels, 6), whole, atol=1e-9)
 
 
