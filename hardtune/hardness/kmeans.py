@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from hardtune.errors import InputError
 from hardtune.hardness.features import as_features
 
-_EXACT = 100_000  # above this many samples, mini-batches are used
+_EXACT = 4_000_000_000  # above this many samples x centres x features, mini-batches are used
 _ROWS = 10_000  # float64 copies of all features, or distances of all to every centre, may not fit
 
 
@@ -18,6 +18,8 @@ def centre_distance(features: NDArray[np.floating], num_centres: int, seed: int)
     """Euclidean distance (N,) of features (N, D) to the nearest of ``num_centres`` k-means centres; higher = harder.
 
     Labels are not used. One centre per class and Euclidean distance are our choices. Works on a copy of the features.
+    Of up to 4e9 samples x centres x features k-means is exact, the best of 3 runs: 95 s on one core for 50,000 x 100 x
+    512. Beyond, it is one run of mini-batches: 27 s for 100,000 x 1000 x 512.
 
     Raises:
         InputError: features that are not finite, none at all or too large to be subtracted, or no centre.
@@ -30,8 +32,12 @@ def centre_distance(features: NDArray[np.floating], num_centres: int, seed: int)
         raise InputError(f"k-means needs a sample and a centre at least, got {len(features)} and {num_centres!r}")
     num_centres = min(int(num_centres), len(features))
     state = int(np.random.default_rng(seed).integers(2**32))  # scikit-learn takes no larger seed
-    if len(features) > _EXACT:
-        clusters = MiniBatchKMeans(num_centres, random_state=state, batch_size=16_384, n_init=3)
+    if features.size * num_centres > _EXACT:
+        # By default, it would choose the first centres among 3 batches: hours for 1000 of them.
+        first = min(len(features), max(4096, 3 * num_centres))
+        clusters = MiniBatchKMeans(
+            num_centres, random_state=state, batch_size=16_384, n_init=1, init_size=first, compute_labels=False
+        )
     else:
         clusters = KMeans(num_centres, random_state=state, n_init=3)
     centred, exponent = _centred(features)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.cluster import KMeans, MiniBatchKMeans
 
 from hardtune.errors import InputError
 from hardtune.hardness import kmeans as module
@@ -20,6 +21,18 @@ def test_the_distance_is_to_the_nearest_centre_by_batches_or_at_once(exact, monk
     centres = np.stack([features[c::3].mean(0) for c in range(3)])
     expected = np.linalg.norm(features[:, None] - centres, axis=2).min(axis=1)
     np.testing.assert_allclose(centre_distance(features, 3, seed=0), expected, atol=0.15 if exact == 10 else 1e-3)
+
+
+def test_mini_batches_are_for_what_would_take_long_and_do_not_take_long_to_begin(monkeypatch):
+    used = []
+    for kind in (KMeans, MiniBatchKMeans):
+        monkeypatch.setattr(kind, "fit", lambda self, x, fit=kind.fit: used.append(self) or fit(self, x))
+    monkeypatch.setattr(module, "_EXACT", 5000)
+    centre_distance(three_blobs(), 3, seed=0)
+    centre_distance(three_blobs(), 10, seed=0)
+    assert [type(one) for one in used] == [KMeans, MiniBatchKMeans]
+    centre_distance(three_blobs(20_000), 3, seed=0)
+    assert used[-1].init_size == 4096, "of 49,152, the first 1000 centres take hours to choose"
 
 
 def test_features_without_clusters_are_refused_as_the_estimators_refuse_them():
