@@ -14,7 +14,7 @@ ROUNDING = 1e-13
 
 
 def within_classes(
-    features: NDArray[np.number],
+    features: NDArray[np.floating],
     labels: NDArray[np.int64],
     num_classes: int,
     origin: NDArray[np.float64],
