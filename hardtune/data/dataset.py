@@ -148,7 +148,7 @@ class Dataset:
             if self.origin is not None:
                 remedy += ", or take less imbalance or label noise"
             held = stratified(self.train.labels, self.classes, validation, seed, or_else=remedy)
-        return self._split(np.setdiff1d(np.arange(len(self.train)), held), self.train.take(held), held)
+        return self._split(np.delete(np.arange(len(self.train)), held), self.train.take(held), held)
 
     def _own_validation(self) -> NDArray[np.int64]:
         if self.val is None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from hardtune.data.dataset import Dataset
 from hardtune.data.samples import Samples
+from hardtune.data.split import by_class
 from hardtune.errors import InputError
 
 
@@ -50,8 +51,7 @@ def long_tailed(dataset: Dataset, imbalance: float) -> Dataset:
         return dataset
     rng = np.random.default_rng(0x7A11)
     kept = []
-    for label in range(dataset.num_classes):
-        members = np.flatnonzero(dataset.train.labels == label)
+    for label, members in enumerate(by_class(dataset.train.labels, dataset.num_classes)):
         share = imbalance ** (-label / (dataset.num_classes - 1))
         kept.append(rng.permutation(members)[: max(1, math.floor(share * len(members) + 1e-9))])
     return dataset.part(np.sort(np.concatenate(kept)), name=f"{dataset.name}-imbalance-{imbalance:g}")

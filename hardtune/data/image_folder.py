@@ -137,7 +137,7 @@ def _listed(folder: Path) -> _Listed:
     _check_no_splits(folder, classes)
     files, labels = _files(folder, classes)
     held = stratified(labels, classes, TEST_SHARE, seed=0, what="image")
-    kept = np.setdiff1d(np.arange(len(labels)), held)
+    kept = np.delete(np.arange(len(labels)), held)
     most, fifth = ([files.images[i] for i in rows] for rows in (kept, held))
     return _Listed(most, labels[kept], fifth, labels[held], classes, files.left_out, images_in(folder))
 

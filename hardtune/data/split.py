@@ -76,6 +76,12 @@ class Split:
         return self.held_out is self.test
 
 
+def by_class(labels: NDArray[np.int64], num_classes: int) -> list[NDArray[np.int64]]:
+    """The rows of each class, ascending."""
+    ends = np.cumsum(np.bincount(labels, minlength=num_classes))
+    return np.split(np.argsort(labels, kind="stable"), ends[:-1])
+
+
 def stratified(
     labels: NDArray[np.int64],
     classes: tuple[str, ...],
@@ -95,7 +101,7 @@ def stratified(
     """
     if not isinstance(share, Real) or not 0 < share < 1:
         raise InputError(f"the share of every class must be between 0 and 1, got {share!r}")
-    members = [np.flatnonzero(labels == label) for label in range(len(classes))]
+    members = by_class(labels, len(classes))
     none, single = ([name for name, own in zip(classes, members, strict=True) if len(own) == size] for size in (0, 1))
     if none:
         raise InputError(

@@ -63,7 +63,9 @@ def hardest(scores: NDArray[np.floating], labels: NDArray[np.int64], rate: float
     order = np.lexsort((_lots(len(scores)), scores))  # from easy to hard
     _, easiest = np.unique(labels[order], return_index=True)
     last = np.delete(order, easiest)[::-1][: round(rate * len(scores))]
-    return np.setdiff1d(np.arange(len(scores)), last)
+    stays = np.ones(len(scores), np.bool_)
+    stays[last] = False
+    return np.flatnonzero(stays)
 
 
 @PRUNERS.register("random")
