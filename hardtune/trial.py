@@ -75,6 +75,8 @@ class Result:
     """(K,) what each of their losses counts; 1 unless the treatment reweights classes."""
     class_offsets: NDArray[np.float32]
     """(K,) what losses subtract from their logits; 0 unless the treatment adjusts logits."""
+    class_hardness: NDArray[np.float64]
+    """(K,) mean score of their training samples, by the treatment's estimator; NaN if it uses none."""
     weights: WeightSummary | None
     """Summary of the first member's entropy weights s; None if the entropy term is off."""
     diagnostics: Diagnostics
@@ -204,6 +206,7 @@ def run_trial(
         class_counts=np.array([row.count for row in classes]),
         class_weights=np.array([row.weight for row in classes], np.float32),
         class_offsets=np.array([row.offset for row in classes], np.float32),
+        class_hardness=np.array([row.hardness for row in classes], np.float64),
         weights=None if weights is None else summarise(weights),
         diagnostics=diagnose(test, split.test.labels),
         held_out_logits=held_out,

@@ -274,5 +274,6 @@ def test_a_record_tells_each_class_with_its_spread_in_json_for_every_parser(prep
     plans = class_plans(without, treatment)
     assert [told[name]["weight"] for name in split.classes] == pytest.approx([row.weight for row in plans])
     assert [told[name]["offset"] for name in split.classes] == pytest.approx([row.offset for row in plans])
+    assert [told[name]["hardness"] for name in split.classes] == pytest.approx([row.hardness for row in plans])
     assert min(row.weight for row in plans) < 1
     assert max(row.offset for row in plans) > 0

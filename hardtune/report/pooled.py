@@ -159,7 +159,7 @@ def _class(each: Sequence[Mapping[str, float | None]]) -> dict[str, float | None
     """The mean of each figure; None if one of them is."""
     means: dict[str, float | None] = {}
     for name in each[-1]:
-        values = [figures[name] for figures in each]
+        values = [figures.get(name) for figures in each]  # older sweeps lack some
         means[name] = None if None in values else float(np.mean(np.array(values, np.float64)))
     return {**means, "size": round(means["size"] or 0)}
 

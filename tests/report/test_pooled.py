@@ -1,6 +1,7 @@
 """Sweeps that differ in their seed alone, taken together: what is one of them, and what their mean is."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -96,6 +97,14 @@ def test_tables_say_what_their_intervals_are_over(three):
     assert list(table.columns[2].cells) == ["12"], "samples in training are the mean over sweeps"
     alone = compared(found, Comparison((METHOD,), metrics=("final/accuracy",)), over="sweeps")
     assert "if drawn at random, held-out samples), on one test set" in tables(alone)[-1].caption
+
+
+def test_what_an_older_sweeps_records_lack_of_a_class_has_no_mean():
+    older, newer = (record(0, METHOD, 0.8), record(0, METHOD, 0.9))
+    newer = dataclasses.replace(newer, per_class={"cat": {**newer.per_class["cat"], "hardness": 0.3}})
+    sweeps = [SimpleNamespace(records=[one]) for one in (older, newer)]
+    assert pooled(sweeps)[0].per_class["cat"]["hardness"] is None
+    assert pooled(sweeps[::-1])[0].per_class["cat"]["recall"] == 0.5
 
 
 def test_only_what_finished_in_each_is_compared(three):
