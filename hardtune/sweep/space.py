@@ -130,7 +130,10 @@ def _ends(name: str, value: Any) -> Sequence[Any]:
             raise InputError(f"{name} is a range from {value.lower:g} up to {value.upper:g}, which holds nothing")
         return [value.lower, value.upper - whole]  # integer ranges exclude their upper end
     if isinstance(value, dict) and "grid_search" in value:
-        raise InputError(f"{name} is a grid_search, which Optuna cannot propose: use tune.choice")
+        raise InputError(
+            f"{name} is a grid_search, which Optuna cannot propose: use tune.choice, or a list of Treatments, to try "
+            "each"
+        )
     if isinstance(value, Domain):
         raise InputError(f"{name} is a {type(value).__name__}, which Optuna cannot propose: use tune.choice or a range")
     return [value]

@@ -61,7 +61,10 @@ def test_a_define_by_run_function_need_not_return_anything():
     [
         ({"alhpa": tune.uniform(0, 1)}, "unknown field of a treatment 'alhpa': choose from alpha"),
         ({"alpha": tune.uniform(-1, 1)}, "alpha must be a finite number of at least 0, got -1"),
-        ({"alpha": tune.grid_search([0, 1])}, "alpha is a grid_search"),
+        (
+            {"alpha": tune.grid_search([0, 1])},
+            "alpha is a grid_search, .*: use tune.choice, or a list of Treatments, to try each",
+        ),
         ({"alpha": tune.uniform(2.0, 0.0)}, "alpha is a range from 2 up to 0, which holds nothing"),
         ({"entropy_weight": tune.loguniform(0.4, 0.1)}, "entropy_weight is a range from 0.4 up to 0.1"),
         ({"alpha": tune.randint(1, 1)}, "alpha is a range from 1 up to 1"),
