@@ -271,7 +271,10 @@ def _figures(record: Record, kept: Kept) -> str:
     lines = [f"| means over the trial's {kept.recipe.members} networks | {' | '.join(names.values())} |"]
     lines.append("|---" * (len(names) + 1) + "|")
     held_out = ("final", "held-out training data")
-    test = ("test", "the test split" + (", which treatments were chosen on" if kept.selection_note else ""))
+    test = (
+        "test",
+        "the test split" + (", which treatments were chosen on" if kept.selection_note and kept.is_search else ""),
+    )
     for group, where in (test,) if kept.selection_note else (held_out, test):
         figures = [f"{record.metrics[f'{group}/{name}']:.4f}" for name in names]
         lines.append(f"| on {where} | {' | '.join(figures)} |")

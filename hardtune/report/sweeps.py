@@ -134,12 +134,19 @@ class Kept:
     @property
     def selection_note(self) -> str:
         """:func:`selection_note` of its recipe."""
-        return selection_note(self.recipe.validation)
+        return selection_note(self.recipe.validation, searched=self.is_search)
 
 
-def selection_note(validation: float | str) -> str:
-    """The note that every figure needs if treatments were chosen by it on the test split; else empty."""
-    return "Treatments were chosen on this test split (the papers' protocol)." if validation == "test" else ""
+def selection_note(validation: float | str, *, searched: bool = True) -> str:
+    """The note that every figure needs if treatments were chosen by it on the test split, or would be; else empty.
+
+    ``searched``: whether treatments were searched for; else they are a list's, of which nothing is chosen.
+    """
+    if validation != "test":
+        return ""
+    if searched:
+        return "Treatments were chosen on this test split (the papers' protocol)."
+    return "No samples were held out: who chooses a treatment by these figures chooses on the test split."
 
 
 def kept(storage: Path, name: str | None = None) -> list[Kept]:

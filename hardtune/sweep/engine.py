@@ -165,7 +165,7 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
         return [path]
 
     title = f"{sweep.name}: {len(found) - 1} trials"
-    note = selection_note(sweep.recipe.validation)
+    note = selection_note(sweep.recipe.validation, searched=sweep.treatments is None)
     figures = leave("pareto.png", lambda path: pareto_figure(found, best, sweep.objectives, title, path, note))
     leave("pareto.json", lambda path: path.write_text(json.dumps(table, indent=1)))
     comparisons = [compared(found, comparison) for comparison in sweep.compared]

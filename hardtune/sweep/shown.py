@@ -40,7 +40,7 @@ def run_and_show(sweep: Sweep, place: Place, view: View, again: str) -> Outcome:
 
 def _show(outcome: Outcome, sweep: Sweep, place: Place, view: View) -> None:
     console = view.console
-    note = selection_note(sweep.recipe.validation)
+    note = selection_note(sweep.recipe.validation, searched=sweep.treatments is None)
     title = f"{'Pareto front' if len(sweep.objectives) > 1 else 'Best'} of {sweep.name}"
     if outcome.interrupted:
         console.print(f"Stopped after {len(outcome.records) - 1} of {sweep.trials} trials; so far:")

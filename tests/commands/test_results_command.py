@@ -669,3 +669,17 @@ def test_a_front_that_is_the_control_has_nothing_to_compare(command, sweeps):
     out, err, code = command("results", "begun", "--storage", sweeps)
     assert "no trial of begun-" in err
     assert "has finished yet, so there is nothing to compare with its control" in err
+
+
+def test_of_a_list_without_held_out_samples_the_note_does_not_say_that_treatments_were_chosen(command, tmp_path):
+    ledger = open_ledger(
+        Sweep("listed", "digits", Recipe(validation="test"), TREATMENTS),
+        load("digits").hold_out("test", 0),
+        tmp_path,
+        resume=False,
+    )
+    for number, treatment in ((CONTROL, Treatment()), *enumerate(TREATMENTS)):
+        records.write(ledger.trials, finished(number, treatment, 0.2, 0.8, 0.6))
+    said = " ".join(command("results", "listed", "--storage", tmp_path)[0].split())
+    assert "No samples were held out: who chooses a treatment by these figures chooses on the test split." in said
+    assert "were chosen" not in said
