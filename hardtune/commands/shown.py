@@ -77,6 +77,9 @@ def _shown(question: Question) -> Shown:
         if options.pool and vars(options)[name] is not None:
             instead = " (--table FILE.csv has what is pooled)" if name == "csv" else ""
             raise InputError(f"--pool compares sweeps: leave --{name} out{instead}")
+    for metric in options.metrics or ():
+        if "=" in metric:
+            raise InputError(f"--metrics takes names alone, and their directions are known: leave '=' out of {metric!r}")
     objectives = question.objectives  # what is wrong with them comes before what is wrong with trials
     if options.values is not None:
         for name in ("objectives", "compare", "classes", "curve", "diagnostics", "against", "figure"):

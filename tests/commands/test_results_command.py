@@ -628,6 +628,7 @@ def test_a_folder_that_was_renamed_is_named_since_no_sweep_is_found_in_it(tmp_pa
         (["--against", "3"], "--against is for a sweep: name one"),
         (["again", "--compare", "2"], "trial 2 changes nothing, as the control: name others to compare with it"),
         (["pets", "--metrics", "ood/msp_auroc"], "unknown figure of a member 'ood/msp_auroc': choose from .*test/nll"),
+        (["pets", "--metrics", "test/ece=min"], "--metrics takes names alone, .*: leave '=' out of 'test/ece=min'"),
         (["pets", "--metrics", "test/mine"], "the sweep does not say which way test/mine is better"),
         (["pets", "--objectives", "final/nll=max"], "objective 'final/nll' is 'max', but 'min' is better"),
         (["pets", "--objectives", "final/nll", "--compare", "--csv", "it.txt"], "a CSV file's name must end in .csv"),
