@@ -44,19 +44,21 @@ class Shown:
     notes: Sequence[str] = ()
     wide: Sequence[Table] = ()
     """For a file, if others than for a terminal."""
+    of: str = ""
+    """The sweep's id, or its name if pooled."""
 
     def write(self, path: Path) -> None:
         """As Markdown or LaTeX, or all that is known of each row as CSV: p-values, too, in full precision."""
         if path.suffix == ".csv":
             write_csv(self.rows, path)
         else:
-            write_tables(self.wide or self.tables, path)
+            write_tables(self.wide or self.tables, path, self.of)
 
 
 def shown(question: Question) -> Shown:
     """The answer; ``InputError`` if there is none."""
     found = _shown(question)
-    answer = replace(found, rows=[{"sweep": question.title, **row} for row in found.rows])
+    answer = replace(found, rows=[{"sweep": question.title, **row} for row in found.rows], of=question.title)
     if len(question.pool) == 1:
         return answer
     ids = ", ".join(one.id for one in question.pool)

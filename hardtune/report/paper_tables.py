@@ -29,31 +29,46 @@ SYMBOLS = {
 """What LaTeX would misread, or cannot show without further packages; [ and * as arguments of the line break before."""
 
 
-def write_tables(tables: Sequence[Table], path: Path) -> None:
-    """Write them as LaTeX (with the package booktabs) if ``path`` ends in ``.tex``, else as Markdown."""
-    form = _latex if path.suffix == ".tex" else markdown
-    path.write_text("\n".join(map(form, tables)), encoding="utf-8", errors="surrogateescape")
+_A_COLUMN = 5
+"""Columns of figures that fit one of a paper's two columns."""
 
 
-def _latex(table: Table) -> str:
+def write_tables(tables: Sequence[Table], path: Path, of: str = "") -> None:
+    """Write them as LaTeX (with the package booktabs) if ``path`` ends in ``.tex``, else as Markdown.
+
+    ``of``: whose they are; LaTeX's labels are ``tab:`` with that, the file's name and, of several tables, the number.
+    """
+    if path.suffix == ".tex":
+        name = re.sub(r"[^A-Za-z0-9]+", "-", f"{of}-{path.stem}").strip("-")
+        written = [_latex(table, f"{name}-{number}" if number else name) for number, table in enumerate(tables)]
+    else:
+        written = [markdown(table) for table in tables]
+    path.write_text("\n".join(written), encoding="utf-8", errors="surrogateescape")
+
+
+def _latex(table: Table, label: str) -> str:
     head, *body = ([_escaped(cell) for cell in line] for line in _lines(table))
     rows = []
     for row, line in zip(table.rows, body, strict=True):
         rows.append(" & ".join(line) + r" \\" + ("\n\\midrule" if row.end_section else ""))
     title = f"{_escaped(str(table.title))}. " if table.title else ""
+    alignment = "".join("r" if column.justify == "right" else "l" for column in table.columns)
+    kind = "table*" if alignment.count("r") > _A_COLUMN else "table"
     return "\n".join(
         [
             "% needs \\usepackage{booktabs}",
-            r"\begin{table}",
+            rf"\begin{{{kind}}}",
+            r"\centering",
             rf"\caption{{{title}{_escaped(str(table.caption))}}}",
-            rf"\begin{{tabular}}{{{''.join('r' if column.justify == 'right' else 'l' for column in table.columns)}}}",
+            rf"\label{{tab:{label}}}",
+            rf"\begin{{tabular}}{{{alignment}}}",
             r"\toprule",
             " & ".join(head) + r" \\",
             r"\midrule",
             *rows,
             r"\bottomrule",
             r"\end{tabular}",
-            r"\end{table}",
+            rf"\end{{{kind}}}",
             "",
         ]
     )

@@ -235,6 +235,20 @@ def test_or_as_latex(results, tmp_path, flags):
     assert sorted(FIGURE.findall(latex.replace("$-$", "-"))) == sorted(FIGURE.findall(markdown))
 
 
+def test_latex_tables_are_centred_have_labels_and_take_both_columns_of_a_page_if_wide(results, tmp_path):
+    metrics = [f"test/{name}" for name in ("recall_gap", "accuracy", "ece", "nll", "aurc", "mine")]
+    results("own", "--compare", 1, "--metrics", *metrics, "--table", tmp_path / "wide it.tex")
+    wide = (tmp_path / "wide it.tex").read_text().splitlines()
+    assert (wide[1:3], wide[-1]) == ([r"\begin{table*}", r"\centering"], r"\end{table*}")
+    (label,) = [line for line in wide if line.startswith(r"\label")]
+    assert re.fullmatch(r"\\label{tab:own-\d{8}-\d{6}-wide-it}", label)
+    results("list", "--compare", "--table", tmp_path / "it.tex")
+    assert r"\begin{table}" in (tmp_path / "it.tex").read_text()
+    assert len({*re.findall(r"\\label{.*}", (tmp_path / "it.tex").read_text())}) == (
+        (tmp_path / "it.tex").read_text().count(r"\begin{tabular}")
+    )
+
+
 @pytest.mark.parametrize(
     ("flags", "columns"),
     [
