@@ -197,7 +197,7 @@ def _check(subject: Subject, kept: Kept, treatment: Treatment, options: argparse
     from hardtune.checks import check_names, check_sources
     from hardtune.needs import named_in, needs_of, needs_pool
     from hardtune.report.sweeps import SCORES
-    from hardtune.sweep.ledger import CODE, own_scores
+    from hardtune.sweep.ledger import check_same_code, own_scores
     from hardtune.training.models import MODELS
 
     most = subject.recipe.members
@@ -209,10 +209,8 @@ def _check(subject: Subject, kept: Kept, treatment: Treatment, options: argparse
             "where it ran"
         )
     check_names(treatment)
-    for registry, name in ((MODELS, subject.recipe.model), *named_in(treatment.canonical())):
-        for what, now in registry.code(name).items():
-            if kept.content[CODE].get(what) != now:
-                raise InputError(f"your {what} is not what it was when {kept.id} ran, so this would be another network")
+    named = ((MODELS, subject.recipe.model), *named_in(treatment.canonical()))
+    check_same_code(kept, named, "this would be another network")
     for name, scores in own_scores(needs_of([treatment]), subject.split).items():
         if SCORES in kept.content and (kept.content[SCORES] or {}).get(name) != scores:
             raise InputError(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hardtune.errors import InputError
 from hardtune.recipe import Recipe
 from hardtune.report.comparison import Comparison, figures_of_members, metrics_of
 from hardtune.report.sweeps import Kept, kept
 from hardtune.sweep.definition import Sweep
+
+if TYPE_CHECKING:
+    from hardtune.registry import Registry
+    from hardtune.treatment import Treatment
 
 
 def _has_trials(search: Kept) -> bool:
@@ -38,9 +42,12 @@ def confirming(sweep: Sweep, storage: Path, changes: Mapping[str, Any], wanted: 
     by member. ``changes`` apply to the search's recipe.
 
     Raises:
-        InputError: there is no such search, it has found nothing yet, nothing on its front changes anything, or the
-            seed is the search's own.
+        InputError: there is no such search, it has found nothing yet, nothing on its front changes anything, the
+            seed is the search's own, or code of one's own that these treatments name is not what the search had.
     """
+    from hardtune import member
+    from hardtune.sweep.ledger import VERSIONS, check_same_code
+
     if sweep.treatments is not None:
         raise InputError("--confirm is for searches, and this sweep tries a list of treatments, chosen by nobody")
     former = [one for one in kept(storage, sweep.name) if one.is_search and _has_trials(one)]
@@ -61,6 +68,8 @@ def confirming(sweep: Sweep, storage: Path, changes: Mapping[str, Any], wanted: 
     recipe = dataclasses.replace(asked, **{"seed": asked.seed + 1, **changes})
     if recipe.seed == asked.seed:
         raise InputError(f"--confirm takes another seed than the search's, so another than {asked.seed}")
+    named = _with_the_searchs_name(treatments, asked, recipe)
+    check_same_code(search, named, "another treatment would be confirmed: restore it, or search again")
     scaled = recipe.validation != "test"
     metrics = metrics_of(search.objectives, figures_of_members(["test"], scaled=scaled))
     confirmation = dataclasses.replace(
@@ -81,4 +90,24 @@ def confirming(sweep: Sweep, storage: Path, changes: Mapping[str, Any], wanted: 
     there, here = (", ".join(map(str, numbers)) for numbers in ([one.number for one in best], range(len(best))))
     numbered = f"there {there} of {len(trials)} trials, here {here}"
     said = f"confirming {many} on the front of {search.id} ({numbered}) with seed {recipe.seed}: other {anew}"
+    then = search.content[VERSIONS][0]
+    if then != member.VERSION:  # no reason to refuse: the control is trained anew, too
+        said += f" (note: hardtune, too, trains otherwise than when it ran, by version {member.VERSION}, not {then})"
     return Confirmation(confirmation, search, said)
+
+
+def _with_the_searchs_name(
+    treatments: Sequence[Treatment], asked: Recipe, recipe: Recipe
+) -> Iterator[tuple[Registry[Any], str]]:
+    """What the networks are made by under the same name as in the search, each with its registry."""
+    from hardtune.hardness.encoders import ENCODERS
+    from hardtune.needs import named_in, needs_of
+    from hardtune.training.models import MODELS
+
+    for treatment in treatments:
+        yield from named_in(treatment.canonical())
+    if recipe.model == asked.model:
+        yield MODELS, recipe.model
+    kind = recipe.encoder.partition(":")[0]
+    if recipe.encoder == asked.encoder and kind in ENCODERS and needs_of(treatments).features:
+        yield ENCODERS, kind

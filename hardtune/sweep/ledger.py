@@ -7,7 +7,7 @@ import dataclasses
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from hardtune.evaluation.metric import directions
 from hardtune.hardness.estimators import ESTIMATORS, data_scores
 from hardtune.needs import Needs
 from hardtune.recipe import Recipe
-from hardtune.registry import plug_in_code
+from hardtune.registry import Registry, plug_in_code
 from hardtune.report.sweeps import SCORES, Kept, kept
 from hardtune.store import digest
 from hardtune.sweep.definition import Space, Sweep, data_name
@@ -120,6 +120,14 @@ def check_same_data(former: Kept, split: Split) -> None:
     for name, now in _data(split).items():
         if former.content.get(name) != now:
             raise InputError(f"{former.id} was of other {name}: give the --data, --image-size and --pool that it had")
+
+
+def check_same_code(former: Kept, named: Iterable[tuple[Registry[Any], str]], so: str) -> None:
+    """Raise ``InputError`` if code of one's own among the named is not what a former sweep had, ``so`` what follows."""
+    for registry, name in named:
+        for what, now in registry.code(name).items():
+            if former.content[CODE].get(what) != now:
+                raise InputError(f"your {what} is not what it was when {former.id} ran, so {so}")
 
 
 def _data(split: Split) -> dict[str, str | None]:

@@ -7,11 +7,15 @@ from ray import tune
 
 from hardtune import Recipe, Treatment, load
 from hardtune.errors import InputError
+from hardtune.hardness.encoders import ENCODERS
 from hardtune.report import records
 from hardtune.report.records import CONTROL, Record
+from hardtune.resampling.policies import POLICIES
 from hardtune.sweep import Sweep
 from hardtune.sweep.confirm import confirming
 from hardtune.sweep.ledger import check_same_data, open_ledger
+from hardtune.training.losses import LOSSES
+from hardtune.training.models import MODELS
 
 SEARCH = Sweep(
     "pets",
@@ -76,6 +80,44 @@ def test_other_data_than_the_searchs_are_refused(tmp_path):
         check_same_data(search, data.subset(classes=10, train=50, test=5, seed=0).hold_out(0.1, 0))
     with pytest.raises(InputError, match=f"{search.id} was of other pool"):
         check_same_data(search, dataclasses.replace(data.hold_out(0.1, 0), pool=data.test))
+
+
+def test_code_of_ones_own_that_the_front_names_must_be_what_the_search_had(tmp_path, monkeypatch):
+    def defined(registry, entry):
+        monkeypatch.setitem(registry._entries, "mine", entry)
+        monkeypatch.delitem(registry._digests, "mine", raising=False)
+
+    def refused(kind, **changes):
+        with pytest.raises(InputError, match=f"your {kind} mine is not what it was when {search.id} ran, so another"):
+            confirming(own, tmp_path, changes)
+
+    for registry in (LOSSES, MODELS, ENCODERS, POLICIES):
+        defined(registry, len)
+    own = dataclasses.replace(SEARCH, recipe=Recipe(model="mine", encoder="mine:a"))
+    search = kept(tmp_path, (Treatment(loss="mine"), 0.1, 0.8), sweep=own)
+    assert confirming(own, tmp_path, {}).search.id == search.id
+    defined(POLICIES, max)  # of which the front's networks know nothing
+    defined(ENCODERS, max)
+    assert confirming(own, tmp_path, {}).search.id == search.id
+    defined(MODELS, max)
+    refused("model")
+    assert confirming(own, tmp_path, {"model": "small_cnn"}).search.id == search.id
+    defined(MODELS, len)
+    defined(LOSSES, max)
+    refused("loss")
+
+    defined(ENCODERS, len)
+    search = kept(tmp_path, (Treatment(entropy_weight=0.1), 0.1, 0.8), sweep=own)  # by scores of features
+    defined(ENCODERS, max)
+    refused("encoder")
+    assert confirming(own, tmp_path, {"encoder": "pixels"}).search.id == search.id
+
+
+def test_that_hardtune_trains_otherwise_since_the_search_is_said_and_no_obstacle(tmp_path, monkeypatch):
+    kept(tmp_path, (FAIR, 0.1, 0.8))
+    monkeypatch.setattr("hardtune.member.VERSION", 99)
+    says = confirming(SEARCH, tmp_path, {}).says
+    assert "(note: hardtune, too, trains otherwise than when it ran, by version 99, not " in says
 
 
 def test_a_confirmation_is_not_what_is_confirmed_next(tmp_path):
