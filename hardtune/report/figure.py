@@ -30,9 +30,9 @@ def pareto_figure(
     """Draw a panel for every pair of objectives and write it to ``path`` (.png, .pdf or .svg).
 
     The front and the control have error bars, the standard error over their members, to show what is noise.
-    A single objective is plotted against the one number that the treatments vary, an entropy weight say; if they vary
-    more, against its counterpart on the test split or, if it has none, the trials' numbers. ``note`` is a sentence that
-    readers must see.
+    A single objective is plotted against the one number that the treatments vary, an entropy weight say (the control,
+    which has no temperature, is a line there); if they vary more, against its counterpart on the test split or, if it
+    has none, the trials' numbers. ``note`` is a sentence that readers must see.
     """
     from matplotlib.figure import Figure
 
@@ -50,6 +50,10 @@ def pareto_figure(
         plain = [r for r in finished if r.number not in on_front and r.shortfall <= 0 and not r.is_control]
         best = [r for r in finished if r.number in on_front and not r.is_control]
         control = [r for r in finished if r.is_control]
+        if x == "temperature":
+            for record in control:
+                axes.axhline(_value(record, y), color="#d9480f", linewidth=1, label="control", zorder=2)
+            control = []
         styles: tuple[tuple[list[Record], dict[str, Any]], ...] = (
             (plain, {"marker": "o", "s": 26, "c": "#b9c0c8", "label": "dominated" if len(names) > 1 else "trials"}),
             (worse, {"marker": "x", "s": 26, "c": "#b9c0c8", "label": "worse than the control\nwhere it must not be"}),

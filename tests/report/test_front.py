@@ -152,6 +152,21 @@ def test_one_objective_is_drawn_over_its_counterpart_on_the_test_split_or_over_t
     assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_control_is_a_line_over_temperatures_of_which_it_has_none(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: drawn.append(figure))
+    objective = {"final/accuracy": "max"}
+    for field, line in (("temperature", [0.8, 0.8]), ("entropy_weight", None)):
+        tried = [Treatment(**{"entropy_weight": 0.1, field: value}) for value in (0.3, 0.5)]
+        found = [record(CONTROL, 0.2, 0.8), *(record(n, 0.1, 0.7, treatment=one) for n, one in enumerate(tried))]
+        pareto_figure(found, found[1:2], objective, "title", tmp_path / "pareto.png")
+        (axes,) = drawn.pop().axes
+        controls = [artist for artist in (*axes.lines, *axes.collections) if artist.get_label() == "control"]
+        assert len(controls) == 1
+        assert [list(one.get_ydata()) for one in axes.lines if one in controls] == ([line] if line else [])
+        assert [group for group in axes.collections if [0.7, 0.8] in group.get_offsets().tolist()] == []
+
+
 def test_an_axis_has_no_more_figures_than_there_is_room_for(tmp_path, monkeypatch):
     drawn, savefig = [], Figure.savefig
     monkeypatch.setattr(
