@@ -213,6 +213,8 @@ def _check(sweep: Sweep) -> tuple[list[Treatment], Needs]:
         if name not in names:
             raise unknown("metric", name, (known for known in names if not known.startswith(UNSEEN)))
         check_objective(name)
+        if name.startswith("final_std/") and sweep.recipe.members < 2:
+            raise InputError(f"{name!r} is 0 for every trial of 1 network: it needs recipe.members to be at least 2")
         given, known = sweep.objectives.get(name), direction(name, {})
         if given not in (None, known):
             raise InputError(f"objective {name!r} is {given!r}, but {known!r} is better")

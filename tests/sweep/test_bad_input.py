@@ -95,6 +95,10 @@ def another(tmp_path):
         ),
         ({"objectives": {"final/ece": "max"}}, "objective 'final/ece' is 'max', but 'min' is better"),
         ({"objectives": {"ensemble/accuracy": "min"}}, "objective 'ensemble/accuracy' is 'min', but 'max' is better"),
+        (
+            {"objectives": {"final_std/accuracy": "min"}, "recipe": {"members": 1}},
+            "'final_std/accuracy' is 0 for every trial of 1 network: it needs recipe.members to be at least 2",
+        ),
         ({"objectives": {}}, "a sweep needs at least one objective"),
         ({"no_worse_than_control": ("test/ece",)}, "the search must not see the test split"),
         ({"trials": 0}, "trials must be a whole number of at least 1, got 0"),
