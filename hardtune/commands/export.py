@@ -12,8 +12,8 @@ scores that the treatment is based on are read from the store; --score computes 
 
 The folder gets predictions.npz, with the logits that all of the trial's networks gave held-out and test samples;
 member-0.safetensors, …; model.json, their metadata; README.md, code that loads them; and training-set.csv, with a row
-for each sample of the data set's training split: what its loss counted, how often each network saw it per epoch, how
-many images were synthesised from it, and its entropy weight.
+for each sample of the data set's training split that --imbalance left in: what its loss counted, how often each network
+saw it per epoch, how many images were synthesised from it, and its entropy weight.
 """
 
 from __future__ import annotations

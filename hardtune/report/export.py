@@ -84,10 +84,10 @@ with torch.inference_mode():
 names = [about["classes"][k] for k in logits.argmax(1)]
 ```
 
-[training-set.csv](training-set.csv) has a line for each sample of the data set's training split: how often an epoch
-shows it to each network, and what it counts. Minimised is the mean of w (loss − λ s H) over the images shown, w their
-`weight`, s their `entropy_weight`, λ the treatment's, H the entropy of the softmax of the logits, and the loss (the
-treatment's) that of the logits − `class_offsets`.
+[training-set.csv](training-set.csv) has a line for each sample of the data set's training split (what an imbalance
+left out has none): how often an epoch shows it to each network, and what it counts. Minimised is the mean of
+w (loss − λ s H) over the images shown, w their `weight`, s their `entropy_weight`, λ the treatment's, H the entropy of
+the softmax of the logits, and the loss (the treatment's) that of the logits − `class_offsets`.
 """
 
 
@@ -127,7 +127,9 @@ def write_training_set(
     files: Sequence[str] | None,
     path: Path,
 ) -> None:
-    """A line for each sample of the data set's training split, with three columns per member.
+    """A line for each sample that is trained on or held out, with three columns per member.
+
+    What an imbalance left out of the data set's training split has no line.
 
     ``weight``: w of w (loss - λ s H), also for images made from it. ``copies``: how often an epoch shows it.
     ``synthesised``: how many images are made from it, or, from a pool, stand in for it. ``entropy_weight``: s, empty if
