@@ -55,7 +55,7 @@ class Share:
         """How many shares the resources hold, at least 1."""
         cpus = resources.get("CPU", 0.0) / self.cpus
         gpus = resources.get("GPU", 0.0) / self.gpus if self.gpus else cpus
-        return max(1, int(min(cpus, gpus)))
+        return max(1, int(min(cpus, gpus) + 1e-9))  # 7 CPUs hold 50 of 0.14, and 7 / 0.14 is below 50
 
 
 @contextlib.contextmanager

@@ -31,6 +31,11 @@ def test_a_trials_share_is_of_the_nodes_that_were_seen_also_where_they_are_lost_
         cluster.share(8, 0, [{"CPU": 0.0}, {"CPU": 4.0, "GPU": 2.0}])
 
 
+def test_rounding_costs_no_slot():
+    assert cluster.Share(0.14, 0).slots({"CPU": 7.0}) == 50
+    assert cluster.Share(0.15, 0).slots({"CPU": 7.0}) == 46
+
+
 @pytest.mark.parametrize(
     ("gpus", "sweep", "at_once"),
     [
