@@ -116,7 +116,8 @@ class StudySearch(OptunaSearch):
 
     def waits_again(self, number: int) -> bool:
         """Whether the trial of this number will be handed out again."""
-        return any(trial.number == number for trial in self._orphaned())
+        trials = self.study.get_trials(deepcopy=False)
+        return any(trial.number == number and trial._trial_id in self._orphans for trial in trials)
 
     def suggest(self, trial_id: str) -> dict[str, Any]:
         if trial_id not in self._ot_trials:
@@ -191,12 +192,10 @@ class StudySearch(OptunaSearch):
         self._completed_trials.add(trial_id)  # only now: what was not told may be told again
 
     def _tell(self, trial: optuna.Trial, report: Mapping[str, Any], values: list[float]) -> None:
-        if report.get(FAILED):
+        if report.get(FAILED) or (report.get(FINISHED) and not all(map(math.isfinite, values))):
             self.study.tell(trial, state=TrialState.FAIL)
         elif not report.get(FINISHED):
             self.study.tell(trial, state=TrialState.PRUNED)
-        elif not all(map(math.isfinite, values)):
-            self.study.tell(trial, state=TrialState.FAIL)
         else:
             trial.set_constraint(SHORTFALL, report.get(SHORTFALL, 0.0))
             self.study.tell(trial, values)
@@ -213,9 +212,6 @@ class StudySearch(OptunaSearch):
             for name, distribution in self._space.items():
                 trial._suggest(name, distribution)
         return point_of(trial.params, fixed)
-
-    def _orphaned(self) -> list[optuna.trial.FrozenTrial]:
-        return [trial for trial in self.study.get_trials(deepcopy=False) if trial._trial_id in self._orphans]
 
     def _unfinished(self) -> list[int]:
         trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.WAITING))

@@ -201,13 +201,16 @@ def _complete(folder: Path, search: StudySearch, share: Share, context: TrialCon
     Trials that finished are carried out again, on the nodes: their members are in the store.
     """
     there = {record.number for record in records.read_all(folder) if not record.again}
-    lost = {number: known for number, known in search.ended().items() if number not in there}
-    for number, (point, state) in lost.items():
-        if state != "COMPLETE":
+    finished: dict[int, Treatment] = {}
+    for number, (point, state) in search.ended().items():
+        if number in there:
+            continue
+        if state == "COMPLETE":
+            finished[number] = treatment_of(point)
+        else:
             reason = "it came to nothing, and the sweep was killed before it could say why"
             ended = {"FAIL": "failed", "PRUNED": "stopped"}[state]
             records.write(folder, Record(number, treatment_of(point), ended, reason=reason))
-    finished = {number: treatment_of(point) for number, (point, state) in lost.items() if state == "COMPLETE"}
     if not finished:
         return
     view.say(f"making lost records again, of trials {', '.join(map(str, finished))}")
