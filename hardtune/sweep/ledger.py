@@ -76,7 +76,7 @@ class Ledger(Kept):
     def held(self) -> Iterator[None]:
         """Hold the sweep's lock, or raise ``InputError`` if another process does."""
         try:
-            with self.lock.acquire(timeout=0):
+            with self.lock.acquire(timeout=1):  # whoever asks whether it is running holds it for a moment
                 yield
         except Timeout:
             raise InputError(f"sweep {self.id} is running in another process") from None

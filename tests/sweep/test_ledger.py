@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import pytest
 import ray
+from filelock import FileLock
 from ray import tune
 
 from hardtune import Recipe, Treatment, load
@@ -342,6 +344,15 @@ def test_the_lock_goes_with_its_process(split, tmp_path):
     holder.wait()
     with ledger.held():
         assert json.loads((ledger.folder / "sweep.json").read_text())["space"]["policy"] == "'shift'"
+
+
+def test_who_only_looks_whether_a_sweep_is_running_keeps_nobody_from_it(split, tmp_path):
+    ledger = open_ledger(SWEEP, split, tmp_path, resume=False)
+    looking = FileLock(ledger.folder / ".lock", thread_local=False)  # as ``is_running`` does, only longer
+    looking.acquire(timeout=0)
+    threading.Timer(0.2, looking.release).start()
+    with ledger.held():
+        assert not looking.is_locked
 
 
 def test_another_price_of_racing_is_another_sweep(split, tmp_path):
