@@ -28,6 +28,7 @@ from hardtune.store import digest
 from hardtune.sweep.definition import Space, Sweep, data_name
 from hardtune.sweep.versions import ALL, versions
 from hardtune.training.choices import LEFT_TO_THE_DEVICE
+from hardtune.training.worker import threads
 
 VERSIONS, OOD, CORRUPTIONS, CODE = "version of hardtune", "out-of-distribution images", "corruptions", "plug-ins"
 _NOTHING = Needs()
@@ -67,7 +68,7 @@ class Ledger(Kept):
         return self.recipe
 
     def asked(self, sweep: Sweep) -> None:
-        """Keep what is made of the trials in the end, which a resumed sweep may be asked anew."""
+        """Keep what a resumed sweep may be asked anew."""
         content = {**self.content, "about": {**self.content["about"], **_asked(sweep)}}
         if content != self.content:
             durable.write(self.folder / "sweep.json", json.dumps(content, indent=1))
@@ -88,7 +89,7 @@ def open_ledger(sweep: Sweep, split: Split, storage: Path, *, resume: bool, need
     ``needs``: what its trials need, scores of one's own among them.
 
     Raises:
-        InputError: nothing to resume, or what there is was another sweep.
+        InputError: nothing to resume, or what there is was another sweep, or trained with other numbers of threads.
     """
     content = describe(sweep, split, needs)
     if not resume:
@@ -96,6 +97,7 @@ def open_ledger(sweep: Sweep, split: Split, storage: Path, *, resume: bool, need
     former = resumable(sweep, storage)
     for one in reversed(former):
         if not _differences(one, content):
+            _check_threads(one, sweep)
             return Ledger(one.folder)
     raise InputError(
         f"cannot resume {former[-1].id}, whose {' and '.join(_differences(former[-1], content))} differed: "
@@ -132,6 +134,17 @@ def check_same_code(former: Kept, named: Iterable[tuple[Registry[Any], str]], so
 
 def _data(split: Split) -> dict[str, str | None]:
     return {"data": split.dataset_fingerprint, "pool": None if split.pool is None else split.pool.fingerprint}
+
+
+def _check_threads(former: Kept, sweep: Sweep) -> None:
+    """Raise ``InputError`` if it trained on CPUs with another number of threads, which changes how sums are rounded."""
+    began = former.content["about"]["cpus_per_trial"]
+    then, now = threads(began), threads(sweep.cpus_per_trial)
+    if then != now and former.settled.get("device") == "cpu":
+        raise InputError(
+            f"{former.id} trains each network with {then} thread{'s' * (then > 1)} and would go on with {now}, whose "
+            f"networks differ: resume it with --cpus-per-trial {began:g}, or start a new sweep"
+        )
 
 
 def _differences(former: Kept, content: dict[str, Any]) -> list[str]:
@@ -218,7 +231,6 @@ def _about(sweep: Sweep) -> dict[str, Any]:
         "label_noise": sweep.label_noise,
         "pool": sweep.pool,
         "ood": sweep.ood,
-        "cpus_per_trial": sweep.cpus_per_trial,
         "metrics": directions(),
         "versions": versions(ALL),
         **_asked(sweep),
@@ -227,7 +239,7 @@ def _about(sweep: Sweep) -> dict[str, Any]:
 
 def _asked(sweep: Sweep) -> dict[str, Any]:
     comparisons = json.loads(json.dumps([dataclasses.asdict(comparison) for comparison in sweep.compared]))
-    return {"comparisons": comparisons}
+    return {"comparisons": comparisons, "cpus_per_trial": sweep.cpus_per_trial}
 
 
 def _create(sweeps: Path, name: str, content: dict[str, Any]) -> Ledger:

@@ -355,6 +355,23 @@ def test_who_only_looks_whether_a_sweep_is_running_keeps_nobody_from_it(split, t
         assert not looking.is_locked
 
 
+def test_a_resumed_sweep_trains_with_the_threads_that_it_began_with(split, tmp_path):
+    def resumed(cpus):
+        sweep = dataclasses.replace(SWEEP, cpus_per_trial=cpus)
+        open_ledger(sweep, split, tmp_path, resume=True).asked(sweep)
+        return Kept(ledger.folder).content["about"]["cpus_per_trial"]
+
+    ledger = open_ledger(SWEEP, split, tmp_path, resume=False)
+    assert resumed(2) == 2, "nothing is trained yet"
+    ledger.resolved(lambda: SWEEP.recipe, "cpu")
+    assert resumed(2.5) == 2.5
+    with pytest.raises(InputError, match=r"with 2 threads and would go on with 1, .* with --cpus-per-trial 2\.5, or"):
+        resumed(1)
+    (ledger.folder / "settled.json").unlink()
+    ledger.resolved(lambda: SWEEP.recipe, "cuda")
+    assert resumed(1) == 1, "a GPU trains its networks"
+
+
 def test_another_price_of_racing_is_another_sweep(split, tmp_path):
     first = open_ledger(dataclasses.replace(SWEEP, racing=0.01), split, tmp_path, resume=False)
     assert open_ledger(dataclasses.replace(SWEEP, racing=0.01), split, tmp_path, resume=True) == first
