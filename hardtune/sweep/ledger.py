@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -156,6 +157,8 @@ def _differences(former: Kept, content: dict[str, Any]) -> list[str]:
         then = former.content.get(name)  # another version may not have recorded it
         if name == VERSIONS:  # of what a sweep does not measure, they do not count
             now, then = (_counted(each or [], content) for each in (now, then))
+        if name == "space" and isinstance(now, dict) and isinstance(then, dict):
+            now, then = ({field: _without_zeros(value) for field, value in each.items()} for each in (now, then))
         if isinstance(now, dict) and isinstance(then, dict):
             fields = [key for key in now | then if now.get(key) != then.get(key)]
             if fields and name == CODE:
@@ -169,6 +172,15 @@ def _differences(former: Kept, content: dict[str, Any]) -> list[str]:
             plain = all(value is None or isinstance(value, (int, float)) for value in (now, then))
             differ.append(f"{name} (was {then}, is {now})" if plain else name)
     return differ
+
+
+def _without_zeros(described: str) -> str:
+    """A part of a space with numbers written alike, since 1 and 1.0 are the same there.
+
+    >>> _without_zeros("Float(0.0, 10.0) _Uniform 0.05")
+    'Float(0, 10) _Uniform 0.05'
+    """
+    return re.sub(r"(?<![\w.])(\d+)\.0\b", r"\1", described)
 
 
 def _counted(numbers: list[int], content: dict[str, Any]) -> list[int]:

@@ -89,6 +89,22 @@ def test_steps_on_another_scale_are_another_space(split, tmp_path):
         open_ledger(logarithmic, split, tmp_path, resume=True)
 
 
+def test_numbers_of_a_space_may_be_written_otherwise(split, tmp_path):
+    def space(one, half):
+        return {
+            "alpha": tune.uniform(0 * one, one),
+            "balance": one,
+            "prune_rate": tune.quniform(0, half, half),
+            "temperature": tune.choice([one, half]),
+        }
+
+    ledger = open_ledger(dataclasses.replace(SWEEP, space=space(1, 0.5)), split, tmp_path, resume=False)
+    assert open_ledger(dataclasses.replace(SWEEP, space=space(1.0, 0.5)), split, tmp_path, resume=True) == ledger
+    for other in (space(1.0, 0.05), space(10, 0.5), space(1.5, 0.5)):
+        with pytest.raises(InputError, match=r"whose space .*differed"):
+            open_ledger(dataclasses.replace(SWEEP, space=other), split, tmp_path, resume=True)
+
+
 def test_what_a_resumed_sweep_compares_is_what_it_is_asked_now(split, tmp_path):
     first, second = Treatment(alpha=1.0, policy="shift"), Treatment(alpha=2.0, policy="shift")
     listed = dataclasses.replace(SWEEP, space=[first, second], objectives={"final/ece": "min"}, comparisons=())
