@@ -81,7 +81,9 @@ def _shown(question: Question) -> Shown:
             raise InputError(f"--pool compares sweeps: leave --{name} out{instead}")
     for metric in options.metrics or ():
         if "=" in metric:
-            raise InputError(f"--metrics takes names alone, and their directions are known: leave '=' out of {metric!r}")
+            raise InputError(
+                f"--metrics takes names alone, and their directions are known: leave '=' out of {metric!r}"
+            )
     objectives = question.objectives  # what is wrong with them comes before what is wrong with trials
     if options.values is not None:
         for name in ("objectives", "compare", "classes", "curve", "diagnostics", "against", "figure"):
