@@ -31,14 +31,18 @@ def encoded(
     device: str,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
-    """The training samples' features (N, D) from the recipe's encoder, read from the store if possible."""
+    """The training samples' features (N, D) from the recipe's encoder, read from the store if possible.
+
+    Of two processes that ask for the same at once, one computes them, and the other waits and reads.
+    """
     key = _features_identity(split, recipe)
-    found = store.get(key)
-    if found is None:
+    with store.alone(key):
+        found = store.get(key)
+        if found is not None:
+            return found["features"]
         features = encode(recipe.encoder, split, device=device, progress=progress)
         store.put(key, {"features": features})
         return features
-    return found["features"]
 
 
 def is_encoded(split: Split, recipe: Recipe, store: Store) -> bool:

@@ -13,12 +13,16 @@ import torch
 
 from hardtune import Recipe, Store, Treatment, load
 from hardtune import member as member_module
+from hardtune import scoring as scoring_module
+from hardtune.hardness.encoders import encode
 from hardtune.member import stored_member, train_member
 from hardtune.needs import Needs
-from hardtune.scoring import prepare
+from hardtune.scoring import encoded, prepare
 from hardtune.scoring_member import score_member
 
-RECIPE = Recipe(model="small_cnn", epochs=4, batch_size=64, members=3, scoring_members=1, precision="float32")
+RECIPE = Recipe(
+    model="small_cnn", epochs=4, batch_size=64, members=3, scoring_members=1, precision="float32", encoder="pixels"
+)
 # At alpha = 0 nothing is resampled, so the estimator does not matter.
 EQUAL = [
     Treatment(entropy_weight=0.1, entropy_target="constant", estimator=estimator) for estimator in ("aum", "forgetting")
@@ -40,6 +44,14 @@ def score(root, together, news):
     split = load("digits").hold_out(0.3, 0)
     together.wait(60)
     news.put(score_member(split, RECIPE, Needs(), 0, Store(root), device="cpu"))
+
+
+def encode_slowly(root, together, news):
+    split = load("digits").hold_out(0.3, 0)
+    scoring_module.encode = lambda *them, **more: time.sleep(1) or news.put("it encodes") or encode(*them, **more)
+    together.wait(60)
+    encoded(split, RECIPE, Store(root), device="cpu")
+    news.put("done")
 
 
 @contextlib.contextmanager
@@ -82,6 +94,12 @@ def test_equal_treatments_of_two_processes_share_every_network(tmp_path):
 def test_one_member_of_the_scoring_ensemble_is_trained_by_one_of_two_sweeps(tmp_path):
     with running(score, (tmp_path,), (tmp_path,)) as (_, news):
         assert sorted(each.get(timeout=300) for each in news) == [False, True]
+
+
+def test_images_are_encoded_by_one_of_two_sweeps(tmp_path):
+    with running(encode_slowly, (tmp_path,), (tmp_path,)) as (_, news):
+        said = [each.get(timeout=300) for each in news]
+    assert sorted(said) == ["done", "it encodes"]
 
 
 def test_who_waits_for_a_process_that_is_killed_trains_in_its_stead(tmp_path):
