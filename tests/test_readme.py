@@ -39,9 +39,9 @@ def test_an_own_training_loop_gets_every_score():
 def test_an_own_training_loop_may_resample_and_regularise_by_the_scores():
     count = len(load("digits").train)
     scores = torch.rand(count).numpy()
-    ids = torch.cat([torch.arange(10), torch.arange(count - 10, count)])  # the last are made by SMOTE
+    places = torch.cat([torch.arange(10), torch.arange(count - 10, count)])  # the last are made by SMOTE
     logits = torch.randn(20, 10, requires_grad=True)
-    names = {"scores": {"aum": scores}, "device": "cpu", "ids": ids, "logits": logits}
+    names = {"scores": {"aum": scores}, "device": "cpu", "places": places, "logits": logits}
     exec(OWN_TREATMENT, names)
     plan, labels, s = names["plan"], names["labels"], names["s"]
     assert len(plan) == len(names["images"]) == len(labels) == len(s) == count
