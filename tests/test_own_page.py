@@ -1,15 +1,17 @@
-"""What docs/own.md registers can be trained with, as it says."""
+"""What docs/own.md registers can be trained with, as it says, and its table is resampled."""
 
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.datasets import load_breast_cancer
 
 from hardtune import Recipe, Treatment, load, run
 from hardtune.registry import _REGISTRIES, plug_in_code, plug_ins
 
 PAGE = Path(__file__).parent.parent / "docs" / "own.md"
-(CODE,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+CODE, TABLE = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 RECIPE = Recipe(
     model="linear", epochs=1, members=1, scoring_members=1, batch_size=32, encoder="pixels", validation=0.25, flip=False
 )
@@ -49,3 +51,16 @@ def test_all_of_it_goes_to_workers_and_is_part_of_the_keys(registered):
     assert len(names) == 12
     assert names - sent == {"noise"}, "the driver reads the data"
     assert len(plug_in_code()) == len(sent)
+
+
+def test_a_table_gets_the_counts_of_a_preview_by_smote():
+    before = np.bincount(load_breast_cancer().target)
+    names = {}
+    exec(TABLE, names)
+    hardness = [row.hardness for row in names["rows"]]
+    after = np.bincount(names["labels"])
+    assert np.argmax(hardness) == 0
+    assert after[0] > before[0]
+    assert after[1] == before[1]
+    assert names["table"].shape == (after.sum(), 30)
+    assert len(np.unique(names["table"], axis=0)) > before.sum() + 0.9 * (after - before).sum(), "made, not repeated"
