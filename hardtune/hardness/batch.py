@@ -16,11 +16,18 @@ def check_batch(ids: Tensor, logits: Tensor, labels: Tensor) -> None:
     for name, given in (("ids", ids), ("logits", logits), ("labels", labels)):
         if not isinstance(given, Tensor) or not _fits(given, name):
             kind = given.dtype if isinstance(given, Tensor) else type(given).__name__
-            raise InputError(f"update takes tensors, ids and labels of integers and logits of floats; {name}: {kind}")
+            hint = " (pass its .logits)" if name == "logits" and hasattr(given, "logits") else ""
+            if name == "ids" and isinstance(given, list | tuple) and given and isinstance(given[0], str):
+                hint = " of strings (map ids to positions 0..N-1)"
+            message = "update takes tensors, ids and labels of integers and logits of floats"
+            raise InputError(f"{message}; {name}: {kind}{hint}")
     if logits.ndim != 2 or logits.shape[1] < 2 or ids.shape != logits.shape[:1] or labels.shape != ids.shape:
+        hint = ": flatten tokens to (B * L, K), each with an id of its own" if logits.ndim == 3 else ""
+        if ids.ndim == 1 and logits.shape in (ids.shape, (*ids.shape, 1)):  # a sigmoid is a softmax of (0, z)
+            hint = f": of one logit z, pass torch.{'stack' if logits.ndim == 1 else 'cat'}([0 * z, z], 1)"
         raise InputError(
             "update needs ids (B,), logits (B, K) with K of at least 2 and labels (B,), "
-            f"got {tuple(ids.shape)}, {tuple(logits.shape)} and {tuple(labels.shape)}"
+            f"got {tuple(ids.shape)}, {tuple(logits.shape)} and {tuple(labels.shape)}{hint}"
         )
 
 

@@ -3,6 +3,7 @@
 import math
 import re
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -490,12 +491,41 @@ def test_ids_and_labels_may_be_any_whole_numbers():
         ({"logits": torch.tensor([[1, 2]])}, "logits: torch.int64"),
         ({"ids": np.array([0])}, "ids: ndarray"),
         ({"labels": [0]}, "labels: list"),
+        ({"logits": SimpleNamespace(logits=torch.zeros(1, 2))}, r"logits: SimpleNamespace \(pass its \.logits\)"),
+        ({"ids": ("a.png",)}, r"ids: tuple of strings \(map ids to positions 0\.\.N-1\)"),
+        ({"ids": [0]}, "ids: list"),
+        ({"ids": []}, "ids: list"),
     ],
 )
 def test_a_batch_of_other_types_is_an_error(wrong, says):
     batch = {"ids": torch.tensor([0]), "logits": torch.zeros(1, 2), "labels": torch.tensor([0]), **wrong}
     with pytest.raises(InputError, match=f"update takes tensors, ids and labels of integers .*; {says}$"):
         Dynamics(1).update(**batch)
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "hint"),
+    [
+        ((4, 5, 3), (4, 5), r": flatten tokens to \(B \* L, K\), each with an id of its own"),
+        ((4, 1), (4,), r": of one logit z, pass torch.cat\(\[0 \* z, z\], 1\)"),
+        ((4,), (4,), r": of one logit z, pass torch.stack\(\[0 \* z, z\], 1\)"),
+        ((5, 3), (4,), ""),
+        ((4, 3), (4, 1), ""),
+    ],
+)
+def test_a_batch_of_other_shapes_is_an_error_that_says_how_to_get_the_right_ones(logits, labels, hint):
+    with pytest.raises(InputError, match=rf"logits \(B, K\) with K of at least 2 and labels .* and \(4,.*\){hint}$"):
+        Dynamics(4).update(torch.arange(4), torch.zeros(logits), torch.zeros(labels).long())
+
+
+@pytest.mark.parametrize(
+    "pair", [lambda z: torch.cat([0 * z[:, None], z[:, None]], 1), lambda z: torch.stack([0 * z, z], 1)]
+)
+def test_one_logit_beside_0_is_scored_by_the_probability_that_its_sigmoid_gives(pair):
+    z, labels = torch.tensor([2.0, -1.0]), torch.tensor([1, 1])
+    dynamics = Dynamics(2)
+    dynamics.update(torch.arange(2), pair(z), labels)
+    np.testing.assert_allclose(dynamics.scores()["confidence"], -torch.sigmoid(z).numpy(), rtol=1e-6)
 
 
 def test_a_network_may_learn_more_classes_between_two_batches():
