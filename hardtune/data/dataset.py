@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.data.samples import Samples, channel_statistics
+from hardtune.data.samples import Samples, channel_statistics, class_names
 from hardtune.data.split import Split, stratified
 from hardtune.errors import InputError, classes_have
 
@@ -59,7 +59,7 @@ class Dataset:
 
     def __post_init__(self) -> None:
         # Lists and numpy numbers are the same data, so they must give the same fingerprint.
-        object.__setattr__(self, "classes", tuple(map(str, self.classes)))
+        object.__setattr__(self, "classes", class_names(self.classes))
         object.__setattr__(self, "mean", tuple(map(float, self.mean)))
         object.__setattr__(self, "std", tuple(map(float, self.std)))
         if self.origin is not None and self.origin.of is not self.train:

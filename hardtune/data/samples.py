@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -83,6 +84,15 @@ class Samples:
     def take(self, indices: NDArray[np.int64]) -> Samples:
         """A copy of the samples at ``indices``."""
         return Samples(self.images[indices], self.labels[indices])
+
+
+def class_names(classes: Iterable[object]) -> tuple[str, ...]:
+    """The names of the classes, in the order of the labels; ``InputError`` for what has none in an order."""
+    if isinstance(classes, Mapping):  # of id2label, the keys would be taken for the names
+        such = "of a mapping such as id2label, pass its values"
+        raise InputError(f"classes must be the names of the classes in the order of the labels: {such}")
+    with blamed("classes must be the names of the classes"):
+        return tuple(map(str, classes))
 
 
 def channel_statistics(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:

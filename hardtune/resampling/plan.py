@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.data.samples import Samples
+from hardtune.data.samples import Samples, class_names
 from hardtune.errors import ContractError, InputError, blamed, classes_named
+from hardtune.resampling.arrays import as_arrays
 from hardtune.resampling.counts import class_counts, floor_of
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request, checked_added
 from hardtune.resampling.policies import check_policy, check_scores, textbook_direction
@@ -218,25 +219,17 @@ def _draft(
     if not isinstance(train, Samples):
         such = "such as a data set's .train or Samples.of_labels(labels)"
         raise InputError(f"train must be Samples, {such}, got {type(train).__name__}")
-    with blamed("classes must be the names of the classes"):
-        classes = tuple(classes)
-    with blamed("scores and features must be arrays of numbers"):  # a tensor on a GPU is none
-        scores, features = (None if array is None else np.asarray(array) for array in (scores, features))
-        for array in (scores, features):
-            if array is not None and array.dtype.kind not in "biuf":
-                raise TypeError(f"got {array.dtype}")
+    classes = class_names(classes)
+    scores, features = as_arrays(scores, features, len(train))
     train, scores, features, pool = map(_read_only, (train, scores, features, pool))
     PRUNERS[treatment.prune], UNDERSAMPLERS[treatment.undersample]  # raises if there is none
     oversample = OVERSAMPLERS[treatment.oversample]
     treatment = treatment.canonical()
     check_policy(treatment)
     low_is_hard = textbook_direction(treatment, low_is_hard)
-    for name, array, ndim in (("scores", scores, 1), ("features", features, 2)):
-        if array is not None and (array.ndim != ndim or len(array) != len(train)):
-            shape = f"({len(train)}{', D' if ndim == 2 else ','})"
-            raise InputError(f"{name} must be {shape}, for each training sample, got {array.shape}")
     if len(train) and train.labels.max() >= len(classes):
-        raise InputError(f"a training sample has the label {train.labels.max()}, and there are {len(classes)} classes")
+        found = f"a training sample has the label {train.labels.max()}, and there are {len(classes)} classes"
+        raise InputError(f"{found}: number labels from 0")
     if scores is not None:
         check_scores(treatment, scores)
     elif treatment.needs_scores:

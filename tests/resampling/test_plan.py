@@ -511,7 +511,7 @@ def test_what_may_be_otherwise_the_next_time_is_told_by_its_cause(monkeypatch):
 def test_a_label_without_a_class_is_an_error_and_not_left_out():
     for make in (make_plan, preview):
         more = {"seed": 0} if make is make_plan else {}
-        with pytest.raises(InputError, match="a training sample has the label 3, and there are 3 classes"):
+        with pytest.raises(InputError, match=r"has the label 3, and there are 3 classes: number labels from 0$"):
             make(Treatment(), TRAIN, CLASSES[:3], scores=None, **more)
 
 
@@ -521,6 +521,21 @@ def test_what_is_not_the_training_samples_is_an_error():
             InputError, match=r"such as a data set's \.train or Samples\.of_labels\(labels\), got (Dataset|tuple)"
         ):
             plan(train=train)
+
+
+@pytest.mark.parametrize("make", [lambda *a, **k: make_plan(*a, **k, seed=0), preview])
+def test_the_scores_of_several_estimators_or_a_mapping_of_class_names_are_told_what_to_pass(make):
+    with pytest.raises(InputError, match=r"scores are of one estimator: pass such as scores\['aum'\]$"):
+        make(Treatment(alpha=1.0), TRAIN, CLASSES, scores={"aum": SCORES})
+    with pytest.raises(
+        InputError, match=r"in the order of the labels: of a mapping such as id2label, pass its values$"
+    ):
+        make(Treatment(), TRAIN, dict(enumerate(CLASSES)), scores=None)
+
+
+def test_the_names_in_a_plan_are_strings():
+    found = make_plan(Treatment(), TRAIN, np.array(CLASSES), scores=None, seed=0).classes
+    assert [type(row.name) for row in found] == [str] * 4
 
 
 def test_a_number_is_not_taken_for_the_names_of_classes():
