@@ -34,7 +34,9 @@ class Samples:
             got = f"{self.images.dtype} {self.images.shape}{remedy}"
             raise InputError(f"images must be uint8 (N, H, W, C), got {got}")
         if self.labels.dtype.kind not in "iu" or self.labels.shape != self.images.shape[:1]:
-            got = f"{self.labels.dtype} {self.labels.shape}"
+            remedy = "classes, labels = np.unique(labels, return_inverse=True) numbers them"
+            remedy = f": {remedy}" if self.labels.dtype.kind in "OSTU" else ""
+            got = f"{self.labels.dtype} {self.labels.shape}{remedy}"
             raise InputError(f"labels must be whole numbers ({len(self.images)},), got {got}")
         if len(self.labels) and self.labels.min() < 0:
             raise InputError(f"labels must be at least 0, got {self.labels.min()}")

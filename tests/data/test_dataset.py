@@ -1,5 +1,6 @@
 import dataclasses
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -308,6 +309,18 @@ def test_labels_alone_are_samples_without_pixels(kind):
 def test_what_are_no_labels_are_not_taken_for_labels_alone(labels):
     with pytest.raises(InputError, match=r"labels must be (whole numbers|an array of whole numbers)"):
         Samples.of_labels(labels)
+
+
+@pytest.mark.parametrize("kind", [list, np.array, lambda labels: np.array(labels, object)])
+def test_labels_that_are_words_are_told_how_to_number_them(kind):
+    labels = kind(["pos", "neg", "pos"])
+    remedy = "classes, labels = np.unique(labels, return_inverse=True)"
+    with pytest.raises(InputError, match=rf"got \S+ \(3,\): {re.escape(remedy)} numbers them$"):
+        Samples.of_labels(labels)
+    names = {"np": np, "labels": labels}
+    exec(remedy, names)
+    assert Samples.of_labels(names["labels"]).labels.tolist() == [1, 0, 1]
+    assert list(names["classes"]) == ["neg", "pos"]
 
 
 @pytest.mark.parametrize(
