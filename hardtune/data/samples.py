@@ -91,8 +91,8 @@ class Samples:
 def class_names(classes: Iterable[object]) -> tuple[str, ...]:
     """The names of the classes, in the order of the labels; ``InputError`` for what has none in an order."""
     if isinstance(classes, Mapping):  # of id2label, the keys would be taken for the names
-        such = "of a mapping such as id2label, pass its values"
-        raise InputError(f"classes must be the names of the classes in the order of the labels: {such}")
+        alone = "alone, such as list(id2label.values()) or list(class_to_idx)"
+        raise InputError(f"classes must be the names of the classes {alone}, in the order of the labels")
     with blamed("classes must be the names of the classes"):
         return tuple(map(str, classes))
 

@@ -354,7 +354,10 @@ def test_arrays_of_the_wrong_kind_are_told_what_is_right(images, labels, message
     ("change", "message"),
     [
         ({"classes": ("cat",)}, "at least 2 classes"),
-        ({"classes": {0: "cat", 1: "dog"}}, "order of the labels: of a mapping such as id2label, pass its values$"),
+        (
+            {"classes": {0: "cat", 1: "dog"}},
+            r"alone, such as list\(id2label.values\(\)\) or list\(class_to_idx\), in the order of",
+        ),
         ({"classes": ("cat", "cat")}, "need different names, and data set .* has more than one 'cat'"),
         ({"train": samples([0, 2])}, "training label 2, but 2 classes"),
         ({"test": samples([])}, "no test samples"),

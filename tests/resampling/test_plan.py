@@ -528,7 +528,7 @@ def test_the_scores_of_several_estimators_or_a_mapping_of_class_names_are_told_w
     with pytest.raises(InputError, match=r"scores are of one estimator: pass such as scores\['aum'\]$"):
         make(Treatment(alpha=1.0), TRAIN, CLASSES, scores={"aum": SCORES})
     with pytest.raises(
-        InputError, match=r"in the order of the labels: of a mapping such as id2label, pass its values$"
+        InputError, match=r"alone, such as list\(id2label.values\(\)\) or list\(class_to_idx\), in the order of"
     ):
         make(Treatment(), TRAIN, dict(enumerate(CLASSES)), scores=None)
 
