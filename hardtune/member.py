@@ -32,7 +32,7 @@ from hardtune.training.step import Objective, Observer
 from hardtune.training.weights import entropy_weights
 from hardtune.treatment import Treatment
 
-VERSION = 8
+VERSION = 9
 """Increment it when a change alters trained networks, so that stored ones are not mistaken for new ones."""
 
 
@@ -120,23 +120,33 @@ def _pool_for(prepared: Prepared, treatment: Treatment) -> Pool | None:
     return Pool(prepared.pool.images, prepared.pool.labels)
 
 
-def weights_for(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: int) -> NDArray[np.float32] | None:
-    """The entropy weights s (N,) of the training samples, or None where the entropy term is off.
+def trained_on(plan: Plan) -> NDArray[np.int64]:
+    """(len(plan),) the sample that each image of an epoch is, or is made from; those that are made come last."""
+    return np.concatenate([plan.indices, plan.parents])
 
-    They are the same for all members, except under ``shuffled``, where each member has its own permutation:
-    comparisons with that control thus cover permutations as well as seeds.
+
+def weights_for(
+    prepared: Prepared, recipe: Recipe, treatment: Treatment, member: int, plan: Plan
+) -> NDArray[np.float32] | None:
+    """The entropy weights s (N,) of the training samples under the member's plan; None where the entropy term is off.
+
+    Under ``shuffled`` each member has its own permutation: comparisons with that control thus cover permutations as
+    well as seeds.
     """
     treatment = treatment.canonical()
     if treatment.entropy_weight == 0:
         return None
     constant = treatment.entropy_target == "constant"
-    scores = np.zeros(len(prepared.split.train), np.float32)
+    labels = prepared.split.train.labels
+    samples = trained_on(plan)
     return entropy_weights(
         treatment.entropy_target,
-        scores if constant else prepared.scores_of(treatment.entropy_estimator),
+        np.zeros(len(labels), np.float32) if constant else prepared.scores_of(treatment.entropy_estimator),
         scale=treatment.entropy_scale,
         temperature=treatment.temperature,
         seed=member_seed(recipe, member, "shuffle"),
+        trained=samples,
+        counting=plan.class_weights[labels[samples]],
     )
 
 
@@ -230,7 +240,7 @@ def _objective(
     def per_sample(logits: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
         return counted(loss(logits - offsets if adjusted else logits, labels, ids), labels)
 
-    weights = weights_for(prepared, recipe, treatment, member)
+    weights = weights_for(prepared, recipe, treatment, member, plan)
     if weights is None:
         return lambda logits, labels, ids: per_sample(logits, labels, ids).mean()
     # A synthesised image is as difficult as the sample that it was made from.

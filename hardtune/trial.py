@@ -39,7 +39,7 @@ from hardtune.evaluation.corruptions import SEVERITIES
 from hardtune.evaluation.jackknife import ood_left_out
 from hardtune.evaluation.ood import ood_figures, ood_scores
 from hardtune.hardness.encoders import check_encoder
-from hardtune.member import Prepared, stored_member, weights_for
+from hardtune.member import Prepared, plan_for, stored_member, trained_on, weights_for
 from hardtune.needs import needs_of
 from hardtune.recipe import Recipe
 from hardtune.registry import read_cells_again
@@ -78,7 +78,7 @@ class Result:
     class_hardness: NDArray[np.float64]
     """(K,) mean score of their training samples, by the treatment's estimator; NaN if it uses none."""
     weights: WeightSummary | None
-    """Summary of the first member's entropy weights s; None if the entropy term is off."""
+    """Summary of the entropy weights s that the first member trains with; None if the entropy term is off."""
     diagnostics: Diagnostics
     """Curves and per-class calibration on the test samples."""
     held_out_logits: NDArray[np.float32]
@@ -182,7 +182,6 @@ def run_trial(
             newest = evaluate(answers.held_out, split.held_out.labels, hard_classes=hard)
             on_member(Progress(member + 1, recipe.members, trained, newest))
     classes = class_plans(prepared, treatment)
-    weights = weights_for(prepared, recipe, treatment, 0)
     held_out = np.stack([answers.held_out for answers in members])
     test = np.stack([answers.test for answers in members])
     # Temperatures are fitted on held-out samples; under the papers' protocol there are none besides the test.
@@ -207,7 +206,7 @@ def run_trial(
         class_weights=np.array([row.weight for row in classes], np.float32),
         class_offsets=np.array([row.offset for row in classes], np.float32),
         class_hardness=np.array([row.hardness for row in classes], np.float64),
-        weights=None if weights is None else summarise(weights),
+        weights=_summary(prepared, recipe, treatment),
         diagnostics=diagnose(test, split.test.labels),
         held_out_logits=held_out,
         test_logits=test,
@@ -219,6 +218,15 @@ def run_trial(
         if split.corruptions
         else None,
     )
+
+
+def _summary(prepared: Prepared, recipe: Recipe, treatment: Treatment) -> WeightSummary | None:
+    """Of the entropy weights of what the first member's epochs train on, repeats and all."""
+    if treatment.canonical().entropy_weight == 0:
+        return None
+    plan = plan_for(prepared, recipe, treatment, 0)
+    weights = weights_for(prepared, recipe, treatment, 0, plan)
+    return None if weights is None else summarise(weights[trained_on(plan)])
 
 
 def _corrupted_left_out(members: Sequence[Answers]) -> dict[str, list[float]]:

@@ -215,7 +215,7 @@ def test_a_network_is_trained_on_what_its_plan_says(prepared, split):
 def test_a_synthesised_image_is_as_difficult_as_its_parent(prepared, split):
     plan = plan_for(prepared, RECIPE, TREATMENT, 0)
     objective = member._objective(prepared, RECIPE, TREATMENT, plan, 0, "cpu")
-    weights = weights_for(prepared, RECIPE, TREATMENT, 0)
+    weights = weights_for(prepared, RECIPE, TREATMENT, 0, plan)
     s = np.concatenate([weights, weights[plan.parents]])
     logits, label = torch.arange(10.0)[None] / 3, torch.tensor([4])
     for position in (0, 7, len(split.train), len(s) - 1):
@@ -233,7 +233,7 @@ def test_a_reweighted_class_counts_in_both_terms_of_the_loss(prepared, split):
     for strength in (0.0, 0.2):
         one = dataclasses.replace(treatment, entropy_weight=strength)
         objective = member._objective(prepared, RECIPE, one, plan, 0, "cpu")
-        s = torch.from_numpy(weights_for(prepared, RECIPE, TREATMENT, 0))[ids]
+        s = torch.from_numpy(weights_for(prepared, RECIPE, TREATMENT, 0, plan))[ids]
         losses = cross_entropy(logits, labels, reduction="none") - strength * s * entropy(logits)
         assert objective(logits, labels, ids).item() == pytest.approx((weights * losses).mean().item(), rel=1e-5)
     again, plain = (
@@ -252,7 +252,7 @@ def test_adjusted_logits_are_those_of_the_loss_and_not_of_predictions_or_entropy
     for strength in (0.0, 0.2):
         one = dataclasses.replace(treatment, entropy_weight=strength)
         objective = member._objective(prepared, RECIPE, one, plan, 0, "cpu")
-        s = torch.from_numpy(weights_for(prepared, RECIPE, TREATMENT, 0))[ids]
+        s = torch.from_numpy(weights_for(prepared, RECIPE, TREATMENT, 0, plan))[ids]
         losses = cross_entropy(logits - offsets, labels, reduction="none") - strength * s * entropy(logits)
         assert objective(logits, labels, ids).item() == pytest.approx(losses.mean().item(), rel=1e-5)
 

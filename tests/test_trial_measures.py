@@ -15,7 +15,7 @@ from hardtune.evaluation import Predictions, class_recall
 from hardtune.evaluation.metric import UNSEEN
 from hardtune.evaluation.ood import OOD_SCORES, ood_metrics
 from hardtune.hardness.estimators import class_hardness
-from hardtune.member import weights_for
+from hardtune.member import plan_for, trained_on, weights_for
 from hardtune.needs import Needs, needs_of
 from hardtune.report.comparison import figures_of_members
 from hardtune.report.records import CONTROL, Record
@@ -24,6 +24,7 @@ from hardtune.scoring_member import score_member
 from hardtune.sweep import Sweep
 from hardtune.sweep.trainable import record_of
 from hardtune.sweep.trials import limits_of
+from hardtune.training.weights import entropy_weights
 from hardtune.trial import metric_names, run_trial
 
 RECIPE = Recipe(
@@ -208,8 +209,14 @@ def test_nothing_measured_with_the_test_split_can_be_searched_by_its_name(result
     assert "final/recall_hard_easy" in metric_names()
 
 
+def weights_of(prepared, treatment, member):
+    """(P,) of all that an epoch of the member trains on."""
+    plan = plan_for(prepared, RECIPE, treatment, member)
+    return weights_for(prepared, RECIPE, treatment, member, plan)[trained_on(plan)]
+
+
 def test_weights_are_reported_by_mean_spread_and_quantiles(result, prepared):
-    weights = weights_for(prepared, RECIPE, SOFTENED, 0)
+    weights = weights_of(prepared, SOFTENED, 0)
     metrics = result.metrics()
     assert metrics["weights/q50"] == pytest.approx(np.median(weights))
     assert metrics["weights/mean"] == pytest.approx(weights.mean(), rel=1e-5)
@@ -235,12 +242,37 @@ def test_weights_that_cannot_do_what_the_treatment_says_are_warned_of(prepared, 
 
 def test_every_member_has_a_permutation_of_its_own_of_the_same_weights(prepared):
     shuffled = dataclasses.replace(SOFTENED, entropy_target="shuffled")
-    first, second = (weights_for(prepared, RECIPE, shuffled, member) for member in (0, 1))
+    first, second = (weights_of(prepared, shuffled, member) for member in (0, 1))
     assert not np.array_equal(first, second)
     np.testing.assert_array_equal(np.sort(first), np.sort(second))
-    np.testing.assert_array_equal(first, weights_for(prepared, RECIPE, shuffled, 0))
-    plain = [weights_for(prepared, RECIPE, SOFTENED, member) for member in (0, 1)]
+    np.testing.assert_array_equal(first, weights_of(prepared, shuffled, 0))
+    plain = [weights_of(prepared, SOFTENED, member) for member in (0, 1)]
     np.testing.assert_array_equal(*plain)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"alpha": 2.0},
+        {"alpha": 2.0, "oversample": "smote"},
+        {"alpha": 2.0, "undersample": "reweight", "oversample": "reweight"},
+        {"prune": "class", "prune_rate": 0.5},
+        {"prune": "hardest", "prune_rate": 0.3},
+    ],
+)
+def test_controls_are_of_the_methods_strength_also_over_a_harder_or_easier_training_set(prepared, changes):
+    def strength(target):
+        treatment = dataclasses.replace(RESAMPLED, **{"alpha": 0.0, **changes}, entropy_weight=0.2)
+        treatment = dataclasses.replace(treatment, entropy_estimator="el2n", entropy_target=target)
+        plan = plan_for(prepared, RECIPE, treatment, 0)
+        samples = trained_on(plan)
+        s = weights_for(prepared, RECIPE, treatment, 0, plan)[samples]
+        return np.average(s, weights=plan.class_weights[prepared.split.train.labels[samples]])
+
+    assert strength("mean") == pytest.approx(strength("difficulty"), rel=1e-5)
+    assert strength("shuffled") == pytest.approx(strength("difficulty"), rel=0.015)  # at most 1
+    everything = entropy_weights("mean", prepared.scores_of("el2n"))[0]
+    assert abs(everything / strength("difficulty") - 1) > 0.01, "all samples are otherwise difficult"
 
 
 def test_one_call_measures_shifted_images_too():

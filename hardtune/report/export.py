@@ -144,7 +144,7 @@ def write_training_set(
     for member in range(members):
         plan = plan_for(prepared, recipe, treatment, member)
         columns["weight"] = plan.class_weights[split.train.labels]  # the same for each member
-        weights = weights_for(prepared, recipe, treatment, member)
+        weights = weights_for(prepared, recipe, treatment, member, plan)
         columns[f"copies_{member}"] = np.bincount(plan.indices, minlength=len(split.kept))
         columns[f"synthesised_{member}"] = np.bincount(plan.parents, minlength=len(split.kept))
         columns[f"entropy_weight_{member}"] = [""] * len(split.kept) if weights is None else weights

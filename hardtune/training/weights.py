@@ -22,7 +22,7 @@ SCALES: Registry[Callable[[Floats], Floats]] = Registry("entropy scale")
 TARGETS: Registry[Callable[[NDArray[np.float32], np.random.Generator], NDArray[np.float32]]] = Registry(
     "entropy target"
 )
-"""Maps difficulty weights (N,) to those used in training: the method itself, or a control for it."""
+"""Maps the difficulty weights (N,) of what an epoch trains on to those used: the method itself, or a control for it."""
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 
@@ -135,6 +135,10 @@ def mean(weights: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.f
     return np.full_like(weights, weights.mean(dtype=np.float64))
 
 
+CONTROLS = (shuffled, mean)
+"""Of the same total strength as the method."""
+
+
 def entropy_weights(
     target: str,
     scores: NDArray[np.floating],
@@ -142,8 +146,13 @@ def entropy_weights(
     scale: str = "clipped",
     temperature: float = 0.7,
     seed: int = 0,
+    trained: NDArray[np.int64] | None = None,
+    counting: NDArray[np.floating] | None = None,
 ) -> NDArray[np.float32]:
-    """The weights s (N,) by which training multiplies each sample's entropy.
+    """The weights s (N,) by which training multiplies each sample's entropy; 0 for samples that are not trained on.
+
+    A control is of the same strength as the method over what an epoch trains on, which is harder than all samples if
+    hard classes are oversampled, or easy samples pruned.
 
     Nothing is warned of, as controls may well be constant: a trial says so by its :class:`WeightSummary`.
 
@@ -151,6 +160,9 @@ def entropy_weights(
         target: A name in :data:`TARGETS`.
         scores: (N,), higher = harder. ``constant`` reads only their number.
         seed: Decides the permutation of ``shuffled``.
+        trained: (P,) the sample that each image of an epoch is, or is made from; by default every sample once. The mean
+            s of those of a sample is the sample's.
+        counting: (P,) what each of these counts in the mean that is minimised; by default the same.
 
     Raises:
         InputError: As :func:`difficulty_weights`, or an unknown target.
@@ -160,13 +172,20 @@ def entropy_weights(
         with blamed("scores must be an array of numbers"):
             return np.ones(len(scores), dtype=np.float32)
     weights = _weights(scores, scale, temperature)
+    method = weights if trained is None else weights[trained]
     with blamed(f"entropy target {target!r} fails"):
-        used = np.asarray(transform(weights, np.random.default_rng([seed, 0xE27])), np.float32)
-    if used.shape != weights.shape:
-        raise ContractError(f"entropy target {target!r} must give {weights.shape} weights, got {used.shape}")
+        used = np.asarray(transform(method, np.random.default_rng([seed, 0xE27])), np.float32)
+    if used.shape != method.shape:
+        raise ContractError(f"entropy target {target!r} must give {method.shape} weights, got {used.shape}")
     if not ((used >= 0) & (used <= 1)).all():  # False for NaN
         raise InputError(f"entropy target {target!r} must give each sample a weight from 0 to 1")
-    return used
+    if counting is not None and np.ptp(counting) > 0 and transform in CONTROLS:
+        strength, has = (np.average(each, weights=counting) for each in (method, used))
+        used = np.minimum(used * (strength / has), 1).astype(np.float32)
+    if trained is None:
+        return used
+    times, total = (np.bincount(trained, each, minlength=len(weights)) for each in (None, used))
+    return np.divide(total, times, out=np.zeros(len(weights)), where=times > 0).astype(np.float32)
 
 
 @dataclass(frozen=True)

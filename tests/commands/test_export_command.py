@@ -174,7 +174,7 @@ def test_the_training_set_is_told_sample_by_sample(export, swept, tmp_path):
         assert copies.sum() + made.sum() == len(plan)
         assert made.sum() == len(plan.labels) > 0
         weights = np.array([float(row[f"entropy_weight_{member}"]) for row in training], np.float32)
-        np.testing.assert_array_equal(weights, weights_for(prepared, recipe, TREATED, member))
+        np.testing.assert_array_equal(weights, weights_for(prepared, recipe, TREATED, member, plan))
 
 
 def test_files_are_named_and_no_entropy_term_has_no_weights(swept, tmp_path):
