@@ -117,7 +117,8 @@ def _check_sources(split: Split, treatment: Treatment, every_class: bool) -> Non
     # How many of each class are pruned may be known, but in a sweep's range other rates leave more.
     if treatment.prune in ("class", "random") and not every_class:
         kept[:] = False
-        kept[PRUNERS[treatment.prune](unknown_scores, split.train.labels, treatment.prune_rate)] = True
+        any_draw = np.random.default_rng(0)
+        kept[PRUNERS[treatment.prune](unknown_scores, split.train.labels, treatment.prune_rate, any_draw)] = True
     reasons = {}
     members = by_class(np.arange(len(split.train)), split.train.labels, split.num_classes)
     for label, (name, own) in enumerate(zip(split.classes, members, strict=True)):

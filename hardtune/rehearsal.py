@@ -93,10 +93,10 @@ def _mistakes_alone() -> Iterator[None]:
 def _resample(split: Split, treatment: Treatment, field: str) -> None:
     """Prune, or make a plan whose one unknown is the treatment's ``field``."""
     train, scores = split.train, _made_up(split, treatment.estimator)
-    if field == "prune":  # alone: of a small class, made-up scores may leave nothing
-        pruned_to(treatment.prune, scores, train.labels, treatment.prune_rate)
-        return
     rng = np.random.default_rng(0)
+    if field == "prune":  # alone: of a small class, made-up scores may leave nothing
+        pruned_to(treatment.prune, scores, train.labels, treatment.prune_rate, rng)
+        return
     tried = Treatment(
         alpha=min(treatment.alpha or 1.0, 6 * MOVED / len(train)),  # by ``shift``, 1 would move about a sixth of all
         estimator=treatment.estimator,

@@ -46,7 +46,7 @@ WRONG = {
     ),
     "undersample": (lambda scores, drop, rng: np.arange(drop), r"must keep \d+ of \d+ samples, and kept"),
     "oversample": (lambda request, rng: request.members[: request.add], "must give an Added, got ndarray"),
-    "prune": (lambda scores, labels, rate: np.zeros(9, int), r"must give different positions of 0\.\."),
+    "prune": (lambda scores, labels, rate, rng: np.zeros(9, int), r"must give different positions of 0\.\."),
     "entropy_scale": (lambda scores: scores.mean(), r"must give \(\d+,\) numbers, got \(\)"),
     "entropy_target": (lambda weights, rng: weights[1:], r"must give \(\d+,\) weights, got"),
 }

@@ -135,7 +135,7 @@ def make_plan(
     """
     if not isinstance(seed, Integral) or seed < 0:
         raise InputError(f"seed must be a whole number of at least 0, got {seed!r}")
-    draft = _draft(treatment, train, classes, scores, low_is_hard, features, pool)
+    draft = _draft(treatment, train, classes, scores, low_is_hard, features, pool, seed)
     check_feasible({row.name: row.infeasible for row in draft.rows})
     treatment = draft.treatment
     kept: list[NDArray[np.int64]] = []
@@ -184,7 +184,7 @@ def preview(
     Raises:
         InputError: an unknown name, or no counts exist at all; a single class's problem is in its ``infeasible``.
     """
-    return _draft(treatment, train, classes, scores, low_is_hard, features, pool).rows
+    return _draft(treatment, train, classes, scores, low_is_hard, features, pool, seed=0).rows
 
 
 def check_feasible(reasons: Mapping[str, str | None], fewest: int = 1) -> None:
@@ -215,6 +215,7 @@ def _draft(
     low_is_hard: bool | None,
     features: NDArray[np.floating] | None,
     pool: Pool | None,
+    seed: int,
 ) -> _Draft:
     if not isinstance(train, Samples):
         such = "such as a data set's .train or Samples.of_labels(labels)"
@@ -238,7 +239,8 @@ def _draft(
     kept = np.arange(len(train))
     if treatment.prunes:
         seen = np.zeros(len(train), np.float32) if scores is None else scores
-        kept = pruned_to(treatment.prune, seen, train.labels, treatment.prune_rate)
+        rng = np.random.default_rng([seed, len(classes)])  # none of the classes' own
+        kept = pruned_to(treatment.prune, seen, train.labels, treatment.prune_rate, rng)
     members = by_class(kept, train.labels, len(classes))
     pruned = by_class(np.setdiff1d(np.arange(len(train)), kept, assume_unique=True), train.labels, len(classes))
     sizes = np.array([len(indices) for indices in members])
@@ -283,10 +285,12 @@ def _draft(
     return _Draft(treatment, tuple(requests), tuple(rows))
 
 
-def pruned_to(name: str, scores: NDArray[np.floating], labels: NDArray[np.int64], rate: float) -> NDArray[np.int64]:
+def pruned_to(
+    name: str, scores: NDArray[np.floating], labels: NDArray[np.int64], rate: float, rng: np.random.Generator
+) -> NDArray[np.int64]:
     """The indices that stay by the pruning ``name``, checked, as it may be a user's."""
     with blamed(f"pruning {name!r} fails"):
-        kept = PRUNERS[name](_read_only(scores), _read_only(labels), rate)
+        kept = PRUNERS[name](_read_only(scores), _read_only(labels), rate, rng)
     return _checked(kept, len(labels), f"pruning {name!r}")
 
 

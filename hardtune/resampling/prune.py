@@ -9,26 +9,32 @@ from numpy.typing import NDArray
 
 from hardtune.registry import Registry
 
-Pruner = Callable[[NDArray[np.floating], NDArray[np.int64], float], NDArray[np.int64]]
-"""(scores (N,) with higher = harder, labels (N,), rate in [0, 1)) to the indices that stay, ascending."""
+Pruner = Callable[[NDArray[np.floating], NDArray[np.int64], float, np.random.Generator], NDArray[np.int64]]
+"""(scores (N,) with higher = harder, labels (N,), rate in [0, 1), generator) to the indices that stay, ascending.
+
+The generator is the member's, so what is drawn from it differs between members."""
 
 PRUNERS: Registry[Pruner] = Registry("pruning")
 
 
 @PRUNERS.register("none")
-def none(scores: NDArray[np.floating], labels: NDArray[np.int64], rate: float) -> NDArray[np.int64]:
+def none(
+    scores: NDArray[np.floating], labels: NDArray[np.int64], rate: float, rng: np.random.Generator
+) -> NDArray[np.int64]:
     """Keep everything."""
     return np.arange(len(labels))
 
 
 @PRUNERS.register("dataset")
-def dataset(scores: NDArray[np.floating], labels: NDArray[np.int64], rate: float) -> NDArray[np.int64]:
+def dataset(
+    scores: NDArray[np.floating], labels: NDArray[np.int64], rate: float, rng: np.random.Generator
+) -> NDArray[np.int64]:
     """Remove the easiest round(rate · N) of all samples (HBR's DLP), which leaves easy classes smaller.
 
     Ties are broken at random with a fixed seed: by index, data stored class by class would lose their first classes
     whenever many scores tie (most forgetting counts are 0).
 
-    >>> dataset(np.array([0.1, 0.9, 0.2, 0.8]), np.array([0, 0, 1, 1]), 0.5)
+    >>> dataset(np.array([0.1, 0.9, 0.2, 0.8]), np.array([0, 0, 1, 1]), 0.5, np.random.default_rng(0))
     array([1, 3])
     """
     order = np.lexsort((_lots(len(scores)), scores))
@@ -36,12 +42,14 @@ def dataset(scores: NDArray[np.floating], labels: NDArray[np.int64], rate: float
 
 
 @PRUNERS.register("class")
-def per_class(scores: NDArray[np.floating], labels: NDArray[np.int64], rate: float) -> NDArray[np.int64]:
+def per_class(
+    scores: NDArray[np.floating], labels: NDArray[np.int64], rate: float, rng: np.random.Generator
+) -> NDArray[np.int64]:
     """Remove the easiest round(rate · n_c) of each class (HBR's CLP), which keeps balanced data balanced.
 
     Every class keeps at least one sample; ties are broken at random, as in :func:`dataset`.
 
-    >>> per_class(np.array([0.1, 0.9, 0.2, 0.3]), np.array([0, 0, 1, 1]), 0.5)
+    >>> per_class(np.array([0.1, 0.9, 0.2, 0.3]), np.array([0, 0, 1, 1]), 0.5, np.random.default_rng(0))
     array([1, 3])
     """
     order = np.lexsort((_lots(len(scores)), scores, labels))  # by class, then from easy to hard
@@ -52,12 +60,14 @@ def per_class(scores: NDArray[np.floating], labels: NDArray[np.int64], rate: flo
 
 
 @PRUNERS.register("hardest")
-def hardest(scores: NDArray[np.floating], labels: NDArray[np.int64], rate: float) -> NDArray[np.int64]:
+def hardest(
+    scores: NDArray[np.floating], labels: NDArray[np.int64], rate: float, rng: np.random.Generator
+) -> NDArray[np.int64]:
     """Remove the hardest round(rate · N) of all samples, where mislabelled ones gather (ours).
 
     The easiest sample of each class stays; ties are broken at random, as in :func:`dataset`.
 
-    >>> hardest(np.array([0.1, 0.9, 0.2, 0.8]), np.array([0, 0, 1, 1]), 0.5)
+    >>> hardest(np.array([0.1, 0.9, 0.2, 0.8]), np.array([0, 0, 1, 1]), 0.5, np.random.default_rng(0))
     array([0, 2])
     """
     order = np.lexsort((_lots(len(scores)), scores))  # from easy to hard
@@ -69,15 +79,19 @@ def hardest(scores: NDArray[np.floating], labels: NDArray[np.int64], rate: float
 
 
 @PRUNERS.register("random")
-def random(scores: NDArray[np.floating], labels: NDArray[np.int64], rate: float) -> NDArray[np.int64]:
+def random(
+    scores: NDArray[np.floating], labels: NDArray[np.int64], rate: float, rng: np.random.Generator
+) -> NDArray[np.int64]:
     """Remove a random round(rate · n_c) of each class, whatever the scores: the baseline of any pruning.
 
-    Every class keeps at least one sample. A larger rate removes the same ones and others.
+    Each member loses others, so that intervals over members cover which ones; every class keeps at least one sample.
+    With the same seed, a larger rate removes the same ones and others.
 
-    >>> [int(np.bincount(np.repeat([0, 1], 50)[random(np.zeros(100), np.repeat([0, 1], 50), 0.3)])[k]) for k in (0, 1)]
-    [35, 35]
+    >>> labels = np.repeat([0, 1], 50)
+    >>> np.bincount(labels[random(np.zeros(100), labels, 0.3, np.random.default_rng(0))])
+    array([35, 35])
     """
-    return per_class(_lots(len(labels)).astype(np.float64), labels, rate)
+    return per_class(rng.permutation(len(labels)).astype(np.float64), labels, rate, rng)
 
 
 def _lots(count: int) -> NDArray[np.int64]:

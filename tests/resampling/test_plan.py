@@ -473,7 +473,7 @@ def test_what_an_undersampler_or_a_pruner_keeps_is_held_against_what_it_was_aske
     with pytest.raises(InputError, match=f"undersampling 'mine' {message}"):
         plan(alpha=1.0, undersample="mine", scores=np.where(LABELS == 0, -4.0, -1.0))
     if "must keep" not in message:  # how many stay is a pruner's own affair
-        monkeypatch.setitem(PRUNERS._entries, "mine", lambda scores, labels, rate: give(N, round(N * (1 - rate))))
+        monkeypatch.setitem(PRUNERS._entries, "mine", lambda scores, labels, rate, rng: give(N, round(N * (1 - rate))))
         with pytest.raises(InputError, match=f"pruning 'mine' {message.replace('99', '399').replace('100', '400')}"):
             plan(prune="mine", prune_rate=0.5)
 

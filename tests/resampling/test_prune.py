@@ -11,9 +11,13 @@ SCORES = (rng.normal(size=300) + LABELS).astype(np.float32)  # class 0 is the ea
 SCORES.flags.writeable = LABELS.flags.writeable = False
 
 
+def pruned(name, scores, labels, rate, seed=0):
+    return PRUNERS[name](scores, labels, rate, np.random.default_rng(seed))
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.35, 0.57, 0.7])  # 0.57 · 300 is a little less than 171
 def test_the_dataset_level_removes_exactly_the_easiest_of_all(rate):
-    kept = PRUNERS["dataset"](SCORES, LABELS, rate)
+    kept = pruned("dataset", SCORES, LABELS, rate)
     removed = np.setdiff1d(np.arange(300), kept)
     assert len(removed) == round(rate * 300)
     assert SCORES[removed].max() <= SCORES[kept].min()
@@ -21,7 +25,7 @@ def test_the_dataset_level_removes_exactly_the_easiest_of_all(rate):
 
 @pytest.mark.parametrize("rate", [0.1, 0.35, 0.7])
 def test_the_class_level_removes_the_same_share_of_every_class_and_its_easiest(rate):
-    kept = PRUNERS["class"](SCORES, LABELS, rate)
+    kept = pruned("class", SCORES, LABELS, rate)
     removed = np.setdiff1d(np.arange(300), kept)
     assert list(np.bincount(LABELS[removed])) == [round(rate * n) for n in (100, 100, 60, 40)]
     for label in range(4):
@@ -29,11 +33,11 @@ def test_the_class_level_removes_the_same_share_of_every_class_and_its_easiest(r
 
 
 def test_the_hardest_go_first_if_asked_for_and_no_class_goes_with_them():
-    kept = PRUNERS["hardest"](SCORES, LABELS, 0.1)
+    kept = pruned("hardest", SCORES, LABELS, 0.1)
     removed = np.setdiff1d(np.arange(300), kept)
     assert len(removed) == 30
     assert SCORES[removed].min() >= SCORES[kept].max()
-    most = PRUNERS["hardest"](SCORES, LABELS, 0.99)
+    most = pruned("hardest", SCORES, LABELS, 0.99)
     assert len(most) == 4
     for label in range(4):
         assert SCORES[most][LABELS[most] == label].min() == SCORES[label == LABELS].min()
@@ -41,21 +45,22 @@ def test_the_hardest_go_first_if_asked_for_and_no_class_goes_with_them():
 
 @pytest.mark.parametrize("rate", [0.1, 0.35, 0.7])
 def test_random_pruning_takes_the_same_share_of_every_class_whatever_the_scores(rate):
-    kept = PRUNERS["random"](SCORES, LABELS, rate)
-    np.testing.assert_array_equal(kept, PRUNERS["random"](-SCORES, LABELS, rate))
+    kept = pruned("random", SCORES, LABELS, rate)
+    np.testing.assert_array_equal(kept, pruned("random", -SCORES, LABELS, rate))
+    assert not np.array_equal(kept, pruned("random", SCORES, LABELS, rate, seed=1))
     removed = np.setdiff1d(np.arange(300), kept)
     assert list(np.bincount(LABELS[removed])) == [round(rate * n) for n in (100, 100, 60, 40)]
     assert np.abs(SCORES[kept].mean() - SCORES.mean()) < 0.2
-    assert np.isin(PRUNERS["random"](SCORES, LABELS, 0.9), kept).all(), "a larger rate removes the same ones and others"
-    assert list(np.bincount(LABELS[PRUNERS["random"](SCORES, LABELS, 0.999)])) == [1, 1, 1, 1]
+    assert np.isin(pruned("random", SCORES, LABELS, 0.9), kept).all(), "a larger rate removes the same ones and others"
+    assert list(np.bincount(LABELS[pruned("random", SCORES, LABELS, 0.999)])) == [1, 1, 1, 1]
 
 
 def test_the_dataset_level_makes_easy_classes_smaller_and_the_class_level_does_not():
     balanced = np.arange(300) % 3
     scores = rng.normal(size=300) + balanced
-    sizes = np.bincount(balanced[PRUNERS["dataset"](scores, balanced, 0.5)])
+    sizes = np.bincount(balanced[pruned("dataset", scores, balanced, 0.5)])
     assert sizes[0] < sizes[1] < sizes[2]
-    assert list(np.bincount(balanced[PRUNERS["class"](scores, balanced, 0.5)])) == [50, 50, 50]
+    assert list(np.bincount(balanced[pruned("class", scores, balanced, 0.5)])) == [50, 50, 50]
 
 
 @pytest.mark.parametrize("name", ["dataset", "class"])
@@ -63,27 +68,27 @@ def test_of_equally_easy_samples_the_first_are_not_the_ones_that_go(name):
     # Image folders are stored class by class, and most forgetting counts are 0.
     labels = np.repeat(np.arange(10), 100)
     scores = (np.arange(1000) % 10 == 0).astype(np.float32)
-    kept = PRUNERS[name](scores, labels, 0.4)
+    kept = pruned(name, scores, labels, 0.4)
     assert (np.abs(np.bincount(labels[kept], minlength=10) - 60) < 20).all()
     assert np.abs(np.mean(kept % 100) - 49.5) < 5  # nor those at the beginning of each class
     assert scores[kept].sum() == 100
-    np.testing.assert_array_equal(kept, PRUNERS[name](scores, labels, 0.4))
+    np.testing.assert_array_equal(kept, pruned(name, scores, labels, 0.4))
 
 
 @pytest.mark.parametrize("name", PRUNERS)
 def test_the_indices_that_stay_ascend_and_a_rate_of_zero_keeps_all(name):
-    kept = PRUNERS[name](SCORES, LABELS, 0.0)
+    kept = pruned(name, SCORES, LABELS, 0.0)
     np.testing.assert_array_equal(kept, np.arange(300))
-    some = PRUNERS[name](SCORES, LABELS, 0.5)
+    some = pruned(name, SCORES, LABELS, 0.5)
     assert some.dtype == np.int64
     assert (np.diff(some) > 0).all()
 
 
 def test_the_class_level_leaves_one_sample_of_every_class():
-    assert list(PRUNERS["class"](np.array([3.0, 1.0, 2.0]), np.array([0, 0, 1]), 0.99)) == [0, 2]
+    assert list(pruned("class", np.array([3.0, 1.0, 2.0]), np.array([0, 0, 1]), 0.99)) == [0, 2]
 
 
 def test_a_share_of_a_class_is_rounded_not_cut_off():
     labels = np.repeat([0, 1, 2], [100, 9, 4])
-    kept = PRUNERS["class"](np.arange(113.0), labels, 0.29)  # 29 (0.29 · 100 is a little less), 2.61 and 1.16
+    kept = pruned("class", np.arange(113.0), labels, 0.29)  # 29 (0.29 · 100 is a little less), 2.61 and 1.16
     assert list(np.bincount(labels[kept])) == [71, 6, 3]
