@@ -36,6 +36,9 @@ def encoded(
     Of two processes that ask for the same at once, one computes them, and the other waits and reads.
     """
     key = _features_identity(split, recipe)
+    found = store.get(key)  # first without the lock, which who may only read cannot take
+    if found is not None:
+        return found["features"]
     with store.alone(key):
         found = store.get(key)
         if found is not None:

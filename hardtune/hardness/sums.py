@@ -137,7 +137,7 @@ def early_el2n(logits: Tensor | Iterable[Tensor], labels: Tensor, classes: int |
                 f"predict returned logits of {part.shape[1]} classes, and those in training are of {classes}"
             )
         first = part[:_PART].detach()
-        if not done and bool((first >= 0).all()) and bool(((first.sum(1) - 1).abs() <= 0.01).all()):
+        if not done and len(part) and bool((first >= 0).all()) and bool(((first.sum(1) - 1).abs() <= 0.01).all()):
             _warn_of_probabilities("the rows that predict returned")
         pieces = zip(part.split(_PART), own.split(_PART), strict=True)
         norms += [el2n(piece.detach().to(labels.device, torch.float32), its) for piece, its in pieces]

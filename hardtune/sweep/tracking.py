@@ -297,8 +297,10 @@ class Tracker:
         mine = {SWEEP_TAG: self._sweep, TRIAL_TAG: trial}
         query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in mine.items())
         found = self._client.search_runs([self.experiment_id], query, max_results=1)
-        tags = {**resolve_tags(), **tags, **mine}  # for MLflow's own columns: the script, its commit, the user
-        run = found[0] if found else self._client.create_run(self.experiment_id, tags=tags, run_name=name)
+        if found:
+            run = found[0]
+        else:  # with what MLflow's own columns show: the script, its commit, the user
+            run = self._client.create_run(self.experiment_id, tags={**resolve_tags(), **tags, **mine}, run_name=name)
         if not run.data.params:
             texts = [Param(key, str(value)) for key, value in parameters.items()]
             self._client.log_batch(run.info.run_id, params=texts)
