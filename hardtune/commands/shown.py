@@ -24,7 +24,7 @@ from hardtune.report.pareto import front
 from hardtune.report.pooled import by_treatment, unlike
 from hardtune.report.records import Record
 from hardtune.report.standing import kept_off_front, saved_by_stopping
-from hardtune.report.table import of_ensemble, on_test, render, rows
+from hardtune.report.table import mean_of, of_ensemble, on_test, render, rows
 from hardtune.report.values import value_rows, value_tables
 
 MOST_APART = 3
@@ -192,7 +192,8 @@ def _values(question: Question, named: Sequence[int]) -> Shown:
     sweep, control, known, note = question.sweep, question.control, question.sweep.metrics, question.note
     there = question.figures
     question.check_finished(named, "shown")
-    metrics = list(dict.fromkeys(question.options.metrics or (on_test(name) or name for name in question.objectives)))
+    objectives = map(mean_of, question.objectives)  # a standard deviation is shown after its mean
+    metrics = list(dict.fromkeys(question.options.metrics or (on_test(name) or name for name in objectives)))
     for metric in metrics:
         if metric not in there:
             raise unknown("figure", metric, there)

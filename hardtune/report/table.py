@@ -32,6 +32,16 @@ def on_test(metric: str) -> str | None:
     return f"{_ON_TEST[group]}/{name}" if group in _ON_TEST else None
 
 
+def mean_of(metric: str) -> str:
+    """Of a standard deviation over members, the mean that it belongs to; any other metric is itself.
+
+    >>> mean_of("final_std/ece"), mean_of("final/ece")
+    ('final/ece', 'final/ece')
+    """
+    group, _, name = metric.partition("/")
+    return f"{group.removesuffix('_std')}/{name}"
+
+
 def of_ensemble(metric: str) -> bool:
     """Whether it is measured on the averaged predictions, so that a trial has one of it, without a spread."""
     return metric.partition("/")[0] in ("ensemble", "test_ensemble")

@@ -17,6 +17,8 @@ TREATMENTS = [Treatment(alpha=0.5, policy="shift"), Treatment(loss="focal")]
 SPLIT = load("digits").hold_out(0.1, 0)
 ASKED = ("test/accuracy", "test/temperature", "test_ensemble/accuracy", "ensemble/ece")
 
+STEADY = {"final_std/accuracy": "min", "final/accuracy": "max"}
+
 
 def members_of(seed, number):
     """Three networks' accuracies and temperatures."""
@@ -37,7 +39,7 @@ def found(seed, number, treatment):
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory):
-    """A list's sweeps with three seeds, and of the last seed one that has trained its control alone."""
+    """A list's sweeps with three seeds, one by how much members differ, and one that has trained its control alone."""
     folder = tmp_path_factory.mktemp("storage")
     for seed in range(3):
         sweep = Sweep("pets", "digits", Recipe(members=3, seed=seed), TREATMENTS, objectives={"final/accuracy": "max"})
@@ -45,6 +47,10 @@ def storage(tmp_path_factory):
         for number, treatment in enumerate([Treatment(), *TREATMENTS], start=CONTROL):
             records.write(ledger.trials, found(seed, number, treatment))
         records.write(ledger.trials, Record(2, Treatment(alpha=3.0), "failed", reason="it diverged"))
+    steady = Sweep("steady", "digits", Recipe(members=3), TREATMENTS, objectives=STEADY)
+    ledger = open_ledger(steady, SPLIT, folder, resume=False)
+    for number, treatment in enumerate([Treatment(), *TREATMENTS], start=CONTROL):
+        records.write(ledger.trials, found(0, number, treatment))
     one = Sweep("one", "digits", Recipe(members=1), TREATMENTS, objectives={"final/accuracy": "max"})
     ledger = open_ledger(one, SPLIT, folder, resume=False)
     records.write(
@@ -97,6 +103,16 @@ def test_by_default_it_has_the_objectives_on_the_test_split_of_all_that_finished
     only = values("1", "1")
     assert only.count("focal") == 1
     assert re.findall(r"control|\d:", only) == ["control", "1:"]
+
+
+def test_an_objective_that_is_a_standard_deviation_is_shown_after_its_mean(values, tmp_path):
+    out = values("--table", tmp_path / "it.csv", name="steady")
+    rows = list(csv.DictReader((tmp_path / "it.csv").read_text().splitlines()))
+    assert [row["metric"] for row in rows] == 3 * ["test/accuracy"], "once, though the mean is an objective, too"
+    assert [float(row["std"]) for row in rows] == [
+        pytest.approx(members_of(0, number)["test/accuracy"].std(ddof=1)) for number in (CONTROL, 0, 1)
+    ]
+    assert re.findall(r"(control|\d: \w+) [^±]*?\d ±", out) == ["control", "0: aum", "1: focal"]
 
 
 @pytest.mark.parametrize("form", ["tex", "md"])
