@@ -24,7 +24,7 @@ from hardtune.report.pareto import front
 from hardtune.report.pooled import by_treatment, unlike
 from hardtune.report.records import Record
 from hardtune.report.standing import kept_off_front, saved_by_stopping
-from hardtune.report.table import mean_of, of_ensemble, on_test, render, rows
+from hardtune.report.table import mean_of, members_like, of_ensemble, on_test, render, rows
 from hardtune.report.values import value_rows, value_tables
 
 MOST_APART = 3
@@ -247,17 +247,16 @@ def _compared(question: Question) -> list[Row]:
 
 
 def _metrics(question: Question) -> tuple[str, ...]:
-    """The figures of members to compare: those asked for, or the objectives and a few more."""
-    known = question.sweep.metrics
-    measured = [name for name in question.control.members if not of_ensemble(name)]  # pooled, there are both
-    metrics = tuple(question.options.metrics or metrics_of(question.objectives, measured, known))
+    """What to compare, of members or, if pooled, of ensembles: the figures asked for, or objectives and a few more."""
+    known, there = question.sweep.metrics, question.control.members  # pooled, with ensembles' figures
+    metrics = tuple(question.options.metrics or metrics_of(question.objectives, there, known))
     for metric in metrics:
-        if of_ensemble(metric) and metric in question.control.metrics:
+        if of_ensemble(metric) and metric in question.control.metrics and metric not in there:
             raise InputError(
                 f"{metric} is of one ensemble, which has no spread, so it cannot be compared: --values shows it"
             )
-        if metric not in measured:
-            raise unknown("figure of a member", metric, measured)
-        if metric not in figures_of_members(metrics=known):
+        if metric not in there:
+            raise unknown("figure of a member" if question.over == "members" else "figure", metric, there)
+        if members_like(metric) not in figures_of_members(metrics=known):
             raise InputError(f"the sweep does not say which way {metric} is better, so it cannot be compared")
     return metrics

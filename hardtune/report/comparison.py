@@ -15,7 +15,7 @@ from hardtune.evaluation.comparison import Difference, compare
 from hardtune.evaluation.metric import CALIBRATION, CORRUPTION_METRICS, METRICS, Better, directions
 from hardtune.evaluation.ood import OOD_FIGURES, OOD_SCORES
 from hardtune.report.records import Record
-from hardtune.report.table import on_test
+from hardtune.report.table import members_like, on_test
 from hardtune.treatment import Treatment
 
 Row = dict[str, Any]
@@ -119,7 +119,8 @@ def compared(
 
     Args:
         metrics: as for :func:`figures_of_members`.
-        over: what the records have a figure of each of, ``members``; or ``sweeps``, if they are of ``report.pooled``.
+        over: what the records have a figure of each of, ``members``; or ``sweeps``, if they are of ``report.pooled``,
+            which may be compared by figures of their ensembles, too.
     """
     found: dict[Treatment, Record] = {}
     for record in records:
@@ -134,7 +135,7 @@ def compared(
     given_up = len(stopped & {treatment.canonical() for treatment in comparison.treatments} - found.keys())
     rows: list[Row] = []
     for metric in comparison.metrics:
-        direction = better(metric, metrics)
+        direction = better(members_like(metric), metrics)
         theirs = judged(reference, metric)
         left_out = {}
         if all(metric in record.left_out for record in (reference, *others)):  # else some would look surer than others

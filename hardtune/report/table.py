@@ -47,6 +47,15 @@ def of_ensemble(metric: str) -> bool:
     return metric.partition("/")[0] in ("ensemble", "test_ensemble")
 
 
+def members_like(metric: str) -> str:
+    """Of an ensemble's figure, the one of members that is better the same way; any other metric is itself.
+
+    >>> members_like("test_ensemble/ece"), members_like("final/ece")
+    ('test/ece', 'final/ece')
+    """
+    return f"test/{metric.partition('/')[2]}" if of_ensemble(metric) else metric
+
+
 def rows(front: Sequence[Record], control: Record, objectives: Mapping[str, str]) -> list[dict[str, Any]]:
     """A plain row per record, the control last: its treatment, the objectives, and the same on the test split."""
     records = [*(record for record in front if record.number != control.number), control]

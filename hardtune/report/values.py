@@ -9,7 +9,7 @@ from rich.table import Table
 from hardtune.report.comparison import METRICS_A_TABLE, Row, judged
 from hardtune.report.comparison_views import heading, places
 from hardtune.report.records import Record
-from hardtune.report.table import of_ensemble, plain_table
+from hardtune.report.table import members_like, of_ensemble, plain_table
 
 
 def value_rows(
@@ -26,7 +26,6 @@ def value_rows(
     """
     rows: list[Row] = []
     for metric in metrics:
-        name = f"test/{metric.partition('/')[2]}" if of_ensemble(metric) else metric
         for record in records:
             figures = judged(record, metric)
             rows.append(
@@ -34,7 +33,7 @@ def value_rows(
                     "trial": "control" if record.is_control else record.number,
                     "treatment": str(record.treatment),
                     "metric": metric,
-                    "better": better.get(name),
+                    "better": better.get(members_like(metric)),
                     "mean": float(figures.mean()),
                     "std": float(figures.std(ddof=1)) if len(figures) > 1 else None,
                     "n": len(figures),

@@ -1,10 +1,12 @@
 """A paper's main table: figures as they are, by numpy, and what is said of their spread."""
 
 import csv
+import itertools
 import re
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_rel
 
 from hardtune import Recipe, Treatment, load
 from hardtune.report import records
@@ -14,6 +16,7 @@ from hardtune.sweep import Sweep
 from hardtune.sweep.ledger import open_ledger
 
 TREATMENTS = [Treatment(alpha=0.5, policy="shift"), Treatment(loss="focal")]
+ALPHAS = [Treatment(alpha=0.5, policy="shift"), Treatment(alpha=1.0, policy="shift")]
 SPLIT = load("digits").hold_out(0.1, 0)
 ASKED = ("test/accuracy", "test/temperature", "test_ensemble/accuracy", "ensemble/ece")
 
@@ -27,7 +30,11 @@ def members_of(seed, number):
 
 
 def ensemble_of(seed, number):
-    return {"test_ensemble/accuracy": 0.8 + 0.01 * seed + 0.001 * number, "ensemble/ece": 0.0123}
+    return {
+        "test_ensemble/accuracy": 0.8 + 0.01 * seed + 0.001 * number * (1 + seed),
+        "ensemble/ece": 0.0123,
+        "test_ensemble/temperature": 1.2,
+    }
 
 
 def found(seed, number, treatment):
@@ -39,12 +46,12 @@ def found(seed, number, treatment):
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory):
-    """A list's sweeps with three seeds, one by how much members differ, and one that has trained its control alone."""
+    """Two lists' sweeps with three seeds, one by how much members differ, and one that trained its control alone."""
     folder = tmp_path_factory.mktemp("storage")
-    for seed in range(3):
-        sweep = Sweep("pets", "digits", Recipe(members=3, seed=seed), TREATMENTS, objectives={"final/accuracy": "max"})
+    for seed, (name, listed) in itertools.product(range(3), [("curved", ALPHAS), ("pets", TREATMENTS)]):
+        sweep = Sweep(name, "digits", Recipe(members=3, seed=seed), listed, objectives={"final/accuracy": "max"})
         ledger = open_ledger(sweep, SPLIT, folder, resume=False)
-        for number, treatment in enumerate([Treatment(), *TREATMENTS], start=CONTROL):
+        for number, treatment in enumerate([Treatment(), *listed], start=CONTROL):
             records.write(ledger.trials, found(seed, number, treatment))
         records.write(ledger.trials, Record(2, Treatment(alpha=3.0), "failed", reason="it diverged"))
     steady = Sweep("steady", "digits", Recipe(members=3), TREATMENTS, objectives=STEADY)
@@ -87,7 +94,7 @@ def test_each_cell_is_the_mean_and_standard_deviation_over_members(values, tmp_p
     accuracy, temperature = (members_of(2, 1)[name] for name in ASKED[:2])
     line = f"{100 * accuracy.mean():.1f} ±{100 * accuracy.std(ddof=1):.1f} {temperature.mean():.2f} ±"
     assert f"1: focal {line}" in out
-    assert "82.10 1.23" in out, "of the ensemble, and the held-out one, without ±"
+    assert "82.30 1.23" in out, "of the ensemble, and the held-out one, without ±"
     assert "digits: mean × 100 ± standard deviation (n - 1) over 3 members" in out
     assert "one ensemble (of 3 networks), so its figures have no ±. Not × 100: temperature." in out
     assert "unless they say otherwise" in out
@@ -143,6 +150,25 @@ def test_over_several_sweeps_both_kinds_have_a_spread(values, tmp_path):
     assert "counted in the correction" not in out
 
 
+@pytest.mark.parametrize("flags", [("pets", "--compare"), ("pets",), ("curved", "--curve", "alpha")])
+def test_over_several_sweeps_their_ensembles_are_compared(command, storage, tmp_path, flags):
+    where = ("--storage", storage, "--table", tmp_path / "it.csv", "--figure", tmp_path / "it.svg")
+    asked = ("--pool", "--metrics", "test_ensemble/accuracy", "ensemble/ece")
+    out, err, code = command("results", *flags, *asked, *where)
+    assert (err, code) == ("", 0)
+    rows = list(csv.DictReader((tmp_path / "it.csv").read_text().splitlines()))
+    (row,) = [row for row in rows if (row["metric"], row["trial"]) == ("test_ensemble/accuracy", "0")]
+    ours, theirs = ([ensemble_of(seed, n)["test_ensemble/accuracy"] for seed in range(3)] for n in (0, CONTROL))
+    expected = ttest_rel(ours, theirs)
+    assert float(row["difference"]) == pytest.approx(np.mean(ours) - np.mean(theirs))
+    assert (float(row["low"]), float(row["high"])) == pytest.approx(tuple(expected.confidence_interval()))
+    assert float(row["p"]) == pytest.approx(expected.pvalue)
+    assert (row["better"], row["members"], row["over"]) == ("max", "3", "sweeps")
+    assert {row["better"] for row in rows if row["metric"] == "ensemble/ece"} == {"min"}
+    assert "paired over 3 sweeps" in out
+    assert "test images" not in out, "of which an ensemble's figures have no parts"
+
+
 def test_one_network_has_no_spread_and_an_unfinished_sweep_its_control(values):
     out = values(name="one")
     assert "control 50.00" in out
@@ -159,16 +185,15 @@ def test_one_network_has_no_spread_and_an_unfinished_sweep_its_control(values):
         (["--values", "2"], "trial 2 has not finished, so it cannot be shown: choose from 0, 1"),
         (["--values", "--compare"], "--values is a table of figures as they are: leave --compare out"),
         (["--values", "--figure", "it.png"], "--values is a table of figures as they are: leave --figure out"),
-        *(
-            (
-                ["--compare", *pool, "--metrics", "test_ensemble/accuracy"],
-                "test_ensemble/accuracy is of one ensemble, which has no spread, so it cannot be compared: --v",
-            )
-            for pool in ([], ["--pool"])
-        ),
         (
-            ["--compare", "--pool", "--metrics", "test/zeal"],
-            "unknown figure of a member 'test/zeal': choose from (?!.*ens)",
+            ["--compare", "--metrics", "test_ensemble/accuracy"],
+            "test_ensemble/accuracy is of one ensemble, which has no spread, so it cannot be compared: --v",
+        ),
+        (["--compare", "--metrics", "test/zeal"], "unknown figure of a member 'test/zeal': choose from (?!.*ens)"),
+        (["--compare", "--pool", "--metrics", "test/zeal"], "unknown figure 'test/zeal': choose from .*ensemble/ece"),
+        (
+            ["--compare", "--pool", "--metrics", "test_ensemble/temperature"],
+            "the sweep does not say which way test_ensemble/temperature is better, so it cannot be compared",
         ),
     ],
 )
