@@ -136,11 +136,11 @@ def compared(
     rows: list[Row] = []
     for metric in comparison.metrics:
         direction = better(members_like(metric), metrics)
-        theirs = judged(reference, metric)
+        theirs = judged(metric, reference.members[metric])
         left_out = {}
         if all(metric in record.left_out for record in (reference, *others)):  # else some would look surer than others
             left_out = {str(r.number): np.subtract(r.left_out[metric], reference.left_out[metric]) for r in others}
-        ours = {str(r.number): judged(r, metric) for r in others}
+        ours = {str(r.number): judged(metric, r.members[metric]) for r in others}
         differences = compare(ours, theirs, left_out=left_out, given_up=given_up)
         for record in others:
             difference = differences[str(record.number)]
@@ -182,10 +182,10 @@ def found_out(difference: Difference, better: Better) -> Row:
     }
 
 
-def judged(record: Record, metric: str) -> NDArray[np.float64]:
-    """The members' figures (M,), or that of their ensemble (1,); absolute values for the one that is best near 0."""
-    figures = np.asarray(record.members.get(metric) or [record.metrics[metric]], np.float64)
-    return np.abs(figures) if metric.endswith("/recall_hard_easy") else figures
+def judged(metric: str, figures: Sequence[float]) -> NDArray[np.float64]:
+    """The figures (M,) as they are compared: absolute values of the one that is best near 0."""
+    values = np.asarray(figures, np.float64)
+    return np.abs(values) if metric.endswith("/recall_hard_easy") else values
 
 
 def check_comparison(comparison: Comparison, treatments: Sequence[Treatment], measured: Collection[str]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from hardtune.errors import InputError
+from hardtune.report.comparison import judged
 from hardtune.report.records import Record
 from hardtune.report.sweeps import SCORES, Kept
 from hardtune.report.table import of_ensemble
@@ -132,7 +133,10 @@ def _mean(number: int, records: Sequence[Record]) -> Record:
         per_class={name: _class([one.per_class[name] for one in records]) for name in records[-1].per_class},
         metrics={name: float(np.mean([one.metrics[name] for one in records])) for name in _in_all(records, "metrics")},
         members={
-            **{name: [_judged(name, one.members[name]) for one in records] for name in _in_all(records, "members")},
+            **{
+                name: [float(judged(name, one.members[name]).mean()) for one in records]
+                for name in _in_all(records, "members")
+            },
             **{
                 name: [one.metrics[name] for one in records]
                 for name in filter(of_ensemble, _in_all(records, "metrics"))
@@ -148,11 +152,6 @@ def _mean(number: int, records: Sequence[Record]) -> Record:
 
 def _in_all(records: Sequence[Record], field: str) -> list[str]:
     return [name for name in getattr(records[-1], field) if all(name in getattr(one, field) for one in records)]
-
-
-def _judged(name: str, members: Sequence[float]) -> float:
-    """The mean over members, as comparisons have it: of absolute values for the one figure that is best near 0."""
-    return float(np.mean(np.abs(members) if name.endswith("/recall_hard_easy") else members))
 
 
 def _class(each: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:

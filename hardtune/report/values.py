@@ -27,7 +27,8 @@ def value_rows(
     rows: list[Row] = []
     for metric in metrics:
         for record in records:
-            figures = judged(record, metric)
+            each = record.members.get(metric) or [record.metrics[metric]]  # of an ensemble there is one
+            figures = judged(metric, each)
             rows.append(
                 {
                     "trial": "control" if record.is_control else record.number,

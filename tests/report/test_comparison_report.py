@@ -79,6 +79,13 @@ def test_hard_classes_that_are_recalled_more_often_than_easy_ones_are_as_unequal
     assert rows[1]["difference"] == pytest.approx(0)
 
 
+def test_a_figure_that_members_lack_is_not_paired_by_a_single_number():
+    """Else the difference of two means would pass for that of one member each."""
+    found = [dataclasses.replace(one, metrics={"test/nll": 0.5}) for one in RECORDS]
+    with pytest.raises(KeyError, match="test/nll"):
+        compared(found, Comparison((METHOD,), metrics=("test/nll",)))
+
+
 def test_treatments_that_print_alike_keep_their_own_lines(tmp_path, monkeypatch):
     close = Treatment(alpha=0.8541), Treatment(alpha=0.8544)
     assert str(close[0]) == str(close[1])
