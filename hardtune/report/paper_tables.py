@@ -36,7 +36,8 @@ _A_COLUMN = 5
 def write_tables(tables: Sequence[Table], path: Path, of: str = "") -> None:
     """Write them as LaTeX (with the package booktabs) if ``path`` ends in ``.tex``, else as Markdown.
 
-    ``of``: whose they are; LaTeX's labels are ``tab:`` with that, the file's name and, of several tables, the number.
+    ``of``: whose they are; LaTeX's labels are ``tab:`` with that, the file's name and, from the second table on, ``-1``
+    and so on.
     """
     if path.suffix == ".tex":
         name = re.sub(r"[^A-Za-z0-9]+", "-", f"{of}-{path.stem}").strip("-")
@@ -53,7 +54,8 @@ def _latex(table: Table, label: str) -> str:
         rows.append(" & ".join(line) + r" \\" + ("\n\\midrule" if row.end_section else ""))
     title = f"{_escaped(str(table.title))}. " if table.title else ""
     alignment = "".join("r" if column.justify == "right" else "l" for column in table.columns)
-    kind = "table*" if alignment.count("r") > _A_COLUMN else "table"
+    figures = alignment.partition("l")[2].count("r")  # a front's trials are numbers, but stand before the treatment
+    kind = "table*" if figures > _A_COLUMN else "table"
     return "\n".join(
         [
             "% needs \\usepackage{booktabs}",

@@ -242,6 +242,10 @@ def test_latex_tables_are_centred_have_labels_and_take_both_columns_of_a_page_if
     assert (wide[1:3], wide[-1]) == ([r"\begin{table*}", r"\centering"], r"\end{table*}")
     (label,) = [line for line in wide if line.startswith(r"\label")]
     assert re.fullmatch(r"\\label{tab:own-\d{8}-\d{6}-wide-it}", label)
+    results("pets", "--objectives", *OBJECTIVES, "--table", tmp_path / "front.tex")
+    front = (tmp_path / "front.tex").read_text()
+    assert r"\begin{tabular}{rlrrrrr}" in front
+    assert r"\begin{table}" in front, "the trial before the treatment is no figure"
     results("list", "--compare", "--table", tmp_path / "it.tex")
     assert r"\begin{table}" in (tmp_path / "it.tex").read_text()
     assert len({*re.findall(r"\\label{.*}", (tmp_path / "it.tex").read_text())}) == (
