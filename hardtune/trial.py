@@ -76,7 +76,7 @@ class Result:
     class_offsets: NDArray[np.float32]
     """(K,) what losses subtract from their logits; 0 unless the treatment adjusts logits."""
     class_hardness: NDArray[np.float64]
-    """(K,) mean score of their training samples, by the treatment's estimator; NaN if it uses none."""
+    """(K,) mean score of their training samples, by the treatment's estimator; NaN if it uses no scores."""
     weights: WeightSummary | None
     """Summary of the entropy weights s that the first member trains with; None if the entropy term is off."""
     diagnostics: Diagnostics

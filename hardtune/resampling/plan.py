@@ -32,7 +32,7 @@ class ClassPlan:
 
     name: str
     hardness: float | None
-    """Mean score of its training samples, higher = harder; None where class counts do not follow it."""
+    """Mean score of its training samples, higher = harder; None if scores decide nothing."""
     size: int
     """Training samples to begin with."""
     pruned: int
@@ -249,14 +249,14 @@ def _draft(
         why = "pruning removes all of them" if len(pruned[gone]) else "there are none"
         raise InputError(f"class {classes[gone]!r} has no training samples: {why}")
     hardness = None
-    if treatment.alpha > 0:
+    if treatment.needs_scores:
         assert scores is not None
         total = np.bincount(train.labels, weights=scores, minlength=len(classes))
         hardness = total / np.bincount(train.labels, minlength=len(classes))
     targets = sizes
     if treatment.resamples:
         targets = class_counts(
-            np.zeros(len(classes)) if hardness is None else hardness,
+            hardness if hardness is not None and treatment.alpha > 0 else np.zeros(len(classes)),
             sizes,
             treatment.alpha,
             treatment.policy,

@@ -396,11 +396,27 @@ def test_a_preview_says_where_what_a_class_gains_comes_from():
     assert {row.source for row in promised} == {"smote", ""}
 
 
-def test_a_preview_says_how_hard_each_class_is_where_that_decides():
-    promised = rows(alpha=1.0)
-    for label, row in enumerate(promised):
+@pytest.mark.parametrize(
+    "treatment", [{"alpha": 1.0}, {"prune": "class", "prune_rate": 0.5}, {"balance": 1.0, "undersample": "easiest"}]
+)
+def test_a_preview_says_how_hard_each_class_is_where_scores_decide(treatment):
+    for label, row in enumerate(rows(**treatment)):
         assert row.hardness == pytest.approx(SCORES[TRAIN.labels == label].mean(), rel=1e-5)
-    assert [row.hardness for row in rows(prune="class", prune_rate=0.5)] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    "treatment", [{"prune": "random", "prune_rate": 0.5}, {"balance": 1.0, "undersample": "random"}]
+)
+def test_a_preview_says_nothing_of_hardness_where_scores_do_not(treatment):
+    assert [row.hardness for row in rows(**treatment)] == [None] * 4
+
+
+def test_classes_are_evened_out_alike_whatever_the_sign_of_scores_that_choose_samples():
+    tail = np.concatenate([np.flatnonzero(c == LABELS)[:size] for c, size in enumerate((100, 80, 50, 10))])
+    below = SCORES[tail] - SCORES.max() - 1
+    made = rows(TRAIN.take(tail), below, None, None, balance=1.0, undersample="easiest")
+    assert [row.target for row in made] == [60] * 4
+    assert all(row.hardness < 0 for row in made)
 
 
 def of_bees(request):
