@@ -179,8 +179,10 @@ def _without_zeros(described: str) -> str:
 
     >>> _without_zeros("Float(0.0, 10.0) _Uniform 0.05")
     'Float(0, 10) _Uniform 0.05'
+    >>> _without_zeros("Categorical['1.0', 1.0] _Uniform")  # a name is what it is
+    "Categorical['1.0', 1] _Uniform"
     """
-    return re.sub(r"(?<![\w.])(\d+)\.0\b", r"\1", described)
+    return re.sub(r"""((["'])(?:\\.|(?!\2).)*\2)|(?<![\w.])(\d+)\.0\b""", r"\1\3", described)
 
 
 def _counted(numbers: list[int], content: dict[str, Any]) -> list[int]:

@@ -105,6 +105,18 @@ def test_numbers_of_a_space_may_be_written_otherwise(split, tmp_path):
             open_ledger(dataclasses.replace(SWEEP, space=other), split, tmp_path, resume=True)
 
 
+def test_names_of_a_space_are_not_written_otherwise(split, tmp_path):
+    """Those of one's own may look like numbers."""
+    named, renamed = (
+        dataclasses.replace(SWEEP, space={"alpha": tune.uniform(0, 1), "policy": tune.choice([name, "it's 1"])})
+        for name in ("1.0", "1")
+    )
+    ledger = open_ledger(named, split, tmp_path, resume=False)
+    assert open_ledger(named, split, tmp_path, resume=True) == ledger
+    with pytest.raises(InputError, match=r"whose space \(policy was .*\) differed"):
+        open_ledger(renamed, split, tmp_path, resume=True)
+
+
 def test_what_a_resumed_sweep_compares_is_what_it_is_asked_now(split, tmp_path):
     first, second = Treatment(alpha=1.0, policy="shift"), Treatment(alpha=2.0, policy="shift")
     listed = dataclasses.replace(SWEEP, space=[first, second], objectives={"final/ece": "min"}, comparisons=())
