@@ -31,8 +31,8 @@ def pareto_figure(
 
     The front and the control have error bars, the standard error over their members, to show what is noise.
     A single objective is plotted against the one number that the treatments vary, an entropy weight say (the control,
-    which has no temperature, is a line there); if they vary more, against its counterpart on the test split or, if it
-    has none, the trials' numbers. ``note`` is a sentence that readers must see.
+    which has no temperature, is a line there, and its error a band); if they vary more, against its counterpart on the
+    test split or, if it has none, the trials' numbers. ``note`` is a sentence that readers must see.
     """
     from matplotlib.figure import Figure
 
@@ -43,7 +43,7 @@ def pareto_figure(
     wide, deep = min(len(pairs), PANELS_A_ROW), -(-len(pairs) // PANELS_A_ROW)
     figure = Figure(figsize=(4.6 * wide + 0.6, 4.6 * deep), layout="constrained")
     figure.suptitle("\n".join(filter(None, [title, note])))
-    on_front, barred = {record.number for record in front}, False
+    on_front, barred, banded = {record.number for record in front}, False, False
     for panel, (x, y) in enumerate(pairs):
         axes = figure.add_subplot(deep, wide, panel + 1)
         worse = [r for r in finished if r.shortfall > 0 and not r.is_control]
@@ -52,7 +52,11 @@ def pareto_figure(
         control = [r for r in finished if r.is_control]
         if x == "temperature":
             for record in control:
-                axes.axhline(_value(record, y), color="#d9480f", linewidth=1, label="control", zorder=2)
+                level, error = _value(record, y), _standard_error(record, y)
+                axes.axhline(level, color="#d9480f", linewidth=1, label="control", zorder=2)
+                if error is not None:
+                    axes.axhspan(level - error, level + error, color="#d9480f", alpha=0.12, linewidth=0, zorder=1)
+                    banded = True
             control = []
         styles: tuple[tuple[list[Record], dict[str, Any]], ...] = (
             (plain, {"marker": "o", "s": 26, "c": "#b9c0c8", "label": "dominated" if len(names) > 1 else "trials"}),
@@ -94,8 +98,9 @@ def pareto_figure(
         axes.spines[["top", "right"]].set_visible(False)
         if panel == 0:
             axes.legend(frameon=False, fontsize=8)
-    if barred:
-        figure.supxlabel("bars: ± the standard error over members", fontsize=7, color="#6b747c")
+    errors = " and ".join(["bars"] * barred + ["band"] * banded)
+    if errors:
+        figure.supxlabel(f"{errors}: ± the standard error over members", fontsize=7, color="#6b747c")
     path.parent.mkdir(parents=True, exist_ok=True)
     save(figure, path, dpi=150)
 

@@ -160,11 +160,16 @@ def test_the_control_is_a_line_over_temperatures_of_which_it_has_none(tmp_path, 
         tried = [Treatment(**{"entropy_weight": 0.1, field: value}) for value in (0.3, 0.5)]
         found = [record(CONTROL, 0.2, 0.8), *(record(n, 0.1, 0.7, treatment=one) for n, one in enumerate(tried))]
         pareto_figure(found, found[1:2], objective, "title", tmp_path / "pareto.png")
-        (axes,) = drawn.pop().axes
+        figure = drawn.pop()
+        (axes,) = figure.axes
         controls = [artist for artist in (*axes.lines, *axes.collections) if artist.get_label() == "control"]
         assert len(controls) == 1
         assert [list(one.get_ydata()) for one in axes.lines if one in controls] == ([line] if line else [])
         assert [group for group in axes.collections if [0.7, 0.8] in group.get_offsets().tolist()] == []
+        bands = [patch.get_extents().transformed(axes.transData.inverted()) for patch in axes.patches]
+        heights = [(band.y0, band.y1) for band in bands]
+        assert heights == ([pytest.approx((0.79, 0.81))] if line else []), "± the standard error of 0.79 and 0.81"
+        assert figure.get_supxlabel().startswith("bars and band: ±" if line else "bars: ±")
 
 
 def test_an_axis_has_no_more_figures_than_there_is_room_for(tmp_path, monkeypatch):
