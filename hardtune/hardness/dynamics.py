@@ -64,10 +64,11 @@ so that batches of 128 one by one would cost four times as much."""
 class Dynamics:
     """Accumulates the training dynamics of ``num_samples`` samples; :meth:`scores` reads them.
 
-    Everything stays on ``device`` in O(N) memory (89 bytes per sample), except predict's (N, K) logits once, and only
-    :meth:`end_epoch` waits for the device while training. On a GPU :meth:`update` changes tensors in place and
-    nothing else, so it may be captured in a CUDA graph; on a CPU it copies batches, and processes several at
-    once. Averages are over the number of times each sample was seen, which may differ between samples.
+    Everything stays on ``device`` in O(N) memory (89 bytes per sample), except predict's logits once, (N, K) or, if
+    it yields parts, one of them at a time, and only :meth:`end_epoch` waits for the device while training. On a GPU
+    :meth:`update` changes tensors in place and nothing else, so it may be captured in a CUDA graph; on a CPU it copies
+    batches, and processes several at once. Averages are over the number of times each sample was seen, which may
+    differ between samples.
 
     Args:
         num_samples: N; sample ids are 0..N-1.
