@@ -150,7 +150,10 @@ def _there_twice(copies: Copies, classes: Sequence[str], files: Files) -> str:
 
 
 def _mislabelled(split: Split) -> str:
-    said = "held-out samples have wrong labels, too, so objectives are not what they would be on the test split"
+    said = (
+        "held-out samples have wrong labels, too, so objectives are not what they would be on the test split, and "
+        "temperatures are fitted to wrong labels, so …_scaled figures say nothing of the test split"
+    )
     return said if split.mislabelled else ""
 
 

@@ -108,6 +108,7 @@ def test_wrong_labels_of_held_out_samples_are_told_and_nothing_is_promised_of_th
     data = with_label_noise(of_sizes((400, 100, 100), (50, 50, 50)), 0.1)
     mislabelled, shares = said_of(data.hold_out(0.2, 0), [METHOD])
     assert mislabelled.startswith("held-out samples have wrong labels, too")
+    assert mislabelled.endswith("are fitted to wrong labels, so …_scaled figures say nothing of the test split")
     assert shares.endswith("of one do not carry over to the other")
     assert "wrong labels" not in " ".join(said_of(data.hold_out("test", 0), [METHOD]))
 
