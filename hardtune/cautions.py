@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hardtune.data import Samples, Split, files_of
 from hardtune.data.copies import Copies, Files, copies_in, copies_of_another_class
-from hardtune.errors import InputError
+from hardtune.evaluation.recall import gap_by_chance
 from hardtune.needs import needed_scores, needs_pool
 from hardtune.treatment import Treatment
 
@@ -82,29 +82,6 @@ def chance_in_the_gap(gap: float, recall: NDArray[np.floating], split: Split) ->
         f"would still be about {chance:.3f}, and the control's is {gap:.3f}: what the search finds fairer may be luck, "
         "so hold out more (--recipe validation=…), and see what --confirm says of it"
     )
-
-
-def gap_by_chance(recall: NDArray[np.floating], sizes: NDArray[np.integer]) -> float:
-    """About the recall gap that samples alone make between classes that are recognised equally well.
-
-    sqrt((K - 1)/K p (1 - p) mean 1/n), from the variance of a share of n samples; K classes that have samples, p the
-    recall that they would all have.
-
-    Args:
-        recall: (K,) of each class.
-        sizes: (K,) n, on how many samples it was measured.
-
-    Raises:
-        InputError: no class has samples.
-
-    >>> round(gap_by_chance(np.full(10, 0.8), np.full(10, 36)), 3)
-    0.063
-    """
-    n = sizes[sizes > 0]
-    if not len(n):
-        raise InputError("a recall gap needs samples, and no class has any")
-    p = recall[sizes > 0] @ n / n.sum()
-    return float(np.sqrt((len(n) - 1) / len(n) * p * (1 - p) * np.mean(1 / n)))
 
 
 def _few(split: Split, samples: Samples, kind: str, remedy: str) -> str:

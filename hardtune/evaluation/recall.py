@@ -5,6 +5,7 @@ A class without samples in the split has no recall: it is NaN in per-class array
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,8 +42,22 @@ def balanced_accuracy(predictions: Predictions) -> float:
 
 @metric("recall_gap", better="min")
 def recall_gap(predictions: Predictions) -> float:
-    """Population standard deviation of recall over classes: HBR v1's headline (arXiv 2504.07031)."""
+    """Population standard deviation of recall over classes: HBR v1's headline (arXiv 2504.07031).
+
+    Chance widens it where classes have few samples, the more so the lower accuracy is: see :func:`recall_gap_excess`.
+    """
     return float(_present_recall(predictions).std())
+
+
+@metric("recall_gap_excess", better="min")
+def recall_gap_excess(predictions: Predictions) -> float:
+    """The recall gap without what chance adds: sqrt(max(0, gap² - chance²)), chance by :func:`gap_by_chance` (ours).
+
+    On average, gap² is the variance between classes plus chance². Between equally good classes it is often 0 and never
+    below, so above 0 on average, but less than the gap: of 10 classes, by about a quarter of the gap by chance.
+    """
+    chance = gap_by_chance(class_recall(predictions), predictions.confusion.sum(axis=1))
+    return math.sqrt(max(0.0, recall_gap(predictions) ** 2 - chance**2))
 
 
 @metric("recall_range", better="min")
@@ -96,6 +111,29 @@ def recall_hard_easy(predictions: Predictions, hard_classes: Sequence[int] | Arr
     present = ~np.isnan(recall)
     of_easy, of_hard = recall[present & ~hard], recall[present & hard]
     return float(of_easy.mean() - of_hard.mean()) if len(of_easy) and len(of_hard) else 0.0
+
+
+def gap_by_chance(recall: NDArray[np.floating], sizes: NDArray[np.integer]) -> float:
+    """About the recall gap that samples alone make between classes that are recognised equally well.
+
+    sqrt((K - 1)/K p (1 - p) mean 1/n), from the variance of a share of n samples; K classes that have samples, p the
+    recall that they would all have.
+
+    Args:
+        recall: (K,) of each class.
+        sizes: (K,) n, on how many samples it was measured.
+
+    Raises:
+        InputError: no class has samples.
+
+    >>> round(gap_by_chance(np.full(10, 0.8), np.full(10, 36)), 3)
+    0.063
+    """
+    n = sizes[sizes > 0]
+    if not len(n):
+        raise InputError("a recall gap needs samples, and no class has any")
+    p = recall[sizes > 0] @ n / n.sum()
+    return float(np.sqrt((len(n) - 1) / len(n) * p * (1 - p) * np.mean(1 / n)))
 
 
 def _mask(classes: ArrayLike, num_classes: int) -> NDArray[np.bool_]:

@@ -27,9 +27,9 @@ from hardtune.evaluation import (
 from hardtune.evaluation.metric import CALIBRATION
 
 PROMISED = {
-    "accuracy", "balanced_accuracy", "recall_gap", "recall_range", "recall_topk_gap", "recall_mad", "worst_recall",
-    "macro_f1", "nll", "brier", "ece", "ece_adaptive", "ece_classwise", "aurc", "eaurc", "accuracy_at_80",
-    "accuracy_at_90", "accuracy_at_95", "misclassification_auroc",
+    "accuracy", "balanced_accuracy", "recall_gap", "recall_gap_excess", "recall_range", "recall_topk_gap", "recall_mad",
+    "worst_recall", "macro_f1", "nll", "brier", "ece", "ece_adaptive", "ece_classwise", "aurc", "eaurc",
+    "accuracy_at_80", "accuracy_at_90", "accuracy_at_95", "misclassification_auroc",
 }  # fmt: skip
 
 

@@ -20,8 +20,15 @@ def with_recalls(recalls):
     return predicted(labels, np.where(hits, labels, (labels + 1) % k), k)
 
 
+def drawn(recalls, seed):
+    """Predictions of 54 samples a class, each right with the probability of its class."""
+    labels = np.repeat(np.arange(len(recalls)), 54)
+    hit = np.random.default_rng(seed).random(len(labels)) < recalls[labels]
+    return predicted(labels, np.where(hit, labels, (labels + 1) % len(recalls)), len(recalls))
+
+
 def gaps(predictions):
-    names = ("recall_gap", "recall_range", "recall_topk_gap", "recall_mad", "worst_recall")
+    names = ("recall_gap", "recall_range", "recall_topk_gap", "recall_mad", "worst_recall", "recall_gap_excess")
     return {name: METRICS[name].compute(predictions) for name in names}
 
 
@@ -66,6 +73,46 @@ def test_mean_absolute_deviation_is_from_the_mean():
     assert recall.recall_mad(with_recalls([0.0, 0.5, 1.0, 0.5])) == pytest.approx(0.25)
 
 
+@pytest.mark.parametrize(("p", "n"), [(0.9, 5), (0.8, 36), (0.8, 100), (0.95, 500)])
+def test_the_gap_by_chance_is_what_equally_good_classes_have(p, n):
+    shares = np.random.default_rng(0).binomial(n, p, (4000, 10)) / n
+    said = np.mean(
+        [recall.gap_by_chance(of_class, np.full(10, n)) for of_class in shares]
+    )  # from what such classes show
+    assert said == pytest.approx(shares.std(axis=1).mean(), rel=0.05)
+
+
+@pytest.mark.parametrize("p", [0.984, 0.94, 0.7])
+def test_the_excess_of_the_gap_leaves_little_of_what_chance_gives_to_equally_good_classes(p):
+    found = [gaps(drawn(np.full(10, p), seed)) for seed in range(400)]
+    gap, excess = (np.mean([each[name] ** 2 for each in found]) for name in ("recall_gap", "recall_gap_excess"))
+    chance = recall.gap_by_chance(np.full(10, p), np.full(10, 54)) ** 2
+    assert gap == pytest.approx(chance, rel=0.1)
+    assert excess < chance / 4
+
+
+def test_the_excess_of_the_gap_is_the_true_gap_whatever_the_accuracy():
+    for top in (1.0, 0.8):
+        recalls = np.linspace(top - 0.25, top, 10)
+        found = [gaps(drawn(recalls, seed)) for seed in range(400)]
+        assert np.mean([each["recall_gap"] ** 2 for each in found]) > 1.15 * recalls.var()
+        excess = np.mean([each["recall_gap_excess"] ** 2 for each in found])
+        assert excess == pytest.approx(recalls.var(), rel=0.05)
+
+
+def test_the_excess_of_the_gap_goes_by_how_many_samples_each_class_has():
+    labels = np.repeat([0, 1, 3], [200, 20, 20])  # class 2 has none
+    wrong = np.isin(np.arange(240), [0, 1, 200, 201, 202, 203, 204, 205])  # recalls of 0.99, 0.7 and 1
+    found = gaps(predicted(labels, np.where(wrong, 2, labels), 4))
+    chance = 2 / 3 * (232 / 240) * (8 / 240) * np.mean([1 / 200, 1 / 20, 1 / 20])
+    assert found["recall_gap_excess"] == pytest.approx(np.sqrt(np.var([0.99, 0.7, 1]) - chance))
+
+
+def test_without_samples_there_is_no_gap_by_chance():
+    with pytest.raises(InputError, match="a recall gap needs samples, and no class has any"):
+        recall.gap_by_chance(np.full(3, np.nan), np.zeros(3, int))
+
+
 def test_a_class_that_is_never_recognised_stays_in_the_gaps():
     found = gaps(with_recalls([0.0, 1.0]))
     assert found["worst_recall"] == 0
@@ -80,7 +127,7 @@ def test_a_class_without_samples_is_left_out_of_the_gaps():
 
 def test_one_class_alone_has_no_gap():
     found = gaps(predicted([1, 1], [1, 0], num_classes=3))
-    assert (found["recall_gap"], found["recall_range"], found["recall_topk_gap"], found["recall_mad"]) == (0, 0, 0, 0)
+    assert [value for name, value in found.items() if name != "worst_recall"] == [0] * 5
 
 
 @pytest.mark.parametrize("hard", [[0, 1], np.array([True, True, False, False])])
