@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from hardtune.data import Samples, Split, files_of
 from hardtune.data.copies import Copies, Files, copies_in, copies_of_another_class
 from hardtune.evaluation.recall import gap_by_chance
+from hardtune.hardness.estimators import class_hardness
 from hardtune.needs import needed_scores, needs_pool
 from hardtune.treatment import Treatment
 
@@ -23,6 +24,8 @@ COPIES = 0.005
 """The share of images that are there twice from which on figures may move by half a point."""
 BY_SIZE = {"rmd": "easy", "md": "easy", "kmeans": "hard"}
 """What they call samples of small classes."""
+CHANCE = 0.05
+"""The p-value above which classes' mean scores differ by no more than those of random classes may."""
 
 
 def cautions(
@@ -81,6 +84,43 @@ def chance_in_the_gap(gap: float, recall: NDArray[np.floating], split: Split) ->
         f"if all classes were recognised equally well, their recall gap on {len(split.held_out):,} held-out samples "
         f"would still be about {chance:.3f}, and the control's is {gap:.3f}: what the search finds fairer may be luck, "
         "so hold out more (--recipe validation=…), and see what --confirm says of it"
+    )
+
+
+def chance_in_hardness(
+    split: Split, scores: Mapping[str, NDArray[np.floating]], treatments: Sequence[Treatment]
+) -> list[str]:
+    """A sentence for each estimator by which random classes may well differ as much in hardness as these do.
+
+    By the F test of a one-way analysis of variance, where treatments go by it with ``shift`` or ``reversed``, which
+    make a ratio of 2:1 of any difference.
+
+    Args:
+        scores: (N,) of the training samples, by estimator.
+    """
+    ranges = {one.estimator for one in treatments if one.alpha > 0 and one.policy in ("shift", "reversed")}
+    found = [_by_chance(split, name, scores[name]) for name in sorted(ranges & scores.keys())]
+    return [sentence for sentence in found if sentence]
+
+
+def _by_chance(split: Split, estimator: str, scores: NDArray[np.floating]) -> str:
+    from scipy.special import fdtrc
+
+    labels, k = split.train.labels, split.num_classes
+    sizes = np.bincount(labels, minlength=k)
+    if sizes.min() == 0 or len(labels) == k or not np.isfinite(scores).all():
+        return ""  # the plan says what is wrong
+    mean = class_hardness(scores, labels, k)
+    within = float(((scores - mean[labels]) ** 2).sum()) / (len(labels) - k)
+    between = float(sizes @ (mean - scores.mean(dtype=np.float64)) ** 2) / (k - 1)
+    if within == 0 or fdtrc(k - 1, len(labels) - k, between / within) <= CHANCE:
+        return ""
+    error = np.sqrt(within / sizes.min())
+    return (
+        f"by {estimator!r}, classes differ in hardness by no more than chance gives (mean scores of {mean.min():.4g} "
+        f"to {mean.max():.4g}, with standard errors of up to {error:.2g}), and policies 'shift' and 'reversed' make "
+        "2:1 of it all the same: choose another estimator, or policy 'paper' or 'margin', which go by how large "
+        "differences are"
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hardtune import Treatment, load
-from hardtune.cautions import BY_SIZE, cautions, chance_in_the_gap, copies_that_matter
+from hardtune.cautions import BY_SIZE, cautions, chance_in_hardness, chance_in_the_gap, copies_that_matter
 from hardtune.data import Dataset, Samples, with_label_noise
 from hardtune.evaluation.recall import gap_by_chance
 from hardtune.hardness.estimators import class_hardness, feature_scores
@@ -184,6 +184,30 @@ def test_a_gap_that_is_mostly_chance_is_told_and_no_other():
     gone = np.array([0.9] * 9 + [np.nan])  # a class without held-out samples
     sizes = np.array([30] * 9 + [0])
     assert gap_by_chance(gone, sizes) == pytest.approx(gap_by_chance(gone[:9], sizes[:9]))
+
+
+def test_hardness_that_may_be_chance_is_told_where_a_policy_makes_two_to_one_of_any_difference():
+    split = of_sizes((400, 300, 200), BALANCED).hold_out("test", 0)
+    rng = np.random.default_rng(0)
+    scores = {"aum": rng.normal(-2, 1, len(split.train)), "rmd": rng.normal(0, 1, len(split.train))}
+    scores["rmd"] += 0.5 * (split.train.labels == 2)
+    by_both = [Treatment(alpha=1.0, policy="shift", estimator=name) for name in scores]
+    (said,) = chance_in_hardness(split, scores, [Treatment(), *by_both])
+    assert said.startswith("by 'aum', classes differ in hardness by no more than chance gives (mean scores of -2.0")
+    assert ", with standard errors of up to 0.069), and policies 'shift' and 'reversed' make 2:1 of it" in said
+    elsewhere = [Treatment(alpha=1.0), Treatment(balance=1.0, policy="shift"), METHOD, by_both[1]]
+    assert chance_in_hardness(split, scores, elsewhere) == []
+    assert chance_in_hardness(split, {}, by_both) == []
+    gone = of_sizes((400, 300, 0), BALANCED).hold_out("test", 0)  # a plan says that a class has no samples
+    assert chance_in_hardness(gone, {"aum": scores["aum"][:700]}, by_both) == []
+
+
+def test_equally_hard_classes_are_told_about_19_times_in_20():
+    split = of_sizes((100, 60, 30), BALANCED).hold_out("test", 0)
+    rng = np.random.default_rng(0)
+    treatments = [Treatment(alpha=1.0, policy="reversed")]
+    told = [bool(chance_in_hardness(split, {"aum": rng.normal(size=len(split.train))}, treatments)) for _ in range(400)]
+    assert np.mean(told) == pytest.approx(0.95, abs=0.03)
 
 
 def test_classes_of_unequal_size_that_no_treatment_evens_out_are_told():

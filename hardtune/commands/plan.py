@@ -61,7 +61,7 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print and draw the plans; 0 if all of them are feasible, else 1."""
-    from hardtune.cautions import cautions_about_scores
+    from hardtune.cautions import cautions_about_scores, chance_in_hardness
     from hardtune.checks import check_names, check_sources
     from hardtune.needs import needs_of
     from hardtune.rehearsal import rehearse
@@ -91,6 +91,8 @@ def run(options: argparse.Namespace) -> int:
         print(f"note: {caution}", file=sys.stderr)
     subject, device = with_scores(subject, needs, device=options.device, score=options.score)
     prepared = gather(subject.split, subject.recipe, needs, subject.store, device=device)
+    for caution in chance_in_hardness(subject.split, prepared.scores, treatments):
+        print(f"note: {caution}", file=sys.stderr)
     plans = [_planned(prepared, treatment) for treatment in treatments]
 
     console = plain_console()

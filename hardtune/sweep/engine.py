@@ -42,6 +42,7 @@ from hardtune.sweep.ledger import Ledger, check_same_data, open_ledger, resumabl
 from hardtune.sweep.live import View
 from hardtune.sweep.nodes import check_shared
 from hardtune.sweep.notes import (
+    say_if_hardness_may_be_chance,
     say_if_the_pool_has_no_effect,
     say_what_has_no_effect,
     say_what_is_doubtful,
@@ -135,6 +136,7 @@ def run_sweep(sweep: Sweep, place: Place, view: View) -> Outcome:
             store = Store(storage / "store")
             alone = _filled(share, dataclasses.replace(sweep, racing=0.0))  # those that score do not race
             prepared = _prepare(sweep, split, needs, store, alone, view)
+            say_if_hardness_may_be_chance(prepared, treatments, place, view)
             say_what_is_infeasible(sweep, prepared, treatments, place, view)
             interrupted = run_trials(sweep, place, prepared, store, share, ledger, study, tracker, view)
         except BaseException as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from hardtune.cautions import cautions, copies_that_matter, known_files
+from hardtune.cautions import cautions, chance_in_hardness, copies_that_matter, known_files
 from hardtune.checks import preview_plan
 from hardtune.data import Split
 from hardtune.data.copies import write_copies
@@ -60,6 +60,14 @@ def say_what_is_doubtful(sweep: Sweep, split: Split, treatments: Sequence[Treatm
             view.say(f"note: the copies could not be listed in {path}: {in_a_line(error)}")
         else:
             view.whole(f"these copies are listed in {path}, each beside the first image that it is equal to")
+
+
+def say_if_hardness_may_be_chance(
+    prepared: Prepared, treatments: Sequence[Treatment], place: Place, view: View
+) -> None:
+    """Say by which estimators classes are about equally hard, which a subset may be too small to tell."""
+    for caution in () if place.subset else chance_in_hardness(prepared.split, prepared.scores, treatments):
+        view.say(f"note: {caution}")
 
 
 def say_what_is_infeasible(

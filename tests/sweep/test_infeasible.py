@@ -16,7 +16,7 @@ from hardtune.report.sweeps import Kept
 from hardtune.sweep import Sweep, notes
 from hardtune.sweep.definition import THREE_OBJECTIVES, Place
 from hardtune.sweep.live import View
-from hardtune.sweep.notes import say_what_is_infeasible
+from hardtune.sweep.notes import say_if_hardness_may_be_chance, say_what_is_infeasible
 from hardtune.sweep.space import corners
 
 SPLIT = load("digits").hold_out(0.3, 0)
@@ -74,3 +74,14 @@ def test_nothing_is_said_where_all_of_it_can_and_of_a_part_of_the_data():
 def test_what_can_have_no_result_is_an_error(space):
     with pytest.raises(InputError, match="cannot be carried out: class '5' has a mean score"):
         said(space)
+
+
+def test_that_classes_are_equally_hard_is_said_of_all_the_data_and_not_of_a_part():
+    console = Console(file=io.StringIO(), width=400)
+    view = View("s", THREE_OBJECTIVES, console)
+    noise = Prepared(SPLIT, {"aum": np.random.default_rng(0).normal(size=len(SPLIT.train)).astype(np.float32)})
+    shift = [Treatment(alpha=1.0, policy="shift")]
+    for prepared, subset in ((PREPARED, False), (noise, True), (noise, False)):
+        assert console.file.getvalue() == ""
+        say_if_hardness_may_be_chance(prepared, shift, Place(subset=subset), view)
+    assert console.file.getvalue().startswith("note: by 'aum', classes differ in hardness by no more than chance gives")
