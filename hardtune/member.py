@@ -21,7 +21,7 @@ from hardtune.needs import named_in, needed_scores, needs_features, needs_judged
 from hardtune.recipe import Recipe
 from hardtune.registry import Digests
 from hardtune.resampling.oversamplers import Pool
-from hardtune.resampling.plan import Plan, make_plan
+from hardtune.resampling.plan import Plan, make_plan, preview
 from hardtune.store import Store, digest
 from hardtune.training.choices import resolved
 from hardtune.training.fit import Probe, build_model, fit
@@ -79,7 +79,7 @@ def identity(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: i
         "version": VERSION,
         "data": prepared.split.fingerprint,
         "held_out": "test" if prepared.split.chooses_on_test else "training",
-        "recipe": resolved(recipe, device).training_identity(),
+        "recipe": budgeted(prepared, resolved(recipe, device), treatment).training_identity(),
         "treatment": treatment.described(),
         "used": used,
         **({"code": code} if code else {}),
@@ -92,6 +92,20 @@ def entries(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: in
     """The store identities of a member's answers: its network's, and one for each further part that is asked for."""
     network = identity(prepared, recipe, treatment, member, device)
     return answers.entries(network, prepared.split, recipe.seed)
+
+
+def budgeted(prepared: Prepared, recipe: Recipe, treatment: Treatment) -> Recipe:
+    """The recipe with the epochs that the treatment's networks train for, which a budget of steps makes its own.
+
+    Resolve it first: the device decides by the epochs of all, so that networks of a sweep differ in nothing else.
+    """
+    if recipe.budget == "epochs":
+        return recipe
+    treatment, samples = treatment.canonical(), len(prepared.split.train)
+    trained = samples
+    if treatment.prunes or treatment.resamples:  # else scores and features may not be there yet
+        trained = sum(row.count for row in preview(**plan_arguments(prepared, treatment)))
+    return dataclasses.replace(recipe, budget="epochs", epochs=max(1, round(recipe.epochs * samples / trained)))
 
 
 def plan_for(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: int) -> Plan:
@@ -173,6 +187,7 @@ def train_network(
 ) -> torch.nn.Module:
     """Train and return the network; ``observer``, ``probe`` and ``until`` as in ``training.fit``."""
     treatment = treatment.canonical()
+    recipe = budgeted(prepared, resolved(recipe, device), treatment)
     split = prepared.split
     plan = plan_for(prepared, recipe, treatment, member)
     images = DeviceImages(split.train.images, mean=split.mean, std=split.std, device=device, synthesised=plan.images)

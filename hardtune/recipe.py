@@ -23,6 +23,9 @@ class Recipe:
     """A name in ``hardtune.training.models.MODELS``, or ``timm:NAME``; with a tag, from its pre-trained weights."""
     epochs: int = 200
     batch_size: int = 128
+    budget: str = "epochs"
+    """What all treatments have equally much of: ``epochs``, or ``steps``, where those with fewer samples train for more
+    epochs and those with more for fewer, so that all see about the same number of images."""
     optimiser: str = "sgd"
     """``sgd`` with Nesterov momentum; or ``adamw``, which transformers need, with learning rates of about 0.001."""
     learning_rate: float = 0.1
@@ -77,6 +80,8 @@ class Recipe:
                 raise InputError(f"{name} must be a whole number of at least {least}, got {getattr(self, name)!r}")
         if not self.learning_rate > 0:
             raise InputError(f"learning_rate must be above 0, got {self.learning_rate!r}")
+        if self.budget not in ("epochs", "steps"):
+            raise InputError(f"unknown budget {self.budget!r}: choose from epochs, steps")
         if self.optimiser not in ("adamw", "sgd"):
             raise InputError(f"unknown optimiser {self.optimiser!r}: choose from adamw, sgd")
         if self.optimiser == "adamw" and self.learning_rate > 0.05:
@@ -107,8 +112,8 @@ class Recipe:
         used = self
         if self.schedule != "steps":  # only ``steps`` uses these
             used = dataclasses.replace(self, milestones=Recipe.milestones, decay=Recipe.decay)
-        if self.optimiser == Recipe.optimiser:  # networks of earlier versions, which had no other, are the same
-            ignored.add("optimiser")
+        # Networks of earlier versions, which had no others, are the same.
+        ignored |= {name for name in ("budget", "optimiser") if getattr(self, name) == getattr(Recipe, name)}
         return {k: v for k, v in dataclasses.asdict(used).items() if k not in ignored}
 
 

@@ -15,7 +15,8 @@ keeps balanced data balanced. No search: each treatment is trained once, as an e
 1. What does pruning cost (the control removes nothing)?
 2. Is it better than removing random samples, which takes no scores, or the hardest, where wrong labels gather?
 
-All train for the same number of epochs, so those with fewer samples take fewer steps.
+All train for the same number of epochs, so those with fewer samples take fewer steps; `--recipe budget=steps` gives
+them more epochs, for about as many steps.
 `python -m hardtune plan sweeps/pruning.py` shows what would be left of each class; docs/results/pruning.md has results.
 """
 

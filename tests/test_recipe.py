@@ -17,6 +17,8 @@ from hardtune.errors import InputError
         ({"batch_size": -3}, "batch_size"),
         ({"learning_rate": 0}, "learning_rate must be above 0"),
         ({"momentum": 1}, "momentum must be in"),
+        ({"budget": "images"}, "unknown budget 'images': choose from epochs, steps"),
+        ({"budget": None}, "budget must be a name, got None"),
         ({"optimiser": "adam"}, "unknown optimiser 'adam': choose from adamw, sgd"),
         ({"optimiser": "adamw"}, "learning_rate 0.1 is one for SGD: AdamW needs one of at most 0.05, usually 0.001"),
         ({"schedule": "exponential"}, "choose from cosine, linear, steps"),
@@ -50,7 +52,10 @@ def test_what_does_not_decide_a_network_is_left_out_of_its_identity():
     same = Recipe(members=3, scoring_members=2, encoder="pixels", validation=0.2, seed=7)
     assert same.training_identity() == Recipe().training_identity()
     assert Recipe(epochs=100).training_identity() != Recipe().training_identity()
-    assert "optimiser" not in Recipe().training_identity(), "networks of before there was a choice are found"
+    assert not {"budget", "optimiser"} & Recipe().training_identity().keys(), (
+        "networks of before there was a choice are found"
+    )
+    assert Recipe(budget="steps").training_identity() != Recipe().training_identity()
     by_adamw = Recipe(optimiser="adamw", learning_rate=0.001)
     assert by_adamw.training_identity() != Recipe(learning_rate=0.001).training_identity()
 

@@ -54,6 +54,12 @@ def epochs_of(split, store, needs, member=0, recipe=RECIPE):
     return len(seen)
 
 
+def test_the_scoring_ensemble_has_the_epochs_that_the_recipe_says_whatever_the_budget(split, store):
+    recipe = dataclasses.replace(RECIPE, epochs=2)
+    assert epochs_of(split, store, Needs(), recipe=dataclasses.replace(recipe, budget="steps")) == 2
+    assert epochs_of(split, store, Needs(), recipe=recipe) == 0, "it is the same ensemble"
+
+
 def norms_of(network, split):
     images = DeviceImages(split.train.images, mean=split.mean, std=split.std, device="cpu")
     return gradient_norms(network, images.batch(torch.arange(len(split.train))), torch.from_numpy(split.train.labels))

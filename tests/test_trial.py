@@ -212,6 +212,60 @@ def test_a_network_is_trained_on_what_its_plan_says(prepared, split):
     assert not np.array_equal(plan.parents, plan_for(prepared, RECIPE, TREATMENT, 0).parents)
 
 
+@pytest.mark.parametrize(
+    ("treatment", "epochs"),
+    [
+        (Treatment(), 2),
+        (Treatment(entropy_weight=0.2), 2),
+        (Treatment(prune="random", prune_rate=0.5), 4),
+        (Treatment(prune="random", prune_rate=0.7), 6),
+        (Treatment(prune="random", prune_rate=0.5, alpha=1.0, policy="shift"), 4),
+        (Treatment(alpha=2.0, policy="shift", undersample="none"), 2),
+    ],
+    ids=str,
+)
+def test_with_a_budget_of_steps_all_treatments_see_about_as_many_images_as_the_control(
+    prepared, split, treatment, epochs
+):
+    class Watcher:
+        images, epochs = 0, 0
+
+        def update(self, ids, logits, labels):
+            self.images += len(ids)
+
+        def end_epoch(self, predict=None):
+            self.epochs += 1
+
+    ended, watcher, recipe = [], Watcher(), dataclasses.replace(RECIPE, budget="steps")
+    train_network(prepared, recipe, treatment, 0, device="cpu", observer=watcher, on_epoch=ended.append)
+    size = len(plan_for(prepared, recipe, treatment, 0))
+    assert (len(ended), watcher.epochs, watcher.images) == (epochs, epochs, epochs * size)
+    assert abs(watcher.images - RECIPE.epochs * len(split.train)) <= size / 2
+
+
+def test_a_long_oversampled_run_has_fewer_epochs_of_a_budget_of_steps_and_is_compiled_like_the_others(
+    prepared, split, monkeypatch
+):
+    monkeypatch.setattr("hardtune.training.choices._can_compile", lambda kind: True)
+    grown = Treatment(alpha=2.0, policy="shift", undersample="none")
+    recipe = dataclasses.replace(RECIPE, epochs=50, budget="steps", precision="float32", layout="channels_last")
+    described = identity(prepared, recipe, grown, 0, "cpu")["recipe"]
+    size = len(plan_for(prepared, recipe, grown, 0))
+    assert described["epochs"] == round(50 * len(split.train) / size) < 50
+    assert described["compile"] is True
+
+
+def test_networks_that_train_alike_with_either_budget_are_shared_and_others_are_not(prepared):
+    recipe = dataclasses.replace(RECIPE, budget="steps")
+    whole = [Treatment(), Treatment(loss="focal"), Treatment(alpha=1.0, policy="shift"), Treatment(estimator="el2n")]
+    for treatment in whole:
+        assert identity(prepared, recipe, treatment, 0, "cpu") == identity(prepared, RECIPE, treatment, 0, "cpu")
+    half = Treatment(prune="random", prune_rate=0.5)
+    assert identity(prepared, recipe, half, 0, "cpu") != identity(prepared, RECIPE, half, 0, "cpu")
+    longer = dataclasses.replace(RECIPE, epochs=4)
+    assert identity(prepared, recipe, half, 0, "cpu") == identity(prepared, longer, half, 0, "cpu")
+
+
 def test_a_synthesised_image_is_as_difficult_as_its_parent(prepared, split):
     plan = plan_for(prepared, RECIPE, TREATMENT, 0)
     objective = member._objective(prepared, RECIPE, TREATMENT, plan, 0, "cpu")

@@ -75,6 +75,7 @@ def run(options: argparse.Namespace) -> int:
     import numpy as np
 
     from hardtune.data import files_of
+    from hardtune.member import budgeted
     from hardtune.report.export import (
         exported,
         exported_predictions,
@@ -128,11 +129,12 @@ def run(options: argparse.Namespace) -> int:
     described = folder / "training-set.csv"
     if len(files) > len(members) or (files and not described.exists()):
         write_training_set(prepared, recipe, treatment, len(files), training_files, described)
+    epochs = budgeted(prepared, recipe, treatment).epochs
     with progress_bar() as progress:
-        bar = progress.add_task(f"networks: {options.members}, epochs", total=recipe.epochs * options.members)
+        bar = progress.add_task(f"networks: {options.members}, epochs", total=epochs * options.members)
         for member, file in enumerate(files):
 
-            def on_epoch(epoch: int, before: int = member * recipe.epochs) -> None:
+            def on_epoch(epoch: int, before: int = member * epochs) -> None:
                 progress.update(bar, completed=before + epoch)
 
             network, mine = _trained(prepared, recipe, treatment, member, device, on_epoch)

@@ -214,7 +214,7 @@ def _differing(mine: Mapping[str, Any], former: Kept) -> dict[str, Any]:
     settled = {name: value for name, value in former.settled.items() if mine.get(name) != "auto"}
     theirs = {**former.content["recipe"], **settled}
     differ = {name: value for name, value in theirs.items() if name in mine and value != mine[name]}
-    return differ if set(differ) - {"members", "scoring_members"} else {}  # of ensembles' sizes scores are the same
+    return differ if set(differ) - {"budget", "members", "scoring_members"} else {}  # of which scores are the same
 
 
 def _as_flag(value: Any) -> str:

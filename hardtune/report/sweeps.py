@@ -45,6 +45,8 @@ class Kept:
     def content(self) -> dict[str, Any]:
         """The sweep's description, from ``hardtune.sweep.ledger``."""
         content: dict[str, Any] = json.loads((self.folder / "sweep.json").read_text())
+        if "recipe" in content:  # that of an earlier version had no choice
+            content["recipe"].setdefault("budget", Recipe.budget)
         return content
 
     @property

@@ -17,7 +17,7 @@ from hardtune.member import entries, identity, plan_for, train_member, train_net
 from hardtune.needs import Needs, needs_of
 from hardtune.registry import Registry
 from hardtune.report import records
-from hardtune.report.export import predictions_of, write_training_set
+from hardtune.report.export import predictions_of, write_about, write_training_set
 from hardtune.report.records import CONTROL, Record
 from hardtune.report.sweeps import find
 from hardtune.scoring import gather
@@ -186,6 +186,16 @@ def test_files_are_named_and_no_entropy_term_has_no_weights(swept, tmp_path):
     assert [row["file"] for row in rows] == files
     assert {(row["part"], row["copies_0"]) for row in rows} == {("training", "1"), ("held-out", "0")}
     assert {row["entropy_weight_0"] for row in rows} == {""}
+
+
+def test_how_long_networks_trained_is_told_where_treatments_differ_in_it(swept, tmp_path):
+    storage, sweep, prepared, recipe = swept
+    half = Record(0, Treatment(prune="random", prune_rate=0.5), "stopped")
+    for budget, times in (("epochs", 1), ("steps", 2)):
+        of_it = dataclasses.replace(recipe, budget=budget)
+        write_about(tmp_path, find(storage, sweep), half, prepared, of_it, predictions={}, members=[])
+        about = json.loads((tmp_path / "model.json").read_text())
+        assert (about["epochs"], about["recipe"]["epochs"]) == (times * recipe.epochs, recipe.epochs)
 
 
 def test_what_a_reweighted_samples_loss_counts_is_told(swept, tmp_path):

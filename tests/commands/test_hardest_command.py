@@ -237,7 +237,8 @@ def test_scores_of_a_sweep_with_another_recipe_are_pointed_to(command, script, t
     _, err, _ = command("hardest", script, "--storage", tmp_path)
     flags = ["epochs=3", "milestones=0.5", "validation=0.2"]
     assert f"{ledger.id} had --recipe {' '.join(flags)}, so give the same, or let --score make others here" in err
-    for more in ([], ["members=2", "scoring_members=3"]):  # ensembles of another size are no other recipe
+    # Of ensembles of another size, and of another budget, scores are the same.
+    for more in ([], ["members=2", "scoring_members=3"], ["budget=steps"]):
         _, err, _ = command("hardest", script, "--storage", tmp_path, "--recipe", *flags, *more)
         assert "run the sweep, or let --score make them here" in err
     images_of(tmp_path / "pets", ["cat", "dog"], 10)

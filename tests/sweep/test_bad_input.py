@@ -113,6 +113,7 @@ def another(tmp_path):
             "validation must be between 0 and 1, 'val', or 'test' to hold none out, got 1.5",
         ),
         ({"flags": ["--recipe", "schedule=exp"]}, "unknown schedule 'exp': choose from cosine, linear, steps"),
+        ({"flags": ["--recipe", "budget=images"]}, "unknown budget 'images': choose from epochs, steps"),
         ({"flags": ["--recipe", "flip=maybe"]}, "flip must be true or false, got 'maybe'"),
         ({"flags": ["--trials", "-3"]}, "trials must be a whole number of at least 1, got -3"),
         ({"flags": ["--members-at-once", "0"]}, "members_at_once must be a whole number of at least 1, got 0"),

@@ -81,6 +81,18 @@ def test_what_changed_is_named(split, tmp_path, change, named):
         open_ledger(dataclasses.replace(SWEEP, **change), split, tmp_path, resume=True)
 
 
+def test_a_sweep_of_before_there_was_a_choice_of_budget_had_equal_epochs(split, tmp_path):
+    ledger = open_ledger(SWEEP, split, tmp_path, resume=False)
+    path = ledger.folder / "sweep.json"
+    content = json.loads(path.read_text())
+    del content["recipe"]["budget"]
+    path.write_text(json.dumps(content))
+    assert open_ledger(SWEEP, split, tmp_path, resume=True).id == ledger.id
+    by_steps = dataclasses.replace(SWEEP, recipe=Recipe(budget="steps"))
+    with pytest.raises(InputError, match=r"whose recipe \(budget was epochs, is steps\) differed"):
+        open_ledger(by_steps, split, tmp_path, resume=True)
+
+
 def test_steps_on_another_scale_are_another_space(split, tmp_path):
     even = dataclasses.replace(SWEEP, space={"alpha": tune.quniform(0.1, 1, 0.1), "policy": "shift"})
     logarithmic = dataclasses.replace(SWEEP, space={"alpha": tune.qloguniform(0.1, 1, 0.1), "policy": "shift"})

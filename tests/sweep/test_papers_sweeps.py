@@ -81,6 +81,14 @@ def test_a_flag_that_is_given_twice_takes_nothing_back():
     assert names["flags"].parse_args(["--estimators", "aum", "--estimators", "rmd"]).estimators == ["aum", "rmd"]
 
 
+@pytest.mark.parametrize("script", ["pruning", "resampling", "long_tail", "cifar10"])
+def test_a_sweep_compares_at_equal_epochs_and_at_equal_steps_if_asked(script):
+    made = runpy.run_path(str(SWEEPS / f"{script}.py"))["sweep"]
+    sweep = made() if callable(made) else made
+    assert sweep.recipe.budget == "epochs"
+    assert configured(sweep, parser("").parse_args(["--recipe", "budget=steps"])).recipe.budget == "steps"
+
+
 def test_all_methods_on_digits_are_those_that_need_no_pool_unless_there_is_one():
     everything = runpy.run_path(str(SWEEPS / "digits.py"))["everything"]
     split = load("digits").hold_out(0.3, 0)
