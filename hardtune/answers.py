@@ -63,6 +63,13 @@ class Answers:
             return None
         return self.mahalanobis_test, self.mahalanobis_ood
 
+    def shifted(self, posthoc: Floats) -> Answers:
+        """With ``posthoc`` (K,) added to all logits."""
+        if not posthoc.any():
+            return self
+        ood = None if self.ood is None else self.ood + posthoc
+        return dataclasses.replace(self, held_out=self.held_out + posthoc, test=self.test + posthoc, ood=ood)
+
 
 _PARTS = {
     "member": ("held_out", "test"),
@@ -112,10 +119,11 @@ def with_shifts(
     return dataclasses.replace(split, ood=images, corruptions=pairs)
 
 
-def entries(network: dict[str, Any], split: Split, seed: int) -> Entries:
+def entries(network: dict[str, Any], split: Split, seed: int, posthoc: Floats | None = None) -> Entries:
     """The store identity of each part of a member's answers that the split asks for: all that determines that part.
 
-    Parts are stored separately, so a sweep that measures less, or something else, still finds the logits.
+    Parts are stored separately, so a sweep that measures less, or something else, still finds the logits. What is added
+    to these after training, ``posthoc`` (K,), decides only the figures on corrupted images.
     """
     parts: Entries = {"member": network}
     if split.ood is not None:
@@ -131,6 +139,7 @@ def entries(network: dict[str, Any], split: Split, seed: int) -> Entries:
             "seed": seed,
             "network": network,
             **({"code": code} if code else {}),
+            **({"posthoc": posthoc.tolist()} if posthoc is not None and posthoc.any() else {}),
         }
     return parts
 
@@ -153,10 +162,11 @@ def keep(store: Store, parts: Entries, answers: Answers) -> None:
         store.put(identity, {name: arrays[name] for name in _PARTS[part]})
 
 
-def question(model: torch.nn.Module, split: Split, *, seed: int, device: str) -> Answers:
+def question(model: torch.nn.Module, split: Split, *, seed: int, device: str, posthoc: Floats | None = None) -> Answers:
     """Evaluate a trained network on all that the split asks for.
 
-    Corrupted images are made, evaluated and dropped one (kind, severity) at a time; ``seed`` sets their noise.
+    Corrupted images are made, evaluated and dropped one (kind, severity) at a time; ``seed`` sets their noise, and
+    ``posthoc`` (K,) is added to their logits; all other logits are the network's own.
 
     Raises:
         DivergedError: The outputs contain NaN or infinity, as when the very last step diverges: the fit loop sees only
@@ -177,7 +187,7 @@ def question(model: torch.nn.Module, split: Split, *, seed: int, device: str) ->
     if split.ood is not None:
         answers = dataclasses.replace(answers, **_out_of_distribution(model, split, split.ood, device))
     if split.corruptions:
-        answers = dataclasses.replace(answers, **_corrupted(ask, split, seed))
+        answers = dataclasses.replace(answers, **_corrupted(ask, split, seed, 0 if posthoc is None else posthoc))
     return answers
 
 
@@ -195,11 +205,13 @@ def _out_of_distribution(
     return {"ood": logits, "mahalanobis_test": distances[: len(inside)], "mahalanobis_ood": distances[len(inside) :]}
 
 
-def _corrupted(ask: Callable[[NDArray[np.uint8]], Floats], split: Split, seed: int) -> dict[str, Floats]:
+def _corrupted(
+    ask: Callable[[NDArray[np.uint8]], Floats], split: Split, seed: int, posthoc: Floats | int
+) -> dict[str, Floats]:
     part, count = parts(split.test.labels)
     figures = np.empty((len(split.corruptions), 1 + count, len(CORRUPTION_METRICS)), dtype=np.float32)
     for row, (kind, severity) in enumerate(split.corruptions):
-        logits = ask(corrupt(split.test.images, kind, severity, seed=seed))
+        logits = ask(corrupt(split.test.images, kind, severity, seed=seed)) + posthoc
         shown = Predictions.of(logits, split.test.labels)
         for column, one in enumerate(range(-1, count)):
             kept = part != one  # none is left out first

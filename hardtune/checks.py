@@ -17,8 +17,9 @@ from hardtune.member import Prepared, plan_arguments
 from hardtune.needs import named_in, needed_scores, needs_pool
 from hardtune.recipe import Recipe
 from hardtune.rehearsal import rehearse
+from hardtune.resampling.class_plan import ClassPlan
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request
-from hardtune.resampling.plan import ClassPlan, by_class, check_feasible, preview
+from hardtune.resampling.plan import by_class, check_feasible, preview
 from hardtune.resampling.policies import check_policy
 from hardtune.resampling.prune import PRUNERS
 from hardtune.training.features import last_linear

@@ -63,8 +63,8 @@ def member_seed(recipe: Recipe, member: int, purpose: str) -> int:
 
 
 def identity(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: int, device: str) -> dict[str, Any]:
-    """The store identity: all that determines a member's logits."""
-    treatment = treatment.canonical()
+    """The store identity: all that determines a network's logits."""
+    treatment = treatment.trained()
     used = {name: digest(prepared.scores_of(name)) for name in sorted(needed_scores(treatment))}
     if needs_features(treatment) and prepared.features is not None:
         used["features"] = digest(prepared.features)
@@ -91,7 +91,7 @@ def identity(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: i
 def entries(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: int, device: str) -> answers.Entries:
     """The store identities of a member's answers: its network's, and one for each further part that is asked for."""
     network = identity(prepared, recipe, treatment, member, device)
-    return answers.entries(network, prepared.split, recipe.seed)
+    return answers.entries(network, prepared.split, recipe.seed, posthoc_of(prepared, treatment))
 
 
 def budgeted(prepared: Prepared, recipe: Recipe, treatment: Treatment) -> Recipe:
@@ -134,6 +134,13 @@ def _pool_for(prepared: Prepared, treatment: Treatment) -> Pool | None:
     return Pool(prepared.pool.images, prepared.pool.labels)
 
 
+def posthoc_of(prepared: Prepared, treatment: Treatment) -> NDArray[np.float32]:
+    """(K,) what predictions add to the logits of the treatment's networks; mostly 0."""
+    if treatment.trained() == treatment.canonical():  # else scores may not be there yet
+        return np.zeros(prepared.split.num_classes, np.float32)
+    return np.array([row.posthoc for row in preview(**plan_arguments(prepared, treatment))], np.float32)
+
+
 def trained_on(plan: Plan) -> NDArray[np.int64]:
     """(len(plan),) the sample that each image of an epoch is, or is made from; those that are made come last."""
     return np.concatenate([plan.indices, plan.parents])
@@ -167,10 +174,13 @@ def weights_for(
 def train_member(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: int, *, device: str) -> Answers:
     """Train one network and return its answers on held-out and test samples, and on whatever else is asked for.
 
+    Logits are the network's, to which ``Answers.shifted`` adds what the treatment asks for.
+
     On a CPU, equal arguments give bit-identical results (with the same number of threads).
     """
     network = train_network(prepared, recipe, treatment, member, device=device)
-    return answers.question(network, prepared.split, seed=recipe.seed, device=device)
+    posthoc = posthoc_of(prepared, treatment)
+    return answers.question(network, prepared.split, seed=recipe.seed, device=device, posthoc=posthoc)
 
 
 def train_network(
@@ -226,6 +236,13 @@ def stored_member(
     prepared: Prepared, recipe: Recipe, treatment: Treatment, member: int, store: Store | None, *, device: str
 ) -> tuple[Answers, bool]:
     """The member's answers, from the store or trained and stored now; and whether it was trained."""
+    found, trained = _stored(prepared, recipe, treatment, member, store, device)
+    return found.shifted(posthoc_of(prepared, treatment)), trained
+
+
+def _stored(
+    prepared: Prepared, recipe: Recipe, treatment: Treatment, member: int, store: Store | None, device: str
+) -> tuple[Answers, bool]:
     if store is None:
         return train_member(prepared, recipe, treatment, member, device=device), True
     parts = entries(prepared, recipe, treatment, member, device)

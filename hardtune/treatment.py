@@ -10,7 +10,7 @@ from numbers import Real
 from hardtune.errors import InputError
 
 _POOLS = {"pool_random", "pool_hard", "pool_mean"}
-BLIND = frozenset({"none", "random", "reweight", "adjust", "holdout", "smote", "smote_encoder"} | _POOLS)
+BLIND = frozenset({"none", "random", "reweight", "adjust", "posthoc", "holdout", "smote", "smote_encoder"} | _POOLS)
 """The under- and oversamplings of hardtune that look at no sample's score. One's own always gets scores."""
 RESAMPLING = ("alpha", "balance", "estimator", "policy", "undersample", "oversample", "prune", "prune_rate")
 """The fields of a treatment that determine class counts."""
@@ -106,6 +106,15 @@ class Treatment:
         aum α=1.5 easiest/random
         """
         return Treatment(**{name: getattr(self, name) for name in RESAMPLING}).canonical()
+
+    def trained(self) -> Treatment:
+        """The treatment whose networks it uses: ``posthoc`` changes predictions, not training.
+
+        >>> Treatment(alpha=1.0, undersample="posthoc", oversample="posthoc").trained() == Treatment()
+        True
+        """
+        changes = {name: "none" for name in ("undersample", "oversample") if getattr(self, name) == "posthoc"}
+        return dataclasses.replace(self, **changes).canonical()  # type: ignore[arg-type]
 
     def __str__(self) -> str:
         """A short description of what has an effect.

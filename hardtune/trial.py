@@ -75,6 +75,8 @@ class Result:
     """(K,) what each of their losses counts; 1 unless the treatment reweights classes."""
     class_offsets: NDArray[np.float32]
     """(K,) what losses subtract from their logits; 0 unless the treatment adjusts logits."""
+    class_posthoc: NDArray[np.float32]
+    """(K,) what predictions add to their logits, in all that is measured here; 0 unless the treatment is post hoc."""
     class_hardness: NDArray[np.float64]
     """(K,) mean score of their training samples, by the treatment's estimator; NaN if it uses no scores."""
     weights: WeightSummary | None
@@ -205,6 +207,7 @@ def run_trial(
         class_counts=np.array([row.count for row in classes]),
         class_weights=np.array([row.weight for row in classes], np.float32),
         class_offsets=np.array([row.offset for row in classes], np.float32),
+        class_posthoc=np.array([row.posthoc for row in classes], np.float32),
         class_hardness=np.array([row.hardness for row in classes], np.float64),
         weights=_summary(prepared, recipe, treatment),
         diagnostics=diagnose(test, split.test.labels),

@@ -8,8 +8,9 @@
 No search: each treatment is trained once, as an ensemble with one member per seed (member i has the same seed in all
 treatments), and compared by paired confidence intervals, on the test split, which has no long tail. By size, all
 classes count the same: random samples are removed and repeated, or only repeated, or losses weighted (by inverse class
-frequency), or logits shifted (Menon et al., arXiv 2007.07314). By hardness (AUM), the hardest class gets twice
-what the easiest gets, as in sweeps/resampling.py, for its size, or of equal sizes. Four questions:
+frequency), or logits shifted (Menon et al., arXiv 2007.07314), in training or, post hoc, only those of the control's
+predictions. By hardness (AUM), the hardest class gets twice what the easiest gets, as in sweeps/resampling.py, for its
+size, or of equal sizes. Four questions:
 
 1. Is either fairer than leaving the tail as it is (the control), and what does it cost?
 2. Is hardness as good as size, which takes no scoring ensemble?
@@ -39,12 +40,13 @@ def sweep(data: str = "digits") -> Sweep:
     by_hardness = Treatment(alpha=1.0, policy="shift", undersample="random")
     by_both = dataclasses.replace(by_hardness, balance=1.0)
     logits = dataclasses.replace(by_size, undersample="adjust", oversample="adjust")
+    afterwards = dataclasses.replace(by_size, undersample="posthoc", oversample="posthoc")
     logits_by_both = dataclasses.replace(by_both, undersample="adjust", oversample="adjust")
     weights = dataclasses.replace(by_size, undersample="reweight", oversample="reweight")
     repeats = dataclasses.replace(by_size, undersample="none")
     harder = dataclasses.replace(by_hardness, alpha=2.0)
     calmer = dataclasses.replace(logits, entropy_weight=0.2, entropy_estimator="rmd_balanced")
-    treatments = (by_size, by_hardness, by_both, logits, logits_by_both, weights, repeats, harder, calmer)
+    treatments = (by_size, by_hardness, by_both, logits, logits_by_both, afterwards, weights, repeats, harder, calmer)
     metrics = ("test/recall_gap", "test/worst_recall", "test/accuracy", "test/ece")
     return Sweep(
         name=f"long_tail-{data_name(data)}",
@@ -54,8 +56,8 @@ def sweep(data: str = "digits") -> Sweep:
         space=treatments,
         comparisons=[
             Comparison(treatments, metrics=metrics),
-            Comparison((by_hardness, harder, by_both, weights, logits), reference=by_size, metrics=metrics),
-            Comparison((logits_by_both, calmer), reference=logits, metrics=metrics),
+            Comparison((by_hardness, harder, by_both, weights, logits, afterwards), reference=by_size, metrics=metrics),
+            Comparison((logits_by_both, afterwards, calmer), reference=logits, metrics=metrics),
         ],
     )
 

@@ -13,7 +13,8 @@ large as the easiest, at alpha = 2 about five times. Three questions:
 2. Does hardness matter? `reversed` applies the same amount of resampling in reverse, and `random/random` removes random
    samples of a class rather than its easiest.
 3. Does it take other samples? `reweight` leaves all as they are, and lets their losses count for as much instead;
-   `adjust` lets the odds of their labels, by a shift of the logits (Menon et al., arXiv 2007.07314).
+   `adjust` lets the odds of their labels, by a shift of the logits (Menon et al., arXiv 2007.07314), and `posthoc`
+   shifts only those of the control's predictions, which takes no training at all.
 
 For results, see docs/results/resampling.md.
 """
@@ -41,6 +42,7 @@ def sweep(data: str = "digits") -> Sweep:
     weights = dataclasses.replace(method, undersample="reweight", oversample="reweight")
     heavier = dataclasses.replace(repeats, oversample="reweight")
     logits = dataclasses.replace(method, undersample="adjust", oversample="adjust")
+    afterwards = dataclasses.replace(method, undersample="posthoc", oversample="posthoc")
     resampled = (
         method,
         dataclasses.replace(method, alpha=2.0),
@@ -57,12 +59,12 @@ def sweep(data: str = "digits") -> Sweep:
         name=f"resampling-{data_name(data)}",
         data=data,
         recipe={"digits": on_digits, "cifar10": on_cifar10}.get(data, Recipe()),
-        space=(*resampled, weights, heavier, logits),
+        space=(*resampled, weights, heavier, logits, afterwards),
         comparisons=[
             Comparison(resampled, metrics=fairness + price),
             Comparison((by_lot, wrong_way), reference=method, metrics=fairness + price),
-            Comparison((weights, heavier, logits), metrics=fairness + price),
-            Comparison((weights, logits), reference=by_lot, metrics=fairness + price),
+            Comparison((weights, heavier, logits, afterwards), metrics=fairness + price),
+            Comparison((weights, logits, afterwards), reference=by_lot, metrics=fairness + price),
             Comparison((heavier,), reference=repeats, metrics=fairness + price),
         ],
     )

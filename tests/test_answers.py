@@ -15,7 +15,7 @@ from hardtune.errors import DivergedError, InputError
 from hardtune.evaluation import evaluate, left_out
 from hardtune.evaluation.corruptions import CORRUPTIONS, corrupt
 from hardtune.evaluation.ood import OOD_SCORES
-from hardtune.member import Prepared, entries, stored_member, train_member, train_network
+from hardtune.member import Prepared, entries, plan_for, stored_member, train_member, train_network
 from hardtune.store import digest
 from hardtune.training.features import penultimate
 from hardtune.training.fit import build_model, predict
@@ -100,6 +100,34 @@ def test_figures_under_corruptions_are_kept_without_each_part_of_the_test_images
     each = [left_out(logits(*pair)[None], shifted.test.labels) for pair in PAIRS]
     expected = np.mean([[one["accuracy"], one["ece"]] for one in each], axis=0).T
     np.testing.assert_allclose(answers.corrupted_left_out, expected, rtol=1e-5)
+
+
+def test_what_is_added_post_hoc_counts_in_every_figure_and_is_no_part_of_the_stored_logits(
+    plain, shifted, answers, tmp_path
+):
+    posthoc = Treatment(balance=1.0, undersample="posthoc", oversample="posthoc")
+    few = np.concatenate([np.flatnonzero(plain.train.labels > 0), np.flatnonzero(plain.train.labels == 0)[:5]])
+    tail = dataclasses.replace(shifted, train=plain.train.take(few))
+    store, prepared = Store(tmp_path), Prepared(tail)
+    control, _ = stored_member(prepared, RECIPE, Treatment(), 0, store, device="cpu")
+    ours, trained = stored_member(prepared, RECIPE, posthoc, 0, store, device="cpu")
+    again, afresh = stored_member(prepared, RECIPE, posthoc, 0, store, device="cpu")
+    assert (trained, afresh) == (True, False), "its figures on corrupted images are no one else's"
+    added = plan_for(prepared, RECIPE, posthoc, 0).class_posthoc
+    assert added[0] > 0.5
+    for name in ("held_out", "test", "ood"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(control, name) + added)
+        np.testing.assert_array_equal(getattr(again, name), getattr(ours, name))
+    same, _ = stored_member(prepared, RECIPE, Treatment(), 0, store, device="cpu")
+    np.testing.assert_array_equal(same.test, control.test)
+    changed = corrupt(shifted.test.images, "impulse_noise", 5, seed=RECIPE.seed)
+    other = dataclasses.replace(tail, test=dataclasses.replace(shifted.test, images=changed), corruptions=())
+    figures = evaluate(
+        train_member(Prepared(other), RECIPE, Treatment(), 0, device="cpu").test + added, plain.test.labels
+    )
+    row = PAIRS.index(("impulse_noise", 5))
+    np.testing.assert_allclose(ours.corrupted[row], [figures["accuracy"], figures["ece"]], rtol=1e-5)
+    assert not np.array_equal(ours.corrupted[row], same.corrupted[row])
 
 
 def test_distances_are_to_the_nearest_class_of_the_training_samples(shifted, answers):

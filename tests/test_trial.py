@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from hardtune import Recipe, Store, Treatment, load, member, run
 from hardtune.errors import DivergedError, HardtuneWarning, InputError
-from hardtune.evaluation import METRICS, Metric, averaged_softmax, class_recall, fit_temperature, metric
+from hardtune.evaluation import METRICS, Metric, averaged_softmax, class_recall, evaluate, fit_temperature, metric
 from hardtune.member import Prepared, identity, plan_for, train_member, train_network, weights_for
 from hardtune.needs import Needs, needed_scores, needs_of
 from hardtune.scoring import prepare
@@ -328,6 +328,32 @@ def test_a_network_of_adjusted_logits_predicts_as_if_hard_classes_had_more_sampl
     optimiser.step(loss)
     targets = np.array([row.target for row in plan.classes])
     np.testing.assert_allclose(logits.detach().softmax(0), targets / targets.sum(), rtol=1e-3)
+
+
+def test_post_hoc_the_controls_networks_predict_as_if_hard_classes_had_more_samples(prepared, tmp_path):
+    """Menon's: where the loss is minimised, the odds of class y are those of the data; they become those of targets."""
+    treatment = Treatment(alpha=1.0, policy="shift", undersample="posthoc", oversample="posthoc")
+    store, trained = Store(tmp_path), []
+    control = run_trial(Treatment(), prepared, RECIPE, store)
+    result = run_trial(treatment, prepared, RECIPE, store, on_member=lambda progress: trained.append(progress.trained))
+    assert trained == [False, False], "they are the control's"
+    rows = plan_for(prepared, RECIPE, treatment, 0).classes
+    np.testing.assert_allclose(np.exp(result.class_posthoc), [row.target / row.size for row in rows], rtol=1e-6)
+    assert result.class_posthoc.min() < 0 < result.class_posthoc.max()
+    for part in ("test_logits", "held_out_logits"):
+        np.testing.assert_array_equal(getattr(result, part), getattr(control, part) + result.class_posthoc)
+    own = evaluate(result.test_logits[1], prepared.split.test.labels, hard_classes=prepared.hard_classes)
+    assert result.test.members[1].items() >= own.items()
+    again = run_trial(Treatment(), prepared, RECIPE, store)
+    np.testing.assert_array_equal(again.test_logits, control.test_logits)
+
+
+def test_post_hoc_may_be_one_half_of_an_exchange(prepared, tmp_path):
+    half, none = (Treatment(alpha=1.0, policy="shift", oversample=how) for how in ("posthoc", "none"))
+    ours, theirs = (run_trial(one, prepared, RECIPE, Store(tmp_path)) for one in (half, none))
+    assert list(ours.class_counts) == list(theirs.class_counts)
+    assert ours.class_posthoc.min() == 0 < ours.class_posthoc.max()
+    np.testing.assert_array_equal(ours.test_logits, theirs.test_logits + ours.class_posthoc)
 
 
 def test_temperatures_are_fitted_on_held_out_samples_and_reported_for_the_test(prepared, split):

@@ -290,6 +290,7 @@ def test_a_record_tells_each_class_with_its_spread_in_json_for_every_parser(prep
         prepared, split=dataclasses.replace(split, test=split.test.take(few), ood=None, corruptions=())
     )
     treatment = dataclasses.replace(RESAMPLED, undersample="reweight", oversample="adjust")
+    after = dataclasses.replace(RESAMPLED, undersample="posthoc", oversample="posthoc")
     result = run_trial(treatment, without, RECIPE)
     record = record_of(0, result, split.classes, bounds={})
 
@@ -306,6 +307,10 @@ def test_a_record_tells_each_class_with_its_spread_in_json_for_every_parser(prep
     plans = class_plans(without, treatment)
     assert [told[name]["weight"] for name in split.classes] == pytest.approx([row.weight for row in plans])
     assert [told[name]["offset"] for name in split.classes] == pytest.approx([row.offset for row in plans])
+    posthoc = record_of(0, run_trial(after, without, RECIPE), split.classes, bounds={}).per_class
+    expected = [row.posthoc for row in class_plans(without, after)]
+    assert [posthoc[name]["posthoc"] for name in split.classes] == pytest.approx(expected)
+    assert {told[name]["posthoc"] for name in split.classes} == {0} != set(expected)
     assert [told[name]["hardness"] for name in split.classes] == pytest.approx([row.hardness for row in plans])
     assert min(row.weight for row in plans) < 1
     assert max(row.offset for row in plans) > 0

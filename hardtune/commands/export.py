@@ -243,11 +243,12 @@ def _prepared(
 def _stored(prepared: Prepared, subject: Subject, treatment: Treatment, device: str) -> dict[int, Answers]:
     """What the trial's networks answered in the sweep, by member; a stopped trial has not all of them."""
     from hardtune import answers
-    from hardtune.member import identity
+    from hardtune.member import identity, posthoc_of
 
+    posthoc = posthoc_of(prepared, treatment)
     keys = {n: identity(prepared, subject.recipe, treatment, n, device) for n in range(subject.recipe.members)}
     found = {member: answers.find(subject.store, {"member": key}) for member, key in keys.items()}
-    return {member: own for member, own in found.items() if own is not None}
+    return {member: own.shifted(posthoc) for member, own in found.items() if own is not None}
 
 
 def _trained(
@@ -259,10 +260,11 @@ def _trained(
     on_epoch: Callable[[int], None],
 ) -> tuple[torch.nn.Module, Answers]:
     from hardtune import answers
-    from hardtune.member import train_network
+    from hardtune.member import posthoc_of, train_network
 
     network = train_network(prepared, recipe, treatment, member, device=device, on_epoch=on_epoch)
-    return network, answers.question(network, prepared.split, seed=recipe.seed, device=device)
+    found = answers.question(network, prepared.split, seed=recipe.seed, device=device)
+    return network, found.shifted(posthoc_of(prepared, treatment))
 
 
 def _said(mine: Answers, own: Answers | None, split: Split, theirs: str, device: str) -> dict[str, Any]:

@@ -83,14 +83,16 @@ def _difference(ours: Mapping[str, Sequence[float]], theirs: Mapping[str, Sequen
 
 
 def _counted(figures: Mapping[str, float | None]) -> Row:
-    """How many samples a class has in training, the weight of their losses, and what shifts its logit."""
-    return {"samples": figures["size"], "weight": figures.get("weight", 1), "offset": figures.get("offset", 0)}
+    """How many samples a class has in training, the weight of their losses, and what shifts its logit, when."""
+    usual = {"weight": 1, "offset": 0, "posthoc": 0}
+    return {"samples": figures["size"], **{name: figures.get(name, value) for name, value in usual.items()}}
 
 
 def _samples(row: Row, of: str = "") -> str:
-    size, weight, offset = (row[f"{of}{field}"] for field in ("samples", "weight", "offset"))
+    size, weight, offset, posthoc = (row[f"{of}{field}"] for field in ("samples", "weight", "offset", "posthoc"))
     weighted = f" × {weight:.2f}" if weight != 1 else ""
-    return f"{size:,}{weighted}" + (f", {offset:+.2f}" if offset else "")
+    shifted = (f", {offset:+.2f}" if offset else "") + (f", {posthoc:+.2f} post hoc" if posthoc else "")
+    return f"{size:,}{weighted}{shifted}"
 
 
 def class_tables(rows: Sequence[Row], note: str = "") -> list[Table]:

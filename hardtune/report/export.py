@@ -81,6 +81,7 @@ network.eval()
 mean, std = (torch.tensor(about[name]).view(-1, 1, 1) for name in ("mean", "std"))
 with torch.inference_mode():
     logits = network((images / 255 - mean) / std)  # of images of 0 to 255: (B, channels, height, width)
+    logits += torch.tensor(about["class_posthoc"])  # 0 unless the treatment is post hoc
 names = [about["classes"][k] for k in logits.argmax(1)]
 ```
 
@@ -222,6 +223,7 @@ def write_about(
     """
     split = prepared.split
     height, width, channels = split.train.images.shape[1:]
+    classes = class_plans(prepared, record.treatment)
     about = {
         "sweep": kept.id,
         "trial": _trial(record),
@@ -238,7 +240,8 @@ def write_about(
         "classes": split.classes,
         "mean": split.mean,
         "std": split.std,
-        "class_offsets": [row.offset for row in class_plans(prepared, record.treatment)],
+        "class_offsets": [row.offset for row in classes],
+        "class_posthoc": [row.posthoc for row in classes],
         "members": members,
         "figures": record.metrics,
     }

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from hardtune import csv_files
 from hardtune.report.table import plain_table
-from hardtune.resampling.plan import ClassPlan
+from hardtune.resampling.class_plan import ClassPlan
 from hardtune.treatment import Treatment
 
 MAX_ROWS = 60
@@ -128,7 +128,9 @@ def merge(plans: Sequence[Planned]) -> list[tuple[str, Planned]]:
     """The different plans, each with a label of all under- and all oversamplings that result in it."""
     same: dict[object, list[Planned]] = {}
     for plan in plans:
-        counts = tuple((row.pruned, row.dropped, row.added, row.weight, row.offset) for row in plan.classes)
+        counts = tuple(
+            (row.pruned, row.dropped, row.added, row.weight, row.offset, row.posthoc) for row in plan.classes
+        )
         without = replace(plan.treatment, undersample="", oversample="")
         same.setdefault((without, counts, plan.why_not), []).append(plan)
     return [(_label(group), group[0]) for group in same.values()]
@@ -138,7 +140,7 @@ def write_csv(plans: Sequence[Planned], path: Path) -> None:
     """A line for each class of each plan."""
     with csv_files.opened(path) as file:
         lines = csv.writer(file)
-        counts = ("size", "pruned", "dropped", "added", "target", "count", "weight", "offset")
+        counts = ("size", "pruned", "dropped", "added", "target", "count", "weight", "offset", "posthoc")
         fields = ("hardness", *counts, "source", "infeasible")
         lines.writerow(["treatment", "class", *fields])
         for plan in plans:

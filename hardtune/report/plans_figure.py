@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hardtune.report.drawing import save
 from hardtune.report.plans import MAX_ROWS, Planned, merge
-from hardtune.resampling.plan import ClassPlan
+from hardtune.resampling.class_plan import ClassPlan
 
 KEPT, ADDED, DROPPED, PRUNED = "#b9c0c8", "#d9480f", "#ffffff", "#f1f3f5"
 NAMED = 30

@@ -28,9 +28,10 @@ class Record:
     """By full name, such as ``final/accuracy``; complete only if the state is ``finished``."""
     per_class: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     """By class name: ``size`` in training, the ``weight`` of each of its losses, the ``offset`` that losses subtract
-    from its logit, its ``hardness`` (mean score in training, by the treatment's estimator; None if it uses no scores);
-    ``recall`` on held-out and ``test_recall`` on test samples, with their ``_std`` over members, ``test_ece`` and
-    ``test_overconfidence`` (mean confidence minus recall), means over members; None for a class without samples."""
+    from its logit and what predictions add to it ``posthoc``, its ``hardness`` (mean score in training, by the
+    treatment's estimator; None if it uses no scores); ``recall`` on held-out and ``test_recall`` on test samples, with
+    their ``_std`` over members, ``test_ece`` and ``test_overconfidence`` (mean confidence minus recall), means over
+    members; None for a class without samples."""
     members: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Each member's figures by full name, in the order of the members; member i shares its seed in every trial."""
     left_out: Mapping[str, Sequence[float]] = field(default_factory=dict)

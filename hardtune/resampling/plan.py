@@ -15,63 +15,16 @@ from numpy.typing import NDArray
 from hardtune.data.samples import Samples, class_names
 from hardtune.errors import ContractError, InputError, blamed, classes_named
 from hardtune.resampling.arrays import as_arrays
-from hardtune.resampling.counts import class_counts, floor_of
+from hardtune.resampling.class_plan import ClassPlan
+from hardtune.resampling.counts import class_counts
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request, checked_added
 from hardtune.resampling.policies import check_policy, check_scores, textbook_direction
 from hardtune.resampling.prune import PRUNERS
 from hardtune.resampling.undersample import UNDERSAMPLERS
 from hardtune.treatment import Treatment
 
-_KEEPING = ("none", "reweight", "adjust")
+_KEEPING = ("none", "reweight", "adjust", "posthoc")
 """The under- and oversamplings that leave a class the samples it has."""
-
-
-@dataclass(frozen=True)
-class ClassPlan:
-    """What a treatment does to one class."""
-
-    name: str
-    hardness: float | None
-    """Mean score of its training samples, higher = harder; None if scores decide nothing."""
-    size: int
-    """Training samples to begin with."""
-    pruned: int
-    """Of these, how many pruning removes."""
-    dropped: int
-    """Of the rest, how many undersampling removes."""
-    added: int
-    """How many oversampling adds."""
-    target: int
-    """The count class hardness asks for; if that leaves the samples as they are, ``count`` differs from it."""
-    weight: float
-    """What each of its samples counts in the mean that is minimised: ``target / count`` by ``reweight``, else 1."""
-    offset: float
-    """What the loss subtracts from the class's logit: log(``target / count``) by ``adjust``, else 0."""
-    source: str
-    """The oversampler, or an empty string if nothing is added."""
-    infeasible: str | None
-    """Why it cannot be done, or None if it can."""
-
-    @property
-    def count(self) -> int:
-        """How many samples the class has in the end."""
-        return self.size - self.pruned - self.dropped + self.added
-
-    @property
-    def factor(self) -> float:
-        """How much its samples count in place of resampling, in the loss or in the odds of its label; else 1."""
-        return self.weight * math.exp(self.offset)
-
-    @property
-    def share(self) -> float:
-        """How much of the class counts in training, of the ``size`` it had: 1.2 if a fifth more."""
-        return self.count * self.factor / self.size
-
-    @property
-    def at_floor(self) -> bool:
-        """Whether it loses as many as allowed: the treatment may have asked for more."""
-        size = self.size - self.pruned
-        return (self.dropped > 0 or self.factor < 1) and self.target == floor_of(size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +55,11 @@ class Plan:
         """(K,) b: the loss is that of the logits - b, while predictions and entropy are of the logits; 0 by default."""
         return np.array([row.offset for row in self.classes], np.float32)
 
+    @property
+    def class_posthoc(self) -> NDArray[np.float32]:
+        """(K,) what predictions add to the logits of a network that is trained without; 0 by default."""
+        return np.array([row.posthoc for row in self.classes], np.float32)
+
 
 def make_plan(
     treatment: Treatment,
@@ -119,7 +77,8 @@ def make_plan(
     A class's hardness is the mean over all its training samples, pruned ones included. The total stays what pruning
     left, unless under- or oversampling is ``none``: then one half of the exchange is missing, and the set grows or
     shrinks. With ``reweight``, classes keep their samples, whose losses count in proportion; with ``adjust`` too, but
-    the odds of their labels do (logit adjustment). The control uses every sample once.
+    the odds of their labels do (logit adjustment), and with ``posthoc`` those of predictions. The control uses every
+    sample once.
 
     Args:
         train: ``Samples.of_labels(labels)`` for data of your own that are no uint8 images in memory.
@@ -273,14 +232,16 @@ def _draft(
         moved = 0 if how in _KEEPING else target - size
         dropped, added = max(-moved, 0), max(moved, 0)
         weight = target / size if how == "reweight" else 1.0
-        offset = math.log(target / size) if how == "adjust" else 0.0
+        offset, posthoc = (math.log(target / size) if how == name else 0.0 for name in ("adjust", "posthoc"))
         request = Request(name, label, added, members[label], pruned[label], train, scores, features, pool)
         requests.append(request)
         infeasible = oversample.infeasible(request) if added else None
         source = treatment.oversample if added else ""
         lost = len(pruned[label])
         mean = None if hardness is None else float(hardness[label])
-        row = ClassPlan(name, mean, size + lost, lost, dropped, added, target, weight, offset, source, infeasible)
+        row = ClassPlan(
+            name, mean, size + lost, lost, dropped, added, target, weight, offset, posthoc, source, infeasible
+        )
         rows.append(row)
     return _Draft(treatment, tuple(requests), tuple(rows))
 

@@ -43,6 +43,15 @@ def reweight(scores: NDArray[np.floating], drop: int, rng: np.random.Generator) 
     return np.arange(len(scores))
 
 
+@UNDERSAMPLERS.register("posthoc")
+def posthoc(scores: NDArray[np.floating], drop: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Drop none, and train as if nothing were asked; predictions add log(what would have stayed / n) to the logit.
+
+    Post-hoc logit adjustment (Menon et al. 2021, arXiv 2007.07314), with ratios that follow from hardness (ours).
+    """
+    return np.arange(len(scores))
+
+
 @UNDERSAMPLERS.register("adjust")
 def adjust(scores: NDArray[np.floating], drop: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Drop none, but train on logits raised by log(n / what would have stayed): the class needs no large margin.

@@ -110,6 +110,7 @@ def record_of(number: int, result: Result, classes: tuple[str, ...], bounds: Map
         "size": result.class_counts,
         "weight": result.class_weights,
         "offset": result.class_offsets,
+        "posthoc": result.class_posthoc,
         "hardness": result.class_hardness,
         "recall": result.held_out.recall.mean(axis=0),
         "recall_std": _std(result.held_out.recall),

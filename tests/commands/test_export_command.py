@@ -30,6 +30,7 @@ from hardtune.training.models import MODELS
 TREATED = Treatment(
     estimator="rmd", alpha=1.0, policy="shift", undersample="random", oversample="smote", entropy_weight=0.2
 )
+POSTHOC = Treatment(estimator="rmd", alpha=1.0, policy="shift", undersample="posthoc", oversample="posthoc")
 STOPPED = Treatment(alpha=0.5, policy="shift")
 FAILED = Treatment(alpha=5.0, policy="shift", prune="class", prune_rate=0.1, oversample="holdout")
 
@@ -50,7 +51,7 @@ def swept(tmp_path_factory, script, storage):
     ledger = open_ledger(dataclasses.replace(sweep, cpus_per_trial=2), split, folder, resume=False)
     recipe = ledger.resolved(lambda: resolved(sweep.recipe, "cpu"), "cpu")
     prepared = gather(split, recipe, needs_of([TREATED, STOPPED]), store, device="cpu")
-    for number, treatment in ((CONTROL, Treatment()), (0, TREATED)):
+    for number, treatment in ((CONTROL, Treatment()), (0, TREATED), (3, POSTHOC)):
         record = carry_out(number, treatment, TrialContext(prepared, recipe, store.root, "cpu", cpus=1, at_once=1))
         records.write(ledger.trials, record)
     records.write(ledger.trials, Record(1, STOPPED, "stopped"))
@@ -76,7 +77,7 @@ def table(path):
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize(("trial", "treatment"), [("control", Treatment()), (0, TREATED)])
+@pytest.mark.parametrize(("trial", "treatment"), [("control", Treatment()), (0, TREATED), (3, POSTHOC)])
 def test_a_trials_networks_come_home_as_the_sweep_had_them(export, swept, monkeypatch, trial, treatment):
     storage, sweep, prepared, recipe = swept
     threads = []
@@ -85,7 +86,7 @@ def test_a_trials_networks_come_home_as_the_sweep_had_them(export, swept, monkey
     assert threads == [2], "as many as the sweep's trials had, whatever the script says now"
     assert f"{treatment}" in out
     assert len(re.findall(r"member \d: equal to the sweep's own network", out)) == 2
-    folder = storage / "exports" / f"{sweep}-{'control' if trial == 'control' else 'trial-0'}"
+    folder = storage / "exports" / f"{sweep}-{'control' if trial == 'control' else f'trial-{trial}'}"
     assert str(folder) in out
     assert len({path.stat().st_mode for path in folder.iterdir()}) == 1, "who may read one may read all"
     assert {path.name for path in folder.iterdir()} == {
@@ -102,12 +103,13 @@ def test_a_trials_networks_come_home_as_the_sweep_had_them(export, swept, monkey
 
     code = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)[-1]
     monkeypatch.chdir(folder)
-    test = prepared.split.test
+    test, posthoc = prepared.split.test, np.float32(about["class_posthoc"])
+    assert posthoc.any() == (treatment == POSTHOC)
     for member in range(2):
         own = answers.find(Store(storage / "store"), entries(prepared, recipe, treatment, member, "cpu"))
         names = {"images": torch.from_numpy(test.images).permute(0, 3, 1, 2)}
         exec(code.replace("member-0", f"member-{member}"), names)
-        np.testing.assert_allclose(names["logits"], own.test, atol=1e-4)
+        np.testing.assert_allclose(names["logits"], own.test + posthoc, atol=1e-4)
         accuracy = np.mean(np.array(names["names"]) == np.array(about["classes"])[test.labels])
         assert about["members"][member]["accuracy"]["test"] == pytest.approx(accuracy)
     mean = np.mean([member["accuracy"]["held_out"] for member in about["members"]])
@@ -302,8 +304,8 @@ def test_networks_that_are_there_stay_until_another_is_in_their_place(command, s
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        ([], "name the trial of small-.* with --trial: choose from control, 0, 1, 2"),
-        (["--trial", "7"], "small-.* has no trial '7' that has ended: choose from control, 0, 1, 2"),
+        ([], "name the trial of small-.* with --trial: choose from control, 0, 1, 2, 3"),
+        (["--trial", "7"], "small-.* has no trial '7' that has ended: choose from control, 0, 1, 2, 3"),
         (["--trial", "0", "--sweep", "cats"], "there is no sweep 'cats' in .*: choose from few-"),
         (["--trial", "0", "--sweep", "few"], "few-.* used other data than digits is here: give the --data"),
         (["--trial", "0", "--members", "3"], "--members must be from 0 to 2, which the sweep's ensembles had, got 3"),

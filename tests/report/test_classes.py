@@ -9,7 +9,7 @@ from rich.console import Console
 
 from hardtune import Treatment
 from hardtune.evaluation.comparison import holm, paired_difference
-from hardtune.report.classes import against_control, class_figure, class_rows, class_table, class_tables
+from hardtune.report.classes import _samples, against_control, class_figure, class_rows, class_table, class_tables
 from hardtune.report.paper_tables import write_tables
 from hardtune.report.records import CONTROL, Record
 
@@ -62,6 +62,12 @@ def test_classes_are_compared_with_the_controls_hardest_first():
     assert counted[:2] == [(1300, 1.25, -0.4, 1.0), (900, 1.0, 0.0, 1.0)], "numbers, for a file"
     assert rows[0]["mean"] == pytest.approx(0.6, abs=0.01)
     assert rows[0]["reference_mean"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_shift_of_logits_says_whether_the_loss_or_predictions_have_it():
+    row = {"samples": 1300, "weight": 1.0, "offset": 0.0, "posthoc": 0.4}
+    assert _samples(row) == "1,300, +0.40 post hoc"
+    assert _samples({**row, "offset": -0.4, "posthoc": 0}) == "1,300, -0.40"
 
 
 def test_holms_correction_is_for_each_class_of_all_that_was_tried():

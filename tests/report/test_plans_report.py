@@ -9,12 +9,12 @@ from rich.console import Console
 from hardtune import Treatment
 from hardtune.report.plans import Planned, plan_table, sweep_table
 from hardtune.report.plans_figure import plan_figure, sweep_figure
-from hardtune.resampling.plan import ClassPlan
+from hardtune.resampling.class_plan import ClassPlan
 
 
 def test_long_names_of_classes_leave_room_for_the_treatments():
     names = ["a class with a long name", "another class with one"]
-    classes = tuple(ClassPlan(name, 0.5, 5000, 0, 100, 300, 5200, 1.0, 0.0, "random", None) for name in names)
+    classes = tuple(ClassPlan(name, 0.5, 5000, 0, 100, 300, 5200, 1.0, 0.0, 0.0, "random", None) for name in names)
     plans = [Planned(Treatment(alpha=alpha, policy="shift"), classes) for alpha in (1.0, 2.0)]
     console = Console(file=io.StringIO(), width=80)
     console.print(sweep_table(plans, "title"))
@@ -25,11 +25,15 @@ def test_long_names_of_classes_leave_room_for_the_treatments():
     assert sum("α=" in line for line in lines) == 2, "a treatment's name is not cut within its words"
 
 
-@pytest.mark.parametrize("how", ["reweight", "adjust"])
+@pytest.mark.parametrize("how", ["reweight", "adjust", "posthoc"])
 def test_classes_that_keep_their_samples_are_told_by_how_much_these_count(how):
     def row(name, hardness, factor):
-        weight, offset = (factor, 0.0) if how == "reweight" else (1.0, math.log(factor))
-        return ClassPlan(name, hardness, 500, 0, 0, 0, round(500 * factor), weight, offset, "", None)
+        counts = {
+            "reweight": (factor, 0.0, 0.0),
+            "adjust": (1.0, math.log(factor), 0.0),
+            "posthoc": (1.0, 0.0, math.log(factor)),
+        }
+        return ClassPlan(name, hardness, 500, 0, 0, 0, round(500 * factor), *counts[how], "", None)
 
     classes = (row("cat", 2.0, 1.2), row("ship", 1.0, 0.8))
     plans = [Planned(Treatment(alpha=1.0, undersample=how, oversample=how), classes)]
@@ -45,8 +49,8 @@ def test_classes_that_keep_their_samples_are_told_by_how_much_these_count(how):
 
 def test_a_sweeps_table_says_which_classes_are_shrunk_as_far_as_may_be():
     classes = (
-        ClassPlan("cat", 2.0, 500, 0, 0, 450, 950, 1.0, 0.0, "random", None),
-        ClassPlan("ship", 1.0, 500, 0, 450, 0, 50, 1.0, 0.0, "", None),
+        ClassPlan("cat", 2.0, 500, 0, 0, 450, 950, 1.0, 0.0, 0.0, "random", None),
+        ClassPlan("ship", 1.0, 500, 0, 450, 0, 50, 1.0, 0.0, 0.0, "", None),
     )
     console = Console(file=io.StringIO(), width=120)
     console.print(sweep_table([Planned(Treatment(alpha=9.0), classes)], "title"))
@@ -57,6 +61,6 @@ def test_a_sweeps_table_says_which_classes_are_shrunk_as_far_as_may_be():
 @pytest.mark.parametrize("figure", [plan_figure, sweep_figure])
 @pytest.mark.parametrize("name", ["$x^$", "$x^$ ship"])
 def test_names_of_classes_are_no_formulas(tmp_path, figure, name):
-    classes = tuple(ClassPlan(each, 2.0, 500, 0, 0, 0, 500, 1.0, 0.0, "", None) for each in (name, "dog"))
+    classes = tuple(ClassPlan(each, 2.0, 500, 0, 0, 0, 500, 1.0, 0.0, 0.0, "", None) for each in (name, "dog"))
     figure([Planned(Treatment(alpha=1.0), classes)], "title", tmp_path / "it.png")
     assert (tmp_path / "it.png").stat().st_size > 0

@@ -46,7 +46,7 @@ def draw(name, asked, seed=0):
     return OVERSAMPLERS[name].draw(asked, np.random.default_rng(seed))
 
 
-ADDING = sorted(set(OVERSAMPLERS) - {"none", "reweight", "adjust"})
+ADDING = sorted(set(OVERSAMPLERS) - {"none", "reweight", "adjust", "posthoc"})
 REPEATING = ("random", "easy", "hard", "weighted")
 POOLING = ("pool_random", "pool_hard", "pool_mean")
 
@@ -83,7 +83,7 @@ def test_nothing_is_added_where_nothing_is_asked(name):
     assert len(added.indices if added.indices is not None else added.images) == 0
 
 
-@pytest.mark.parametrize("name", ["none", "reweight", "adjust"])
+@pytest.mark.parametrize("name", ["none", "reweight", "adjust", "posthoc"])
 def test_none_adds_nothing_whatever_is_asked(name):
     added = draw(name, request())
     assert added.indices is None

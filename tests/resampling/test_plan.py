@@ -82,11 +82,13 @@ def test_a_plan_holds_what_its_preview_promised(treatment):
         how = treatment["undersample" if row.target < row.size - row.pruned else "oversample"]
         assert (row.weight != 1) == (how == "reweight")
         assert (row.offset != 0) == (how == "adjust")
+        assert (row.posthoc != 0) == (how == "posthoc")
         assert how == "none" or row.count * row.factor == pytest.approx(row.target)
         assert row.share * row.size == pytest.approx(row.count * row.factor)
     np.testing.assert_array_equal(made.class_weights, np.array([row.weight for row in promised], np.float32))
     np.testing.assert_array_equal(made.class_offsets, np.array([row.offset for row in promised], np.float32))
-    if not {"none", "reweight", "adjust"} & {treatment["undersample"], treatment["oversample"]}:
+    np.testing.assert_array_equal(made.class_posthoc, np.array([row.posthoc for row in promised], np.float32))
+    if not {"none", "reweight", "adjust", "posthoc"} & {treatment["undersample"], treatment["oversample"]}:
         assert [row.count for row in promised] == [row.target for row in promised]
         assert len(made) == N - sum(row.pruned for row in promised)
 
@@ -175,7 +177,7 @@ def test_adjusting_keeps_the_data_as_they_are_and_multiplies_odds_by_what_reweig
     assert not reweighted.class_offsets.any()
 
 
-@pytest.mark.parametrize("how", ["reweight", "adjust"])
+@pytest.mark.parametrize("how", ["reweight", "adjust", "posthoc"])
 def test_a_class_that_counts_the_least_it_may_is_at_its_floor(how):
     made = plan(alpha=50.0, undersample=how, oversample=how)
     assert made.classes[0].at_floor
@@ -566,7 +568,7 @@ def test_labels_alone_have_the_plan_of_their_images_unless_it_needs_images(treat
     if len(plan(**treatment).images) == 0:
         np.testing.assert_array_equal(plan(train=alone, **treatment).indices, plan(**treatment).indices)
         return
-    without = "adjust, easy, hard, holdout, none, random, reweight, weighted"
+    without = "adjust, easy, hard, holdout, none, posthoc, random, reweight, weighted"
     says = f"oversampling '{name}' needs images, and these samples are labels alone: choose from {without}$"
     with pytest.raises(InputError, match=says):
         plan(train=alone, features=None, pool=None, **treatment)

@@ -42,6 +42,6 @@ def test_random_is_decided_by_the_generator_alone_and_drops_more_on_top():
     assert set(ten) != set(drop(SCORES, 10, np.random.default_rng(4)))
 
 
-@pytest.mark.parametrize("name", ["none", "reweight", "adjust"])
+@pytest.mark.parametrize("name", ["none", "reweight", "adjust", "posthoc"])
 def test_none_keeps_all(name):
     assert len(UNDERSAMPLERS[name](SCORES, 20, np.random.default_rng(0))) == 50

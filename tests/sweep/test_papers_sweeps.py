@@ -112,9 +112,9 @@ def test_on_a_long_tail_classes_count_the_same_by_size_however_that_is_done():
     sizes = np.bincount(split.train.labels)
     assert sizes[0] > 9 * sizes[-1]
     by_size = [treatment for treatment in sweep.treatments if treatment.balance == 1 and treatment.alpha == 0]
-    assert {treatment.oversample for treatment in by_size} == {"random", "reweight", "adjust"}
+    assert {treatment.oversample for treatment in by_size} == {"random", "reweight", "adjust", "posthoc"}
     for treatment in by_size:
         plan = make_plan(treatment, split.train, split.classes, scores=None, seed=0)
-        counts = np.array([row.count * row.weight * np.exp(row.offset) for row in plan.classes])
+        counts = np.array([row.count * row.factor for row in plan.classes])
         gaining = counts[sizes < sizes.mean()] if treatment.undersample == "none" else counts
         np.testing.assert_allclose(gaining, sizes.mean(), atol=1)

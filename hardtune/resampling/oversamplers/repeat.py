@@ -30,6 +30,15 @@ def adjust(request: Request, rng: np.random.Generator) -> Added:
     return Added()
 
 
+@oversampler("posthoc")
+def posthoc(request: Request, rng: np.random.Generator) -> Added:
+    """Nothing, and training is as if nothing were asked; predictions add the log of its growth to the class's logit.
+
+    Post-hoc logit adjustment (Menon et al. 2021, arXiv 2007.07314), with ratios that follow from hardness (ours).
+    """
+    return Added()
+
+
 @oversampler("random")
 def random(request: Request, rng: np.random.Generator) -> Added:
     """The class's own samples, uniformly with replacement (HBR)."""
