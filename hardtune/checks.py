@@ -21,7 +21,7 @@ from hardtune.resampling.class_plan import ClassPlan
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request
 from hardtune.resampling.plan import by_class, check_feasible, preview
 from hardtune.resampling.policies import check_policy
-from hardtune.resampling.prune import PRUNERS
+from hardtune.resampling.prune import PRUNERS, check_pruning
 from hardtune.training.features import last_linear
 from hardtune.training.fit import check_model
 from hardtune.training.images import DeviceImages
@@ -36,6 +36,7 @@ def check_names(treatment: Treatment) -> None:
     for name in needed_scores(treatment):
         check_estimator(name)
     check_policy(treatment.canonical())
+    check_pruning(treatment)
 
 
 def check_trials(split: Split, recipe: Recipe, treatments: Sequence[Treatment], *, every_class: bool = True) -> None:

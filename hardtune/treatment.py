@@ -39,8 +39,8 @@ class Treatment:
     """What a class gains that grows, such as a hard one."""
 
     prune: str = "none"
-    """Remove a fraction first: ``none``, the easiest samples (``dataset`` or ``class``; HBR), the ``hardest``, or
-    ``random`` ones."""
+    """Remove a fraction first: ``none``, the easiest samples (``dataset`` or ``class``; HBR), the ``hardest``,
+    ``random`` ones, or such that easy classes lose more (``quotas``)."""
     prune_rate: float = 0.0
     """The fraction of the training samples that pruning removes, in [0, 1)."""
 

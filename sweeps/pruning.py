@@ -14,6 +14,7 @@ keeps balanced data balanced. No search: each treatment is trained once, as an e
 
 1. What does pruning cost (the control removes nothing)?
 2. Is it better than removing random samples, which takes no scores, or the hardest, where wrong labels gather?
+   And than random samples of which hard classes lose fewer (DRoP's quotas, Vysogorets et al., arXiv 2404.05579)?
 
 All train for the same number of epochs, so those with fewer samples take fewer steps; `--recipe budget=steps` gives
 them more epochs, for about as many steps.
@@ -56,6 +57,7 @@ def sweep(data: str = "digits", estimators: Sequence[str] = ("aum",)) -> Sweep:
             for estimator in estimators
             for prune in ("class", "dataset", "hardest")
         ]
+        + [dataclasses.replace(by_lot[rate], prune="quotas", estimator="el2n_mean")]
         for rate in rates
     }
     treatments = [treatment for rate in rates for treatment in (by_lot[rate], *by_score[rate])]

@@ -36,6 +36,8 @@ def working_with(**changes):
         changes |= {"prune": "class", "prune_rate": 0.5, "alpha": 0.5}
     if "prune" in changes and changes["prune"] != "none":
         changes.setdefault("prune_rate", 0.3)
+    if changes.get("prune") == "quotas":
+        changes |= {"estimator": "loss"}
     if changes.get("policy") == "margin":
         changes |= {"estimator": "margin"}
     if changes.get("policy") == "paper":

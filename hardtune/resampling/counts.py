@@ -103,7 +103,7 @@ def class_counts(
                 raise InputError(f"alpha={alpha:g} is too large to compute counts with")
         if not alike(ratio):  # else the change is what was rounded, times alpha
             target = _moved(target, change, least)
-    return _round_to_sum(target, total)
+    return round_to_sum(target, total)
 
 
 def _ratio(hardness: NDArray[np.floating], policy: str, low_is_hard: bool, names: Sequence[str]) -> NDArray[np.float64]:
@@ -139,7 +139,7 @@ def _moved(start: NDArray[np.number], change: NDArray[np.floating], least: NDArr
     return start + gained * (lost.sum() / gained.sum()) - lost
 
 
-def _round_to_sum(target: NDArray[np.float64], total: int) -> NDArray[np.int64]:
+def round_to_sum(target: NDArray[np.float64], total: int) -> NDArray[np.int64]:
     """Round to whole numbers that sum to ``total``, each less than 1 from its target: largest remainder."""
     target = target.round(6)  # targets that differ by errors of arithmetic alone are a tie
     counts = np.floor(target).astype(np.int64)

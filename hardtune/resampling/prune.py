@@ -1,4 +1,4 @@
-"""Remove samples first: the easiest globally or class by class (HBR's case study), the hardest, or random ones."""
+"""Remove samples first: the easiest, globally or by class (HBR's case study), the hardest, or random ones."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from hardtune.errors import InputError
+from hardtune.hardness.estimators import ESTIMATORS
 from hardtune.registry import Registry
+from hardtune.resampling.counts import round_to_sum
+from hardtune.treatment import Treatment
 
 Pruner = Callable[[NDArray[np.floating], NDArray[np.int64], float, np.random.Generator], NDArray[np.int64]]
 """(scores (N,) with higher = harder, labels (N,), rate in [0, 1), generator) to the indices that stay, ascending.
@@ -52,11 +56,9 @@ def per_class(
     >>> per_class(np.array([0.1, 0.9, 0.2, 0.3]), np.array([0, 0, 1, 1]), 0.5, np.random.default_rng(0))
     array([1, 3])
     """
-    order = np.lexsort((_lots(len(scores)), scores, labels))  # by class, then from easy to hard
     sizes = np.bincount(labels)
     removed = np.minimum(np.rint(rate * sizes).astype(np.int64), np.maximum(sizes - 1, 0))
-    position = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # within the class
-    return np.sort(order[position >= np.repeat(removed, sizes)])
+    return _last(sizes - removed, np.lexsort((_lots(len(scores)), scores, labels)), sizes)
 
 
 @PRUNERS.register("hardest")
@@ -92,6 +94,61 @@ def random(
     array([35, 35])
     """
     return per_class(rng.permutation(len(labels)).astype(np.float64), labels, rate, rng)
+
+
+@PRUNERS.register("quotas")
+def quotas(
+    scores: NDArray[np.floating], labels: NDArray[np.int64], rate: float, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Remove random samples, round(rate · N) in all, so that the share that a class keeps follows its mean score.
+
+    DRoP (Vysogorets et al., ICLR 2025, arXiv 2404.05579), which takes for that a class's error on validation data; the
+    mean score, of which ``el2n_mean`` is closest to an error, is ours. What a class cannot take, as it keeps all of its
+    samples, goes to the others by the same rule; every class keeps at least one. Each member loses others.
+
+    Raises:
+        InputError: a score is below 0, so that shares of class means mean nothing.
+
+    >>> scores, labels = np.repeat([0.1, 0.3], 50), np.repeat([0, 1], 50)
+    >>> np.bincount(labels[quotas(scores, labels, 0.5, np.random.default_rng(0))])
+    array([13, 37])
+    """
+    if len(scores) and scores.min() < 0:
+        raise InputError(f"it needs scores of at least 0, and the lowest is {scores.min():.4g}: {_nonnegative()}")
+    sizes = np.bincount(labels)
+    hardness = np.bincount(labels, weights=scores) / np.maximum(sizes, 1)
+    kept = np.zeros(len(sizes))  # the share of each class
+    left = len(labels) - round(rate * len(labels))
+    while (over := left - kept @ sizes) > 1e-6:
+        unsaturated = kept < 1
+        rising = np.where(unsaturated, hardness, 0.0)
+        if not rising @ sizes:  # those that are left are not hard at all
+            rising = unsaturated.astype(np.float64)
+        kept = np.minimum(kept + over * rising / (rising @ sizes), 1.0)
+    counts = np.maximum(round_to_sum(kept * sizes, left), np.minimum(sizes, 1))
+    return _last(counts, np.lexsort((rng.permutation(len(labels)), labels)), sizes)
+
+
+def check_pruning(treatment: Treatment) -> None:
+    """Raise ``InputError`` if the scores of the treatment's estimator are none that its pruning can use."""
+    it = treatment.canonical()
+    if it.prune != "quotas" or it.estimator not in ESTIMATORS:
+        return
+    estimator = ESTIMATORS[it.estimator]
+    if estimator.low_is_hard or estimator.centred:
+        raise InputError(
+            f"pruning 'quotas' needs scores of at least 0, and those of {it.estimator!r} are not: {_nonnegative()}"
+        )
+
+
+def _nonnegative() -> str:
+    return f"choose estimator {', '.join(sorted(e.name for e in ESTIMATORS.values() if e.nonnegative))}"
+
+
+def _last(counts: NDArray[np.int64], order: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The last ``counts`` (K,) of each class, ascending, of all samples in an ``order`` (N,) class by class."""
+    position = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # within the class
+    return np.sort(order[position >= np.repeat(sizes - counts, sizes)])
 
 
 def _lots(count: int) -> NDArray[np.int64]:

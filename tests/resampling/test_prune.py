@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 
+from hardtune import Treatment
+from hardtune.checks import check_names
+from hardtune.errors import InputError
 from hardtune.resampling.prune import PRUNERS
 
 rng = np.random.default_rng(0)
@@ -12,6 +15,8 @@ SCORES.flags.writeable = LABELS.flags.writeable = False
 
 
 def pruned(name, scores, labels, rate, seed=0):
+    if name == "quotas":
+        scores = scores - scores.min()  # it takes none below 0
     return PRUNERS[name](scores, labels, rate, np.random.default_rng(seed))
 
 
@@ -53,6 +58,59 @@ def test_random_pruning_takes_the_same_share_of_every_class_whatever_the_scores(
     assert np.abs(SCORES[kept].mean() - SCORES.mean()) < 0.2
     assert np.isin(pruned("random", SCORES, LABELS, 0.9), kept).all(), "a larger rate removes the same ones and others"
     assert list(np.bincount(LABELS[pruned("random", SCORES, LABELS, 0.999)])) == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.35, 0.7, 0.9])
+def test_by_quotas_the_share_that_a_class_keeps_follows_its_mean_score_and_random_samples_go(rate):
+    scores = np.exp(SCORES)
+    kept = pruned("quotas", scores, LABELS, rate)
+    counts, sizes, hardness = (
+        np.bincount(LABELS[kept]),
+        np.bincount(LABELS),
+        np.bincount(LABELS, weights=scores - scores.min()) / np.bincount(LABELS),
+    )
+    assert counts.sum() == len(kept) == 300 - round(rate * 300)
+    np.testing.assert_allclose(counts, drop(hardness, sizes, 1 - rate) * sizes, atol=1)
+    assert (counts == sizes)[-1] == (rate < 0.7), "the hardest class keeps all of its samples if few are removed"
+    assert not np.array_equal(kept, pruned("quotas", scores, LABELS, rate, seed=1))
+    if rate == 0.7:
+        assert np.abs(SCORES[kept[LABELS[kept] == 1]].mean() - SCORES[LABELS == 1].mean()) < 0.3
+
+
+def drop(hardness, sizes, density):
+    """Algorithm 1 of arXiv 2404.05579, line by line, with class hardness in the place of 1 - recall."""
+    densities, unsaturated, excess = np.zeros(len(sizes)), set(range(len(sizes))), density * sizes.sum()
+    while excess > 1e-9:
+        total = sum(sizes[k] * hardness[k] for k in unsaturated)
+        excess_now = excess
+        for k in sorted(unsaturated):
+            share = excess_now * hardness[k] / total
+            densities[k] += share
+            excess -= sizes[k] * share
+            if densities[k] > 1:
+                unsaturated.remove(k)
+                excess += sizes[k] * (densities[k] - 1)
+                densities[k] = 1
+    return densities
+
+
+def test_quotas_leave_one_sample_of_a_class_that_is_not_hard_at_all_and_none_of_them_is_overdrawn():
+    labels, scores = np.repeat([0, 1, 2], [40, 40, 20]), np.repeat([0.0, 0.0, 1.0], [40, 40, 20])
+    assert list(np.bincount(labels[PRUNERS["quotas"](scores, labels, 0.5, rng)])) == [15, 15, 20]
+    assert list(np.bincount(labels[PRUNERS["quotas"](scores, labels, 0.9, rng)])) == [1, 1, 10]
+    assert list(np.bincount(labels[PRUNERS["quotas"](0 * scores, labels, 0.5, rng)])) == [20, 20, 10]
+
+
+def test_quotas_take_no_scores_below_zero_and_say_so_before_any_are_made():
+    with pytest.raises(
+        InputError, match=r"it needs scores of at least 0, and the lowest is -.*choose estimator dataiq"
+    ):
+        PRUNERS["quotas"](SCORES, LABELS, 0.5, rng)
+    for estimator in ("aum", "confidence", "rmd"):
+        with pytest.raises(InputError, match=f"'quotas' needs scores of at least 0, and those of '{estimator}' are no"):
+            check_names(Treatment(prune="quotas", prune_rate=0.5, estimator=estimator))
+    check_names(Treatment(prune="quotas", prune_rate=0.5, estimator="el2n_mean"))
+    check_names(Treatment(prune="quotas", prune_rate=0.0, estimator="aum"))
 
 
 def test_the_dataset_level_makes_easy_classes_smaller_and_the_class_level_does_not():

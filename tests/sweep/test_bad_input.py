@@ -67,7 +67,7 @@ def another(tmp_path):
         ({"space": {"policy": "papper"}}, "unknown policy 'papper': choose from margin, paper, reversed, shift"),
         (
             {"space": {"prune": "all", "prune_rate": 0.1}},
-            "unknown pruning 'all': choose from class, dataset, hardest, none, random",
+            "unknown pruning 'all': choose from class, dataset, hardest, none, quotas, random",
         ),
         ({"space": {"loss": "mse"}}, "unknown loss 'mse': choose from .*cross_entropy"),
         ({"space": {"entropy_weight": 0.1, "entropy_scale": "log"}}, "unknown entropy scale 'log': choose from clip"),
