@@ -24,7 +24,7 @@ from hardtune.resampling.oversamplers import Pool
 from hardtune.resampling.plan import Plan, make_plan, preview
 from hardtune.store import Store, digest
 from hardtune.training.choices import resolved
-from hardtune.training.fit import Probe, build_model, fit
+from hardtune.training.fit import Probe, batches, build_model, fit
 from hardtune.training.images import DeviceImages
 from hardtune.training.losses import LOSSES, regularised
 from hardtune.training.models import MODELS
@@ -79,7 +79,7 @@ def identity(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: i
         "version": VERSION,
         "data": prepared.split.fingerprint,
         "held_out": "test" if prepared.split.chooses_on_test else "training",
-        "recipe": budgeted(prepared, resolved(recipe, device), treatment).training_identity(),
+        "recipe": _described(prepared, resolved(recipe, device), treatment),
         "treatment": treatment.described(),
         "used": used,
         **({"code": code} if code else {}),
@@ -94,18 +94,31 @@ def entries(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: in
     return answers.entries(network, prepared.split, recipe.seed, posthoc_of(prepared, treatment))
 
 
-def budgeted(prepared: Prepared, recipe: Recipe, treatment: Treatment) -> Recipe:
-    """The recipe with the epochs that the treatment's networks train for, which a budget of steps makes its own.
+def steps_of(prepared: Prepared, recipe: Recipe) -> int | None:
+    """The steps of all networks, whose training sets differ in size, under a budget of steps: those of the control.
 
-    Resolve it first: the device decides by the epochs of all, so that networks of a sweep differ in nothing else.
+    None under one of epochs.
     """
     if recipe.budget == "epochs":
-        return recipe
-    treatment, samples = treatment.canonical(), len(prepared.split.train)
-    trained = samples
-    if treatment.prunes or treatment.resamples:  # else scores and features may not be there yet
-        trained = sum(row.count for row in preview(**plan_arguments(prepared, treatment)))
-    return dataclasses.replace(recipe, budget="epochs", epochs=max(1, round(recipe.epochs * samples / trained)))
+        return None
+    return recipe.epochs * batches(len(prepared.split.train), recipe.batch_size)
+
+
+def epochs_of(prepared: Prepared, recipe: Recipe, treatment: Treatment) -> float:
+    """The epochs that the treatment's networks train: not whole where a budget of steps breaks the last one off."""
+    treatment, steps = treatment.canonical(), steps_of(prepared, recipe)
+    # Without a plan of its own it has the control's samples; its scores and features may not be there yet.
+    if steps is None or not (treatment.prunes or treatment.resamples):
+        return recipe.epochs
+    size = sum(row.count for row in preview(**plan_arguments(prepared, treatment)))
+    whole, rest = divmod(steps, per_epoch := batches(size, recipe.batch_size))
+    return steps / per_epoch if rest else whole
+
+
+def _described(prepared: Prepared, recipe: Recipe, treatment: Treatment) -> dict[str, object]:
+    """The recipe in a network's identity, where its epochs say all about the budget: who trains alike is shared."""
+    described = dataclasses.replace(recipe, budget="epochs").training_identity()
+    return {**described, "epochs": epochs_of(prepared, recipe, treatment)}
 
 
 def plan_for(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: int) -> Plan:
@@ -197,7 +210,7 @@ def train_network(
 ) -> torch.nn.Module:
     """Train and return the network; ``observer``, ``probe`` and ``until`` as in ``training.fit``."""
     treatment = treatment.canonical()
-    recipe = budgeted(prepared, resolved(recipe, device), treatment)
+    recipe = resolved(recipe, device)
     split = prepared.split
     plan = plan_for(prepared, recipe, treatment, member)
     images = DeviceImages(split.train.images, mean=split.mean, std=split.std, device=device, synthesised=plan.images)
@@ -224,6 +237,7 @@ def train_network(
             on_epoch=on_epoch,
             probe=probe,
             until=until,
+            steps=steps_of(prepared, recipe),
         )
     except DivergedError as error:
         if not LOSSES.is_users(treatment.loss):

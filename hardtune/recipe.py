@@ -24,8 +24,9 @@ class Recipe:
     epochs: int = 200
     batch_size: int = 128
     budget: str = "epochs"
-    """What all treatments have equally much of: ``epochs``, or ``steps``, where those with fewer samples train for more
-    epochs and those with more for fewer, so that all see about the same number of images."""
+    """What all treatments have equally much of: ``epochs``, or ``steps``: as many as the control has in ``epochs``, so
+    that those with fewer samples train for more epochs and those with more for fewer; the last one may be broken off.
+    """
     optimiser: str = "sgd"
     """``sgd`` with Nesterov momentum; or ``adamw``, which transformers need, with learning rates of about 0.001."""
     learning_rate: float = 0.1

@@ -17,7 +17,7 @@ keeps balanced data balanced. No search: each treatment is trained once, as an e
    And than random samples of which hard classes lose fewer (DRoP's quotas, Vysogorets et al., arXiv 2404.05579)?
 
 All train for the same number of epochs, so those with fewer samples take fewer steps; `--recipe budget=steps` gives
-them more epochs, for about as many steps.
+them more epochs, for as many steps.
 `python -m hardtune plan sweeps/pruning.py` shows what would be left of each class; docs/results/pruning.md has results.
 """
 

@@ -1,6 +1,7 @@
 """One treatment in, one result out; the same one every time, and never by way of the test split."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from hardtune import Recipe, Store, Treatment, load, member, run
 from hardtune.errors import DivergedError, HardtuneWarning, InputError
 from hardtune.evaluation import METRICS, Metric, averaged_softmax, class_recall, evaluate, fit_temperature, metric
-from hardtune.member import Prepared, identity, plan_for, train_member, train_network, weights_for
+from hardtune.member import Prepared, epochs_of, identity, plan_for, train_member, train_network, weights_for
 from hardtune.needs import Needs, needed_scores, needs_of
 from hardtune.scoring import prepare
 from hardtune.scoring_member import score_member
@@ -213,34 +214,37 @@ def test_a_network_is_trained_on_what_its_plan_says(prepared, split):
 
 
 @pytest.mark.parametrize(
-    ("treatment", "epochs"),
+    "treatment",
     [
-        (Treatment(), 2),
-        (Treatment(entropy_weight=0.2), 2),
-        (Treatment(prune="random", prune_rate=0.5), 4),
-        (Treatment(prune="random", prune_rate=0.7), 6),
-        (Treatment(prune="random", prune_rate=0.5, alpha=1.0, policy="shift"), 4),
-        (Treatment(alpha=2.0, policy="shift", undersample="none"), 2),
+        Treatment(),
+        Treatment(entropy_weight=0.2),
+        Treatment(prune="random", prune_rate=0.5),
+        Treatment(prune="random", prune_rate=0.7),
+        Treatment(prune="random", prune_rate=0.5, alpha=1.0, policy="shift"),
+        Treatment(alpha=2.0, policy="shift", undersample="none"),
     ],
     ids=str,
 )
-def test_with_a_budget_of_steps_all_treatments_see_about_as_many_images_as_the_control(
-    prepared, split, treatment, epochs
-):
+def test_with_a_budget_of_steps_all_treatments_take_exactly_as_many_as_the_control(prepared, split, treatment):
     class Watcher:
-        images, epochs = 0, 0
+        def __init__(self):
+            self.batches, self.epochs = [], 0
 
         def update(self, ids, logits, labels):
-            self.images += len(ids)
+            self.batches.append(len(ids))
 
         def end_epoch(self, predict=None):
             self.epochs += 1
 
-    ended, watcher, recipe = [], Watcher(), dataclasses.replace(RECIPE, budget="steps")
+    ended, watcher = [], Watcher()
+    recipe = dataclasses.replace(RECIPE, epochs=3, budget="steps", batch_size=50)
     train_network(prepared, recipe, treatment, 0, device="cpu", observer=watcher, on_epoch=ended.append)
-    size = len(plan_for(prepared, recipe, treatment, 0))
-    assert (len(ended), watcher.epochs, watcher.images) == (epochs, epochs, epochs * size)
-    assert abs(watcher.images - RECIPE.epochs * len(split.train)) <= size / 2
+    steps = 3 * math.ceil(len(split.train) / 50)
+    assert len(watcher.batches) == steps
+    per_epoch = math.ceil(len(plan_for(prepared, recipe, treatment, 0)) / 50)
+    assert ended == list(range(1, math.ceil(steps / per_epoch) + 1))
+    assert watcher.epochs == len(ended)
+    assert epochs_of(prepared, recipe, treatment) == pytest.approx(steps / per_epoch)
 
 
 def test_a_long_oversampled_run_has_fewer_epochs_of_a_budget_of_steps_and_is_compiled_like_the_others(
@@ -248,10 +252,11 @@ def test_a_long_oversampled_run_has_fewer_epochs_of_a_budget_of_steps_and_is_com
 ):
     monkeypatch.setattr("hardtune.training.choices._can_compile", lambda kind: True)
     grown = Treatment(alpha=2.0, policy="shift", undersample="none")
-    recipe = dataclasses.replace(RECIPE, epochs=50, budget="steps", precision="float32", layout="channels_last")
+    recipe = dataclasses.replace(RECIPE, epochs=50, batch_size=50, budget="steps")
+    recipe = dataclasses.replace(recipe, precision="float32", layout="channels_last")
     described = identity(prepared, recipe, grown, 0, "cpu")["recipe"]
-    size = len(plan_for(prepared, recipe, grown, 0))
-    assert described["epochs"] == round(50 * len(split.train) / size) < 50
+    per_epoch = math.ceil(len(plan_for(prepared, recipe, grown, 0)) / 50)
+    assert described["epochs"] == 50 * math.ceil(len(split.train) / 50) / per_epoch < 50
     assert described["compile"] is True
 
 
@@ -264,6 +269,11 @@ def test_networks_that_train_alike_with_either_budget_are_shared_and_others_are_
     assert identity(prepared, recipe, half, 0, "cpu") != identity(prepared, RECIPE, half, 0, "cpu")
     longer = dataclasses.replace(RECIPE, epochs=4)
     assert identity(prepared, recipe, half, 0, "cpu") == identity(prepared, longer, half, 0, "cpu")
+    # 10 steps, in epochs of 3
+    broken_off = identity(prepared, dataclasses.replace(recipe, batch_size=50), half, 0, "cpu")
+    for epochs in (3, 4):
+        whole = dataclasses.replace(RECIPE, epochs=epochs, batch_size=50)
+        assert broken_off != identity(prepared, whole, half, 0, "cpu")
 
 
 def test_a_synthesised_image_is_as_difficult_as_its_parent(prepared, split):

@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import io
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
     import numpy as np
 
     from hardtune.data import files_of
-    from hardtune.member import budgeted
+    from hardtune.member import epochs_of
     from hardtune.report.export import (
         exported,
         exported_predictions,
@@ -129,7 +130,7 @@ def run(options: argparse.Namespace) -> int:
     described = folder / "training-set.csv"
     if len(files) > len(members) or (files and not described.exists()):
         write_training_set(prepared, recipe, treatment, len(files), training_files, described)
-    epochs = budgeted(prepared, recipe, treatment).epochs
+    epochs = math.ceil(epochs_of(prepared, recipe, treatment))
     with progress_bar() as progress:
         bar = progress.add_task(f"networks: {options.members}, epochs", total=epochs * options.members)
         for member, file in enumerate(files):

@@ -18,7 +18,7 @@ from hardtune.answers import Answers
 from hardtune.checks import class_plans
 from hardtune.data import Split
 from hardtune.errors import InputError
-from hardtune.member import Prepared, budgeted, plan_for, weights_for
+from hardtune.member import Prepared, epochs_of, plan_for, weights_for
 from hardtune.recipe import Recipe
 from hardtune.report.records import Record
 from hardtune.report.sweeps import Kept
@@ -230,7 +230,7 @@ def write_about(
         "state": record.state,
         "treatment": dataclasses.asdict(record.treatment),
         "recipe": dataclasses.asdict(recipe),
-        "epochs": budgeted(prepared, recipe, record.treatment).epochs,
+        "epochs": epochs_of(prepared, recipe, record.treatment),
         "data": split.name,
         "data_fingerprint": split.dataset_fingerprint,
         "model": recipe.model,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import threading
 from collections.abc import Callable, Iterator
 
@@ -86,6 +87,7 @@ def fit(
     on_epoch: Callable[[int], None] | None = None,
     probe: Probe | None = None,
     until: int | None = None,
+    steps: int | None = None,
 ) -> None:
     """Train ``model`` in place by the recipe.
 
@@ -97,6 +99,8 @@ def fit(
         on_epoch: called with the number of finished epochs.
         probe: shown the network before the first epoch and after each.
         until: stop after this many epochs; up to there all is as in the whole run, including the schedule.
+        steps: train for so many steps instead of the recipe's epochs. The last epoch then may be broken off, and counts
+            as finished for all of the above.
 
     Raises:
         DivergedError: the objective became NaN or infinite; looked at once an epoch.
@@ -107,19 +111,23 @@ def fit(
     shown = torch.Generator().manual_seed(seed)
     layers = torch.Generator().manual_seed(seed + 1)  # separate, so that layers' draws do not change the views
     bounds = _batch_bounds(len(rows), recipe.batch_size)
+    if steps is None:
+        steps = recipe.epochs * len(bounds)
+    epochs = math.ceil(steps / len(bounds))
     if probe is not None:
         probe(0, model)
-    for epoch in range(recipe.epochs if until is None else until):
+    for epoch in range(epochs if until is None else min(until, epochs)):
         model.train()
         views = draw_views(rows, recipe, shown)
         # On a GPU, layers draw from the GPU's generator, so parallel networks need not take turns.
         with step.stream(), _drawing_from(layers) if device.type == "cpu" else contextlib.nullcontext():
-            for number, (start, end) in enumerate(bounds):
-                step(views[start:end], learning_rate(recipe, (epoch + number / len(bounds)) / recipe.epochs))
+            for number, (start, end) in enumerate(bounds[: steps - epoch * len(bounds)]):
+                done = (epoch + number / len(bounds)) / (steps / len(bounds))
+                step(views[start:end], learning_rate(recipe, done))
             diverged = not step.all_finite()
         if diverged:
             raise DivergedError(
-                f"training diverged in epoch {epoch + 1} of {recipe.epochs}: the loss is no longer a finite number; "
+                f"training diverged in epoch {epoch + 1} of {epochs}: the loss is no longer a finite number; "
                 "a lower learning rate or entropy weight may help"
             )
         if observer is not None:
@@ -168,6 +176,11 @@ def _drawing_from(generator: torch.Generator) -> Iterator[None]:
         torch.default_generator.set_state(generator.get_state())
         yield
         generator.set_state(torch.default_generator.get_state())
+
+
+def batches(count: int, size: int) -> int:
+    """The steps of an epoch of ``count`` samples in batches of ``size``."""
+    return len(_batch_bounds(count, size))
 
 
 def _batch_bounds(count: int, size: int) -> list[tuple[int, int]]:

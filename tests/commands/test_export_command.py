@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import math
 import re
 import shutil
 
@@ -193,7 +194,9 @@ def test_files_are_named_and_no_entropy_term_has_no_weights(swept, tmp_path):
 def test_how_long_networks_trained_is_told_where_treatments_differ_in_it(swept, tmp_path):
     storage, sweep, prepared, recipe = swept
     half = Record(0, Treatment(prune="random", prune_rate=0.5), "stopped")
-    for budget, times in (("epochs", 1), ("steps", 2)):
+    control = math.ceil(len(prepared.split.train) / recipe.batch_size)
+    halved = math.ceil(len(plan_for(prepared, recipe, half.treatment, 0)) / recipe.batch_size)
+    for budget, times in (("epochs", 1), ("steps", control / halved)):
         of_it = dataclasses.replace(recipe, budget=budget)
         write_about(tmp_path, find(storage, sweep), half, prepared, of_it, predictions={}, members=[])
         about = json.loads((tmp_path / "model.json").read_text())

@@ -163,6 +163,28 @@ def test_a_probe_is_shown_the_network_at_every_stage_and_a_shorter_run_is_the_be
     assert not torch.equal(whole[0], whole[1])
 
 
+@pytest.mark.parametrize("schedule", ["linear", "steps"])
+def test_a_run_of_so_many_steps_is_that_of_as_many_epochs_and_breaks_its_last_one_off(schedule, monkeypatch):
+    rates = []
+
+    def noted(recipe, done):
+        rates.append(learning_rate(recipe, done))
+        return rates[-1]
+
+    monkeypatch.setattr("hardtune.training.fit.learning_rate", noted)
+    recipe = dataclasses.replace(RECIPE, batch_size=25, schedule=schedule, warmup=0.2)  # 4 steps an epoch
+    epochs, steps = trained(dataclasses.replace(recipe, epochs=3)), trained(recipe, steps=12)
+    assert rates[:12] == rates[12:], "to the bit"
+    for a, b in zip(epochs.state_dict().values(), steps.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    rates.clear()
+    watcher, seen, ended = Watcher(), [], []
+    trained(recipe, steps=10, observer=watcher, probe=lambda epoch, model: seen.append(epoch), on_epoch=ended.append)
+    assert [len(batch) for batch in watcher.seen] == [25, 25, 25, 22, 25, 25, 25, 22, 25, 25]
+    assert (watcher.epochs, seen, ended) == (3, [0, 1, 2, 3], [1, 2, 3])
+    assert rates == pytest.approx([learning_rate(recipe, step / 10) for step in range(10)])
+
+
 def test_an_observer_sees_every_row_once_an_epoch_and_evaluation_logits_at_its_end():
     watcher = Watcher()
     model = trained(observer=watcher)
