@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hardtune.data import Progress, Samples, Split
 from hardtune.errors import InputError
-from hardtune.hardness.encoders import encode, encoder_identity
+from hardtune.hardness.encoders import encode, encoder_identity, is_by_image
 from hardtune.hardness.estimators import ESTIMATORS, class_hardness, data_scores, ensemble_scores, feature_scores
 from hardtune.member import Prepared, member_seed
 from hardtune.needs import Needs
@@ -38,14 +38,19 @@ def encoded(
     key = _features_identity(split, recipe)
     found = store.get(key)  # first without the lock, which who may only read cannot take
     if found is not None:
-        return found["features"]
+        return _of_training(split, recipe, found["features"])
     with store.alone(key):
         found = store.get(key)
-        if found is not None:
-            return found["features"]
-        features = encode(recipe.encoder, split, device=device, progress=progress)
-        store.put(key, {"features": features})
-        return features
+        if found is None:
+            whole = split.undivided() if is_by_image(recipe.encoder) else split
+            found = {"features": encode(recipe.encoder, whole, device=device, progress=progress)}
+            store.put(key, found)
+    return _of_training(split, recipe, found["features"])
+
+
+def images_encoded(split: Split, recipe: Recipe) -> int:
+    """How many images :func:`encoded` encodes if they are not in the store."""
+    return len(split.train) + (len(split.held) if is_by_image(recipe.encoder) else 0)
 
 
 def is_encoded(split: Split, recipe: Recipe, store: Store) -> bool:
@@ -61,11 +66,17 @@ def stored_features(split: Split, recipe: Recipe, store: Store) -> NDArray[np.fl
             f"the features from encoder {recipe.encoder!r} cannot be read from {store.root}: "
             "run the same command again, which makes what is missing"
         )
-    return found["features"]
+    return _of_training(split, recipe, found["features"])
 
 
 def _features_identity(split: Split, recipe: Recipe) -> dict[str, Any]:
-    return {"kind": "features", "data": split.fingerprint, "encoder": encoder_identity(recipe.encoder)}
+    data = {"images": split.images_digest} if is_by_image(recipe.encoder) else {"data": split.fingerprint}
+    return {"kind": "features", **data, "encoder": encoder_identity(recipe.encoder)}
+
+
+def _of_training(split: Split, recipe: Recipe, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The training samples' rows of what is stored."""
+    return features[split.places()] if is_by_image(recipe.encoder) else features
 
 
 def gather(split: Split, recipe: Recipe, needs: Needs, store: Store, *, device: str) -> Prepared:

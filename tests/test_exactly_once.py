@@ -1,6 +1,7 @@
 """Treatments that mean the same are trained once, also when two processes ask for them at the same moment."""
 
 import contextlib
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -14,7 +15,8 @@ import torch
 from hardtune import Recipe, Store, Treatment, load
 from hardtune import member as member_module
 from hardtune import scoring as scoring_module
-from hardtune.hardness.encoders import encode
+from hardtune.data import Samples, harder
+from hardtune.hardness.encoders import ENCODERS, encode
 from hardtune.member import stored_member, train_member
 from hardtune.needs import Needs
 from hardtune.scoring import encoded, prepare
@@ -100,6 +102,60 @@ def test_images_are_encoded_by_one_of_two_sweeps(tmp_path):
     with running(encode_slowly, (tmp_path,), (tmp_path,)) as (_, news):
         said = [each.get(timeout=300) for each in news]
     assert sorted(said) == ["done", "it encodes"]
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """The images that the encoders ``by_image`` and ``of_split`` are shown, in turn."""
+    monkeypatch.setattr(ENCODERS, "_entries", dict(ENCODERS._entries))
+    images = []
+
+    class Mine:
+        def __init__(self, kind):
+            self.kind, self.by_image = kind, kind == "by_image"
+
+        def identity(self):
+            return {"kind": self.kind}
+
+        def encode(self, split, **_):
+            images.extend(split.train.images)
+            return np.square(split.train.images.reshape(len(split.train), -1), dtype=np.float32)
+
+    ENCODERS.register("by_image")(lambda rest: Mine("by_image"))
+    ENCODERS.register("of_split")(lambda rest: Mine("of_split"))
+    return images
+
+
+@pytest.mark.parametrize("imbalance", [1, 10])
+def test_no_image_is_encoded_again_for_another_seed_share_or_label_noise(tmp_path, shown, imbalance):
+    recipe, needs = dataclasses.replace(RECIPE, encoder="by_image"), Needs(frozenset({"rmd"}), features=True)
+    clean = harder(load("digits"), imbalance)
+    noisy = harder(load("digits"), imbalance, label_noise=0.2)
+    for data, share, seed in ((clean, 0.3, 0), (clean, 0.3, 1), (clean, 0.5, 0), (noisy, 0.3, 0), (noisy, "test", 0)):
+        split = data.hold_out(share, seed)
+        found = prepare(split, dataclasses.replace(recipe, seed=seed), needs, Store(tmp_path)).features
+        assert len(shown) == len(clean.train), "once each, and never again"
+        images = split.train.images.reshape(len(split.train), -1)
+        np.testing.assert_array_equal(found, np.square(images, dtype=np.float32))
+    np.testing.assert_array_equal(shown, clean.train.images)
+
+
+def test_an_encoder_that_does_not_promise_it_is_shown_the_training_samples_of_each_split_alone(tmp_path, shown):
+    recipe, sizes = dataclasses.replace(RECIPE, encoder="of_split"), []
+    for seed in (0, 1, 0):
+        split = load("digits").hold_out(0.3, seed)
+        features = encoded(split, recipe, Store(tmp_path), device="cpu")
+        np.testing.assert_array_equal(features, np.square(split.train.images.reshape(len(features), -1), dtype=float))
+        sizes.append(len(shown))
+    assert sizes == [len(split.train), 2 * len(split.train), 2 * len(split.train)]
+
+
+def test_other_images_are_encoded_even_if_their_number_is_the_same(tmp_path, shown):
+    recipe, digits = dataclasses.replace(RECIPE, encoder="by_image"), load("digits")
+    inverted = dataclasses.replace(digits, train=Samples(255 - digits.train.images, digits.train.labels))
+    one, other = (encoded(data.hold_out(0.3, 0), recipe, Store(tmp_path), device="cpu") for data in (digits, inverted))
+    assert len(shown) == 2 * len(digits.train)
+    assert not np.array_equal(one, other)
 
 
 def test_who_waits_for_a_process_that_is_killed_trains_in_its_stead(tmp_path):

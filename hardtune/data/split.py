@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 
 from hardtune.data.samples import Samples
 from hardtune.errors import InputError, classes_have
+
+_BYTES = 2**24
+"""Of images that are hashed at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +78,52 @@ class Split:
     def chooses_on_test(self) -> bool:
         """Whether objectives are measured on the test split, as the papers do and this project does not by default."""
         return self.held_out is self.test
+
+    @cached_property
+    def images_digest(self) -> str:
+        """What stands for the images of ``undivided().train`` in the identity of what is stored: without labels.
+
+        Computed once, as ``ood_digest`` is, and without a copy of the images.
+        """
+        order, shape = self._by_row(), self.train.images.shape[1:]
+        sha = hashlib.sha256(f"{(len(order), *shape)}".encode())
+        some = max(1, _BYTES // max(1, int(np.prod(shape))))
+        for start in range(0, len(order), some):
+            sha.update(self._images(order[start : start + some]).data)
+        return sha.hexdigest()
+
+    def undivided(self) -> Split:
+        """The split with the samples that are held out among ``train`` again, by their rows.
+
+        Its images, a copy, are the same whatever the seed and the share that is held out.
+        """
+        order = self._by_row()
+        rows, held_labels = np.concatenate([self.kept, self.held]), self.held_out.labels[: len(self.held)]
+        labels = np.concatenate([self.train.labels, held_labels])[order]
+        return dataclasses.replace(
+            self,
+            train=Samples(self._images(order), labels),
+            held_out=self.test,
+            kept=rows[order],
+            held=rows[:0],
+            fingerprint=f"{self.dataset_fingerprint}-undivided",
+        )
+
+    def places(self) -> NDArray[np.int64]:
+        """Where each sample of ``train`` (N,) is in ``undivided().train``."""
+        return np.searchsorted(np.sort(np.concatenate([self.kept, self.held])), self.kept)
+
+    def _by_row(self) -> NDArray[np.int64]:
+        """The places, in ``train`` and then ``held``, of all samples that are in either, by their rows."""
+        return np.argsort(np.concatenate([self.kept, self.held]), kind="stable")
+
+    def _images(self, places: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """A copy of the images at places in ``train`` and then ``held``."""
+        trained_on = places < len(self.train)
+        images = np.empty((len(places), *self.train.images.shape[1:]), np.uint8)
+        images[trained_on] = self.train.images[places[trained_on]]
+        images[~trained_on] = self.held_out.images[places[~trained_on] - len(self.train)]
+        return images
 
 
 def by_class(labels: NDArray[np.int64], num_classes: int) -> list[NDArray[np.int64]]:

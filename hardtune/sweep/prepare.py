@@ -14,7 +14,7 @@ from hardtune.errors import DivergedError, HardtuneWarning, InputError
 from hardtune.member import Prepared
 from hardtune.needs import Needs
 from hardtune.recipe import Recipe
-from hardtune.scoring import computed_scores, encoded, gather, is_encoded, stored_features
+from hardtune.scoring import computed_scores, encoded, gather, images_encoded, is_encoded, stored_features
 from hardtune.scoring_member import is_scored, score_member
 from hardtune.store import Store
 from hardtune.sweep.cluster import Share
@@ -90,7 +90,7 @@ def prepare_on_cluster(
     slots = share.slots(ray.cluster_resources())
     shared = ray.put(split)
     options = {"num_cpus": share.cpus, "num_gpus": share.gpus, "max_retries": MAX_RETRIES}
-    done = cached
+    done, images = cached, images_encoded(split, recipe)
 
     def check_estimators() -> None:
         """Fail on a user's estimator before the ensemble is trained, not after."""
@@ -116,10 +116,10 @@ def prepare_on_cluster(
             finished = encoding.intersection(ready)
             encoding -= finished
             if finished:
-                on_encoded(len(split.train), len(split.train))
+                on_encoded(images, images)
                 check_estimators()
             elif encoding:
-                on_encoded(encoded_so_far.read(), len(split.train))
+                on_encoded(encoded_so_far.read(), images)
             for group in groups.keys() & set(ready):
                 done += groups[group]
                 on_member(done, total, cached)

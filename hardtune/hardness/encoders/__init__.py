@@ -7,7 +7,8 @@ from hardtune.hardness.encoders.encoder import (
     check_encoder,
     encode,
     encoder_identity,
+    is_by_image,
     parse_encoder,
 )
 
-__all__ = ["ENCODERS", "Encoder", "check_encoder", "encode", "encoder_identity", "parse_encoder"]
+__all__ = ["ENCODERS", "Encoder", "check_encoder", "encode", "encoder_identity", "is_by_image", "parse_encoder"]

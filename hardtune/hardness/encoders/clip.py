@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,7 @@ class Clip:
     model: str
     tag: str | None = None
     path: str | None = None
+    by_image: ClassVar[bool] = True
 
     @property
     def name(self) -> str:

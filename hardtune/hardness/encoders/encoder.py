@@ -14,7 +14,11 @@ from hardtune.registry import Registry
 
 
 class Encoder(Protocol):
-    """A frozen map from images to features."""
+    """A frozen map from images to features.
+
+    One whose attribute ``by_image`` is True promises that each row depends on its image alone. Held-out images are then
+    encoded along with the others, once for all seeds, shares held out and label noise.
+    """
 
     def check(self, dataset: Dataset) -> None:
         """Raise ``InputError``, before anything is trained, if ``encode`` would fail."""
@@ -77,6 +81,11 @@ def encoder_identity(encoder: str) -> dict[str, str]:
     """
     kind = encoder.partition(":")[0]
     return parse_encoder(encoder).identity() | (ENCODERS.code(kind) if kind in ENCODERS else {})
+
+
+def is_by_image(encoder: str) -> bool:
+    """Whether each row of its features depends on that image alone, as the encoder says itself."""
+    return bool(getattr(parse_encoder(encoder), "by_image", False))
 
 
 def encode(

@@ -5,7 +5,7 @@ import pytest
 
 from hardtune.data import Dataset, Samples, load
 from hardtune.errors import InputError
-from hardtune.hardness.encoders import ENCODERS, check_encoder, encode, encoder_identity, parse_encoder
+from hardtune.hardness.encoders import ENCODERS, check_encoder, encode, encoder_identity, is_by_image, parse_encoder
 from hardtune.hardness.encoders.clip import Clip
 from hardtune.hardness.encoders.feature_file import FeatureFile
 from hardtune.hardness.encoders.timm_models import Timm
@@ -99,6 +99,14 @@ def test_an_encoder_of_ones_own_that_fails_is_named(monkeypatch, give, says):
         encode("mine", load("digits").hold_out(0.1, seed=0))
     with pytest.raises(InputError, match=r"encoder 'mine' fails: AttributeError: .*images"):
         check_encoder("mine", load("digits"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "by_image"),
+    [("ViT-B-32/openai", True), ("timm:test_resnet.r160_in1k", True), ("pixels", False), ("file:features.npy", False)],
+)
+def test_only_networks_encode_held_out_images_along_since_pixels_are_fitted_to_the_others(spec, by_image):
+    assert is_by_image(spec) == by_image
 
 
 def test_features_of_ones_own_become_float32(monkeypatch):
