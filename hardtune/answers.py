@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hardtune.data import Dataset, Progress, Split, load_ood
 from hardtune.errors import DivergedError, InputError, unknown
 from hardtune.evaluation import CORRUPTION_METRICS, Predictions
-from hardtune.evaluation.calibration import Reliability
+from hardtune.evaluation.calibration import Reliability, fit_temperature
 from hardtune.evaluation.corruptions import CIFAR10_C, CORRUPTIONS, SEVERITIES, checked_severity, corrupt
 from hardtune.evaluation.jackknife import parts
 from hardtune.evaluation.ood import mahalanobis
@@ -63,12 +63,12 @@ class Answers:
             return None
         return self.mahalanobis_test, self.mahalanobis_ood
 
-    def shifted(self, posthoc: Floats) -> Answers:
-        """With ``posthoc`` (K,) added to all logits."""
-        if not posthoc.any():
+    def shifted(self, shift: Floats) -> Answers:
+        """With ``shift`` (K,) added to all logits."""
+        if not shift.any():
             return self
-        ood = None if self.ood is None else self.ood + posthoc
-        return dataclasses.replace(self, held_out=self.held_out + posthoc, test=self.test + posthoc, ood=ood)
+        ood = None if self.ood is None else self.ood + shift
+        return dataclasses.replace(self, held_out=self.held_out + shift, test=self.test + shift, ood=ood)
 
 
 _PARTS = {
@@ -162,11 +162,23 @@ def keep(store: Store, parts: Entries, answers: Answers) -> None:
         store.put(identity, {name: arrays[name] for name in _PARTS[part]})
 
 
+def shift_of(posthoc: Floats, held_out: Floats, split: Split) -> Floats:
+    """What to add to a network's logits so that the odds of its classes are multiplied by exp(``posthoc``): (K,).
+
+    That is ``posthoc`` (K,) times the temperature at which its ``held_out`` logits (H, K) are calibrated: those of an
+    overconfident network are so far apart that it would hardly move them. Where choices are made on the test split,
+    nothing is held out to fit a temperature on, and it is 1.
+    """
+    if split.chooses_on_test or not posthoc.any():
+        return posthoc
+    return posthoc * np.float32(fit_temperature(held_out, split.held_out.labels))
+
+
 def question(model: torch.nn.Module, split: Split, *, seed: int, device: str, posthoc: Floats | None = None) -> Answers:
     """Evaluate a trained network on all that the split asks for.
 
     Corrupted images are made, evaluated and dropped one (kind, severity) at a time; ``seed`` sets their noise, and
-    ``posthoc`` (K,) is added to their logits; all other logits are the network's own.
+    :func:`shift_of` ``posthoc`` (K,) is added to their logits; all other logits are the network's own.
 
     Raises:
         DivergedError: The outputs contain NaN or infinity, as when the very last step diverges: the fit loop sees only
@@ -187,7 +199,8 @@ def question(model: torch.nn.Module, split: Split, *, seed: int, device: str, po
     if split.ood is not None:
         answers = dataclasses.replace(answers, **_out_of_distribution(model, split, split.ood, device))
     if split.corruptions:
-        answers = dataclasses.replace(answers, **_corrupted(ask, split, seed, 0 if posthoc is None else posthoc))
+        shift = 0 if posthoc is None else shift_of(posthoc, held_out, split)
+        answers = dataclasses.replace(answers, **_corrupted(ask, split, seed, shift))
     return answers
 
 
@@ -206,12 +219,12 @@ def _out_of_distribution(
 
 
 def _corrupted(
-    ask: Callable[[NDArray[np.uint8]], Floats], split: Split, seed: int, posthoc: Floats | int
+    ask: Callable[[NDArray[np.uint8]], Floats], split: Split, seed: int, shift: Floats | int
 ) -> dict[str, Floats]:
     part, count = parts(split.test.labels)
     figures = np.empty((len(split.corruptions), 1 + count, len(CORRUPTION_METRICS)), dtype=np.float32)
     for row, (kind, severity) in enumerate(split.corruptions):
-        logits = ask(corrupt(split.test.images, kind, severity, seed=seed)) + posthoc
+        logits = ask(corrupt(split.test.images, kind, severity, seed=seed)) + shift
         shown = Predictions.of(logits, split.test.labels)
         for column, one in enumerate(range(-1, count)):
             kept = part != one  # none is left out first

@@ -148,10 +148,15 @@ def _pool_for(prepared: Prepared, treatment: Treatment) -> Pool | None:
 
 
 def posthoc_of(prepared: Prepared, treatment: Treatment) -> NDArray[np.float32]:
-    """(K,) what predictions add to the logits of the treatment's networks; mostly 0."""
+    """(K,) the logarithm of what multiplies the odds of classes after training; 0 unless the treatment is post hoc."""
     if treatment.trained() == treatment.canonical():  # else scores may not be there yet
         return np.zeros(prepared.split.num_classes, np.float32)
     return np.array([row.posthoc for row in preview(**plan_arguments(prepared, treatment))], np.float32)
+
+
+def with_posthoc(network: Answers, prepared: Prepared, treatment: Treatment) -> Answers:
+    """A network's answers as the treatment's: with what it adds to logits after training."""
+    return network.shifted(answers.shift_of(posthoc_of(prepared, treatment), network.held_out, prepared.split))
 
 
 def trained_on(plan: Plan) -> NDArray[np.int64]:
@@ -187,7 +192,7 @@ def weights_for(
 def train_member(prepared: Prepared, recipe: Recipe, treatment: Treatment, member: int, *, device: str) -> Answers:
     """Train one network and return its answers on held-out and test samples, and on whatever else is asked for.
 
-    Logits are the network's, to which ``Answers.shifted`` adds what the treatment asks for.
+    Logits are the network's, to which :func:`with_posthoc` adds what the treatment asks for.
 
     On a CPU, equal arguments give bit-identical results (with the same number of threads).
     """
@@ -251,7 +256,7 @@ def stored_member(
 ) -> tuple[Answers, bool]:
     """The member's answers, from the store or trained and stored now; and whether it was trained."""
     found, trained = _stored(prepared, recipe, treatment, member, store, device)
-    return found.shifted(posthoc_of(prepared, treatment)), trained
+    return with_posthoc(found, prepared, treatment), trained
 
 
 def _stored(

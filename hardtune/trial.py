@@ -76,7 +76,7 @@ class Result:
     class_offsets: NDArray[np.float32]
     """(K,) what losses subtract from their logits; 0 unless the treatment adjusts logits."""
     class_posthoc: NDArray[np.float32]
-    """(K,) what predictions add to their logits, in all that is measured here; 0 unless the treatment is post hoc."""
+    """(K,) the logarithm of what multiplies their odds in predictions; 0 unless the treatment is post hoc."""
     class_hardness: NDArray[np.float64]
     """(K,) mean score of their training samples, by the treatment's estimator; NaN if it uses no scores."""
     weights: WeightSummary | None

@@ -12,7 +12,7 @@ from hardtune import Recipe, Store, Treatment, load
 from hardtune.answers import Answers, corruption_pairs
 from hardtune.data import load_ood
 from hardtune.errors import DivergedError, InputError
-from hardtune.evaluation import evaluate, left_out
+from hardtune.evaluation import evaluate, fit_temperature, left_out
 from hardtune.evaluation.corruptions import CORRUPTIONS, corrupt
 from hardtune.evaluation.ood import OOD_SCORES
 from hardtune.member import Prepared, entries, plan_for, stored_member, train_member, train_network
@@ -113,7 +113,8 @@ def test_what_is_added_post_hoc_counts_in_every_figure_and_is_no_part_of_the_sto
     ours, trained = stored_member(prepared, RECIPE, posthoc, 0, store, device="cpu")
     again, afresh = stored_member(prepared, RECIPE, posthoc, 0, store, device="cpu")
     assert (trained, afresh) == (True, False), "its figures on corrupted images are no one else's"
-    added = plan_for(prepared, RECIPE, posthoc, 0).class_posthoc
+    temperature = fit_temperature(control.held_out, tail.held_out.labels)
+    added = np.float32(temperature) * plan_for(prepared, RECIPE, posthoc, 0).class_posthoc
     assert added[0] > 0.5
     for name in ("held_out", "test", "ood"):
         np.testing.assert_array_equal(getattr(ours, name), getattr(control, name) + added)

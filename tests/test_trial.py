@@ -341,7 +341,7 @@ def test_a_network_of_adjusted_logits_predicts_as_if_hard_classes_had_more_sampl
 
 
 def test_post_hoc_the_controls_networks_predict_as_if_hard_classes_had_more_samples(prepared, tmp_path):
-    """Menon's: where the loss is minimised, the odds of class y are those of the data; they become those of targets."""
+    """Menon's: calibrated, the odds of a class are those of the data; they become those of targets."""
     treatment = Treatment(alpha=1.0, policy="shift", undersample="posthoc", oversample="posthoc")
     store, trained = Store(tmp_path), []
     control = run_trial(Treatment(), prepared, RECIPE, store)
@@ -350,8 +350,16 @@ def test_post_hoc_the_controls_networks_predict_as_if_hard_classes_had_more_samp
     rows = plan_for(prepared, RECIPE, treatment, 0).classes
     np.testing.assert_allclose(np.exp(result.class_posthoc), [row.target / row.size for row in rows], rtol=1e-6)
     assert result.class_posthoc.min() < 0 < result.class_posthoc.max()
+    held_out = prepared.split.held_out.labels
+    temperatures = [fit_temperature(logits, held_out) for logits in control.held_out_logits]
+    shift = np.float32(temperatures)[:, None, None] * result.class_posthoc
     for part in ("test_logits", "held_out_logits"):
-        np.testing.assert_array_equal(getattr(result, part), getattr(control, part) + result.class_posthoc)
+        np.testing.assert_array_equal(getattr(result, part), getattr(control, part) + shift)
+    calibrated, tempered = (
+        torch.from_numpy(one.test_logits[0] / np.float32(temperatures[0])).softmax(1) for one in (control, result)
+    )
+    odds = (tempered[:, 1] / tempered[:, 0]) / (calibrated[:, 1] / calibrated[:, 0])
+    np.testing.assert_allclose(odds, np.exp(result.class_posthoc[1] - result.class_posthoc[0]), rtol=1e-3)
     own = evaluate(result.test_logits[1], prepared.split.test.labels, hard_classes=prepared.hard_classes)
     assert result.test.members[1].items() >= own.items()
     again = run_trial(Treatment(), prepared, RECIPE, store)
@@ -363,7 +371,19 @@ def test_post_hoc_may_be_one_half_of_an_exchange(prepared, tmp_path):
     ours, theirs = (run_trial(one, prepared, RECIPE, Store(tmp_path)) for one in (half, none))
     assert list(ours.class_counts) == list(theirs.class_counts)
     assert ours.class_posthoc.min() == 0 < ours.class_posthoc.max()
-    np.testing.assert_array_equal(ours.test_logits, theirs.test_logits + ours.class_posthoc)
+    added = ours.test_logits - theirs.test_logits
+    np.testing.assert_allclose(added, np.broadcast_to(added[:, :1], added.shape), atol=1e-4)
+    assert ((added > 0) == (ours.class_posthoc > 0)).all()
+
+
+def test_post_hoc_without_held_out_samples_no_temperature_is_fitted(tmp_path):
+    """Under the papers' protocol nothing but the test split is left, which may not decide anything."""
+    recipe = dataclasses.replace(RECIPE, validation="test")
+    split = load("digits").subset(classes=10, train=30, test=10, seed=0).hold_out("test", 0)
+    scored = prepare(split, recipe, needs_of([TREATMENT]), Store(tmp_path))
+    treatment = Treatment(alpha=1.0, policy="shift", undersample="posthoc", oversample="posthoc")
+    control, result = (run_trial(one, scored, recipe, Store(tmp_path)) for one in (Treatment(), treatment))
+    np.testing.assert_array_equal(result.test_logits, control.test_logits + result.class_posthoc)
 
 
 def test_temperatures_are_fitted_on_held_out_samples_and_reported_for_the_test(prepared, split):

@@ -75,8 +75,9 @@ def run(options: argparse.Namespace) -> int:
     """Train, compare and write; 0."""
     import numpy as np
 
+    from hardtune.answers import shift_of
     from hardtune.data import files_of
-    from hardtune.member import epochs_of
+    from hardtune.member import epochs_of, posthoc_of
     from hardtune.report.export import (
         exported,
         exported_predictions,
@@ -139,9 +140,10 @@ def run(options: argparse.Namespace) -> int:
                 progress.update(bar, completed=before + epoch)
 
             network, mine = _trained(prepared, recipe, treatment, member, device, on_epoch)
-            said = _said(mine, stored.get(member), prepared.split, theirs, device)
+            shift = shift_of(posthoc_of(prepared, treatment), mine.held_out, prepared.split)
+            said = _said(mine.shifted(shift), stored.get(member), prepared.split, theirs, device)
             write_weights(network, folder / file)
-            members[file] = {"file": file, "trained_on": device, **said}
+            members[file] = {"file": file, "trained_on": device, "posthoc": shift.tolist(), **said}
             tell()
     more = {path.name for path in folder.glob("member-*.safetensors")} - {*files} if files else set()
     if more:
@@ -244,12 +246,11 @@ def _prepared(
 def _stored(prepared: Prepared, subject: Subject, treatment: Treatment, device: str) -> dict[int, Answers]:
     """What the trial's networks answered in the sweep, by member; a stopped trial has not all of them."""
     from hardtune import answers
-    from hardtune.member import identity, posthoc_of
+    from hardtune.member import identity, with_posthoc
 
-    posthoc = posthoc_of(prepared, treatment)
     keys = {n: identity(prepared, subject.recipe, treatment, n, device) for n in range(subject.recipe.members)}
     found = {member: answers.find(subject.store, {"member": key}) for member, key in keys.items()}
-    return {member: own.shifted(posthoc) for member, own in found.items() if own is not None}
+    return {member: with_posthoc(own, prepared, treatment) for member, own in found.items() if own is not None}
 
 
 def _trained(
@@ -261,11 +262,10 @@ def _trained(
     on_epoch: Callable[[int], None],
 ) -> tuple[torch.nn.Module, Answers]:
     from hardtune import answers
-    from hardtune.member import posthoc_of, train_network
+    from hardtune.member import train_network
 
     network = train_network(prepared, recipe, treatment, member, device=device, on_epoch=on_epoch)
-    found = answers.question(network, prepared.split, seed=recipe.seed, device=device)
-    return network, found.shifted(posthoc_of(prepared, treatment))
+    return network, answers.question(network, prepared.split, seed=recipe.seed, device=device)
 
 
 def _said(mine: Answers, own: Answers | None, split: Split, theirs: str, device: str) -> dict[str, Any]:

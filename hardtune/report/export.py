@@ -39,7 +39,8 @@ README = """\
 PREDICTIONS = """
 ## Predictions
 
-[predictions.npz](predictions.npz) has the logits of {of} of its {networks} networks, as the sweep stored them:
+[predictions.npz](predictions.npz) has the logits of {of} of its {networks} networks. What a post-hoc treatment adds is
+in them:
 
 ```python
 import numpy as np
@@ -74,14 +75,15 @@ from hardtune.training.models import MODELS  # a model of your own: import the m
 
 folder = Path(".")  # this one
 about = json.loads((folder / "model.json").read_text())
+member = about["members"][0]
 network = MODELS[about["model"]](about["channels"], len(about["classes"]), about["image_size"])
-network.load_state_dict(load_file(folder / "member-0.safetensors"))
+network.load_state_dict(load_file(folder / member["file"]))
 network.eval()
 
 mean, std = (torch.tensor(about[name]).view(-1, 1, 1) for name in ("mean", "std"))
 with torch.inference_mode():
     logits = network((images / 255 - mean) / std)  # of images of 0 to 255: (B, channels, height, width)
-    logits += torch.tensor(about["class_posthoc"])  # 0 unless the treatment is post hoc
+    logits += torch.tensor(member["posthoc"])  # 0 unless the treatment is post hoc; predictions.npz has it in it
 names = [about["classes"][k] for k in logits.argmax(1)]
 ```
 
@@ -223,7 +225,6 @@ def write_about(
     """
     split = prepared.split
     height, width, channels = split.train.images.shape[1:]
-    classes = class_plans(prepared, record.treatment)
     about = {
         "sweep": kept.id,
         "trial": _trial(record),
@@ -240,8 +241,7 @@ def write_about(
         "classes": split.classes,
         "mean": split.mean,
         "std": split.std,
-        "class_offsets": [row.offset for row in classes],
-        "class_posthoc": [row.posthoc for row in classes],
+        "class_offsets": [row.offset for row in class_plans(prepared, record.treatment)],
         "members": members,
         "figures": record.metrics,
     }

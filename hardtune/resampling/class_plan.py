@@ -30,7 +30,7 @@ class ClassPlan:
     offset: float
     """What the loss subtracts from the class's logit: log(``target / count``) by ``adjust``, else 0."""
     posthoc: float
-    """What predictions add to the class's logit: log(``target / count``) by ``posthoc``, else 0."""
+    """The logarithm of what multiplies its odds in predictions: log(``target / count``) by ``posthoc``, else 0."""
     source: str
     """The oversampler, or an empty string if nothing is added."""
     infeasible: str | None

@@ -57,7 +57,7 @@ class Plan:
 
     @property
     def class_posthoc(self) -> NDArray[np.float32]:
-        """(K,) what predictions add to the logits of a network that is trained without; 0 by default."""
+        """(K,) what predictions add to a calibrated network's logits, which is trained without; 0 by default."""
         return np.array([row.posthoc for row in self.classes], np.float32)
 
 

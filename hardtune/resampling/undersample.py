@@ -45,9 +45,10 @@ def reweight(scores: NDArray[np.floating], drop: int, rng: np.random.Generator) 
 
 @UNDERSAMPLERS.register("posthoc")
 def posthoc(scores: NDArray[np.floating], drop: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Drop none, and train as if nothing were asked; predictions add log(what would have stayed / n) to the logit.
+    """Drop none, and train as if nothing were asked; predictions divide the class's odds by n / what would have stayed.
 
-    Post-hoc logit adjustment (Menon et al. 2021, arXiv 2007.07314), with ratios that follow from hardness (ours).
+    Post-hoc logit adjustment (Menon et al. 2021, arXiv 2007.07314), with ratios that follow from hardness (ours), of
+    logits calibrated by a temperature.
     """
     return np.arange(len(scores))
 

@@ -104,12 +104,13 @@ def test_a_trials_networks_come_home_as_the_sweep_had_them(export, swept, monkey
 
     code = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)[-1]
     monkeypatch.chdir(folder)
-    test, posthoc = prepared.split.test, np.float32(about["class_posthoc"])
-    assert posthoc.any() == (treatment == POSTHOC)
+    test = prepared.split.test
     for member in range(2):
         own = answers.find(Store(storage / "store"), entries(prepared, recipe, treatment, member, "cpu"))
         names = {"images": torch.from_numpy(test.images).permute(0, 3, 1, 2)}
-        exec(code.replace("member-0", f"member-{member}"), names)
+        exec(code.replace('["members"][0]', f'["members"][{member}]'), names)
+        posthoc = np.float32(about["members"][member]["posthoc"])
+        assert posthoc.any() == (treatment == POSTHOC)
         np.testing.assert_allclose(names["logits"], own.test + posthoc, atol=1e-4)
         accuracy = np.mean(np.array(names["names"]) == np.array(about["classes"])[test.labels])
         assert about["members"][member]["accuracy"]["test"] == pytest.approx(accuracy)

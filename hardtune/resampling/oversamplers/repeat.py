@@ -32,9 +32,10 @@ def adjust(request: Request, rng: np.random.Generator) -> Added:
 
 @oversampler("posthoc")
 def posthoc(request: Request, rng: np.random.Generator) -> Added:
-    """Nothing, and training is as if nothing were asked; predictions add the log of its growth to the class's logit.
+    """Nothing, and training is as if nothing were asked; predictions multiply the class's odds by its growth.
 
-    Post-hoc logit adjustment (Menon et al. 2021, arXiv 2007.07314), with ratios that follow from hardness (ours).
+    Post-hoc logit adjustment (Menon et al. 2021, arXiv 2007.07314), with ratios that follow from hardness (ours), of
+    logits calibrated by a temperature.
     """
     return Added()
 
