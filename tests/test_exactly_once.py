@@ -59,7 +59,8 @@ def encode_slowly(root, together, news):
 @contextlib.contextmanager
 def running(target, *arguments):
     """Processes that run ``target``, each with one of the ``arguments``; and what each of them says."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")  # it imports once for all of them
+    context.set_forkserver_preload(["hardtune.member", "hardtune.scoring", "sklearn.datasets"])
     together, news = context.Barrier(len(arguments)), [context.Queue() for _ in arguments]
     processes = [
         context.Process(target=target, args=(*own, together, say), daemon=True)
