@@ -190,8 +190,8 @@ def space(trial):
 
 sweep = Sweep(
     "raced", "digits",
-    Recipe(model="wary", epochs=6, batch_size=64, schedule="linear", flip=False, crop_padding=1, members=4,
-           scoring_members=4, encoder="pixels", validation=0.3),
+    Recipe(model="wary", epochs=3, batch_size=64, schedule="linear", flip=False, crop_padding=1, members=3,
+           scoring_members=3, encoder="pixels", validation=0.3),
     space, trials=5, racing=0.02,
 )
 if __name__ == "__main__":
@@ -203,12 +203,12 @@ if __name__ == "__main__":
 def test_a_stopped_trial_trains_no_further_and_is_not_on_the_front_nor_handed_out_again(script, tmp_path):
     (tmp_path / "raced.py").write_text(RACED)
     out = script.run(str(tmp_path / "raced.py"), "--cpus-per-trial", "1", "--concurrent", "1")
-    assert "3 of 5 trials were stopped, which saved 9 of 20 networks" in out
-    trained = 4 + 2 * 4 + 3 * 1  # the control, two whole trials, one member of each of the others
+    assert "3 of 5 trials were stopped, which saved 6 of 15 networks" in out
+    trained = 3 + 2 * 3 + 3 * 1  # the control, two whole trials, one member of each of the others
     assert len(list(script.storage.glob("store/member/*"))) == trained, "nobody went on in a worker that was reused"
 
     out = script.run(str(tmp_path / "raced.py"), "--concurrent", "1", "--resume", "--trials", "6")
-    assert "4 of 6 trials were stopped, which saved 12 of 24 networks" in out
+    assert "4 of 6 trials were stopped, which saved 8 of 18 networks" in out
     assert len(list(script.storage.glob("store/member/*"))) == trained + 1
 
     found = {one.number: one for one in records.read_all(script.sweeps()[0] / "trials")}
@@ -228,7 +228,7 @@ def test_a_stopped_trial_trains_no_further_and_is_not_on_the_front_nor_handed_ou
     assert by_trial["2"].data.tags["warning"] == found[2].warning
     parent = by_trial["sweep"]
     assert parent.data.params["racing"] == "0.02"
-    for name, last in (("members_saved", 12), ("members_trained", 12), ("front/size", len(front))):
+    for name, last in (("members_saved", 8), ("members_trained", 10), ("front/size", len(front))):
         history = client.get_metric_history(parent.info.run_id, name)
         assert [metric.step for metric in history] == [1, 2, 3, 4, 5, 6], "once each, also after the resume"
         assert history[-1].value == last
