@@ -14,13 +14,14 @@ from hardtune.training.batch_norm import normalise, normalise_backward
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 EPS = 1e-5
 SHAPES = [
-    (4, 64, 8, 8),  # whole tiles only
-    (3, 96, 5, 7),  # neither rows nor channels come out even
-    (4, 96, 8, 8),  # rows do
-    (2, 8, 1, 2),  # four values of a channel
-    (2, 2100, 2, 2),  # more blocks of channels than programs
-    (16, 64, 16, 16),  # several tiles a program
+    ((2, 64, 8, 8), 32),  # whole tiles only
+    ((3, 96, 5, 7), 32),  # neither rows nor channels come out even
+    ((2, 96, 8, 8), 32),  # rows do
+    ((2, 8, 1, 2), 32),  # four values of a channel
+    ((2, 300, 2, 2), 4),  # more blocks of channels than programs
+    ((2, 64, 16, 16), 4),  # several tiles a program
 ]
+"""With the most programs that a batch gets: the interpreter takes as long for each."""
 
 
 def batch(shape, *, mean=0.0, dtype=torch.float32, seed=0):
@@ -63,8 +64,18 @@ def assert_close(mine, theirs, within=2e-6):
 @pytest.mark.parametrize("relu", [False, True])
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("gradients", [1, 2])
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_they_are_torchs_batch_norm_forward_and_backward(shape, gradients, residual, relu):
+@pytest.mark.parametrize(("shape", "programs"), SHAPES, ids=str)
+def test_they_are_torchs_batch_norm_forward_and_backward(monkeypatch, shape, programs, gradients, residual, relu):
+    monkeypatch.setattr(kernels, "PROGRAMS", programs)
+    assert_torchs(shape, gradients, residual, relu)
+
+
+@pytest.mark.parametrize("shape", [(2, 2100, 2, 2), (16, 64, 16, 16)], ids=str)
+def test_so_they_are_with_as_many_programs_as_on_a_gpu(shape):
+    assert_torchs(shape, gradients=2, residual=True, relu=True)
+
+
+def assert_torchs(shape, gradients, residual, relu):
     x, other = batch(shape, mean=1.0), batch(shape, seed=1) if residual else None
     came = [batch(shape, seed=2 + number) for number in range(gradients)]
     weight, bias = affine(shape[1])
