@@ -1,6 +1,9 @@
 """Sweeps as a user runs them: a script in a process of its own, its results in a folder of the test's own."""
 
+import contextlib
+import io
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -49,6 +52,22 @@ class Script:
             assert err == "", "a sweep that goes well has nothing to say on stderr"
         return out + err
 
+    def here(self, *arguments: str, code: int = 0) -> str:
+        """As ``run``, but in this process, where no signal has to reach it: a new one imports for 10 s and more."""
+        script, *flags = arguments
+        path = str(ROOT / "sweeps" / script)
+        said, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said), contextlib.redirect_stderr(err):
+            patch.delenv("RAY_ADDRESS", raising=False)
+            patch.setenv("COLUMNS", "100")
+            patch.setattr(sys, "argv", [path, "--storage", str(self.storage), *flags])
+            with pytest.raises(SystemExit) as stop:
+                runpy.run_path(path, run_name="__main__")
+        assert stop.value.code == code, said.getvalue() + err.getvalue()
+        if code == 0:
+            assert err.getvalue() == "", "a sweep that goes well has nothing to say on stderr"
+        return said.getvalue() + err.getvalue()
+
     def sweeps(self) -> list[Path]:
         return sorted((self.storage / "sweeps").glob("*"))
 
@@ -90,10 +109,10 @@ def shared_script(tmp_path_factory: pytest.TempPathFactory) -> Script:
 
 
 @pytest.fixture
-def assert_whole() -> Callable[[Script, int], None]:
+def assert_whole() -> Callable[..., None]:
     """The sweep ended with what an undisturbed one has: no trial lost, none twice, no run left open."""
 
-    def check(script: Script, trials: int) -> None:
+    def check(script: Script, trials: int, members: int = 3) -> None:
         records = sorted(path.name for path in script.storage.glob("sweeps/*/trials/*.json"))
         assert records == [f"{number:05d}.json" for number in range(trials)] + ["control.json"]
         assert [trial.state for trial in script.study().trials] == trials * [TrialState.COMPLETE]
@@ -103,6 +122,6 @@ def assert_whole() -> Callable[[Script, int], None]:
         assert {run.info.status for run in runs} == {"FINISHED"}
         for run in runs:
             if run.data.tags["hardtune.trial"] != "sweep":
-                assert len(client.get_metric_history(run.info.run_id, "members/accuracy")) == 3
+                assert len(client.get_metric_history(run.info.run_id, "members/accuracy")) == members
 
     return check

@@ -16,15 +16,17 @@ from hardtune.trial import metric_names
 
 ROOT = Path(__file__).parents[2]
 
-SMALL = ("digits.py", "--trials", "6", "--recipe", "members=3", "scoring_members=3", "epochs=3")
+# One trial at a time, each of several seconds: whoever stops it after a trial finds others left.
+SMALL = ("digits.py", "--trials", "4", "--concurrent", "1", "--recipe", "members=2", "scoring_members=2", "epochs=2")
 
 
 @pytest.fixture(scope="module")
 def smoke(shared_script):
-    """The output of ``digits.py --smoke``, run twice, on all cores."""
+    """The output of ``digits.py --smoke``, run twice: on all cores, and in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_OVERRIDE_RESOURCES", raising=False)
-        return shared_script.run("digits.py", "--smoke"), shared_script.run("digits.py", "--smoke")
+        first = shared_script.run("digits.py", "--smoke")
+    return first, shared_script.here("digits.py", "--smoke")
 
 
 def test_the_front_is_printed_with_the_control_the_figure_and_the_command_for_mlflow(smoke, shared_script):
@@ -110,8 +112,8 @@ def test_a_search_is_confirmed_in_a_copy_of_its_storage_and_both_are_kept(smoke,
         pytest.skip("here nothing beat the control in anything, so there is nothing to confirm")
     shutil.copytree(shared_script.storage, script.storage)
     before = script.sweeps()
-    assert "it takes no --trials" in script.run("digits.py", "--smoke", "--confirm", "--trials", "2", code=2)
-    out = script.run("digits.py", "--smoke", "--confirm")
+    assert "it takes no --trials" in script.here("digits.py", "--smoke", "--confirm", "--trials", "2", code=2)
+    out = script.here("digits.py", "--smoke", "--confirm")
     assert f"on the front of {search.name} (there {', '.join(tried)} of 4 trials, here 0" in out
     (confirmation,) = set(script.sweeps()) - set(before)
     assert confirmation.name.startswith("digits-smoke-confirmed-")
@@ -124,7 +126,7 @@ def test_a_search_is_confirmed_in_a_copy_of_its_storage_and_both_are_kept(smoke,
 
 def test_another_recipe_is_another_sweep_and_what_is_refused_leaves_no_trace(smoke, shared_script):
     sweeps, (_, runs) = shared_script.sweeps(), shared_script.runs("digits-smoke")
-    said = shared_script.run("digits.py", "--smoke", "--resume", "--recipe", "epochs=2", code=2)
+    said = shared_script.here("digits.py", "--smoke", "--resume", "--recipe", "epochs=2", code=2)
     assert "whose recipe (epochs was 1, is 2) differed" in said
     assert shared_script.sweeps() == sweeps
     assert len(shared_script.runs("digits-smoke")[1]) == len(runs)
@@ -135,7 +137,7 @@ def test_a_running_sweep_keeps_others_out_and_ctrl_c_or_sigterm_keeps_what_is_fi
     script.wait_for_records(1, process)
     process.send_signal(signal.SIGSTOP)  # it holds its lock for as long as this takes
     try:
-        assert "is running in another process" in script.run(*SMALL, "--resume", code=2)
+        assert "is running in another process" in script.here(*SMALL, "--resume", code=2)
     finally:
         process.send_signal(signal.SIGCONT)
         process.send_signal(signal.SIGTERM)  # as `kill` and Slurm do
@@ -147,8 +149,8 @@ def test_a_running_sweep_keeps_others_out_and_ctrl_c_or_sigterm_keeps_what_is_fi
     process.send_signal(signal.SIGINT)
     assert_stopped(script, process)
 
-    assert "reusing 3 of 3" in script.run(*SMALL, "--resume")
-    assert_whole(script, 6)
+    assert "reusing 2 of 2" in script.run(*SMALL, "--resume")
+    assert_whole(script, 4, members=2)
 
     (folder,) = script.sweeps()
     starts = json.loads((folder / "starts.json").read_text())
