@@ -77,7 +77,7 @@ def test_a_smoke_run_tries_every_treatment_and_still_compares_them():
 
 @pytest.fixture(scope="module")
 def smoke(shared_script):
-    return shared_script.run("reliability.py", "--smoke")
+    return shared_script.here("reliability.py", "--smoke")
 
 
 def test_reliability_compares_the_method_with_rivals_and_controls(smoke, shared_script):
@@ -122,7 +122,7 @@ def test_mlflow_has_the_comparison_on_the_parent_and_every_trials_diagnostics(sm
 def test_a_finished_list_resumes_to_the_same_comparison_without_training(smoke, shared_script):
     (folder,) = shared_script.sweeps()
     before, networks = (folder / "comparison.json").read_text(), stored(shared_script)
-    shared_script.run("reliability.py", "--smoke", "--resume")
+    shared_script.here("reliability.py", "--smoke", "--resume")
     assert shared_script.sweeps() == [folder]
     assert (folder / "comparison.json").read_text() == before
     assert stored(shared_script) == networks
@@ -166,7 +166,7 @@ def test_a_comparison_of_what_is_not_measured_is_refused(capsys, tmp_path, metri
 
 
 def test_resampling_compares_the_method_with_its_parts_and_with_the_wrong_way_round(script):
-    script.run("resampling.py", "--smoke", "--imbalance", "10", "--label-noise", "0.1")
+    script.here("resampling.py", "--smoke", "--imbalance", "10", "--label-noise", "0.1")
     (folder,) = script.sweeps()
     assert folder.name.startswith("resampling-digits-imbalance-10-label-noise-0.1-smoke-")
     sizes = json.loads((folder / "trials" / "control.json").read_text())["per_class"]

@@ -36,7 +36,7 @@ def images(tmp_path):
 @pytest.mark.slow
 def test_every_code_path_of_the_papers_sweep(script, images):
     smallest = ("--smoke", "--trials", "1", "--recipe", "members=1", "scoring_members=1")
-    out = script.run("cifar10.py", *smallest, "--data-dir", str(images))
+    out = script.here("cifar10.py", *smallest, "--data-dir", str(images))
     assert "Pareto front of cifar10-smoke" in out
     _, runs = script.runs("cifar10-smoke")
     assert {run.data.params.get("model") for run in runs} == {"resnet18", None}

@@ -9,7 +9,7 @@ from ray import tune
 from hardtune import Recipe, Treatment, load
 from hardtune.sweep import Sweep, main, parser
 
-QUICK = ("--recipe", "epochs=2", "members=1", "scoring_members=2")
+QUICK = ("--recipe", "epochs=1", "members=1", "scoring_members=2")
 
 POOLED = '''
 """Images of a pool, chosen in every way."""
@@ -19,7 +19,7 @@ from hardtune.sweep import Sweep, main
 
 sweep = Sweep(
     "pooled", "digits",
-    Recipe(model="small_cnn", epochs=2, batch_size=64, flip=False, crop_padding=1, members=1, scoring_members=2,
+    Recipe(model="small_cnn", epochs=1, batch_size=64, flip=False, crop_padding=1, members=1, scoring_members=2,
            encoder="pixels", validation=0.3),
     {"policy": "shift", "alpha": 1.0, "oversample": tune.choice(["pool_random", "pool_hard", "pool_mean"])},
     trials=3,
@@ -43,7 +43,7 @@ def pool(tmp_path_factory):
 
 
 def test_what_gradient_norms_call_easy_is_pruned_and_some_of_it_given_back(script):
-    out = script.run("pruning.py", "--then-resample", "--estimators", "grand", "--trials", "2", *QUICK)
+    out = script.here("pruning.py", "--then-resample", "--estimators", "grand", "--trials", "2", *QUICK)
     assert "changes nothing" in out
     assert len(list(script.storage.glob("store/gradients/*"))) == 2  # one of each scoring member
     for record in records(script):
@@ -82,7 +82,7 @@ def test_a_pool_that_no_treatment_draws_on_is_noted_before_it_is_read(tmp_path, 
 def test_a_pool_is_judged_by_each_scoring_member_and_drawn_from_in_every_way(script, pool, tmp_path):
     path = tmp_path / "pooled.py"
     path.write_text(POOLED)
-    script.run(str(path), "--pool", pool)
+    script.here(str(path), "--pool", pool)
     found = records(script)
     assert {record["state"] for record in found} == {"finished"}
     assert all(record["treatment"]["oversample"].startswith("pool_") for record in found)
