@@ -109,10 +109,10 @@ def shared_script(tmp_path_factory: pytest.TempPathFactory) -> Script:
 
 
 @pytest.fixture
-def assert_whole() -> Callable[..., None]:
+def assert_whole() -> Callable[[Script, int, int], None]:
     """The sweep ended with what an undisturbed one has: no trial lost, none twice, no run left open."""
 
-    def check(script: Script, trials: int, members: int = 3) -> None:
+    def check(script: Script, trials: int, members: int) -> None:
         records = sorted(path.name for path in script.storage.glob("sweeps/*/trials/*.json"))
         assert records == [f"{number:05d}.json" for number in range(trials)] + ["control.json"]
         assert [trial.state for trial in script.study().trials] == trials * [TrialState.COMPLETE]
