@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import dataclasses
+import gc
 import io
 import os
 import sys
@@ -129,6 +131,8 @@ def run_and_exit(run: Callable[[], int], when_stopped: Callable[[], str] = lambd
     except KeyboardInterrupt:
         print(f"\n{when_stopped()}", file=sys.stderr)
         code = 130
+    # Python's last collection would go through all that torch, Ray and MLflow have made: seconds, on the way out.
+    atexit.register(gc.freeze)
     sys.exit(code)
 
 
