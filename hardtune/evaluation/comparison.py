@@ -50,7 +50,8 @@ def paired_difference(
 
     Member i of both shares its seed, so differences are taken per member and the seed's common effect cancels.
     One member has no spread: its interval is unbounded and its p-value 1. That of a few members that all differ by the
-    same amount, other than 0, is unbounded, too, unless the sign test is significant.
+    same amount, other than 0, is unbounded, too, unless the sign test is significant; and that of images, if given,
+    each part of which says the same, other than 0.
 
     With ``left_out``, the interval also covers which images happened to be there, the same for both sides: its
     half-width squared is the sum of those of the two sources. It is cautious, since what members make of single images
@@ -91,10 +92,14 @@ def paired_difference(
     if m == 1:
         return unbounded
 
+    rounding = 1e-12 * float(np.abs([ours, theirs]).max(initial=1e-300))
+    # Of a class's two images, say, both gained: their jackknife's error is 0, and would claim to know all others.
+    if parts is not None and np.ptp(parts) <= rounding < abs(mean):
+        return dataclasses.replace(unbounded, images_share=1.0)
     error, members, least = float(differences.std(ddof=1)) / math.sqrt(m), [], 0.0
     # No spread beyond rounding: t would be infinite and claim certainty from only two members. The sign test does not:
     # if both signs were equally likely, M equal signs would occur once in 2^(M-1).
-    if error <= 1e-12 * float(np.abs([ours, theirs]).max(initial=1e-300)):
+    if error <= rounding:
         least = 1.0 if abs(mean) <= error else 0.5 ** (m - 1)
         if abs(mean) > error and least >= 1 - confidence:  # too few equal differences bound nothing
             return dataclasses.replace(unbounded, p_value=least, p_adjusted=least)

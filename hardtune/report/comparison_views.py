@@ -68,7 +68,9 @@ def covers(rows: Sequence[Row], no_images: Sequence[str]) -> str:
         on.append("one test set")
     else:
         what += " and over test images" + (f" ({', '.join(no_images)}: over {alone} alone)" if no_images else "")
-    return f"intervals are over {what}" + (f", on {' and '.join(on)}" if on else "")
+    alike = "; unbounded where all of these, if few, or all images say the same"
+    some = any(row["low"] is None for row in rows)
+    return f"intervals are over {what}" + (f", on {' and '.join(on)}" if on else "") + (alike if some else "")
 
 
 def paired_over(row: Row) -> str:

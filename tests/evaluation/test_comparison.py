@@ -88,11 +88,24 @@ def test_sources_add_in_squares_and_say_their_share():
     of_members, whole = alone.high - alone.mean, both.high - both.mean
     assert both.images_share == pytest.approx(1 - (of_members / whole) ** 2)
     assert 0.1 < both.images_share < 0.9
-    nothing = paired_difference(ours, theirs, left_out=np.zeros(20))
-    assert (nothing.low, nothing.high, nothing.images_share) == (alone.low, alone.high, 0)
-    assert nothing.p_value == pytest.approx(alone.p_value)
     far = paired_difference(ours + 1e9, theirs, left_out=without)
     assert 0 < far.p_value < 1e-40
+
+
+def test_images_that_are_all_alike_say_nothing_of_others():
+    """Both of a class's two test images, gained by each network, are no proof that all others would be."""
+    ours, theirs = np.full(8, 1.0), np.zeros(8)
+    assert paired_difference(ours, theirs).significant
+    gained = paired_difference(ours, theirs, left_out=[1.0, 1.0])
+    assert (gained.low, gained.high, gained.p_value, gained.images_share) == (-math.inf, math.inf, 1, 1)
+    assert not gained.significant
+    noise = 0.1 * np.random.default_rng(0).normal(size=8)
+    thirds = [np.mean([0.1, 0.2, 0.6]), 0.9 / 3]  # equal, but for rounding
+    for without in ([0.3] * 20, thirds):
+        assert paired_difference(ours + noise, ours - 0.3, left_out=without).high == math.inf
+    assert paired_difference(ours, theirs, left_out=1 - 1e-3 * np.arange(20)).significant
+    same = paired_difference(ours, ours, left_out=[0.0, 0.0])
+    assert (same.mean, same.low, same.high, same.p_value, same.images_share) == (0, 0, 0, 1, 0)
 
 
 def test_one_member_says_nothing_about_spread():

@@ -21,8 +21,9 @@ def record(number, cat, dog, elk, *, weight=1.0, offset=0.0):
     """Recalls of four members, which differ by a little noise; the same seeds err alike."""
 
     def recall(mean, spread):
-        own = np.random.default_rng([number + 1, round(1000 * mean)]).normal(size=4) * spread
-        return {"members": (mean + NOISE + own).tolist(), "left_out": (mean + 0.002 * np.arange(20)).tolist()}
+        own = np.random.default_rng([number + 1, round(1000 * mean)]).normal(size=24) * spread
+        without = mean + 0.002 * np.arange(20) + own[4:] / 10
+        return {"members": (mean + NOISE + own[:4]).tolist(), "left_out": without.tolist()}
 
     return Record(
         number,
@@ -134,6 +135,25 @@ def test_one_network_bounds_nothing():
     assert "paired over 1 member" in said
     assert "±∞" in said
     assert "since one network bounds nothing, and not corrected" in said
+
+
+def test_a_class_whose_few_images_are_all_gained_is_no_discovery(tmp_path):
+    def of_two(record, recall):
+        elk = {"members": [recall] * 8, "left_out": [recall] * 2}
+        both = {name: {**it, "members": it["members"] * 2} for name, it in record.recalls.items()}
+        return dataclasses.replace(record, recalls={**both, "elk": elk})
+
+    rows = class_rows([of_two(HELPED, 1.0)], of_two(CONTROLS, 0.0), among=1)
+    (elk,) = [row for row in rows if row["class"] == "elk"]
+    assert (elk["difference"], elk["low"], elk["high"], elk["verdict"]) == (1, None, None, "open")
+    said = printed(class_tables(rows))
+    (line,) = [line.split() for line in said.splitlines() if line.strip().startswith("elk")]
+    assert line[-2:] == ["+100.00", "±∞"]
+    assert "unbounded where all of these, if few, or all images say the same, and not" in " ".join(said.split())
+    write_tables(class_tables(rows), tmp_path / "it.tex")
+    assert r"+100.00 $\pm$$\infty$ \\" in (tmp_path / "it.tex").read_text()
+    class_figure(rows, "pets", tmp_path / "it.png")
+    assert (tmp_path / "it.png").stat().st_size > 0
 
 
 @pytest.mark.parametrize(
