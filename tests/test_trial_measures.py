@@ -160,7 +160,7 @@ def test_each_members_figures_are_kept_for_pairing(result):
 
 def test_intervals_over_images_can_be_had_for_every_figure_but_those_of_held_out_samples(result, split):
     assert result.left_out.keys() == figures_of_members(["test", "ood", "corruptions"]).keys()
-    record = record_of(3, result, split.classes, {})
+    record = record_of(3, result, split, {})
     some = ("test/accuracy", "test/recall_gap", "test/nll_scaled", "test/recall_hard_easy")
     for name in (*some, "ood/msp_auroc", "ood/mahalanobis_aupr_in", "corruptions/accuracy", "corruptions/ece"):
         assert len(record.left_out[name]) == 20
@@ -168,7 +168,7 @@ def test_intervals_over_images_can_be_had_for_every_figure_but_those_of_held_out
 
 
 def test_recall_of_each_class_is_recorded_by_network_and_without_parts_of_its_images(result, split):
-    record = record_of(3, result, split.classes, {})
+    record = record_of(3, result, split, {})
     assert list(record.recalls) == list(split.classes)
     for name, recall in record.recalls.items():
         assert len(recall["members"]) == RECIPE.members
@@ -180,7 +180,7 @@ def test_recall_of_each_class_is_recorded_by_network_and_without_parts_of_its_im
 
 def test_a_trial_may_be_worse_than_the_control_by_what_the_sweep_allows(result, split):
     space = {"alpha": tune.uniform(0, 1), "policy": "shift"}
-    figures = record_of(3, result, split.classes, {}).metrics
+    figures = record_of(3, result, split, {}).metrics
     control = Record(CONTROL, Treatment(), "finished", {name: value + 0.01 for name, value in figures.items()})
     for limited, shortfall in (
         (("final/accuracy",), 0.01),
@@ -188,11 +188,11 @@ def test_a_trial_may_be_worse_than_the_control_by_what_the_sweep_allows(result, 
         ({"final/accuracy": 0.02, "final/ece": 0.0}, 0.0),  # an ECE that is lower is better
     ):
         sweep = Sweep("any", "digits", RECIPE, space, no_worse_than_control=limited)
-        found = record_of(3, result, split.classes, limits_of(sweep, control))
+        found = record_of(3, result, split, limits_of(sweep, control))
         assert max(found.shortfall, 0) == pytest.approx(shortfall)
     above = dataclasses.replace(control, metrics={name: value - 0.01 for name, value in figures.items()})
     sweep = Sweep("any", "digits", RECIPE, space, no_worse_than_control={"final/ece": 0.003})
-    assert record_of(3, result, split.classes, limits_of(sweep, above)).shortfall == pytest.approx(0.007)
+    assert record_of(3, result, split, limits_of(sweep, above)).shortfall == pytest.approx(0.007)
 
 
 def test_comparisons_may_be_of_exactly_the_figures_that_members_have(result):
@@ -292,13 +292,15 @@ def test_a_record_tells_each_class_with_its_spread_in_json_for_every_parser(prep
     treatment = dataclasses.replace(RESAMPLED, undersample="reweight", oversample="adjust")
     after = dataclasses.replace(RESAMPLED, undersample="posthoc", oversample="posthoc")
     result = run_trial(treatment, without, RECIPE)
-    record = record_of(0, result, split.classes, bounds={})
+    record = record_of(0, result, without.split, bounds={})
 
     def refuse(constant):
         raise AssertionError(f"{constant} is not JSON")
 
     told = json.loads(json.dumps(dataclasses.asdict(record)), parse_constant=refuse)["per_class"]
     assert told[split.classes[0]]["test_recall"] is told[split.classes[0]]["test_recall_std"] is None
+    assert [told[name]["test_size"] for name in split.classes] == np.bincount(without.split.test.labels).tolist()
+    assert told[split.classes[0]]["test_size"] == 0
     recall = np.stack(
         [class_recall(Predictions.of(logits, without.split.test.labels)) for logits in result.test_logits]
     )
@@ -307,7 +309,7 @@ def test_a_record_tells_each_class_with_its_spread_in_json_for_every_parser(prep
     plans = class_plans(without, treatment)
     assert [told[name]["weight"] for name in split.classes] == pytest.approx([row.weight for row in plans])
     assert [told[name]["offset"] for name in split.classes] == pytest.approx([row.offset for row in plans])
-    posthoc = record_of(0, run_trial(after, without, RECIPE), split.classes, bounds={}).per_class
+    posthoc = record_of(0, run_trial(after, without, RECIPE), without.split, bounds={}).per_class
     expected = [row.posthoc for row in class_plans(without, after)]
     assert [posthoc[name]["posthoc"] for name in split.classes] == pytest.approx(expected)
     assert {told[name]["posthoc"] for name in split.classes} == {0} != set(expected)

@@ -61,6 +61,7 @@ def class_rows(records: Sequence[Record], reference: Record, *, among: int, over
             "trial": record.number,
             "treatment": _named(record),
             "class": name,
+            "test_size": reference.per_class[name].get("test_size"),  # earlier sweeps did not count them
             **_counted(record.per_class[name]),
             **{f"reference_{field}": value for field, value in _counted(reference.per_class[name]).items()},
             "mean": float(np.mean(record.recalls[name]["members"])),
@@ -117,14 +118,24 @@ def class_table(rows: Sequence[Row], note: str = "") -> Table:
     )
     table.caption = _caption(rows, f"columns are {'; '.join(treatments.values())}", note)
     table.add_column("class")
-    for heading in (f"{first['reference_trial']} ↑", *map(str, treatments)):
+    counted = ["test images"] if _counts_tests(rows) else []
+    for heading in (*counted, f"{first['reference_trial']} ↑", *map(str, treatments)):
         table.add_column(heading, justify="right")
     places = decimals(rows)
     for name in dict.fromkeys(row["class"] for row in rows):
         line = {row["trial"]: row for row in rows if row["class"] == name}
-        cells = [difference_cell(line[trial], places) for trial in treatments]
-        table.add_row(name, f"{100 * next(iter(line.values()))['reference_mean']:.{places}f}", *cells)
+        cells, any_of = [difference_cell(line[trial], places) for trial in treatments], next(iter(line.values()))
+        table.add_row(name, *_tests(any_of, rows), f"{100 * any_of['reference_mean']:.{places}f}", *cells)
     return table
+
+
+def _counts_tests(rows: Sequence[Row]) -> bool:
+    return any(row["test_size"] is not None for row in rows)
+
+
+def _tests(row: Row, rows: Sequence[Row]) -> list[str]:
+    """The cell that says how many test images the class has, if there is a column of them."""
+    return [f"{row['test_size']:,}" if row["test_size"] is not None else ""] * _counts_tests(rows)
 
 
 def _caption(rows: Sequence[Row], told: str, note: str) -> str:
@@ -150,11 +161,14 @@ def _table(rows: Sequence[Row]) -> Table:
     table.caption = ""
     table.add_column("class", overflow="fold", min_width=12)
     sides = (first["reference_trial"], str(first["trial"]))
-    for heading in (*(f"samples\n{of}" for of in sides), *(f"recall ↑\n{of}" for of in sides), "difference"):
+    counted = ["test\nimages"] if _counts_tests(rows) else []
+    headings = [f"samples\n{of}" for of in sides] + counted + [f"recall ↑\n{of}" for of in sides]
+    for heading in (*headings, "difference"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         recalls = (f"{100 * row[which]:.{places}f}" for which in ("reference_mean", "mean"))
-        table.add_row(row["class"], _samples(row, "reference_"), _samples(row), *recalls, difference_cell(row, places))
+        samples = (_samples(row, "reference_"), _samples(row), *_tests(row, rows))
+        table.add_row(row["class"], *samples, *recalls, difference_cell(row, places))
     return table
 
 
@@ -170,7 +184,8 @@ def class_figure(rows: Sequence[Row], title: str, path: Path, note: str = "") ->
     wide, deep = min(len(trials), PANELS_A_ROW), math.ceil(len(trials) / PANELS_A_ROW)
     figure = Figure(layout="constrained")
     says = (
-        f"{title}: recall of each class × 100 minus that of {rows[0]['reference']} (in brackets), with 95 % intervals; "
+        f"{title}: recall of each class × 100 minus that of {rows[0]['reference']} (in brackets"
+        f"{', of n test images' if _counts_tests(rows) else ''}), with 95 % intervals; "
         f"green is better, red worse after Holm's correction for {rows[0]['of']:,} differences, dotted is unbounded; "
         f"{_covers(rows)}, and not corrected. {note}"
     )
@@ -181,7 +196,10 @@ def class_figure(rows: Sequence[Row], title: str, path: Path, note: str = "") ->
         lines = [row for row in rows if row["trial"] == trial]
         draw_intervals(axes, lines, range(len(classes)))
         named = lines if axes in grid[:, 0] else []  # a hundred ticks more in each panel would take a second
-        names = [f"{row['class']} ({100 * row['reference_mean']:.0f})" for row in named]
+        counted = ["".join(f", n={count}" for count in _tests(row, rows)) for row in named]
+        names = [
+            f"{row['class']} ({100 * row['reference_mean']:.0f}{n})" for row, n in zip(named, counted, strict=True)
+        ]
         axes.set_yticks(range(len(names)), names, fontsize=7, parse_math=False)
         axes.tick_params(labelbottom=True)
         axes.set_title(textwrap.fill(lines[0]["treatment"], 34), fontsize=7)

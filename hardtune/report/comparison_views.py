@@ -187,7 +187,8 @@ def draw_intervals(axes: Any, rows: Sequence[Row], places: Iterable[int]) -> Non
     axes.hlines([at[n] for n in bounded], low, high, colors=[colours[n] for n in bounded], linewidth=1.5)
     for n in set(range(len(rows))) - set(bounded):
         axes.axhline(at[n], color=colours[n], linewidth=1, linestyle=":")
-    axes.scatter([100 * row["difference"] for row in rows], at, s=16, c=colours, zorder=2)
+    found = [100 * row["difference"] for row in rows]
+    axes.scatter(found, at, s=16, c=colours, zorder=2, clip_on=False)  # a class may gain all of a figure's 100
     lowest = max(at)
     axes.locator_params(axis="x", nbins=4)  # more would run into each other
     axes.set_ylim(lowest + 0.5, -0.5)

@@ -160,7 +160,8 @@ def _class(each: Sequence[Mapping[str, float | None]]) -> dict[str, float | None
     for name in each[-1]:
         values = [figures.get(name) for figures in each]  # older sweeps lack some
         means[name] = None if None in values else float(np.mean(np.array(values, np.float64)))
-    return {**means, "size": round(means["size"] or 0)}
+    counts = {name: means[name] for name in ("size", "test_size") if name in means}
+    return {**means, **{name: None if count is None else round(count) for name, count in counts.items()}}
 
 
 def _recalls(each: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:

@@ -31,7 +31,7 @@ class Record:
     from its logit and what predictions add to it ``posthoc``, its ``hardness`` (mean score in training, by the
     treatment's estimator; None if it uses no scores); ``recall`` on held-out and ``test_recall`` on test samples, with
     their ``_std`` over members, ``test_ece`` and ``test_overconfidence`` (mean confidence minus recall), means over
-    members; None for a class without samples."""
+    members; None for a class without samples, of which the test split has ``test_size`` (not in earlier sweeps)."""
     members: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Each member's figures by full name, in the order of the members; member i shares its seed in every trial."""
     left_out: Mapping[str, Sequence[float]] = field(default_factory=dict)

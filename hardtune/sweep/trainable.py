@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from ray import tune
 
+from hardtune.data import Split
 from hardtune.errors import TRANSIENT, DivergedError, InputError, first_line, in_a_line, where
 from hardtune.member import Prepared
 from hardtune.recipe import Recipe
@@ -99,11 +100,11 @@ def carry_out(
         if isinstance(error, RuntimeError):  # torch's for a device in trouble, too: perhaps not the next time
             raise RuntimeError(f"{first_line(error)}{place}") from error
         return Record(number, treatment, "failed", reason=f"{in_a_line(error)}{place}", warning="; ".join(said))
-    record = record_of(number, result, context.prepared.split.classes, context.bounds)
+    record = record_of(number, result, context.prepared.split, context.bounds)
     return dataclasses.replace(record, warning="; ".join(filter(None, [record.warning, *said])))
 
 
-def record_of(number: int, result: Result, classes: tuple[str, ...], bounds: Mapping[str, tuple[str, float]]) -> Record:
+def record_of(number: int, result: Result, split: Split, bounds: Mapping[str, tuple[str, float]]) -> Record:
     """The record of a finished trial."""
     metrics = result.metrics()
     columns = {
@@ -114,6 +115,7 @@ def record_of(number: int, result: Result, classes: tuple[str, ...], bounds: Map
         "hardness": result.class_hardness,
         "recall": result.held_out.recall.mean(axis=0),
         "recall_std": _std(result.held_out.recall),
+        "test_size": np.bincount(split.test.labels, minlength=split.num_classes),
         "test_recall": result.test.recall.mean(axis=0),
         "test_recall_std": _std(result.test.recall),
         "test_ece": result.diagnostics.class_ece,
@@ -130,13 +132,13 @@ def record_of(number: int, result: Result, classes: tuple[str, ...], bounds: Map
         metrics,
         per_class={
             name: {key: None if np.isnan(column[k]) else column[k].item() for key, column in columns.items()}
-            for k, name in enumerate(classes)
+            for k, name in enumerate(split.classes)
         },
         members=result.by_member(),
         left_out=result.left_out,
         recalls={
             name: {"members": recalls.tolist(), "left_out": left_out}
-            for name, recalls, left_out in zip(classes, result.test.recall.T, result.recall_left_out, strict=True)
+            for name, recalls, left_out in zip(split.classes, result.test.recall.T, result.recall_left_out, strict=True)
             if not np.isnan(recalls).any()
         },
         curves={

@@ -223,7 +223,7 @@ def _complete(folder: Path, search: StudySearch, share: Share, context: TrialCon
 def _control(sweep: Sweep, prepared: Prepared, store: Store, share: Share, ledger: Ledger) -> Record:
     """The control's figures: its members are the scoring ensemble's, so nothing is trained."""
     result = run_trial(Treatment(), prepared, sweep.recipe, store, device=share.device)
-    record = record_of(CONTROL, result, prepared.split.classes, bounds={})
+    record = record_of(CONTROL, result, prepared.split, bounds={})
     records.write(ledger.trials, record)
     return record
 

@@ -38,7 +38,10 @@ def finished(number, treatment, gap, accuracy, nll):
         treatment,
         "finished",
         {**figures, **{name.replace("/", "_std/"): 0.01 for name in figures}},
-        per_class={"cat": {"size": 12, "recall": accuracy}, "dog": {"size": 30, "recall": accuracy + 0.1}},
+        per_class={
+            "cat": {"size": 12, "test_size": 5, "recall": accuracy},
+            "dog": {"size": 30, "test_size": 9, "recall": accuracy + 0.1},
+        },
         members={name: [value + error for error in noise] for name, value in figures.items()},
         recalls={
             name: {"members": [value + error for error in noise], "left_out": [value, value + 0.001]}
@@ -353,7 +356,10 @@ def test_classes_are_compared_for_the_front_or_for_trials_that_are_named(results
     out = results("pets", "--classes", "--figure", tmp_path / "it.png", "--table", tmp_path / "it.md")
     assert shown(out) == [("0", "control"), ("1", "control")]
     lines = [line.split() for line in out.splitlines() if line.strip().startswith(("cat", "dog"))]
-    assert [(line[0], line[3], line[4]) for line in lines[:2]] == [("cat", "80.03", "79.07"), ("dog", "90.03", "89.07")]
+    assert [(line[0], *line[3:6]) for line in lines[:2]] == [
+        ("cat", "5", "80.03", "79.07"),
+        ("dog", "9", "90.03", "89.07"),
+    ]
     assert "for 6 differences" in " ".join(out.split()), "those of three trials, two of which are shown"
     assert (tmp_path / "it.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "it.md").read_text().count("| class |") == 1
@@ -511,9 +517,9 @@ def test_everything_is_in_tables_by_trial_member_and_class(results, tmp_path):
     assert [row["member"] for row in by_member] == 4 * ["0", "1", "2"]
     assert float(by_member[3]["test/nll"]) == pytest.approx(0.49)
     by_class = table("--by", "class")
-    assert [(row["trial"], row["class"], row["size"]) for row in by_class[2:4]] == [
-        ("0", "cat", "12"),
-        ("0", "dog", "30"),
+    assert [(row["trial"], row["class"], row["size"], row["test_size"]) for row in by_class[2:4]] == [
+        ("0", "cat", "12", "5"),
+        ("0", "dog", "30", "9"),
     ]
 
 

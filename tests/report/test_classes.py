@@ -109,6 +109,31 @@ def test_a_paper_has_one_table_of_several_treatments(tmp_path):
     assert caption.endswith("Beware.")
 
 
+def test_tables_and_the_figure_say_how_many_test_images_a_class_has(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    def counted(record):
+        sizes = {"cat": 60, "dog": 1200, "elk": 2, "fox": 0}
+        found = {name: {**one, "test_size": sizes[name]} for name, one in record.per_class.items()}
+        return dataclasses.replace(record, per_class=found)
+
+    rows = class_rows([counted(HELPED)], counted(CONTROLS), among=1)
+    assert [row["test_size"] for row in rows] == [60, 1200, 2], "numbers, for a file"
+    said = printed(class_tables(rows))
+    (dog,) = [line.split() for line in said.splitlines() if line.strip().startswith("dog")]
+    assert dog[:4] == ["dog", "900", "900", "1,200"]
+    write_tables([class_table(rows)], tmp_path / "it.md")
+    head, _, cat, *_ = (tmp_path / "it.md").read_text().splitlines()[2:]
+    assert head == "| class | test images | control ↑ | 0 |"
+    assert cat.startswith("| cat | 60 | 50.01 | ")
+    drawn, savefig = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **o: drawn.append(self) or savefig(self, *a, **o))
+    class_figure(rows, "pets", tmp_path / "it.png")
+    labels = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
+    assert labels == ["cat (50, n=60)", "dog (90, n=1,200)", "elk (100, n=2)"]
+    assert "(in brackets, of n test images)" in " ".join(drawn[0].get_suptitle().split())
+
+
 def test_a_difference_that_rounds_to_nothing_has_no_minus():
     (row, *_) = class_rows([HELPED], CONTROLS, among=1)
     said = printed(class_tables([row | {"difference": -0.0003, "low": -0.0533, "high": 0.0527, "verdict": "open"}]))

@@ -105,6 +105,10 @@ def test_what_an_older_sweeps_records_lack_of_a_class_has_no_mean():
     newer = dataclasses.replace(newer, per_class={"cat": {**newer.per_class["cat"], "hardness": 0.3}})
     sweeps = [SimpleNamespace(records=[one]) for one in (older, newer)]
     assert pooled(sweeps)[0].per_class["cat"]["hardness"] is None
+    counted = dataclasses.replace(newer, per_class={"cat": {**newer.per_class["cat"], "test_size": 7}})
+    for one, count in ((newer, None), (counted, 7)):
+        both = [SimpleNamespace(records=[it]) for it in (one, counted)]
+        assert repr(pooled(both)[0].per_class["cat"]["test_size"]) == repr(count), "images are whole"
     assert pooled(sweeps[::-1])[0].per_class["cat"]["recall"] == 0.5
 
 
