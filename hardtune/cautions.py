@@ -20,6 +20,8 @@ UNEQUAL = 10
 """The ratio of class sizes from which on some estimators rank classes by their size (see docs/methods.md)."""
 TAIL = 3
 """The ratio of class sizes from which on one would want to know what evening them out does."""
+SKEWED = 2
+"""The ratio of class sizes in the test split above which it punishes networks that answer for equal classes."""
 COPIES = 0.005
 """The share of images that are there twice from which on figures may move by half a point."""
 BY_SIZE = {"rmd": "easy", "md": "easy", "kmeans": "hard"}
@@ -47,7 +49,7 @@ def cautions(
     if not split.chooses_on_test:
         found += [_mislabelled(split), _other_shares(split)]
     used = set().union(*map(needed_scores, treatments))
-    found += [_called_by_their_size(split, used), _uneven(split, treatments)]
+    found += [_called_by_their_size(split, used), _uneven(split, treatments), _evened_out(split, treatments)]
     return [sentence for sentence in found if sentence]
 
 
@@ -205,6 +207,18 @@ def _uneven(split: Split, treatments: Sequence[Treatment]) -> str:
     return (
         f"classes have {sizes.min():,} to {sizes.max():,} training samples, and no treatment here evens them out, so "
         "figures cannot tell whether that helps more than hardness does: try balance, from 0 to 1"
+    )
+
+
+def _evened_out(split: Split, treatments: Sequence[Treatment]) -> str:
+    train, test = (np.bincount(some.labels, minlength=split.num_classes) for some in (split.train, split.test))
+    evening = any(treatment.resamples and treatment.balance for treatment in treatments)
+    if not evening or train.max() == train.min() or test.max() <= SKEWED * test.min():
+        return ""
+    return (
+        f"classes have {test.min():,} to {test.max():,} test samples, and with balance networks answer as if classes "
+        "were equally frequent, so accuracy, nll, ece and temperatures (…_scaled) on the test split get worse by that "
+        "alone: look at balanced_accuracy and the recall of each class"
     )
 
 

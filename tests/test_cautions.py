@@ -160,9 +160,9 @@ def test_copies_in_a_folder_of_images_are_named_by_their_files():
     ],
 )
 def test_an_estimator_is_warned_of_where_it_ranks_classes_by_their_size(treatment, told):
-    split = of_sizes((3000, 300, 200), (3000, 300, 200)).hold_out(0.1, 0)
+    split = of_sizes((3000, 300, 200), (30, 20, 15)).hold_out("test", 0)
     said = said_of(split, [Treatment(), dataclasses.replace(treatment, balance=float(treatment.alpha > 0))])
-    assert [sentence.startswith("classes have 180 to 2,700 training samples") for sentence in said] == [True] * told
+    assert [sentence.startswith("classes have 200 to 3,000 training samples") for sentence in said] == [True] * told
 
 
 @pytest.mark.parametrize(("name", "called"), BY_SIZE.items())
@@ -216,5 +216,18 @@ def test_classes_of_unequal_size_that_no_treatment_evens_out_are_told():
     (said,) = said_of(uneven, [METHOD, by_hardness])
     assert said.startswith("classes have 90 to 360 training samples, and no treatment here evens them out")
     assert said.endswith("try balance, from 0 to 1")
-    assert said_of(uneven, [METHOD]) == said_of(uneven, [by_hardness, by_both]) == []
+    assert said_of(uneven, [METHOD]) == []
+    assert not any("no treatment here" in one for one in said_of(uneven, [by_hardness, by_both]))
     assert said_of(of_sizes(BALANCED, BALANCED).hold_out(0.1, 0), [by_hardness]) == []
+
+
+def test_a_test_split_of_unequal_classes_is_told_where_treatments_even_them_out():
+    uneven = of_sizes((400, 100, 200), (400, 100, 200)).hold_out(0.1, 0)
+    by_hardness, by_both = Treatment(alpha=1.0), Treatment(alpha=1.0, balance=0.5)
+    (said,) = said_of(uneven, [METHOD, by_hardness, by_both])
+    assert said.startswith("classes have 100 to 400 test samples, and with balance networks answer as if classes were")
+    assert said.endswith("get worse by that alone: look at balanced_accuracy and the recall of each class")
+    for without in (METHOD, Treatment(balance=1.0, undersample="none", oversample="none")):
+        assert said_of(uneven, [without]) == []
+    for train, test in (((400, 100, 200), (80, 40, 60)), (BALANCED, (400, 100, 200))):
+        assert not any("test samples" in one for one in said_of(of_sizes(train, test).hold_out("test", 0), [by_both]))
