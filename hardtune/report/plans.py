@@ -54,7 +54,7 @@ def plan_table(plans: Sequence[Planned], title: str) -> Table:
         ("dropped", [str(-row.dropped) if row.dropped else "" for row in rows]),
         ("added", [f"+{row.added}" if row.added else "" for row in rows]),
         ("count", [str(row.count) for row in rows]),
-        *([("factor", [f"× {row.factor:.2f}" for row in rows])] if any(row.factor != 1 for row in rows) else []),
+        *([("instead", [instead(row) for row in rows])] if any(map(instead, rows)) else []),
         ("of size", [f"{row.share:.0%}" for row in rows]),
         ("from", [row.source for row in rows]),
     ]
@@ -76,6 +76,7 @@ def plan_table(plans: Sequence[Planned], title: str) -> Table:
     table.add_row(*(str(sums.get(name, "")) for name, _ in columns))
     reasons = [row.infeasible for row in rows if row.infeasible is not None]
     captions = ["Hardness is the mean score of the class: higher = harder."] if hard else []
+    captions += explained(plans[:1])
     captions += _shrunk([row.name for row in rows if row.at_floor])
     captions += [f"Not feasible: {reason}." for reason in reasons[:5]]
     if len(reasons) > 5:
@@ -106,7 +107,7 @@ def sweep_table(plans: Sequence[Planned], title: str) -> Table:
         verdict = "yes" if plan.feasible else f"no ({1 + reasons.index(plan.why_not)})"
         table.add_row(label, samples, shrinks, grows, verdict, style="" if plan.feasible else "red")
     floored = list(dict.fromkeys(row.name for _, plan in merged[:MAX_ROWS] for row in plan.classes if row.at_floor))
-    captions = _shrunk(floored)
+    captions = explained([plan for _, plan in merged[:MAX_ROWS]]) + _shrunk(floored)
     captions += [f"({number}) {reason}." for number, reason in enumerate(reasons[:MAX_REASONS], start=1)]
     if len(reasons) > MAX_REASONS:
         captions.append(f"… and {len(reasons) - MAX_REASONS} reasons more, which are in the CSV.")
@@ -168,5 +169,24 @@ def _extremes(plan: Planned) -> tuple[str, str]:
 
 
 def _change(row: ClassPlan) -> str:
-    factor = "" if row.factor == 1 else f" × {row.factor:.2f}"
-    return f"{row.name}: {row.size} → {row.count}{factor}"
+    there = instead(row)
+    return f"{row.name}: {row.size} → {row.count}{f' ({there})' if there else ''}"
+
+
+def instead(row: ClassPlan) -> str:
+    """What a class gets instead of other samples, as :func:`explained` tells: ``× 1.20``, say; mostly nothing."""
+    weight = f"× {row.weight:.2f}" if row.weight != 1 else ""
+    offset = f"{row.offset:+.2f}" if row.offset else ""
+    return " ".join(filter(None, [weight, offset, f"{row.posthoc:+.2f} post hoc" if row.posthoc else ""]))
+
+
+def explained(plans: Sequence[Planned]) -> list[str]:
+    """A sentence on what each class gets instead of other samples, if any does."""
+    rows = [row for plan in plans for row in plan.classes]
+    ways = {
+        "×: the weight of its losses": any(row.weight != 1 for row in rows),
+        "+ or -: the shift of its logit in the loss": any(row.offset for row in rows),
+        "post hoc: its logit's shift in the control's predictions": any(row.posthoc for row in rows),
+    }
+    said = "; ".join(way for way, there in ways.items() if there)
+    return [f"What a class gets instead of other samples: {said}."] if said else []

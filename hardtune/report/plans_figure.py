@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.report.drawing import save
-from hardtune.report.plans import MAX_ROWS, Planned, merge
+from hardtune.report.plans import MAX_ROWS, Planned, explained, instead, merge
 from hardtune.resampling.class_plan import ClassPlan
 
 KEPT, ADDED, DROPPED, PRUNED = "#b9c0c8", "#d9480f", "#ffffff", "#f1f3f5"
@@ -64,11 +65,12 @@ def plan_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(y=0.12)
     axes.legend(frameon=False, fontsize=8, ncols=4, loc="upper center")
+    _explain(figure, plans[:1])
     save(figure, path, dpi=150)
 
 
 def sweep_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
-    """A row for each different plan, a cell for each class: its new size, relative to its original one."""
+    """A row for each different plan, a cell for each class: what it counts as, relative to its original size."""
     from matplotlib.figure import Figure
 
     drawn = [(label, plan) for label, plan in merge(plans) if plan.classes][:MAX_ROWS]
@@ -102,14 +104,20 @@ def sweep_figure(plans: Sequence[Planned], title: str, path: Path) -> None:
     bar = figure.colorbar(image, ax=axes, pad=0.01)
     ticks = np.linspace(-spread, spread, 5)
     bar.set_ticks(list(ticks), labels=[f"{2**tick:.0%}" for tick in ticks])
-    bar.set_label("of its size", fontsize=8)
+    bar.set_label("counts as … of its size", fontsize=8)
     figure.suptitle(title)
+    _explain(figure, [plan for _, plan in drawn])
     save(figure, path, dpi=150)
 
 
 def _said(row: ClassPlan) -> str:
-    """How many samples a class has in the end, or how much they count if that is not 1."""
-    return str(row.count) if row.factor == 1 else f"× {row.factor:.2f}"
+    """How many samples a class has in the end, or what it gets instead of others."""
+    return instead(row).replace(" post", "\npost") or str(row.count)
+
+
+def _explain(figure: Any, plans: Sequence[Planned]) -> None:
+    lines = [line for said in explained(plans) for line in textwrap.wrap(said, int(18 * figure.get_figwidth()))]
+    figure.supxlabel("\n".join(lines), fontsize=7, color="#6b747c")
 
 
 def _name_classes(axes: Any, names: Sequence[str]) -> None:

@@ -48,7 +48,7 @@ class ClassPlan:
 
     @property
     def share(self) -> float:
-        """How much of the class counts in training, of the ``size`` it had: 1.2 if a fifth more."""
+        """What the class counts as, of the ``size`` it had: 1.2 if a fifth more; by ``posthoc``, once trained."""
         return self.count * self.factor / self.size
 
     @property
