@@ -128,7 +128,9 @@ def _front(question: Question, objectives: Mapping[str, str]) -> Shown:
     return Shown(
         lines,
         [render(lines, objectives, title, note, searched=sweep.is_search)],
-        draw=lambda path: pareto_figure(found, best, objectives, counted, path, note),
+        draw=lambda path: pareto_figure(
+            found, best, objectives, counted, path, note, held_out=sweep.recipe.validation != "test"
+        ),
         notes=[said for said in (worse, saved) if said],
     )
 

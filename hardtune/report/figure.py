@@ -12,7 +12,7 @@ import numpy as np
 
 from hardtune.report.drawing import save
 from hardtune.report.records import Record
-from hardtune.report.table import label, labels, on_test
+from hardtune.report.table import HELD_OUT, label, on_test
 
 PANELS_A_ROW = 3
 TRIAL = "trial"
@@ -26,13 +26,16 @@ def pareto_figure(
     title: str,
     path: Path,
     note: str = "",
+    *,
+    held_out: bool = True,
 ) -> None:
     """Draw a panel for every pair of objectives and write it to ``path`` (.png, .pdf or .svg).
 
     The front and the control have error bars, the standard error over their members, to show what is noise.
     A single objective is plotted against the one number that the treatments vary, an entropy weight say (the control,
     which has no temperature, is a line there, and its error a band); if they vary more, against its counterpart on the
-    test split or, if it has none, the trials' numbers. ``note`` is a sentence that readers must see.
+    test split or, if it has none, the trials' numbers. ``note`` is a sentence that readers must see; ``held_out``:
+    whether objectives that are for held-out samples are of such, or of the test split for want of any.
     """
     from matplotlib.figure import Figure
 
@@ -91,8 +94,8 @@ def pareto_figure(
                 color="#0b6e99",
                 zorder=4,
             )
-        axes.set_xlabel(_axis(x, objectives))
-        axes.set_ylabel(_axis(y, objectives))
+        axes.set_xlabel(_axis(x, objectives, held_out))
+        axes.set_ylabel(_axis(y, objectives, held_out))
         axes.locator_params(axis="x", nbins=5, integer=x == TRIAL)  # else as many as fit if they have three digits
         axes.grid(color="#eceff1", zorder=0)
         axes.spines[["top", "right"]].set_visible(False)
@@ -100,7 +103,7 @@ def pareto_figure(
             axes.legend(frameon=False, fontsize=8)
     errors = " and ".join(["bars"] * barred + ["band"] * banded)
     if errors:
-        figure.supxlabel(f"{errors}: ± the standard error over members", fontsize=7, color="#6b747c")
+        figure.supxlabel(f"{errors}: ± one standard error over members", fontsize=7, color="#6b747c")
     path.parent.mkdir(parents=True, exist_ok=True)
     save(figure, path, dpi=150)
 
@@ -124,6 +127,7 @@ def _standard_error(record: Record, name: str) -> float | None:
     return float(np.std(figures, ddof=1) / np.sqrt(len(figures))) if len(figures) > 1 else None
 
 
-def _axis(name: str, objectives: Mapping[str, str]) -> str:
+def _axis(name: str, objectives: Mapping[str, str], held_out: bool) -> str:
     arrow = {"min": " (lower is better)", "max": " (higher is better)"}
-    return f"{labels(objectives).get(name, label(name))}{arrow.get(objectives.get(name, ''), '')}"
+    data = ("held-out " if held_out else "test ") if name.startswith(HELD_OUT) else ""  # who sees it alone must know
+    return f"{data}{label(name)}{arrow.get(objectives.get(name, ''), '')}"

@@ -168,7 +168,12 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
 
     title = f"{sweep.name}: {len(found) - 1} trials"
     note = selection_note(sweep.recipe.validation, searched=sweep.treatments is None)
-    figures = leave("pareto.png", lambda path: pareto_figure(found, best, sweep.objectives, title, path, note))
+    figures = leave(
+        "pareto.png",
+        lambda path: pareto_figure(
+            found, best, sweep.objectives, title, path, note, held_out=sweep.recipe.validation != "test"
+        ),
+    )
     leave("pareto.json", lambda path: path.write_text(json.dumps(table, indent=1)))
     comparisons = [compared(found, comparison) for comparison in sweep.compared]
     differences = [{"comparison": number, **row} for number, family in enumerate(comparisons) for row in family]

@@ -152,6 +152,29 @@ def test_one_objective_is_drawn_over_its_counterpart_on_the_test_split_or_over_t
     assert (tmp_path / "pareto.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(
+    ("names", "held_out", "axes"),
+    [
+        (("final/recall_gap", "ensemble/nll"), True, ("held-out recall gap", "held-out ensemble NLL")),
+        (("final/recall_gap", "ensemble/nll"), False, ("test recall gap", "test ensemble NLL")),
+        (("final/ece", "test/ece"), True, ("held-out ECE", "test ECE")),
+        (("ood/msp_fpr95", "test_std/ece"), True, ("OOD MSP FPR95", "test std ECE")),
+        (("final/ece",), True, ("test ECE", "held-out ECE")),
+    ],
+)
+def test_the_figures_axes_say_of_which_data_they_are(tmp_path, monkeypatch, names, held_out, axes):
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: drawn.append(figure))
+    metrics = {name: 0.1 for one in names for name in (one, on_test(one) or one)}
+    both = Treatment(alpha=1), Treatment(alpha=2, loss="focal")
+    found = [Record(number, one, "finished", metrics) for number, one in enumerate((Treatment(), *both), CONTROL)]
+    objectives = dict.fromkeys(names, "min")
+    pareto_figure(found, found[:1], objectives, "title", tmp_path / "pareto.png", held_out=held_out)
+    (panel,) = drawn[0].axes
+    shown = [said.removesuffix(" (lower is better)") for said in (panel.get_xlabel(), panel.get_ylabel())]
+    assert tuple(shown) == axes
+
+
 def test_the_control_is_a_line_over_temperatures_of_which_it_has_none(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: drawn.append(figure))
@@ -169,7 +192,8 @@ def test_the_control_is_a_line_over_temperatures_of_which_it_has_none(tmp_path, 
         bands = [patch.get_extents().transformed(axes.transData.inverted()) for patch in axes.patches]
         heights = [(band.y0, band.y1) for band in bands]
         assert heights == ([pytest.approx((0.79, 0.81))] if line else []), "± the standard error of 0.79 and 0.81"
-        assert figure.get_supxlabel().startswith("bars and band: ±" if line else "bars: ±")
+        bars = "bars and band" if line else "bars"
+        assert figure.get_supxlabel() == f"{bars}: ± one standard error over members"
 
 
 def test_an_axis_has_no_more_figures_than_there_is_room_for(tmp_path, monkeypatch):
