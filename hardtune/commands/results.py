@@ -63,7 +63,7 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
     flags.add_argument(
         "--values",
         nargs="*",
-        type=int,
+        type=trial,
         metavar="TRIAL",
         help="show figures as they are, mean ± standard deviation over members, control first (default: all finished)",
     )
@@ -104,6 +104,11 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
     flags.add_argument("--csv", type=Path, metavar="FILE.csv", help="write all data of each trial")
     rows = ["trial", "member", "class", "corruption"]
     flags.add_argument("--by", choices=rows, help="what a row of the CSV is (default: trial)")
+
+
+def trial(text: str) -> int | str:
+    """A trial's number, or ``control``; argparse calls what is neither an invalid value of this function's name."""
+    return text if text == "control" else int(text)
 
 
 def run(options: argparse.Namespace) -> int:

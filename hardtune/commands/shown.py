@@ -190,16 +190,17 @@ def _diagnostics(question: Question, named: Sequence[str]) -> Shown:
     )
 
 
-def _values(question: Question, named: Sequence[int]) -> Shown:
+def _values(question: Question, named: Sequence[int | str]) -> Shown:
     sweep, control, known, note = question.sweep, question.control, question.sweep.metrics, question.note
     there = question.figures
-    question.check_finished(named, "shown")
+    numbers = [name for name in dict.fromkeys(named) if isinstance(name, int)]  # the control is there anyway
+    question.check_finished(numbers, "shown")
     objectives = map(mean_of, question.objectives)  # a standard deviation is shown after its mean
     metrics = list(dict.fromkeys(question.options.metrics or (on_test(name) or name for name in objectives)))
     for metric in metrics:
         if metric not in there:
             raise unknown("figure", metric, there)
-    chosen = [control, *(question.finished[number] for number in dict.fromkeys(named))]
+    chosen = [control, *(question.finished[number] for number in numbers)]
     chosen = chosen if named else list(by_treatment(question.records).values())
     lines = value_rows(chosen, metrics, figures_of_members(metrics=known), over=question.over)
     data, members = sweep.content["about"]["data"], sweep.recipe.members

@@ -176,6 +176,15 @@ def test_one_network_has_no_spread_and_an_unfinished_sweep_its_control(values):
     assert "no ±, since one network has no spread" in out
 
 
+def test_the_control_may_be_named_and_is_there_once(values, command, storage):
+    assert values("control", "1") == values("1", "control") == values("1")
+    alone = values("control", "--metrics", "test/accuracy")
+    assert " control " in alone
+    assert "focal" not in alone
+    _, err, code = command("results", "pets", "--values", "contrl", "--storage", storage)
+    assert ("invalid trial value: 'contrl'" in err, code) == (True, 2)
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
