@@ -186,7 +186,7 @@ def explained(plans: Sequence[Planned]) -> list[str]:
     ways = {
         "×: the weight of its losses": any(row.weight != 1 for row in rows),
         "+ or -: the shift of its logit in the loss": any(row.offset for row in rows),
-        "post hoc: its logit's shift in the control's predictions": any(row.posthoc for row in rows),
+        "post hoc: its logit's shift in predictions": any(row.posthoc for row in rows),
     }
     said = "; ".join(way for way, there in ways.items() if there)
     return [f"What a class gets instead of other samples: {said}."] if said else []

@@ -35,7 +35,7 @@ def test_long_names_of_classes_leave_room_for_the_treatments():
             "posthoc",
             "+0.18 post hoc",
             "-0.22 post hoc",
-            "post hoc: its logit's shift in the control's predictions.",
+            "post hoc: its logit's shift in predictions.",
         ),
     ],
 )
