@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from typing import Any
 
 import numpy as np
 import ray
@@ -93,10 +94,10 @@ def main() -> None:
     actors = [ray.remote(num_cpus=1)(Trainer).remote() for _ in range(cores)]
     for network in NETWORKS:
 
-        def by_ray(count: int, network: tuple = network) -> list[Rates]:
+        def by_ray(count: int, network: tuple[Any, ...] = network) -> list[Rates]:
             return ray.get([actor.train.remote(*network) for actor in actors[:count]])
 
-        def plainly(count: int, network: tuple = network) -> list[Rates]:
+        def plainly(count: int, network: tuple[Any, ...] = network) -> list[Rates]:
             return [future.result() for future in [pool.submit(train, *network) for pool in pools[:count]]]
 
         measure("Ray actors", network, by_ray)

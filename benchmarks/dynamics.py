@@ -135,7 +135,7 @@ def epoch_of_logits() -> None:
     compare("all scores of 50,000 logits, to a loop over samples for three of them", ours, by_sample, rounds=3)
     assert np.allclose(found["ours"], found["by_sample"], atol=1e-5)
     try:
-        from aum import AUMCalculator
+        from aum import AUMCalculator  # type: ignore[import-not-found]
     except ImportError:
         print("the package `aum` is not installed (pip install aum)")
         return

@@ -57,7 +57,7 @@ def undisturbed(treatments: int, folder: Path) -> list[Record]:
     split = load("digits").hold_out(recipe.validation, recipe.seed)
     prepared = prepare(split, recipe, needs_of(tried), store)
     return [
-        record_of(number, run_trial(treatment, prepared, recipe, store), split.classes, bounds={})
+        record_of(number, run_trial(treatment, prepared, recipe, store), split, bounds={})
         for number, treatment in enumerate(tried)
     ]
 

@@ -214,7 +214,7 @@ def main() -> None:
     work = MEMBERS * EPOCHS * IMAGES
     print(f"serial limit: {limit:,.0f} images/s; {MEMBERS} members x {EPOCHS} epochs: {work / limit:,.0f} s")
     print(f"strategies ({recipe.precision}, {recipe.layout.replace('_', ' ')}, all scores):")
-    norms = [tuple(map(int, norm.split("x"))) for norm in options.batch_norm]
+    norms = [(int(programs), int(warps)) for programs, warps in (norm.split("x") for norm in options.batch_norm)]
     found = strategies(data, recipe, device, options.at_once, norms)
     theirs = usual_rate(data, recipe, device)
     print(f"  {'the usual loop':<44} {theirs:>10,.0f} images/s", flush=True)

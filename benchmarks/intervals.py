@@ -7,6 +7,8 @@ The ratio is printed only if both give the same figures.
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from interleaved import compare, describe_machine, take_no_flags
 from threadpoolctl import threadpool_limits
@@ -38,9 +40,5 @@ if __name__ == "__main__":
             difference = max(np.abs(np.subtract(ours[name], theirs[name])).max() for name in ours)
             print(f"{classes} classes: largest difference {difference:.1e}")
             if difference < 1e-9:
-                compare(
-                    f"{SAMPLES} x {classes}",
-                    lambda logits=logits, labels=labels: left_out(logits[None], labels, temperatures=[TEMPERATURE]),
-                    lambda logits=logits, labels=labels: one_by_one(logits, labels),
-                    rounds=3,
-                )
+                whole = partial(left_out, logits[None], labels, temperatures=[TEMPERATURE])
+                compare(f"{SAMPLES} x {classes}", whole, partial(one_by_one, logits, labels), rounds=3)

@@ -44,7 +44,7 @@ def main() -> None:
     describe_machine()
     name, pixels = images(flags.parse_args().data_dir)
     pixels = pixels.reshape(len(pixels), -1)
-    points = pixels.astype(np.float32) / 255
+    points: NDArray[np.float32] = pixels.astype(np.float32) / np.float32(255)
     queries = np.random.default_rng(0).choice(len(points), QUERIES, replace=False)
     index = NearestNeighbors(n_neighbors=NEIGHBOURS + 1, algorithm="brute").fit(points)
 

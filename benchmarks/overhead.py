@@ -153,7 +153,7 @@ def one_sweep(trials: int, epochs: int, storage: Path) -> Cost:
         f"{trials} trials: "
         + ", ".join(f"{name} {wall:.1f} s ({cpu:.1f} CPU-s)" for name, (wall, cpu) in phases.items())
         + ", of which training {:.1f} s ({:.1f} CPU-s), the start of {} workers {:.1f} CPU-s".format(
-            *trained[:, :2].sum(axis=0), np.count_nonzero(trained[:, 2]), trained[:, 2].sum()
+            *trained[:, :2].sum(axis=0), int(np.count_nonzero(trained[:, 2])), trained[:, 2].sum()
         ),
         flush=True,
     )

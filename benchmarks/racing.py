@@ -109,7 +109,8 @@ def replay(costs: NDArray[np.float64], price: float, concurrent: int) -> tuple[N
     known[0] = costs[0]
     trained, finished = np.zeros(total, np.int64), [0]
     trained[0] = m
-    waiting, running = list(range(1, total)), []
+    waiting = list(range(1, total))
+    running: list[int] = []
     while waiting or running:
         while waiting and len(running) < concurrent:
             running.append(waiting.pop(0))

@@ -44,7 +44,8 @@ def a_record() -> Any:
 
     recipe = Recipe(model="small_cnn", epochs=1, members=MEMBERS, scoring_members=1, validation=0.3, encoder="pixels")
     digits = load("digits")
-    return record_of(0, run(Treatment(entropy_weight=0.1), digits, recipe), digits.classes, bounds={})
+    result = run(Treatment(entropy_weight=0.1), digits, recipe)
+    return record_of(0, result, digits.hold_out(recipe.validation, recipe.seed), bounds={})
 
 
 def replay(

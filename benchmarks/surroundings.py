@@ -48,11 +48,15 @@ class Surroundings:
         }
         subprocess.run(["ray", "get-auth-token", "--generate"], env=self._environment, capture_output=True, check=True)
 
+    def _answers(self) -> bool:
+        socket.create_connection(("127.0.0.1", self._port), timeout=1).close()
+        return True
+
     def start_cluster(self) -> None:
         """Start the head, which the driver connects to and which trains nothing, and all worker nodes."""
         places = ["--port", str(self._port), "--temp-dir", str(self.folder / "ray")]
         self.head = self._node("--head", *places, "--num-cpus=0", "--include-dashboard=false")
-        wait_until(lambda: socket.create_connection(("127.0.0.1", self._port), timeout=1).close() is None, 60)
+        wait_until(self._answers, 60)
         for _ in range(self._nodes):
             self.add_node()
 

@@ -73,7 +73,7 @@ def usual(data: Dataset, recipe: Recipe, device: str, seed: int = 0) -> torch.nn
     torch.manual_seed(seed)
     model = build_model(recipe, data.train.images.shape[1:], data.num_classes, seed=seed, device=device)
     model = model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    shared = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+    shared: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
     optimiser: torch.optim.Optimizer
     if recipe.optimiser == "adamw":
         optimiser = torch.optim.AdamW(model.parameters(), betas=(recipe.momentum, 0.999), **shared)
