@@ -76,9 +76,9 @@ def filled_before(monkeypatch, disk, name):
     """The disk is full from when the engine calls its function of this name."""
     function = getattr(engine, name)
 
-    def full(*arguments):
+    def full(*arguments, **named):
         disk.fill()
-        return function(*arguments)
+        return function(*arguments, **named)
 
     monkeypatch.setattr(engine, name, full)
 
