@@ -90,7 +90,7 @@ def prepare_on_cluster(
     slots = share.slots(ray.cluster_resources())
     shared = ray.put(split)
     options = {"num_cpus": share.cpus, "num_gpus": share.gpus, "max_retries": MAX_RETRIES}
-    done, images = cached, images_encoded(split, recipe)
+    done, images = cached, images_encoded(split, recipe) if needs.features else 0
 
     def check_estimators() -> None:
         """Fail on a user's estimator before the ensemble is trained, not after."""
