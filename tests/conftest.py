@@ -19,6 +19,7 @@ from xdist.scheduler import LoadScopeScheduling
 WHOLE = ("tests/cluster", "tests/commands")
 LONGEST = (
     "tests/cluster",
+    "tests/sweep/test_stopped_and_resumed.py",
     "tests/sweep/test_end_to_end.py",
     "tests/sweep/test_faults.py",
     "tests/sweep/test_random_faults.py",

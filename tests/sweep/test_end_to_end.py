@@ -1,11 +1,9 @@
 """The main job, as a newcomer does it: a real cluster, a real study, a real tracking database."""
 
 import json
-import os
 import re
 import runpy
 import shutil
-import signal
 from collections import Counter
 from pathlib import Path
 
@@ -15,9 +13,6 @@ from hardtune.commands import main as command
 from hardtune.trial import metric_names
 
 ROOT = Path(__file__).parents[2]
-
-# One trial at a time, each of several seconds: whoever stops it after a trial finds others left.
-SMALL = ("digits.py", "--trials", "4", "--concurrent", "1", "--recipe", "members=2", "scoring_members=2", "epochs=2")
 
 
 @pytest.fixture(scope="module")
@@ -130,55 +125,6 @@ def test_another_recipe_is_another_sweep_and_what_is_refused_leaves_no_trace(smo
     assert "whose recipe (epochs was 1, is 2) differed" in said
     assert shared_script.sweeps() == sweeps
     assert len(shared_script.runs("digits-smoke")[1]) == len(runs)
-
-
-def test_a_running_sweep_keeps_others_out_and_ctrl_c_or_sigterm_keeps_what_is_finished_for_resume(script, assert_whole):
-    process = script.start(*SMALL)
-    script.wait_for_records(1, process)
-    process.send_signal(signal.SIGSTOP)  # it holds its lock for as long as this takes
-    try:
-        assert "is running in another process" in script.here(*SMALL, "--resume", code=2)
-    finally:
-        process.send_signal(signal.SIGCONT)
-        process.send_signal(signal.SIGTERM)  # as `kill` and Slurm do
-    assert_stopped(script, process)
-
-    kept = len(script.records())
-    process = script.start(*SMALL, "--resume")
-    script.wait_for_records(kept + 1, process)
-    process.send_signal(signal.SIGINT)
-    assert_stopped(script, process)
-
-    assert "reusing 2 of 2" in script.run(*SMALL, "--resume")
-    assert_whole(script, 4, members=2)
-
-    (folder,) = script.sweeps()
-    starts = json.loads((folder / "starts.json").read_text())
-    assert ["--resume" in start["command"] for start in starts] == [False, True, True]
-    assert all(start["seconds"] > 0 for start in starts)
-
-
-@pytest.mark.slow
-def test_sigterm_to_all_of_its_processes_ends_a_sweep_that_rays_own_no_longer_answer(script):
-    process = script.start(*SMALL)
-    script.wait_for_records(1, process)
-    os.killpg(process.pid, signal.SIGTERM)  # as `timeout` does
-    out, err = process.communicate(timeout=45)
-    # Whatever notices first that Ray's own processes are dead: Ray's code in this one exits with 1, and no word.
-    assert process.returncode in (130, 1), out + err
-    if process.returncode == 130:
-        assert "finished networks are kept: go on with python" in out + err
-    assert "hardtune/" not in "".join(re.findall(r'File "(.*)"', out + err)), "no error of ours"
-
-
-def assert_stopped(script, process):
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 130, out + err
-    assert "Traceback" not in out + err
-    assert "finished networks are kept: go on with python" in out + err
-    assert "--resume" in out + err
-    _, runs = script.runs("digits")
-    assert "RUNNING" not in {run.info.status for run in runs}
 
 
 def test_the_entropy_weight_is_judged_by_the_log_likelihood_unless_asked_otherwise():

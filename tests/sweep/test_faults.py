@@ -11,60 +11,10 @@ import time
 import urllib.request
 from pathlib import Path
 
-import psutil
 import pytest
 from mlflow import MlflowClient
 
 SMALL = ("--concurrent", "1", "--recipe", "members=2", "scoring_members=2", "epochs=2")
-
-
-def trial_workers(driver: int) -> list[psutil.Process]:
-    """The processes in which the sweep's trials run."""
-    found = []
-    for process in psutil.Process(driver).children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if process.name().startswith("ray::Impl") and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
-
-
-def kill_a_trial_worker(driver: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 300
-    while not (workers := trial_workers(driver.pid)):
-        assert driver.poll() is None, driver.communicate()
-        assert time.monotonic() < deadline, "no trial started"
-        time.sleep(0.1)
-    os.kill(workers[0].pid, signal.SIGKILL)
-
-
-@pytest.mark.slow
-def test_killed_drivers_and_workers_and_damaged_records_lose_nothing_and_the_resumed_sweep_can_be_extended(
-    script, assert_whole
-):
-    digits = ("digits.py", "--trials", "5", *SMALL)
-    process = script.start(*digits)
-    script.wait_for_records(1, process)
-    script.kill(process)
-
-    process = script.start(*digits, "--resume")
-    kill_a_trial_worker(process)
-    script.wait_for_records(3, process)
-    script.kill(process)
-
-    finished = len(script.records())
-    damaged = script.records()[:3]  # the study knows of one at least
-    texts = [path.read_text() for path in damaged]
-    not_taken = json.dumps(json.loads(texts[0]) | {"state": "failed", "again": True, "metrics": {}})
-    for path, left in zip(damaged, (not_taken, texts[1][:100], None), strict=True):
-        path.unlink() if left is None else path.write_text(left)
-    process = script.start(*digits, "--resume", "--trials", "6")
-    script.wait_for_records(finished + 1, process)
-    kill_a_trial_worker(process)
-    out, err = process.communicate(timeout=400)
-    assert process.returncode == 0, out + err
-    assert "making lost records again, of trials" in out
-    assert [path.read_text() for path in damaged] == texts
-    assert_whole(script, 6, members=2)
 
 
 @pytest.mark.slow
@@ -92,7 +42,7 @@ def test_trials_that_a_lost_folder_failed_say_so_and_are_tried_again_when_it_is_
 
     member.unlink()
     away.rename(member)
-    assert f"trials {done}/3 · " in script.run(*digits, "--resume")
+    assert f"trials {done}/3 · " in script.here(*digits, "--resume")
     assert_whole(script, 3, members=2)
 
 
