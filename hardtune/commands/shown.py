@@ -26,6 +26,7 @@ from hardtune.report.records import Record
 from hardtune.report.standing import kept_off_front, saved_by_stopping
 from hardtune.report.table import mean_of, members_like, of_ensemble, on_test, render, rows
 from hardtune.report.values import value_rows, value_tables
+from hardtune.report.verdict import verdict
 
 MOST_APART = 3
 """Sweeps of which a note says why they are not pooled."""
@@ -124,6 +125,8 @@ def _front(question: Question, objectives: Mapping[str, str]) -> Shown:
     lines = rows(best, question.control, objectives)
     worse = kept_off_front(found, list(sweep.content.get("no_worse_than_control", ())))
     saved = saved_by_stopping(found, objectives, sweep.recipe.members)
+    # By other objectives than the search's nothing was chosen, and of a list nothing was either.
+    judged = verdict(found, objectives, sweep.metrics) if sweep.is_search and not question.options.objectives else ""
     counted = f"{sweep.id}: {len(found) - 1} trials"
     return Shown(
         lines,
@@ -131,7 +134,7 @@ def _front(question: Question, objectives: Mapping[str, str]) -> Shown:
         draw=lambda path: pareto_figure(
             found, best, objectives, counted, path, note, held_out=sweep.recipe.validation != "test"
         ),
-        notes=[said for said in (worse, saved) if said],
+        notes=[said for said in (worse, saved, judged) if said],
     )
 
 

@@ -34,6 +34,7 @@ from hardtune.report.pareto import check_objective, front
 from hardtune.report.records import Record
 from hardtune.report.sweeps import selection_note
 from hardtune.report.table import render, rows
+from hardtune.report.verdict import verdict
 from hardtune.store import Store, local_folder
 from hardtune.sweep import cluster
 from hardtune.sweep.databases import study_database
@@ -77,6 +78,8 @@ class Outcome:
     links: dict[str, str]
     """MLflow pages, by what they show."""
     interrupted: bool
+    verdict: str
+    """Of a search, whether its front is better than the control on the test split."""
     tracking_shortfall: str
     """What MLflow did not take, and why; empty if it took everything."""
 
@@ -188,7 +191,9 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
     tables = {"pareto": table, "comparison": differences}
     searched = sweep.treatments is None
     description = markdown(render(table, sweep.objectives, f"Pareto front of {title}", note, searched=searched))
-    tracker.sweep_ended(best, tables, figures, "KILLED" if interrupted else "FINISHED", description, shown)
+    judged = verdict(found, sweep.objectives) if searched else ""
+    said = "\n\n".join(filter(None, [description, judged]))
+    tracker.sweep_ended(best, tables, figures, "KILLED" if interrupted else "FINISHED", said, shown)
     patience = 20 if interrupted else 60  # who sent SIGTERM may kill before long
     tracker.close(patience, lambda: view.say(f"waiting for MLflow, until it has taken nothing for {patience} s"))
     figure = "comparison.png" if differences else "pareto.png"
@@ -203,6 +208,7 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
         tracking_uri=uri,
         links=links,
         interrupted=interrupted,
+        verdict=judged,
         tracking_shortfall=tracker.shortfall,
     )
 

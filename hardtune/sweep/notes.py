@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hardtune.needs import FROM_POOL, needs_pool
 from hardtune.resampling.oversamplers import OVERSAMPLERS
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.live import View
+from hardtune.sweep.search import StudySearch
 from hardtune.sweep.space import count, without_effect
 from hardtune.treatment import Treatment
 
@@ -89,12 +91,38 @@ def say_what_is_infeasible(
     of_a_list = sweep.treatments is not None and not confirms
     if of_a_list or len(problems) == sum(not treatment.is_control for treatment in treatments):
         raise problems[0]
-    tried = "are not feasible by this seed's scores" if confirms else "that the space was tried at are not feasible"
+    said = "that the space was tried at are not feasible, so none like them is proposed"
+    if confirms:
+        said = "are not feasible by this seed's scores, and trials like them will fail"
     shown = "" if confirms else " (python -m hardtune plan shows all, given this sweep's flags)"
-    view.say(
-        f"note: {len(problems)} of {len(treatments)} treatments {tried}, and trials like them will fail: "
-        f"{problems[0]}{shown}"
-    )
+    view.say(f"note: {len(problems)} of {len(treatments)} treatments {said}: {problems[0]}{shown}")
+
+
+def say_what_was_redrawn(search: StudySearch, view: View) -> None:
+    """Say where most proposals of this process are not the search's own: its space has few treatments."""
+    if 2 * search.redrawn > search.proposed:
+        view.say(
+            f"note: {search.redrawn} of {search.proposed} proposals repeated what was tried, and some of their values "
+            "were redrawn at random, as the space has few treatments for so many trials"
+        )
+
+
+class Feasible:
+    """Whether treatments can be carried out on these data, which a search asks of many that resample alike."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._prepared = prepared
+        self._known: dict[Treatment, bool] = {}
+
+    def __call__(self, treatment: Treatment) -> bool:
+        resampling = treatment.resampling()
+        if resampling not in self._known:
+            with warnings.catch_warnings(action="ignore"):  # the trial gives them
+                try:
+                    self._known[resampling] = _infeasible(self._prepared, resampling) is None
+                except Exception:  # of a user's policy, say: the trial tells it, with its place
+                    return True
+        return self._known[resampling]
 
 
 def _infeasible(prepared: Prepared, treatment: Treatment) -> InputError | None:

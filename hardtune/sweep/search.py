@@ -51,10 +51,12 @@ class StudySearch(OptunaSearch):
     trial has ended for this process but stays RUNNING in the study, since FAIL is final: a resumed sweep, with a disk
     no longer full, say, tries it again.
 
-    A new trial's treatment differs from all earlier ones and the control: equal treatments train the same networks, so
-    nothing is learned. If TPE repeats one, as it does with few choices, values of its proposal are redrawn at random,
-    one after another, until the treatment is new; an exhausted space repeats treatments. ``suggest`` adds the
-    space's fixed values, which ``OptunaSearch`` would drop, and the trial's ``number`` in the study.
+    A new trial's treatment differs from all earlier ones and the control, as equal treatments train the same networks
+    and nothing is learned, and it is feasible. TPE alone repeats treatments where there are few choices; and it never
+    hears of trials that fail, so that it prefers infeasible treatments the more, the better it knows all others. So
+    values of its proposal are redrawn at random, one after another, until the treatment is new and feasible; a space
+    without any such repeats treatments. ``suggest`` adds the space's fixed values, which ``OptunaSearch`` would drop,
+    and the trial's ``number`` in the study.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class StudySearch(OptunaSearch):
         storage: optuna.storages.BaseStorage,
         seed: int,
         adopt: bool = False,
+        feasible: Callable[[Treatment], bool] = lambda treatment: True,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         names, modes = list(objectives), list(objectives.values())
@@ -83,7 +86,9 @@ class StudySearch(OptunaSearch):
         # A resumed study keeps the order of objectives that it began with, whatever the script's is now.
         self._objectives: list[str] = self.study.user_attrs.get(ORDER) or names
         self.study.set_user_attr(ORDER, self._objectives)
-        self._seed = seed
+        self._seed, self._feasible = seed, feasible
+        self.proposed, self.redrawn = 0, 0
+        """How many trials this process proposed, and of how many TPE's own treatment had been tried."""
         self._draw_for(len(self.study.get_trials(deepcopy=False)))
         ended = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished()]
         self._tried = {Treatment(), *(treatment_of(self._point_of(trial)).canonical() for trial in ended)}
@@ -133,8 +138,10 @@ class StudySearch(OptunaSearch):
         number = len(self.study.get_trials(deepcopy=False))
         self._draw_for(number)
         draft, treatment = self._draft(number, {}, self.study.sampler)
+        self.proposed += 1
+        self.redrawn += bool(draft.params) and treatment in self._tried
         for _ in range(MAX_REDRAWS):
-            if not draft.params or treatment not in self._tried:
+            if not draft.params or (treatment not in self._tried and self._feasible(treatment)):
                 break
             kept = dict(draft.params)
             del kept[self._dice.choice(list(kept))]

@@ -48,7 +48,7 @@ def _show(outcome: Outcome, sweep: Sweep, place: Place, view: View) -> None:
         show_table(console, render(outcome.rows, sweep.objectives, title, note))
     worse = "" if sweep.treatments is not None else kept_off_front(outcome.records, list(sweep.tolerances))
     saved = saved_by_stopping(outcome.records, sweep.objectives, sweep.recipe.members)
-    for said in filter(None, (worse, saved)):
+    for said in filter(None, (worse, saved, outcome.verdict)):
         view.say(said)
     for table in (table for rows in outcome.comparisons if rows for table in tables(rows, note)):
         show_table(console, table)

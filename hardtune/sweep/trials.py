@@ -31,6 +31,7 @@ from hardtune.sweep.databases import OWNER
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.ledger import Ledger
 from hardtune.sweep.live import View
+from hardtune.sweep.notes import Feasible, say_what_was_redrawn
 from hardtune.sweep.prepare import MAX_RETRIES, outcome
 from hardtune.sweep.racing import Racing
 from hardtune.sweep.recorder import Recorder
@@ -61,6 +62,7 @@ def run_trials(
         storage=study,
         seed=sweep.recipe.seed,
         adopt=place.resume,
+        feasible=Feasible(prepared),
     )
     search.study.set_user_attr(OWNER, ledger.owner)
     control = _control(sweep, prepared, store, share, ledger)
@@ -96,6 +98,7 @@ def run_trials(
             run, search, ledger.folder, share, trials=left, slots=slots, recorder=recorder, scheduler=scheduler
         )
         left = sweep.trials - search.count_done()
+    say_what_was_redrawn(search, view)
     return left > 0
 
 

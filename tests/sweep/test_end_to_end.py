@@ -44,6 +44,12 @@ def test_what_it_printed_can_be_seen_again(smoke, shared_script, capsys, monkeyp
         again = capsys.readouterr().out.splitlines()
         figures = [[line.split() for line in text if " / " in line] for text in (out.splitlines(), again)]
         assert figures[0] == figures[1] != []
+        (judged,) = (line for line in again if line.startswith(("On the test split ", "Nothing that was tried beats")))
+        assert judged in out.splitlines()
+        _, runs = shared_script.runs("digits-smoke")
+        of_sweep = (run for run in runs if run.data.tags["hardtune.sweep"] == folder.name)
+        (parent,) = (run for run in of_sweep if "mlflow.parentRunId" not in run.data.tags)
+        assert parent.data.tags["mlflow.note.content"].endswith(judged)
 
 
 def test_the_files_that_it_left_are_those_that_are_documented_and_are_read_as_is_said(

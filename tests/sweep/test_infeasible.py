@@ -2,8 +2,10 @@
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import optuna
 import pytest
 from ray import tune
 from rich.console import Console
@@ -16,7 +18,8 @@ from hardtune.report.sweeps import Kept
 from hardtune.sweep import Sweep, notes
 from hardtune.sweep.definition import THREE_OBJECTIVES, Place
 from hardtune.sweep.live import View
-from hardtune.sweep.notes import say_if_hardness_may_be_chance, say_what_is_infeasible
+from hardtune.sweep.notes import Feasible, say_if_hardness_may_be_chance, say_what_is_infeasible, say_what_was_redrawn
+from hardtune.sweep.search import FAILED, FINISHED, StudySearch
 from hardtune.sweep.space import corners
 
 SPLIT = load("digits").hold_out(0.3, 0)
@@ -34,7 +37,7 @@ def said(space, **place):
 
 def test_a_search_goes_on_where_some_of_its_corners_cannot_be_carried_out():
     out = said({"alpha": tune.choice([0.5, 1.0]), "policy": tune.choice(["shift", "paper"])})
-    assert out.startswith("note: 2 of 4 treatments that the space was tried at are not feasible, and trials like")
+    assert out.startswith("note: 2 of 4 treatments that the space was tried at are not feasible, so none like")
     assert "cannot be carried out: class '5' has a mean score" in out
     assert "python -m hardtune plan" in out
 
@@ -45,8 +48,45 @@ def test_a_plan_is_tried_once_for_all_treatments_that_differ_in_loss_or_entropy_
     term = {"loss": tune.choice(["cross_entropy", "focal"]), "entropy_weight": tune.choice([0.1, 0.2])}
     out = said({"alpha": tune.choice([0.5, 1.0]), "policy": tune.choice(["shift", "paper"]), **term})
     assert len(tried) == 4
-    assert out.startswith("note: 8 of 16 treatments that the space was tried at are not feasible, and trials like them")
-    assert "fail: aum α=0.5 easiest/random cannot be carried out: class '5'" in out, "whatever its loss"
+    assert out.startswith("note: 8 of 16 treatments that the space was tried at are not feasible, so none like them")
+    assert "is proposed: aum α=0.5 easiest/random cannot be carried out: class '5'" in out, "whatever its loss"
+
+
+def test_no_trial_is_spent_on_what_cannot_be_carried_out_although_tpe_alone_comes_to_try_little_else():
+    def of_the_paper(**options):
+        search = StudySearch(
+            {"alpha": tune.uniform(0.5, 2), "policy": tune.choice(["shift", "margin", "paper"])},
+            {"final/ece": "min"},
+            study_name="any",
+            storage=optuna.storages.InMemoryStorage(),
+            seed=0,
+            **options,
+        )
+        points = []
+        for name in map(str, range(40)):
+            points.append(search.suggest(name))
+            failed = points[-1]["policy"] == "paper"
+            search.on_trial_complete(name, {FAILED: failed, FINISHED: not failed, "final/ece": 0.1})
+        return sum(point["policy"] == "paper" for point in points)
+
+    assert of_the_paper(feasible=Feasible(PREPARED)) == 0
+    assert of_the_paper() > 13, "a third of the space"
+
+
+def test_what_a_policy_of_ones_own_does_wrong_is_left_to_the_trial_to_tell(monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(notes, "preview_plan", broken)
+    assert Feasible(PREPARED)(Treatment(alpha=1.0))
+
+
+@pytest.mark.parametrize(("redrawn", "said"), [(24, ""), (25, "note: 25 of 48 proposals repeated what was tried")])
+def test_it_is_said_where_most_proposals_are_not_the_searchs_own(redrawn, said):
+    console = Console(file=io.StringIO(), width=400)
+    say_what_was_redrawn(SimpleNamespace(redrawn=redrawn, proposed=48), View("s", THREE_OBJECTIVES, console))
+    assert console.file.getvalue().startswith(said)
+    assert bool(console.file.getvalue()) == bool(said)
 
 
 def test_a_confirmation_goes_on_with_what_this_seeds_scores_allow():

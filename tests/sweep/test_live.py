@@ -257,6 +257,6 @@ def test_what_a_sweep_found_is_printed_whole_on_a_narrow_terminal(tmp_path, monk
     compared_with = compared(found, Comparison((treatments[107],), metrics=("test/recall_gap", "test/accuracy")))
     ledger = SimpleNamespace(id="any-1")
     lines = rows(found[1:], found[0], OBJECTIVES)
-    outcome = Outcome(ledger, found, lines, [compared_with], [], {}, "http://mlflow", {}, False, "")
+    outcome = Outcome(ledger, found, lines, [compared_with], [], {}, "http://mlflow", {}, False, "", "")
     monkeypatch.setattr(engine, "run_sweep", lambda *_: outcome)
     assert words_at(40) == words_at(300)

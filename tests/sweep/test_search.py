@@ -216,6 +216,8 @@ def test_as_many_treatments_are_tried_as_there_are_trials_where_tpe_alone_comes_
     tried = [carry_out(searcher, str(number)) for number in range(48)]
     assert [number for number, _ in tried] == list(range(48))
     assert len({Treatment(), *(treatment for _, treatment in tried)}) == 49
+    assert searcher.proposed == 48
+    assert 16 <= searcher.redrawn < 48
 
 
 def test_ranges_are_searched_as_optuna_itself_searches_them(tmp_path):

@@ -1,0 +1,80 @@
+"""After a search, one sentence says whether the front is better than the control where the search did not look."""
+
+import numpy as np
+import pytest
+
+from hardtune import Treatment
+from hardtune.report.records import CONTROL, Record
+from hardtune.report.table import on_test
+from hardtune.report.verdict import verdict
+
+OBJECTIVES = {"final/recall_gap": "min", "final/accuracy": "max"}
+SEEDS = np.array([0.01, -0.02, 0.005, 0.015, -0.01])
+"""What the members' figures differ by: less than treatments do."""
+
+
+def record(number, held_out, test=None, members=5, **fields):
+    """A trial with this recall gap and accuracy on average."""
+    noise = {"final": SEEDS, "test": SEEDS[::-1] * (1 + 0.1 * number)}
+    means = {"final": held_out, "test": test or held_out}
+    figures = {
+        f"{group}/{name.partition('/')[2]}": means[group][i] + noise[group][:members]
+        for group in means
+        for i, name in enumerate(OBJECTIVES)
+    }
+    treatment = Treatment() if number == CONTROL else Treatment(alpha=number + 1)
+    metrics = {name: float(values.mean()) for name, values in figures.items()}
+    by_member = {name: values.tolist() for name, values in figures.items()}
+    return Record(number, treatment, "finished", metrics, members=by_member, **fields)
+
+
+CONTROLS = record(CONTROL, (0.2, 0.8))
+
+
+def test_what_is_better_by_chance_alone_is_said_to_be_no_better():
+    lucky = [record(0, (0.19, 0.79), (0.2001, 0.7999)), record(1, (0.18, 0.78), (0.2001, 0.7999))]
+    assert verdict([CONTROLS, *lucky], OBJECTIVES) == (
+        "On the test split none of the 2 on the front is significantly better or worse than the control in recall gap "
+        "or accuracy. (Paired over 5 networks, and corrected for all 2 treatments that were tried.)"
+    )
+    assert verdict([CONTROLS, lucky[0]], OBJECTIVES).startswith("On the test split the one on the front is not sig")
+
+
+def test_what_is_better_or_worse_is_named_with_what_it_is_in():
+    found = [CONTROLS, record(0, (0.1, 0.7)), record(1, (0.1, 0.9)), record(2, (0.3, 0.7)), record(3, (0.15, 0.95))]
+    assert verdict(found, OBJECTIVES).startswith(
+        "On the test split significantly better than the control: trial 1 (recall gap, accuracy) and trial 3 (recall "
+        "gap, accuracy). (Paired"
+    )
+    assert "worse than the control: trial 0 (accuracy). (" in verdict(found[:2], OBJECTIVES)
+    overfitted = record(0, (0.1, 0.9), (0.3, 0.8))
+    assert "significantly worse than the control: trial 0 (recall gap); none is better." in verdict(
+        [CONTROLS, overfitted], OBJECTIVES
+    )
+
+
+def test_it_is_corrected_for_all_that_was_tried_not_for_those_on_the_front():
+    slightly = record(0, (0.19, 0.81), (0.1978, 0.8))
+    others = [record(number, (0.3, 0.7)) for number in range(1, 40)]
+    assert "better than the control: trial 0 (recall gap)" in verdict([CONTROLS, slightly], OBJECTIVES)
+    among = verdict([CONTROLS, slightly, *others], OBJECTIVES)
+    assert "the one on the front is not significantly better" in among
+    assert "corrected for all 40 treatments that were tried" in among
+
+
+def test_where_the_control_is_alone_on_the_front_nothing_beats_it():
+    assert verdict([CONTROLS, record(0, (0.3, 0.7))], OBJECTIVES) == "Nothing that was tried beats the control."
+    assert verdict([CONTROLS], OBJECTIVES) == "", "nothing was tried"
+
+
+@pytest.mark.parametrize("objectives", [{"final_std/accuracy": "min"}, {"ensemble/brier": "min"}])
+def test_nothing_is_said_of_what_members_have_no_figure_of_on_the_test_split(objectives):
+    figures = dict.fromkeys(objectives, 0.2)
+    control = Record(CONTROL, Treatment(), "finished", figures, members={"final/accuracy": [0.8, 0.9]})
+    assert on_test(next(iter(objectives))) not in control.members
+    other = Record(0, Treatment(alpha=1.0), "finished", dict.fromkeys(objectives, 0.1), control.members)
+    assert verdict([control, other], objectives) == ""
+
+
+def test_nothing_is_said_of_single_networks():
+    assert verdict([record(CONTROL, (0.2, 0.8), members=1), record(0, (0.1, 0.9), members=1)], OBJECTIVES) == ""
