@@ -64,6 +64,10 @@ def test_a_test_split_with_other_shares_of_the_classes_is_told():
     assert said.endswith("so recall_gap and balanced_accuracy do, too")
 
 
+def test_a_test_split_of_nearly_the_same_shares_is_not_told():
+    assert said_of(of_sizes(BALANCED, (124, 88, 88)).hold_out(0.1, 0), [METHOD]) == []
+
+
 def with_copies(copies, of, to, *, label=None):
     """Balanced data whose image ``of`` + i is also image ``to`` + i, for as many copies, which may have a label."""
     data = of_sizes((100, 100, 100), BALANCED)
@@ -202,8 +206,9 @@ def test_hardness_that_may_be_chance_is_told_where_a_policy_makes_two_to_one_of_
     assert chance_in_hardness(gone, {"aum": scores["aum"][:700]}, by_both) == []
 
 
-def test_equally_hard_classes_are_told_about_19_times_in_20():
-    split = of_sizes((100, 60, 30), BALANCED).hold_out("test", 0)
+@pytest.mark.parametrize("sizes", [(100, 60, 30), (4, 3, 2)])
+def test_equally_hard_classes_are_told_about_19_times_in_20(sizes):
+    split = of_sizes(sizes, BALANCED).hold_out("test", 0)
     rng = np.random.default_rng(0)
     treatments = [Treatment(alpha=1.0, policy="reversed")]
     told = [bool(chance_in_hardness(split, {"aum": rng.normal(size=len(split.train))}, treatments)) for _ in range(400)]
@@ -216,6 +221,8 @@ def test_classes_of_unequal_size_that_no_treatment_evens_out_are_told():
     (said,) = said_of(uneven, [METHOD, by_hardness])
     assert said.startswith("classes have 90 to 360 training samples, and no treatment here evens them out")
     assert said.endswith("try balance, from 0 to 1")
+    thrice = of_sizes((300, 100, 200), (300, 100, 200)).hold_out(0.1, 0)
+    assert "90 to 270 training samples, and no treatment" in said_of(thrice, [by_hardness])[0]
     assert said_of(uneven, [METHOD]) == []
     assert not any("no treatment here" in one for one in said_of(uneven, [by_hardness, by_both]))
     assert said_of(of_sizes(BALANCED, BALANCED).hold_out(0.1, 0), [by_hardness]) == []

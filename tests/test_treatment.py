@@ -76,6 +76,10 @@ def test_all_that_can_matter_survives(treatment):
     assert not treatment.is_control
 
 
+def test_classes_that_are_only_evened_out_have_no_policy():
+    assert Treatment(balance=0.5, policy="shift").canonical() == Treatment(balance=0.5)
+
+
 def test_a_constant_penalty_knows_no_difficulty():
     alike = Treatment(
         entropy_weight=0.2, entropy_target="constant", entropy_estimator="md", entropy_scale="rank", temperature=0.3

@@ -14,7 +14,7 @@ def balanced(classes: int, each: int) -> Dataset:
 
 @pytest.mark.parametrize(
     ("classes", "each", "imbalance", "size"),
-    [(10, 5000, 100, 12406), (10, 5000, 10, 20431), (100, 500, 100, 10847), (100, 500, 50, 12608)],
+    [(10, 5000, 100, 12406), (10, 5000, 10, 20431), (100, 500, 100, 10847), (100, 500, 50, 12608), (2, 98, 49, 100)],
 )
 def test_the_long_tails_of_cifar_are_as_large_as_in_the_literature(classes, each, imbalance, size):
     """Cui et al., CVPR 2019, and all who compare with them."""

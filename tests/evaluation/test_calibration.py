@@ -104,6 +104,12 @@ def test_a_confidence_on_an_edge_lies_in_the_bin_below():
     assert reliability(Predictions.of([[0.0, 0.0]], [0]), bins=2).counts.tolist() == [1, 0]
 
 
+@pytest.mark.parametrize("bins", [10, 15, 20])
+def test_shares_of_votes_lie_in_the_bin_below_whichever_way_an_edge_is_rounded(bins):
+    votes = np.arange(1, bins + 1) / bins
+    assert calibration.Reliability.of(votes, votes > 0.5, bins).counts.tolist() == [1] * bins
+
+
 @pytest.mark.parametrize("bins", [0, -1, 2.5, "10", True])
 def test_bins_can_be_counted(bins):
     with pytest.raises(InputError, match=f"bins must be a whole number of at least 1, got {bins!r}"):

@@ -86,6 +86,11 @@ def gaussians(seed=0, n=300, d=6, k=3):
     return (rng.normal(size=(n, d)) + 3 * rng.normal(size=(k, d))[labels]) @ mixing, labels
 
 
+def test_ninety_five_percent_may_be_a_whole_number_of_samples_and_no_more_pass():
+    assert ood_metrics(in_scores=np.arange(20.0), out_scores=[18.5])["fpr95"] == 0
+    assert ood_metrics(in_scores=np.arange(20.0), out_scores=[17.5])["fpr95"] == 1
+
+
 def test_mahalanobis_is_its_definition():
     train, labels = gaussians()
     asked = np.random.default_rng(1).normal(size=(10, 6)) * 5

@@ -173,6 +173,14 @@ def test_variability_survives_a_tiny_spread_around_a_large_mean():
     assert dynamics.scores()["variability"][0] == pytest.approx(spread, rel=0.02)
 
 
+def test_samples_whose_confidence_never_changes_have_no_variability_whatever_their_squares_are_rounded_to():
+    dynamics = Dynamics(200)
+    logits = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+    for _ in range(100):
+        dynamics.update(torch.arange(200), logits, torch.zeros(200, dtype=torch.int64))
+    np.testing.assert_allclose(dynamics.scores()["variability"], 0, atol=1e-7)
+
+
 def test_logits_may_be_half_precision_and_carry_a_gradient():
     half = watch(TABLE, dtype=torch.bfloat16)["aum"]
     np.testing.assert_allclose(half, GOLDEN["aum"], rtol=0.02)
@@ -434,6 +442,16 @@ def test_what_an_update_was_given_may_be_written_over_at_once():
         dynamics.update(ids, logits, labels)
         ids.fill_(0), logits.fill_(1.0), labels.fill_(1)
     np.testing.assert_array_equal(dynamics.scores()["aum"], [0.0, -2.0])
+
+
+def test_scores_and_states_may_be_written_over_and_change_nothing_that_is_read_later():
+    dynamics = Dynamics(2, early_epoch=1)
+    dynamics.update(torch.arange(2), torch.tensor([[2.0, 0.0], [1.0, 3.0]]), torch.tensor([0, 1]))
+    dynamics.end_epoch(lambda: torch.tensor([[2.0, 0.0], [1.0, 3.0]]))
+    expected = dynamics.scores()["el2n"].tolist()
+    dynamics.scores()["el2n"][:] = 9.0
+    dynamics.state_dict()["early_el2n"].fill_(9.0)
+    assert dynamics.scores()["el2n"].tolist() == expected
 
 
 def test_an_update_writes_into_the_same_memory_every_time_so_a_captured_graph_can_repeat_it():

@@ -132,6 +132,15 @@ def test_a_class_without_samples_does_no_harm():
     )
 
 
+def test_a_class_without_samples_counts_neither_for_the_ridge_nor_as_one_of_the_balanced():
+    features, labels = clusters()
+    enough = features[: 6 + 4 * 24], labels[: 6 + 4 * 24]
+    assert fit(*enough, 9).ridge == 0
+    np.testing.assert_allclose(
+        relative_mahalanobis(*enough, 9, balanced=True), relative_mahalanobis(*enough, 6, balanced=True), atol=1e-9
+    )
+
+
 def test_features_that_do_not_vary_within_classes_are_an_error():
     labels = np.arange(20) % 2
     with pytest.raises(InputError, match="do not vary"):

@@ -380,7 +380,8 @@ def test_who_was_chosen_by_racing_is_corrected_for_those_that_it_stopped():
     stopped = [Record(3 + n, Treatment(entropy_weight=0.4 + n / 10), "stopped") for n in range(3)]
     failed = Record(6, Treatment(entropy_weight=0.9), "failed")
     again = Record(7, stopped[0].treatment, "stopped")  # the same treatment
-    records = [*RECORDS, *stopped, failed, again]
+    anew = Record(8, RECORDS[1].treatment, "stopped")  # that of one that finished
+    records = [*RECORDS, *stopped, failed, again, anew]
     rows = compared(records, Comparison(tuple(one.treatment for one in records[1:]), metrics=FIGURES))
     assert {row["of"] for row in rows} == {6}
     assert {row["trial"] for row in rows} == {0, 1, 2}

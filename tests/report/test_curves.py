@@ -48,6 +48,15 @@ def test_a_curve_is_of_treatments_that_differ_in_one_number_alone():
 
 
 @pytest.mark.parametrize(
+    ("field", "others"), [("balance", {}), ("prune_rate", {"prune": "class"}), ("entropy_weight", {})]
+)
+def test_the_control_is_on_the_curve_of_each_number_at_whose_zero_nothing_is_left(field, others):
+    records = found_of(*(Treatment(**others, **{field: value}) for value in (0.2, 0.4)))
+    [trials] = shown(records, field).values()
+    assert trials == {0.0: CONTROL, 0.2: 0, 0.4: 1}
+
+
+@pytest.mark.parametrize(
     ("field", "values", "others", "common"),
     [
         ("alpha", (0.5, 1.0), {"entropy_weight": 0.3, "policy": "shift"}, "aum shift easiest/random, λ=0.3 rmd"),

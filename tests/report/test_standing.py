@@ -87,6 +87,13 @@ def test_members_are_counted_once_for_equal_treatments_and_the_controls_not_at_a
     assert (standing.trained, standing.saved) == (2 * MEMBERS, 0), "what was spared has been trained after all"
 
 
+def test_of_a_treatment_that_was_tried_twice_the_most_members_count_whichever_ended_first():
+    twin = Treatment(alpha=50.0)
+    standing = Standing([control, record(0, 0.1, 0.9, 0.02, treatment=twin)], OBJECTIVES, MEMBERS)
+    standing.add(record(1, 0, 0, 0, "stopped", members=1, treatment=twin))
+    assert (standing.trained, standing.saved) == (MEMBERS, 0)
+
+
 def test_stopped_failed_and_infeasible_trials_are_no_part_of_the_front():
     standing = Standing([control], OBJECTIVES, MEMBERS)
     standing.add(record(0, 0, 0, 0, "stopped", members=2))

@@ -249,6 +249,11 @@ def test_the_margin_policy_takes_what_is_high_for_hard_classes_as_the_papers_doe
     assert list(class_counts(hardness, sizes, 1, "margin")) == list(class_counts(hardness, sizes, 1)) == [75, 225, 900]
 
 
+def test_a_class_that_is_surely_right_but_for_rounding_has_no_negative_share():
+    sizes = np.full(2, 100)
+    assert list(class_counts(-np.array([1 + 1e-7, 0.5]), sizes, 1, "margin", low_is_hard=True)) == [10, 190]
+
+
 def test_probability_margins_need_probabilities():
     with pytest.raises(InputError, match=r"class '0' has a mean of 1\.1: choose estimator 'margin'"):
         class_counts(-np.array([1.1, 0.5]), np.full(2, 100), 1, "margin", low_is_hard=True)

@@ -185,6 +185,17 @@ def test_a_class_that_counts_the_least_it_may_is_at_its_floor(how):
     assert not made.classes[3].at_floor
 
 
+def test_a_pruned_class_is_at_its_floor_by_what_pruning_left_of_it():
+    made = plan(alpha=50.0, prune="class", prune_rate=0.5)
+    assert (made.classes[0].count, made.classes[0].at_floor) == (5, True)
+
+
+def test_each_member_prunes_other_samples_where_a_draw_decides_and_again_the_same():
+    first, again, other = (set(plan(prune="random", prune_rate=0.5, seed=seed).indices) for seed in (0, 0, 1))
+    assert first == again
+    assert 50 < len(first & other) < 150
+
+
 def test_pruning_alone_keeps_the_hardest():
     made = plan(prune="dataset", prune_rate=0.3)
     assert len(made) == 280

@@ -133,6 +133,12 @@ def test_of_equally_easy_samples_the_first_are_not_the_ones_that_go(name):
     np.testing.assert_array_equal(kept, pruned(name, scores, labels, 0.4))
 
 
+def test_of_equally_hard_samples_the_last_are_not_the_ones_that_go():
+    labels = np.repeat(np.arange(10), 100)
+    kept = pruned("hardest", np.zeros(1000, np.float32), labels, 0.4)
+    assert (np.abs(np.bincount(labels[kept], minlength=10) - 60) < 20).all()
+
+
 @pytest.mark.parametrize("name", PRUNERS)
 def test_the_indices_that_stay_ascend_and_a_rate_of_zero_keeps_all(name):
     kept = pruned(name, SCORES, LABELS, 0.0)

@@ -146,6 +146,15 @@ def test_the_mean_control_has_the_same_strength_everywhere():
     assert control.mean(dtype=float) == pytest.approx(method.mean(dtype=float))
 
 
+def test_no_weight_of_a_control_exceeds_one_however_unequally_classes_count():
+    counting = np.where(np.arange(100) < 90, 0.1, 10.0)  # the hardest count most, so the control is raised
+    with_all = np.arange(100)
+    s = entropy_weights("shuffled", np.arange(100.0), trained=with_all, counting=counting)
+    plain = entropy_weights("shuffled", np.arange(100.0), trained=with_all)
+    assert np.average(plain, weights=counting) < np.average(s, weights=counting)
+    assert s.max() == 1
+
+
 def test_the_constant_penalty_needs_no_usable_scores():
     assert (entropy_weights("constant", np.full(4, np.nan)) == 1).all()
     with pytest.raises(InputError, match="scores must be an array of numbers"):  # it says how many weights there are
