@@ -1,7 +1,8 @@
-"""Sweeps that differ only in their seed, taken together: each of them is one replication of everything that is random.
+"""Sweeps that differ only in their seed, taken together: each is one replication of all that a sweep draws.
 
 Within one sweep all treatments share held-out samples, hardness scores and the images that networks are trained on, so
-its intervals say nothing of what others would have shown. Those over whole sweeps do.
+its intervals say nothing of what others would have shown. Those over whole sweeps do, for these data: their training
+sets are drawn from the same images, and so overlap (by 70 % if three tenths are held out).
 """
 
 from __future__ import annotations

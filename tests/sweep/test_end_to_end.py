@@ -138,6 +138,6 @@ def test_the_entropy_weight_is_judged_by_the_log_likelihood_unless_asked_otherwi
     for flags, objective in (([], "nll"), (["--objective", "ece"], "ece")):
         sweep = of_script["sweep"](objective=of_script["flags"].parse_args(flags).objective)
         assert sweep.name == f"entropy_weight-digits-{objective}"
-        assert sweep.objectives == {f"ensemble/{objective}": "min"}
+        assert sweep.objectives == {f"final/{objective}": "min"}
         assert sweep.objectives.keys() <= set(metric_names())
-        assert sweep.no_worse_than_control == (("ensemble/accuracy",) if objective == "ece" else ())
+        assert sweep.tolerances == ({"final/accuracy": 0.005} if objective == "ece" else {})
