@@ -2,8 +2,8 @@
 
     python benchmarks/front_by_chance.py             half a minute on a core
 
-Every treatment is the control, but for the seeds: figures of trials are drawn with the covariance that networks' have in
-the sweeps of benchmarks/recorded around their trial's and their seed's mean. Held-out images, which all trials share,
+Every treatment is the control, but for the seeds: figures of trials are drawn with the covariance of networks in
+the sweeps of benchmarks/recorded, around their trial's and their seed's mean. Held-out images, which all trials share,
 would add noise.
 
 without the control    searches in which some trial beats the control in everything

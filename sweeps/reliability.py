@@ -12,7 +12,8 @@ by the sample's difficulty (relative Mahalanobis distance; Cui et al., NeurIPS 2
 2. Does difficulty matter? `shuffled` gives the same weights to the wrong samples, `mean` the same weight to all.
 
 The encoder is `pixels`: standardised pixels and their principal components, no pre-trained network;
-`--recipe encoder=ViT-B-32/openai` uses CLIP, as the paper does. For results, see docs/results/reliability.md.
+`--recipe encoder=ViT-B-32/openai` uses CLIP, as the paper does. `--difficulty el2n_mean` takes what training itself
+found hard, and needs no encoder. For results, see docs/results/reliability.md.
 """
 
 import dataclasses
@@ -25,6 +26,7 @@ flags = parser(__doc__)
 flags.add_argument(
     "--entropy-weight", type=float, default=0.3, metavar="X", help="for the method and its controls (default: 0.3)"
 )
+flags.add_argument("--difficulty", default="rmd", metavar="NAME", help="the score that says so (default: rmd)")
 
 on_digits = dataclasses.replace(ON_DIGITS, members=10)
 on_fashion_mnist = Recipe(
@@ -32,10 +34,10 @@ on_fashion_mnist = Recipe(
 )
 
 
-def sweep(data: str = "digits", entropy_weight: float = 0.3) -> Sweep:
+def sweep(data: str = "digits", entropy_weight: float = 0.3, estimator: str = "rmd") -> Sweep:
     """The comparison on one data set."""
     difficulty, shuffled, mean, constant = (
-        Treatment(entropy_weight=entropy_weight, entropy_target=target)
+        Treatment(entropy_weight=entropy_weight, entropy_estimator=estimator, entropy_target=target)
         for target in ("difficulty", "shuffled", "mean", "constant")
     )
     rivals = [Treatment(loss=name) for name in ("label_smoothing", "focal", "adaptive_focal", "crl")]
@@ -61,4 +63,4 @@ if __name__ == "__main__":
     options = flags.parse_args()
     if not 0 < options.entropy_weight < float("inf"):
         flags.error(f"--entropy-weight must be a finite number above 0, got {options.entropy_weight}")
-    main(sweep(options.data or "digits", options.entropy_weight), options)
+    main(sweep(options.data or "digits", options.entropy_weight, options.difficulty), options)
