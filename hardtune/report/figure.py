@@ -103,7 +103,9 @@ def pareto_figure(
             axes.legend(frameon=False, fontsize=8)
     errors = " and ".join(["bars"] * barred + ["band"] * banded)
     if errors:
-        figure.supxlabel(f"{errors}: ± one standard error over members", fontsize=7, color="#6b747c")
+        data = "held-out" if held_out else "test"
+        said = f"{errors}: ± one standard error over members; that other {data} images might say otherwise is not in it"
+        figure.supxlabel(said, fontsize=7, color="#6b747c")
     path.parent.mkdir(parents=True, exist_ok=True)
     save(figure, path, dpi=150)
 
