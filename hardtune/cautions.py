@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from hardtune.data import Samples, Split, files_of
 from hardtune.data.copies import Copies, Files, copies_in, copies_of_another_class
+from hardtune.evaluation.calibration import ece_by_chance
+from hardtune.evaluation.predictions import Predictions
 from hardtune.evaluation.recall import gap_by_chance
 from hardtune.hardness.estimators import class_hardness
 from hardtune.needs import needed_scores, needs_pool
@@ -86,6 +88,26 @@ def chance_in_the_gap(gap: float, recall: NDArray[np.floating], split: Split) ->
         f"if all classes were recognised equally well, their recall gap on {len(split.held_out):,} held-out samples "
         f"would still be about {chance:.3f}, and the control's is {gap:.3f}: what the search finds fairer may be luck, "
         "so hold out more (--recipe validation=…), and see what --confirm says of it"
+    )
+
+
+def chance_in_the_ece(ece: float, logits: NDArray[np.floating], split: Split) -> str:
+    """A sentence if at least half of the control's ``ece`` on held-out samples may be chance; else empty.
+
+    Args:
+        ece: the mean over its members.
+        logits: (M, N, K), theirs there.
+    """
+    labels = split.held_out.labels
+    if split.chooses_on_test:
+        return ""
+    chance = float(np.mean([ece_by_chance(Predictions.of(member, labels)) for member in logits]))
+    if chance < ece / 2:
+        return ""
+    return (
+        f"if predictions as confident as the control's were perfectly calibrated, their ECE on {len(labels):,} "
+        f"held-out samples would still be about {chance:.2g}, and the control's is {ece:.2g}: what the search finds "
+        "better calibrated may be luck, so hold out more (--recipe validation=…), and see what --confirm says of it"
     )
 
 

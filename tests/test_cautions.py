@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from hardtune import Treatment, load
-from hardtune.cautions import BY_SIZE, cautions, chance_in_hardness, chance_in_the_gap, copies_that_matter
+from hardtune.cautions import (
+    BY_SIZE,
+    cautions,
+    chance_in_hardness,
+    chance_in_the_ece,
+    chance_in_the_gap,
+    copies_that_matter,
+)
 from hardtune.data import Dataset, Samples, with_label_noise
 from hardtune.evaluation.recall import gap_by_chance
 from hardtune.hardness.estimators import class_hardness, feature_scores
@@ -188,6 +195,16 @@ def test_a_gap_that_is_mostly_chance_is_told_and_no_other():
     gone = np.array([0.9] * 9 + [np.nan])  # a class without held-out samples
     sizes = np.array([30] * 9 + [0])
     assert gap_by_chance(gone, sizes) == pytest.approx(gap_by_chance(gone[:9], sizes[:9]))
+
+
+def test_an_ece_that_is_mostly_chance_is_told_and_no_other():
+    split = load("digits").hold_out(0.3, 0)
+    logits = np.zeros((2, 378, 10))
+    logits[..., 0] = 5.0  # 94 % sure of each
+    said = chance_in_the_ece(0.015, logits, split)
+    assert "their ECE on 378 held-out samples would still be about 0.0095, and the control's is 0.015: what" in said
+    assert chance_in_the_ece(0.03, logits, split) == ""
+    assert chance_in_the_ece(0.015, logits, load("digits").hold_out("test", 0)) == ""
 
 
 def test_hardness_that_may_be_chance_is_told_where_a_policy_makes_two_to_one_of_any_difference():

@@ -6,6 +6,7 @@ sixteenth bin of its own; these are numpy, in float64, with bins (lower, upper] 
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from numbers import Integral
@@ -46,6 +47,20 @@ def ece(predictions: Predictions) -> float:
     Top-1 confidence, Naeini et al. 2015; Guo et al. 2017, §2.
     """
     return reliability(predictions).error
+
+
+def ece_by_chance(predictions: Predictions) -> float:
+    """The ECE expected of these samples if each were right with exactly the probability of its predicted class (ours).
+
+    Σ_b E|X_b - Σ p| / N over the bins of :func:`ece`, X_b how many of a bin's samples are right, by its exact (Poisson
+    binomial) distribution: a normal one is off by a tenth and more for few samples with p near 1. Labels do not matter.
+
+    >>> round(ece_by_chance(Predictions.of([[2.0, 0.0]] * 100, [0] * 100)), 3)
+    0.026
+    """
+    index = _bin(predictions.confidence, BINS)
+    off = [_deviation(predictions.confidence[index == filled]) for filled in np.unique(index)]
+    return sum(off) / len(index)
 
 
 @metric("ece_adaptive", better="min")
@@ -191,6 +206,12 @@ def _gap(gaps: Floats, b: float) -> tuple[float, float]:
         total += float(mean.sum())
         spread += float((np.vecdot(e, gap) / weight - mean**2).sum())
     return total / len(gaps), spread / len(gaps)
+
+
+def _deviation(p: Floats) -> float:
+    """The mean absolute deviation of how many of independent events with probabilities p (n,) happen."""
+    distribution = functools.reduce(np.convolve, np.stack([1 - p, p], axis=1))
+    return float(distribution @ np.abs(np.arange(len(p) + 1) - p.sum()))
 
 
 def _bin(values: Floats, bins: int) -> NDArray[np.int64]:

@@ -6,7 +6,14 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from hardtune.cautions import cautions, chance_in_hardness, copies_that_matter, known_files
+from hardtune.cautions import (
+    cautions,
+    chance_in_hardness,
+    chance_in_the_ece,
+    chance_in_the_gap,
+    copies_that_matter,
+    known_files,
+)
 from hardtune.checks import preview_plan
 from hardtune.data import Split
 from hardtune.data.copies import write_copies
@@ -19,6 +26,7 @@ from hardtune.sweep.live import View
 from hardtune.sweep.search import StudySearch
 from hardtune.sweep.space import count, without_effect
 from hardtune.treatment import Treatment
+from hardtune.trial import Result
 
 
 def say_what_has_no_effect(sweep: Sweep, view: View) -> None:
@@ -69,6 +77,23 @@ def say_if_hardness_may_be_chance(
 ) -> None:
     """Say by which estimators classes are about equally hard, which a subset may be too small to tell."""
     for caution in () if place.subset else chance_in_hardness(prepared.split, prepared.scores, treatments):
+        view.say(f"note: {caution}")
+
+
+def say_if_objectives_may_be_chance(sweep: Sweep, split: Split, control: Result, place: Place, view: View) -> None:
+    """Say how much of the control's recall gap and ECE may be chance, where a search goes by them.
+
+    Of ``ece_adaptive`` and ``ece_classwise`` chance makes other shares.
+    """
+    if sweep.treatments is not None or place.subset:
+        return
+    found, figures = control.held_out, control.held_out.member_mean
+    said = []
+    if any("recall" in name for name in sweep.objectives):
+        said.append(chance_in_the_gap(figures["recall_gap"], found.recall.mean(axis=0), split))
+    if any(name.endswith("/ece") for name in sweep.objectives):
+        said.append(chance_in_the_ece(figures["ece"], control.held_out_logits, split))
+    for caution in filter(None, said):
         view.say(f"note: {caution}")
 
 

@@ -12,14 +12,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 from optuna.storages import BaseStorage
 from ray import tune
 from ray.tune.execution import class_cache
 from ray.tune.schedulers import TrialScheduler
 
-from hardtune.cautions import chance_in_the_gap
 from hardtune.member import Prepared
 from hardtune.report import records
 from hardtune.report.comparison import better
@@ -31,7 +29,7 @@ from hardtune.sweep.databases import OWNER
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.ledger import Ledger
 from hardtune.sweep.live import View
-from hardtune.sweep.notes import Feasible, say_what_was_redrawn
+from hardtune.sweep.notes import Feasible, say_if_objectives_may_be_chance, say_what_was_redrawn
 from hardtune.sweep.prepare import MAX_RETRIES, outcome
 from hardtune.sweep.racing import Racing
 from hardtune.sweep.recorder import Recorder
@@ -65,12 +63,7 @@ def run_trials(
         feasible=Feasible(prepared),
     )
     search.study.set_user_attr(OWNER, ledger.owner)
-    control = _control(sweep, prepared, store, share, ledger)
-    if sweep.treatments is None and any("recall" in name for name in sweep.objectives) and not place.subset:
-        recall = np.array([figures["recall"] for figures in control.per_class.values()], np.float64)
-        caution = chance_in_the_gap(control.metrics["final/recall_gap"], recall, prepared.split)
-        if caution:
-            view.say(f"note: {caution}")
+    control = _control(sweep, place, prepared, store, share, ledger, view)
     limits = limits_of(sweep, control)
     context = TrialContext(prepared, sweep.recipe, store.root, share.device, share.cpus, share.at_once, limits)
     _complete(ledger.trials, search, share, context, view)
@@ -223,11 +216,17 @@ def _complete(folder: Path, search: StudySearch, share: Share, context: TrialCon
         records.write(folder, record)
 
 
-def _control(sweep: Sweep, prepared: Prepared, store: Store, share: Share, ledger: Ledger) -> Record:
-    """The control's figures: its members are the scoring ensemble's, so nothing is trained."""
+def _control(
+    sweep: Sweep, place: Place, prepared: Prepared, store: Store, share: Share, ledger: Ledger, view: View
+) -> Record:
+    """The control's figures: its members are the scoring ensemble's, so nothing is trained.
+
+    One is told what of them may be chance.
+    """
     result = run_trial(Treatment(), prepared, sweep.recipe, store, device=share.device)
     record = record_of(CONTROL, result, prepared.split, bounds={})
     records.write(ledger.trials, record)
+    say_if_objectives_may_be_chance(sweep, prepared.split, result, place, view)
     return record
 
 

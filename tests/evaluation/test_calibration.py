@@ -49,6 +49,16 @@ def test_ece_is_its_definition(logits, labels):
     assert calibration.ece(p) == pytest.approx(brute_force_ece(p.confidence, p.correct), abs=1e-12)
 
 
+@pytest.mark.parametrize("n", [20, 100, 540])
+def test_the_ece_by_chance_is_what_calibrated_predictions_have(n):
+    """Of a network that is right about 98 % of the samples: sure of most, and unsure of a few."""
+    rng = np.random.default_rng(n)
+    confidence = np.where(rng.random(n) < 0.93, 1 - 10 ** rng.uniform(-5, -2.3, n), rng.uniform(0.4, 1, n))
+    p = Predictions.of(np.log(np.stack([confidence, *[(1 - confidence) / 3] * 3], axis=1)), np.zeros(n, int))
+    of_calibrated = [calibration.Reliability.of(confidence, rng.random(n) < confidence).error for _ in range(4000)]
+    assert calibration.ece_by_chance(p) == pytest.approx(np.mean(of_calibrated), rel=0.04)
+
+
 @every_case
 def test_classwise_ece_is_its_definition(logits, labels):
     p = Predictions.of(logits, labels)

@@ -13,9 +13,11 @@ from rich.console import Console
 from hardtune import Recipe, Treatment, load
 from hardtune.checks import preview_plan
 from hardtune.errors import InputError
+from hardtune.evaluation import evaluate_members
 from hardtune.member import Prepared
+from hardtune.report.records import CONTROL, Record
 from hardtune.report.sweeps import Kept
-from hardtune.sweep import Sweep, notes
+from hardtune.sweep import Sweep, notes, trials
 from hardtune.sweep.definition import THREE_OBJECTIVES, Place
 from hardtune.sweep.live import View
 from hardtune.sweep.notes import Feasible, say_if_hardness_may_be_chance, say_what_is_infeasible, say_what_was_redrawn
@@ -125,3 +127,33 @@ def test_that_classes_are_equally_hard_is_said_of_all_the_data_and_not_of_a_part
         assert console.file.getvalue() == ""
         say_if_hardness_may_be_chance(prepared, shift, Place(subset=subset), view)
     assert console.file.getvalue().startswith("note: by 'aum', classes differ in hardness by no more than chance gives")
+
+
+@pytest.mark.parametrize(
+    ("objectives", "kinds"),
+    [
+        (THREE_OBJECTIVES, ["recall gap", "ECE"]),
+        ({"final/worst_recall": "max"}, ["recall gap"]),
+        ({"ensemble/ece": "min"}, ["ECE"]),
+        ({"final/ece_adaptive": "min", "final/ece_classwise": "min"}, []),
+    ],
+)
+def test_what_may_be_chance_is_said_of_what_a_search_goes_by_and_not_of_a_part_or_a_list(
+    tmp_path, monkeypatch, objectives, kinds
+):
+    labels, rng = SPLIT.held_out.labels, np.random.default_rng(0)
+    predicted = (labels + (rng.random((2, len(labels))) > 0.943)) % 10
+    logits = 5.0 * (predicted[..., None] == np.arange(10))  # which says 0.943, too
+    control = SimpleNamespace(held_out=evaluate_members(logits, labels), held_out_logits=logits)
+    monkeypatch.setattr(trials, "run_trial", lambda *_, **__: control)
+    monkeypatch.setattr(trials, "record_of", lambda *_, **__: Record(CONTROL, Treatment(), "finished"))
+    console = Console(file=io.StringIO(), width=400)
+    view = View("s", objectives, console)
+    share, ledger = SimpleNamespace(device="cpu"), SimpleNamespace(trials=tmp_path)
+    search = Sweep("s", "digits", Recipe(), {"alpha": tune.choice([0.5, 1.0])}, objectives=objectives)
+    a_list = Sweep("s", "digits", Recipe(), [Treatment(alpha=1.0)], objectives=objectives)
+    for sweep, subset in ((a_list, False), (search, True), (search, False)):
+        assert console.file.getvalue() == ""
+        trials._control(sweep, Place(subset=subset), PREPARED, None, share, ledger, view)
+    told = [line for line in console.file.getvalue().splitlines() if line.startswith("note: ")]
+    assert [kind in line for kind, line in zip(kinds, told, strict=True)] == [True] * len(kinds)
