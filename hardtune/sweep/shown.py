@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hardtune.command_line import default_storage
 from hardtune.report.comparison_views import tables
+from hardtune.report.pareto import front
 from hardtune.report.standing import kept_off_front, saved_by_stopping
 from hardtune.report.sweeps import selection_note
 from hardtune.report.table import render, show_table
@@ -63,8 +64,18 @@ def _show(outcome: Outcome, sweep: Sweep, place: Place, view: View) -> None:
         console.print(f"{name}  ", style="bold", end="")
         view.whole(text)
     notes = [outcome.tracking_shortfall] * bool(outcome.tracking_shortfall)
+    notes += _at_an_end(outcome, sweep, place)
     for note in (*notes, *(f"{path} could not be written: {why}" for path, why in outcome.unwritten.items())):
         view.say(f"note: {note}")
+
+
+def _at_an_end(outcome: Outcome, sweep: Sweep, place: Place) -> list[str]:
+    """Where one may search further, if there is one best treatment."""
+    from hardtune.sweep.space import at_an_end  # late, as the engine
+
+    if len(sweep.objectives) > 1 or place.subset:
+        return []
+    return at_an_end(sweep.space, front(outcome.records, sweep.objectives)[0].treatment)
 
 
 def _where_to_look(outcome: Outcome, sweep: Sweep, place: Place) -> list[tuple[str, str]]:

@@ -1,4 +1,7 @@
-"""Checks on search spaces before the search: their names, their ranges, and the treatments at their corners."""
+"""Checks on search spaces before the search: their names, their ranges, and the treatments at their corners.
+
+And after it: whether the best treatment is at an end of a range.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from typing import Any
 
 import optuna
 from ray.tune.search.optuna import OptunaSearch
-from ray.tune.search.sample import Categorical, Domain, Float, Integer, Quantized, Uniform
+from ray.tune.search.sample import Categorical, Domain, Float, Integer, LogUniform, Quantized, Uniform
 
 from hardtune.errors import InputError, blamed, unknown
 from hardtune.needs import named_in
@@ -25,6 +28,8 @@ logging.getLogger("ray.tune.search.optuna.optuna_search").setLevel(logging.ERROR
 
 ASKED = 256
 """How many random treatments a define-by-run function is asked for."""
+AT_END = 0.05
+"""How near an end a value is at it, as a share of the range's width."""
 MAX_CORNERS = 4096
 """A larger space is checked at this many corners, drawn with a fixed seed, and its treatments are not counted."""
 
@@ -71,6 +76,40 @@ def without_effect(space: Space) -> list[str]:
     searched = [name for name, value in space.items() if len({*_ends(name, value)}) > 1]
     treatments = corners(space)
     return [name for name in searched if len({getattr(treatment, name) for treatment in treatments}) == 1]
+
+
+def at_an_end(space: Space, best: Treatment) -> list[str]:
+    """A sentence for each range at an end of which the best treatment lies, where one beyond it would be another.
+
+    Of a function's ranges nothing is known.
+    """
+    said = []
+    for name, value in space.items() if isinstance(space, Mapping) else ():
+        if not isinstance(value, (Float, Integer)):
+            continue
+        (low, high), chosen = _ends(name, value), getattr(best, name)
+        if low == high or not low <= chosen <= high:  # the control's may lie outside
+            continue
+        sampler = value.get_sampler()
+        logarithmic = isinstance(sampler.sampler if isinstance(sampler, Quantized) else sampler, LogUniform)
+        to, back = (math.log, math.exp) if logarithmic else (float, float)
+        near = AT_END * (to(high) - to(low))
+        beyond = [(low, back(to(low) - near)), (high, back(to(high) + near))]
+        if any(abs(to(chosen) - to(end)) <= near and _differs(best, name, other) for end, other in beyond):
+            said.append(
+                f"the best {name}, {chosen:.3g}, is at the end of its range ({low:g} to {high:g}): "
+                "a wider one may have a better"
+            )
+    return said
+
+
+def _differs(treatment: Treatment, name: str, value: float) -> bool:
+    """Whether a field may have this value, and the treatment is another then."""
+    try:
+        other = dataclasses.replace(treatment, **{name: value})  # type: ignore[arg-type]
+    except InputError:
+        return False
+    return other.canonical() != treatment.canonical()
 
 
 def proposer(space: Space) -> Any:

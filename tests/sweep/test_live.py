@@ -260,3 +260,24 @@ def test_what_a_sweep_found_is_printed_whole_on_a_narrow_terminal(tmp_path, monk
     outcome = Outcome(ledger, found, lines, [compared_with], [], {}, "http://mlflow", {}, False, "", "")
     monkeypatch.setattr(engine, "run_sweep", lambda *_: outcome)
     assert words_at(40) == words_at(300)
+
+
+@pytest.mark.parametrize(("objectives", "subset", "told"), [(1, False, True), (2, False, False), (1, True, False)])
+def test_a_search_with_one_objective_says_that_its_best_is_at_the_end_of_a_range(
+    tmp_path, monkeypatch, objectives, subset, told
+):
+    by = dict(list(OBJECTIVES.items())[:objectives])
+    tried = [(CONTROL, 0.0, 0.1), (0, 0.3, 0.08), (1, 0.498, 0.05), (2, 0.01, 0.07)]
+    found = [
+        Record(number, Treatment(entropy_weight=weight), "finished", {"final/recall_gap": gap, "final/accuracy": 0.7})
+        for number, weight, gap in tried
+    ]
+    ledger = SimpleNamespace(id="any-1")
+    outcome = Outcome(ledger, found, rows(found[2:3], found[0], by), [], [], {}, "http://mlflow", {}, False, "")
+    monkeypatch.setattr(engine, "run_sweep", lambda *_: outcome)
+    sweep = Sweep("any", "digits", Recipe(), {"entropy_weight": tune.uniform(0, 0.5)}, objectives=by)
+    it, out = view()
+    it.console.width = 200
+    run_and_show(sweep, Place(tmp_path, subset=subset), it, "")
+    note = "note: the best entropy_weight, 0.498, is at the end of its range (0 to 0.5): a wider one may have a better"
+    assert (note in out.getvalue()) == told

@@ -11,7 +11,7 @@ from ray import tune
 from hardtune import Recipe, Treatment
 from hardtune.errors import InputError
 from hardtune.sweep import Sweep
-from hardtune.sweep.space import MAX_CORNERS, corners, count, numbered, proposer, without_effect
+from hardtune.sweep.space import MAX_CORNERS, at_an_end, corners, count, numbered, proposer, without_effect
 
 
 def test_corners_are_every_choice_at_both_ends_of_every_range():
@@ -137,6 +137,37 @@ def test_a_field_that_is_searched_in_vain_is_told():
     assert without_effect({"alpha": tune.uniform(0, 1), "policy": tune.choice(["shift"])}) == []
     assert without_effect([Treatment(alpha=1.0)]) == []
     assert without_effect(lambda trial: {"alpha": 1.0}) == []
+
+
+@pytest.mark.parametrize(
+    ("searched", "best", "told"),
+    [
+        ({"entropy_weight": tune.uniform(0, 0.5)}, {"entropy_weight": 0.498}, "0 to 0.5"),
+        ({"entropy_weight": tune.uniform(0, 0.5)}, {"entropy_weight": 0.47}, ""),
+        ({"entropy_weight": tune.uniform(0, 0.5)}, {"entropy_weight": 0.001}, ""),  # there is none below 0
+        ({"entropy_weight": tune.uniform(0.1, 0.5)}, {"entropy_weight": 0.11}, "0.1 to 0.5"),
+        ({"entropy_weight": tune.loguniform(0.001, 1)}, {"entropy_weight": 0.0013}, "0.001 to 1"),
+        (
+            {"entropy_weight": tune.loguniform(0.001, 1)},
+            {"entropy_weight": 0.04},
+            "",
+        ),  # far off, by the logarithm
+        ({"entropy_weight": tune.qloguniform(0.01, 1, 0.01)}, {"entropy_weight": 0.03}, ""),
+        ({"entropy_weight": tune.loguniform(0.001, 1)}, {}, ""),  # the control
+        ({"entropy_weight": tune.loguniform(0.3, 0.3)}, {"entropy_weight": 0.3}, ""),
+        ({"temperature": tune.quniform(0.5, 1, 0.25)}, {"temperature": 1.0, "entropy_weight": 0.3}, "0.5 to 1"),
+        ({"temperature": tune.uniform(0.5, 1)}, {"temperature": 1.0, "alpha": 1.0}, ""),  # it has no effect
+        ({"alpha": tune.randint(1, 4)}, {"alpha": 3}, "1 to 3"),
+        ({"balance": tune.uniform(0, 1)}, {"balance": 0.99}, ""),
+        ({"balance": tune.uniform(0, 0.5)}, {"balance": 0.49}, "0 to 0.5"),
+        ({"prune_rate": tune.uniform(0, 0.6)}, {"prune": "class", "prune_rate": 0.01}, ""),
+        ({"alpha": tune.choice([0.5, 1.0])}, {"alpha": 1.0}, ""),
+        (lambda trial: {"alpha": 1.0}, {"alpha": 1.0}, ""),
+    ],
+)
+def test_a_best_value_at_the_end_of_its_range_is_told_where_it_could_lie_beyond(searched, best, told):
+    said = at_an_end(searched, Treatment(**best))
+    assert [f"is at the end of its range ({told})" in sentence for sentence in said] == [True] * bool(told)
 
 
 def test_a_wrong_name_is_told_even_where_it_would_not_be_used():
