@@ -273,7 +273,7 @@ def test_a_search_with_one_objective_says_that_its_best_is_at_the_end_of_a_range
         for number, weight, gap in tried
     ]
     ledger = SimpleNamespace(id="any-1")
-    outcome = Outcome(ledger, found, rows(found[2:3], found[0], by), [], [], {}, "http://mlflow", {}, False, "")
+    outcome = Outcome(ledger, found, rows(found[2:3], found[0], by), [], [], {}, "http://mlflow", {}, False, "", "")
     monkeypatch.setattr(engine, "run_sweep", lambda *_: outcome)
     sweep = Sweep("any", "digits", Recipe(), {"entropy_weight": tune.uniform(0, 0.5)}, objectives=by)
     it, out = view()
