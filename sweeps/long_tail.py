@@ -2,6 +2,7 @@
 
     python sweeps/long_tail.py                       digits, the first class 10 times the last: 2 minutes on 2 CPU cores
     python sweeps/long_tail.py --data cifar10        CIFAR-10-LT: about 30 minutes on 2 CPU cores
+    python sweeps/long_tail.py --data path/to/images     your classes as unequal as they are
     python sweeps/long_tail.py --imbalance 100       another ratio
     python sweeps/long_tail.py --smoke               every code path in about a minute
 
@@ -23,6 +24,7 @@ For results, see docs/results/long_tail.md.
 import dataclasses
 
 from hardtune import Treatment
+from hardtune.data import DATASETS
 from hardtune.recipe import ON_DIGITS, Recipe
 from hardtune.sweep import Comparison, Sweep, data_name, main, parser
 
@@ -51,7 +53,7 @@ def sweep(data: str = "digits") -> Sweep:
     return Sweep(
         name=f"long_tail-{data_name(data)}",
         data=data,
-        imbalance=10.0,
+        imbalance=10.0 if data in DATASETS else 1.0,  # a folder's classes are what they are
         recipe={"digits": on_digits, "cifar10": on_cifar10}.get(data, Recipe()),
         space=treatments,
         comparisons=[

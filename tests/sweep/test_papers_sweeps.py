@@ -81,6 +81,11 @@ def test_a_flag_that_is_given_twice_takes_nothing_back():
     assert names["flags"].parse_args(["--estimators", "aum", "--estimators", "rmd"]).estimators == ["aum", "rmd"]
 
 
+def test_a_long_tail_is_made_of_balanced_data_sets_but_not_of_a_folder_of_images():
+    made = runpy.run_path(str(SWEEPS / "long_tail.py"))["sweep"]
+    assert [made(data).imbalance for data in ("digits", "cifar10", "path/to/images")] == [10, 10, 1]
+
+
 @pytest.mark.parametrize("script", ["pruning", "resampling", "long_tail", "cifar10"])
 def test_a_sweep_compares_at_equal_epochs_and_at_equal_steps_if_asked(script):
     made = runpy.run_path(str(SWEEPS / f"{script}.py"))["sweep"]
