@@ -1,6 +1,6 @@
 """On a long tail, is it a class's size that matters, or its hardness? And should samples, weights or logits change?
 
-    python sweeps/long_tail.py                       digits, the first class 10 times the last: 2 minutes on 2 CPU cores
+    python sweeps/long_tail.py                       digits, the first class 10 times the last: within 2 minutes
     python sweeps/long_tail.py --data cifar10        CIFAR-10-LT: about 30 minutes on 2 CPU cores
     python sweeps/long_tail.py --data path/to/images     your classes as unequal as they are
     python sweeps/long_tail.py --imbalance 100       another ratio

@@ -13,7 +13,8 @@ from hardtune.training.weights import difficulty_weights
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
 PROSE = re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)
-LIBRARY, _, OWN_LOOP, OWN_TREATMENT = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+LIBRARY, _, OWN_LOOP = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+(OWN_TREATMENT,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "library.md").read_text(), re.DOTALL)
 
 
 def test_the_library_in_a_few_lines(capsys):

@@ -94,9 +94,9 @@ def test_photos_have_many_suffixes(tmp_path: Path, suffix: str):
     assert np.bincount(data.train.labels).tolist() == [4, 4]
 
 
-def test_the_readme_names_the_suffixes_that_are_read():
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (named,) = re.findall(r"Files named (.*?) are read", readme, re.DOTALL)
+def test_the_docs_name_the_suffixes_that_are_read():
+    page = (Path(__file__).parents[2] / "docs" / "own.md").read_text()
+    (named,) = re.findall(r"Files named (.*?)\sare read", page, re.DOTALL)
     assert set(re.findall(r"`(.+?)`", named)) == IMAGE_SUFFIXES
 
 
