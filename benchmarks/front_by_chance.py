@@ -1,6 +1,6 @@
 """What a search finds where no treatment has an effect: fronts of noise alone, as large as that of recorded sweeps.
 
-    python benchmarks/front_by_chance.py             half a minute on a core
+    python benchmarks/front_by_chance.py             a few seconds
 
 Every treatment is the control, but for the seeds: figures of trials are drawn with the covariance of networks in
 the sweeps of benchmarks/recorded, around their trial's and their seed's mean. Held-out images, which all trials share,

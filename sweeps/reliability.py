@@ -26,7 +26,7 @@ flags = parser(__doc__)
 flags.add_argument(
     "--entropy-weight", type=float, default=0.3, metavar="X", help="for the method and its controls (default: 0.3)"
 )
-flags.add_argument("--difficulty", default="rmd", metavar="NAME", help="the score that says so (default: rmd)")
+flags.add_argument("--difficulty", default="rmd", metavar="NAME", help="the score of difficulty (default: rmd)")
 
 on_digits = dataclasses.replace(ON_DIGITS, members=10)
 on_fashion_mnist = Recipe(

@@ -126,7 +126,8 @@ def _front(question: Question, objectives: Mapping[str, str]) -> Shown:
     worse = kept_off_front(found, list(sweep.content.get("no_worse_than_control", ())))
     saved = saved_by_stopping(found, objectives, sweep.recipe.members)
     # By other objectives than the search's nothing was chosen, and of a list nothing was either.
-    judged = verdict(found, objectives, sweep.metrics) if sweep.is_search and not question.options.objectives else ""
+    chose = sweep.is_search and not question.options.objectives and not sweep.selection_note
+    judged = verdict(found, objectives, sweep.metrics) if chose else ""
     counted = f"{sweep.id}: {len(found) - 1} trials"
     return Shown(
         lines,

@@ -104,7 +104,7 @@ def pareto_figure(
     errors = " and ".join(["bars"] * barred + ["band"] * banded)
     if errors:
         data = "held-out" if held_out else "test"
-        said = f"{errors}: ± one standard error over members; that other {data} images might say otherwise is not in it"
+        said = f"{errors}: ± one standard error over members,\nwhich does not cover the choice of {data} images"
         figure.supxlabel(said, fontsize=7, color="#6b747c")
     path.parent.mkdir(parents=True, exist_ok=True)
     save(figure, path, dpi=150)

@@ -8,7 +8,7 @@ from hardtune.evaluation.metric import Better
 from hardtune.report.comparison import Comparison, Row, compared, tried
 from hardtune.report.pareto import front
 from hardtune.report.records import Record
-from hardtune.report.table import label, members_like, on_test
+from hardtune.report.table import label, members_like, of_ensemble, on_test
 
 
 def verdict(
@@ -28,20 +28,23 @@ def verdict(
     """
     chosen = {record.number for record in front(records, objectives) if not record.is_control}
     if not chosen:
-        return "Nothing that was tried beats the control." if tried(records) else ""
+        return "The control alone is on the front." if tried(records) else ""
     control = next(record for record in records if record.is_control)
     twins = (members_like(on_test(name) or "") for name in objectives)
     names = tuple(dict.fromkeys(name for name in twins if name in control.members))
+    single = "single networks' " * any(map(of_ensemble, objectives))
     if not names or len(control.members[names[0]]) < 2:
         return ""
     rows = compared(records, Comparison(tuple(tried(records)), metrics=names), metrics)
     rows = [row for row in rows if row["trial"] in chosen]
-    better, worse = (_listed(rows, side) for side in ("better", "worse"))
+    if not rows:
+        return ""
+    better, worse = (_listed(rows, side, single) for side in ("better", "worse"))
     if not better and not worse:
         words = [_word(name) for name in names]
         said = " or ".join([", ".join(words[:-1])] * (len(words) > 1) + words[-1:])
         none = "the one on the front is not" if len(chosen) == 1 else f"none of the {len(chosen)} on the front is"
-        found = f"{none} significantly better or worse than the control in {said}"
+        found = f"{none} significantly better or worse than the control in {single}{said}"
     else:
         sides = [f"{side} than the control: {them}" for side, them in (("better", better), ("worse", worse)) if them]
         found = f"significantly {'; '.join(sides)}" + ("" if better else "; none is better")
@@ -50,13 +53,13 @@ def verdict(
     return f"On the test split {found}. (Paired over {over}{corrected}.)"
 
 
-def _listed(rows: Sequence[Row], side: str) -> str:
+def _listed(rows: Sequence[Row], side: str, single: str) -> str:
     """Trials of that verdict with what it is in: ``trial 3 (recall gap, ECE)``."""
     found: dict[int, list[str]] = {}
     for row in rows:
         if row["verdict"] == side:
             found.setdefault(row["trial"], []).append(_word(row["metric"]))
-    return " and ".join(f"trial {number} ({', '.join(words)})" for number, words in sorted(found.items()))
+    return " and ".join(f"trial {number} ({single}{', '.join(words)})" for number, words in sorted(found.items()))
 
 
 def _word(metric: str) -> str:

@@ -191,7 +191,7 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
     tables = {"pareto": table, "comparison": differences}
     searched = sweep.treatments is None
     description = markdown(render(table, sweep.objectives, f"Pareto front of {title}", note, searched=searched))
-    judged = verdict(found, sweep.objectives) if searched else ""
+    judged = verdict(found, sweep.objectives) if searched and not note else ""
     said = "\n\n".join(filter(None, [description, judged]))
     tracker.sweep_ended(best, tables, figures, "KILLED" if interrupted else "FINISHED", said, shown)
     patience = 20 if interrupted else 60  # who sent SIGTERM may kill before long

@@ -91,7 +91,7 @@ def say_if_objectives_may_be_chance(sweep: Sweep, split: Split, control: Result,
     said = []
     if any("recall" in name for name in sweep.objectives):
         said.append(chance_in_the_gap(figures["recall_gap"], found.recall.mean(axis=0), split))
-    if any(name.endswith("/ece") for name in sweep.objectives):
+    if "final/ece" in sweep.objectives:  # an ensemble's own is another
         said.append(chance_in_the_ece(figures["ece"], control.held_out_logits, split))
     for caution in filter(None, said):
         view.say(f"note: {caution}")
@@ -102,7 +102,7 @@ def say_what_is_infeasible(
 ) -> None:
     """Say where trials would fail; ``InputError`` if all would, or one of a list.
 
-    A subset may be too small for what the whole data allow, so there each trial says so itself. A confirmation's list
+    A subset may be too small for what the whole data allow, so there nothing is said. A confirmation's list
     was feasible by the search's scores, and nobody can take from it what is not by these.
     """
     if place.subset:
@@ -125,7 +125,7 @@ def say_what_is_infeasible(
 
 def say_what_was_redrawn(search: StudySearch, view: View) -> None:
     """Say where most proposals of this process are not the search's own: its space has few treatments."""
-    if 2 * search.redrawn > search.proposed:
+    if search.proposed >= 5 and 2 * search.redrawn > search.proposed:
         view.say(
             f"note: {search.redrawn} of {search.proposed} proposals repeated what was tried, and some of their values "
             "were redrawn at random, as the space has few treatments for so many trials"

@@ -39,6 +39,8 @@ MAX_ERRORS = 3
 """After this many errors not its own, the sweep continues without a trial; a newly trained member resets the count."""
 MAX_REDRAWS = 1000
 """How many values of a proposal are redrawn, one after another, before the space counts as exhausted."""
+MAX_REFUSED = 50
+"""The same for infeasible ways to resample, each of which takes a second where there are a million samples."""
 
 
 class StudySearch(OptunaSearch):
@@ -55,8 +57,8 @@ class StudySearch(OptunaSearch):
     and nothing is learned, and it is feasible. TPE alone repeats treatments where there are few choices; and it never
     hears of trials that fail, so that it prefers infeasible treatments the more, the better it knows all others. So
     values of its proposal are redrawn at random, one after another, until the treatment is new and feasible; a space
-    without any such repeats treatments. ``suggest`` adds the space's fixed values, which ``OptunaSearch`` would drop,
-    and the trial's ``number`` in the study.
+    without any such repeats feasible ones. ``suggest`` adds the space's fixed values, which ``OptunaSearch`` drops, and
+    the trial's ``number`` in the study.
     """
 
     def __init__(
@@ -140,12 +142,24 @@ class StudySearch(OptunaSearch):
         draft, treatment = self._draft(number, {}, self.study.sampler)
         self.proposed += 1
         self.redrawn += bool(draft.params) and treatment in self._tried
+        spare, refused = draft, set()
         for _ in range(MAX_REDRAWS):
-            if not draft.params or (treatment not in self._tried and self._feasible(treatment)):
+            if not draft.params:
+                break
+            if not self._feasible(treatment):
+                refused.add(treatment.resampling())
+            elif treatment in self._tried:
+                spare = draft
+            else:
+                break
+            if len(refused) == MAX_REFUSED:
+                draft = spare
                 break
             kept = dict(draft.params)
             del kept[self._dice.choice(list(kept))]
             draft, treatment = self._draft(number, kept, self._random)
+        else:
+            draft = spare
         self.study.add_trial(
             optuna.create_trial(state=TrialState.RUNNING, params=draft.params, distributions=draft.distributions)
         )

@@ -38,7 +38,7 @@ def corners(space: Space) -> list[Treatment]:
     """The different treatments at the space's corners: every choice, both ends of every range.
 
     What is feasible at all corners is feasible in between, since class counts change monotonically with alpha. (With
-    balance they do not if alpha is above 1; a trial that turns out infeasible fails before it trains.) A define-by-run
+    balance they do not if alpha is above 1; the search proposes nothing infeasible.) A define-by-run
     function is asked for ``ASKED`` random treatments instead, and a list is returned as it is.
 
     Raises:
@@ -94,10 +94,11 @@ def at_an_end(space: Space, best: Treatment) -> list[str]:
         logarithmic = isinstance(sampler.sampler if isinstance(sampler, Quantized) else sampler, LogUniform)
         to, back = (math.log, math.exp) if logarithmic else (float, float)
         near = AT_END * (to(high) - to(low))
-        beyond = [(low, back(to(low) - near)), (high, back(to(high) + near))]
+        steps = ((low, -1), (low, -0.01), (high, 1), (high, 0.01))  # a field's own limit may be closer than one
+        beyond = [(end, back(to(end) + near * step)) for end, step in steps]
         if any(abs(to(chosen) - to(end)) <= near and _differs(best, name, other) for end, other in beyond):
             said.append(
-                f"the best {name}, {chosen:.3g}, is at the end of its range ({low:g} to {high:g}): "
+                f"the best {name}, {chosen:.3g}, is near an end of its range ({low:g} to {high:g}): "
                 "a wider one may have a better"
             )
     return said

@@ -179,6 +179,7 @@ def test_figures_of_held_out_samples_say_so_beside_those_of_the_test_split(resul
 
 def test_which_way_a_scripts_own_metric_is_better_is_known_without_the_script(results, tmp_path):
     assert trials(results("own", "--objectives", "test/mine"))[-1] == "control"
+    assert "better than the control: trial" in (said := results("own")) or "significantly better or worse" in said
     assert "mine ↑" in results("own", "--compare", 1), "the test split's of its objective"
     assert "mine ↑" in results("own", "--compare", 1, "--metrics", "test/mine")
     assert "mine ↑" in results("own-list", "--figure", tmp_path / "it.png")

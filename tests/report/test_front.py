@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.console import Console
 
@@ -193,9 +194,10 @@ def test_the_control_is_a_line_over_temperatures_of_which_it_has_none(tmp_path, 
         heights = [(band.y0, band.y1) for band in bands]
         assert heights == ([pytest.approx((0.79, 0.81))] if line else []), "± the standard error of 0.79 and 0.81"
         bars = "bars and band" if line else "bars"
-        assert figure.get_supxlabel().startswith(
-            f"{bars}: ± one standard error over members; that other held-out images"
-        )
+        assert figure.get_supxlabel().startswith(f"{bars}: ± one standard error over members,\nwhich does not cover")
+        width = figure.get_figwidth() * figure.dpi
+        extent = figure._supxlabel.get_window_extent(FigureCanvasAgg(figure).get_renderer())
+        assert 0 <= extent.x0 < extent.x1 <= width
 
 
 def test_an_axis_has_no_more_figures_than_there_is_room_for(tmp_path, monkeypatch):

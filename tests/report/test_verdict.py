@@ -1,5 +1,7 @@
 """After a search, one sentence says whether the front is better than the control where the search did not look."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -62,8 +64,8 @@ def test_it_is_corrected_for_all_that_was_tried_not_for_those_on_the_front():
     assert "corrected for all 40 treatments that were tried" in among
 
 
-def test_where_the_control_is_alone_on_the_front_nothing_beats_it():
-    assert verdict([CONTROLS, record(0, (0.3, 0.7))], OBJECTIVES) == "Nothing that was tried beats the control."
+def test_where_the_control_is_alone_on_the_front_that_is_the_verdict():
+    assert verdict([CONTROLS, record(0, (0.3, 0.7))], OBJECTIVES) == "The control alone is on the front."
     assert verdict([CONTROLS], OBJECTIVES) == "", "nothing was tried"
 
 
@@ -78,3 +80,32 @@ def test_nothing_is_said_of_what_members_have_no_figure_of_on_the_test_split(obj
 
 def test_nothing_is_said_of_single_networks():
     assert verdict([record(CONTROL, (0.2, 0.8), members=1), record(0, (0.1, 0.9), members=1)], OBJECTIVES) == ""
+
+
+def test_an_ensembles_objective_is_judged_by_its_networks_once_and_it_says_so():
+    def with_ensemble(one):
+        of_ensemble = {"ensemble/accuracy": one.metrics["final/accuracy"]}
+        return dataclasses.replace(one, metrics=one.metrics | of_ensemble)
+
+    found = [with_ensemble(one) for one in (CONTROLS, record(0, (0.2, 0.9), (0.2001, 0.7999)))]
+    both = {"ensemble/accuracy": "max", "final/accuracy": "max"}
+    assert " than the control in single networks' accuracy. (" in verdict(found, both)
+    better = [found[0], with_ensemble(record(0, (0.1, 0.9)))]
+    assert "better than the control: trial 0 (single networks' accuracy). (" in verdict(better, both)
+
+
+def test_a_metric_of_ones_own_is_judged_in_its_direction():
+    def with_own(one, value):
+        own = {f"{group}/mine": [value + 0.001 * seed for seed in range(5)] for group in ("final", "test")}
+        return dataclasses.replace(one, metrics=one.metrics | {"final/mine": value}, members=one.members | own)
+
+    found = [with_own(CONTROLS, 0.5), with_own(record(0, (0.2, 0.8)), 0.7)]
+    found[1].members["test/mine"][0] += 0.001  # a difference without any spread bounds nothing
+    said = verdict(found, {"final/mine": "max"}, {"mine": "max"})
+    assert said.startswith("On the test split significantly better than the control: trial 0 (mine). (")
+
+
+def test_it_says_whether_test_images_are_counted():
+    left_out = {f"test/{name.partition('/')[2]}": [0.2 + 0.001 * part for part in range(20)] for name in OBJECTIVES}
+    found = [dataclasses.replace(one, left_out=left_out) for one in (CONTROLS, record(0, (0.19, 0.81)))]
+    assert "(Paired over 5 networks and test images.)" in verdict(found, OBJECTIVES)

@@ -279,5 +279,5 @@ def test_a_search_with_one_objective_says_that_its_best_is_at_the_end_of_a_range
     it, out = view()
     it.console.width = 200
     run_and_show(sweep, Place(tmp_path, subset=subset), it, "")
-    note = "note: the best entropy_weight, 0.498, is at the end of its range (0 to 0.5): a wider one may have a better"
+    note = "note: the best entropy_weight, 0.498, is near an end of its range (0 to 0.5): a wider one may have a better"
     assert (note in out.getvalue()) == told

@@ -83,7 +83,13 @@ def test_a_flag_that_is_given_twice_takes_nothing_back():
 
 def test_a_long_tail_is_made_of_balanced_data_sets_but_not_of_a_folder_of_images():
     made = runpy.run_path(str(SWEEPS / "long_tail.py"))["sweep"]
-    assert [made(data).imbalance for data in ("digits", "cifar10", "path/to/images")] == [10, 10, 1]
+    assert [made(data).imbalance for data in ("digits", "cifar10", "path/to/images", "mine")] == [10, 10, 1, 1]
+
+
+def test_reliability_takes_any_score_of_difficulty():
+    made = runpy.run_path(str(SWEEPS / "reliability.py"))["sweep"]
+    method = made("digits", 0.5, "el2n_mean").space[0]
+    assert (method.entropy_weight, method.entropy_estimator) == (0.5, "el2n_mean")
 
 
 @pytest.mark.parametrize("script", ["pruning", "resampling", "long_tail", "cifar10"])

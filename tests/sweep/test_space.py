@@ -167,7 +167,7 @@ def test_a_field_that_is_searched_in_vain_is_told():
 )
 def test_a_best_value_at_the_end_of_its_range_is_told_where_it_could_lie_beyond(searched, best, told):
     said = at_an_end(searched, Treatment(**best))
-    assert [f"is at the end of its range ({told})" in sentence for sentence in said] == [True] * bool(told)
+    assert [f"is near an end of its range ({told})" in sentence for sentence in said] == [True] * bool(told)
 
 
 def test_a_wrong_name_is_told_even_where_it_would_not_be_used():
