@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-PASSWORD = "correct horse battery staple"
+PASSWORD = "osprey horse battery staple"  # no word of what sweeps say
 
 
 def programs() -> Path | None:
