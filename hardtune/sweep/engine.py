@@ -192,7 +192,7 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
     searched = sweep.treatments is None
     description = markdown(render(table, sweep.objectives, f"Pareto front of {title}", note, searched=searched))
     judged = verdict(found, sweep.objectives) if searched and not note else ""
-    said = "\n\n".join(filter(None, [description, judged]))
+    said = "\n\n".join(filter(None, [judged, description]))  # MLflow folds what is longer than a few lines
     tracker.sweep_ended(best, tables, figures, "KILLED" if interrupted else "FINISHED", said, shown)
     patience = 20 if interrupted else 60  # who sent SIGTERM may kill before long
     tracker.close(patience, lambda: view.say(f"waiting for MLflow, until it has taken nothing for {patience} s"))

@@ -49,7 +49,7 @@ def test_what_it_printed_can_be_seen_again(smoke, shared_script, capsys, monkeyp
         _, runs = shared_script.runs("digits-smoke")
         of_sweep = (run for run in runs if run.data.tags["hardtune.sweep"] == folder.name)
         (parent,) = (run for run in of_sweep if "mlflow.parentRunId" not in run.data.tags)
-        assert parent.data.tags["mlflow.note.content"].endswith(judged)
+        assert parent.data.tags["mlflow.note.content"].startswith(judged)
 
 
 def test_the_files_that_it_left_are_those_that_are_documented_and_are_read_as_is_said(
