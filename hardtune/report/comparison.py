@@ -106,6 +106,7 @@ def compared(
     metrics: Mapping[str, Better] | None = None,
     *,
     over: str = "members",
+    confidence: float = 0.95,
 ) -> list[Row]:
     """A row for each metric and treatment: its mean, its difference from the reference, and if that is significant.
 
@@ -121,6 +122,7 @@ def compared(
         metrics: as for :func:`figures_of_members`.
         over: what the records have a figure of each of, ``members``; or ``sweeps``, if they are of ``report.pooled``,
             which may be compared by figures of their ensembles, too.
+        confidence: of intervals, if not 95 %, and of verdicts.
     """
     found: dict[Treatment, Record] = {}
     for record in records:
@@ -141,7 +143,7 @@ def compared(
         if all(metric in record.left_out for record in (reference, *others)):  # else some would look surer than others
             left_out = {str(r.number): np.subtract(r.left_out[metric], reference.left_out[metric]) for r in others}
         ours = {str(r.number): judged(metric, r.members[metric]) for r in others}
-        differences = compare(ours, theirs, left_out=left_out, given_up=given_up)
+        differences = compare(ours, theirs, left_out=left_out, confidence=confidence, given_up=given_up)
         for record in others:
             difference = differences[str(record.number)]
             rows.append(
