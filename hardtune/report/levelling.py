@@ -41,7 +41,7 @@ def levelling_down(trials: Sequence[Record], control: Record, gap: str) -> str:
     down = [number for number, (weak, other) in changes.items() if round(weak, 1) <= 0 and round(other, 1) < 0]
     weak, other = np.mean([changes[number] for number in down or changes], axis=0).round(1) + 0.0  # never -0.0
     found = f"Levelling down{', if not by chance' * bool(down)}: {_which(down, list(changes))}"
-    sides = f"the control's weaker classes, by held-out recall: {weak:+.1f} points; the others: {other:+.1f}"
+    sides = f"the control's weaker classes, by held-out recall: {weak:+.1f} points; others: {other:+.1f}"
     return f"{found} with a smaller {label(gap).removeprefix('test ')} ({sides})."
 
 

@@ -26,11 +26,11 @@ DOWN, UP, WIDER = (60, 70, 87, 89), (64, 71, 90, 92), (50, 70, 90, 94)
 def test_where_only_the_stronger_classes_lose_it_is_levelling_down():
     assert levelling_down([record(3, DOWN), record(4, WIDER)], CONTROLS, GAP) == (
         "Levelling down, if not by chance: trial 3, the only one with a smaller recall gap (the control's weaker "
-        "classes, by held-out recall: +0.0 points; the others: -4.0)."
+        "classes, by held-out recall: +0.0 points; others: -4.0)."
     )
     assert levelling_down([record(3, UP)], CONTROLS, GAP) == (
         "Levelling down: not trial 3, the only one with a smaller recall gap (the control's weaker classes, by "
-        "held-out recall: +2.5 points; the others: -1.0)."
+        "held-out recall: +2.5 points; others: -1.0)."
     )
     nobody_loses = record(3, (65, 65, 92, 93))
     assert levelling_down([nobody_loses], CONTROLS, GAP).startswith("Levelling down: not trial 3")
@@ -50,13 +50,13 @@ def test_of_many_trials_it_names_the_fewer_and_tells_the_mean_of_those_that_leve
     trials = [*(record(number, DOWN) for number in down), *(record(number, UP) for number in up)]
     said = levelling_down(trials, CONTROLS, GAP)
     assert said.startswith(f"Levelling down{which}")
-    assert ("+0.0 points; the others: -4.0" if down else "+2.5 points; the others: -1.0") in said
+    assert ("+0.0 points; others: -4.0" if down else "+2.5 points; others: -1.0") in said
 
 
 def test_which_classes_are_weaker_is_told_by_other_images_than_what_they_gain():
     unlucky = record(CONTROL, (60, 70, 90, 72), held_out=(70, 70, 90, 90))  # foxes, on these test images
     said = levelling_down([record(0, (60, 70, 82, 76))], unlucky, GAP)
-    assert "weaker classes, by held-out recall: +0.0 points; the others: -2.0" in said
+    assert "weaker classes, by held-out recall: +0.0 points; others: -2.0" in said
 
 
 def test_it_is_silent_without_a_smaller_gap_or_recalls_that_tell_classes_apart():
