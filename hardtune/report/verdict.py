@@ -82,8 +82,9 @@ def _needed(
     needed, way = float(np.median(widths)) / 2, "fall" if rows[0]["better"] == "min" else "rise"
     if not 0 < needed < math.inf:
         return ""
-    from_ = f"from the control's {rows[0]['reference_mean']:.3f}"
-    return f"{_word(metric)} would have had to {way} by about {needed:.2g} {from_}"
+    control = rows[0]["reference_mean"]
+    than = ", more than" if way == "fall" and needed > control else " from"
+    return f"{_word(metric)} would have had to {way} by about {needed:.2g}{than} the control's {control:.3f}"
 
 
 def _listed(rows: Sequence[Row], side: str, single: str) -> str:

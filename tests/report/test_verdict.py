@@ -87,6 +87,15 @@ def test_where_nothing_is_significant_it_says_what_would_have_been(share, images
     assert "the accuracy would have had to rise by about" in accuracy
 
 
+def test_what_no_gap_could_have_fallen_by_is_said_to_be_more_than_it_is():
+    narrow = [
+        dataclasses.replace(one, members={"test/recall_gap": gaps})
+        for one, gaps in ((CONTROLS, [0.001, 0.002]), (record(0, (0.19, 0.81)), [0.001, 0.005]))
+    ]
+    said = verdict(narrow, OBJECTIVES)
+    assert "the recall gap would have had to fall by about 0.019, more than the control's 0.002." in said
+
+
 def test_how_a_smaller_gap_came_about_follows_where_a_gap_is_an_objective():
     def with_classes(one, *recalls):
         per_class = {str(k): {"recall": recall, "test_recall": recall} for k, recall in enumerate(recalls)}
