@@ -11,9 +11,10 @@ from hardtune import Recipe, Store, Treatment, load, run
 from hardtune.answers import corruption_pairs
 from hardtune.checks import class_plans
 from hardtune.errors import InputError
-from hardtune.evaluation import Predictions, class_recall
+from hardtune.evaluation import Predictions, class_recall, evaluate_members
 from hardtune.evaluation.metric import UNSEEN
 from hardtune.evaluation.ood import OOD_SCORES, ood_metrics
+from hardtune.evaluation.recall import class_f1
 from hardtune.hardness.estimators import class_hardness
 from hardtune.member import plan_for, trained_on, weights_for
 from hardtune.needs import Needs, needs_of
@@ -306,6 +307,18 @@ def test_a_record_tells_each_class_with_its_spread_in_json_for_every_parser(prep
     )
     assert told[split.classes[3]]["test_recall"] == pytest.approx(recall[:, 3].mean())
     assert told[split.classes[3]]["test_recall_std"] == pytest.approx(recall[:, 3].std(ddof=1))
+    guesses = result.test_logits.argmax(axis=2)
+    right = [(without.split.test.labels[guess == 3] == 3).mean() for guess in guesses]
+    assert told[split.classes[3]]["test_precision"] == pytest.approx(np.mean(right))
+    assert told[split.classes[3]]["test_precision_std"] == pytest.approx(np.std(right, ddof=1))
+    assert told[split.classes[0]]["test_precision"] is told[split.classes[0]]["test_f1"] is None
+    never = result.test_logits.copy()
+    never[0, :, 3] = -99  # the first network predicts anything but class 3
+    tested = evaluate_members(never, without.split.test.labels)
+    record = record_of(0, dataclasses.replace(result, test=tested), without.split, bounds={})
+    quiet = json.loads(json.dumps(dataclasses.asdict(record)), parse_constant=refuse)["per_class"][split.classes[3]]
+    assert quiet["test_precision"] is quiet["test_precision_std"] is None, "a mean over the others is of other networks"
+    assert quiet["test_f1"] == pytest.approx(class_f1(Predictions.of(never[1], without.split.test.labels))[3] / 2)
     plans = class_plans(without, treatment)
     assert [told[name]["weight"] for name in split.classes] == pytest.approx([row.weight for row in plans])
     assert [told[name]["offset"] for name in split.classes] == pytest.approx([row.offset for row in plans])

@@ -21,8 +21,21 @@ def class_recall(predictions: Predictions) -> Floats:
     return _ratio(predictions.confusion.diagonal(), predictions.confusion.sum(axis=1))
 
 
+def class_precision(predictions: Predictions) -> Floats:
+    """(K,) TP / (TP + FP), the share of what is predicted as each class that is of it.
+
+    NaN for a class that is never predicted, and for one without samples, of which every prediction is wrong.
+    """
+    confusion = predictions.confusion
+    precision = _ratio(confusion.diagonal(), confusion.sum(axis=0))
+    return np.where(confusion.sum(axis=1) > 0, precision, np.nan)
+
+
 def class_f1(predictions: Predictions) -> Floats:
-    """(K,) 2 TP / (2 TP + FP + FN), the harmonic mean of precision and recall; NaN for a class without samples."""
+    """(K,) 2 TP / (2 TP + FP + FN), the harmonic mean of precision and recall; NaN for a class without samples.
+
+    0 for one that has samples and is never predicted, though it has no precision then.
+    """
     confusion = predictions.confusion
     f1 = _ratio(2 * confusion.diagonal(), confusion.sum(axis=0) + confusion.sum(axis=1))
     return np.where(confusion.sum(axis=1) > 0, f1, np.nan)

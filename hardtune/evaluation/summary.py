@@ -13,7 +13,7 @@ from hardtune.errors import TRANSIENT, InputError, blamed
 from hardtune.evaluation.calibration import fit_temperature
 from hardtune.evaluation.metric import CALIBRATION, METRICS
 from hardtune.evaluation.predictions import Floats, Predictions, checked_logits, checked_members, log_softmax
-from hardtune.evaluation.recall import class_recall, recall_hard_easy
+from hardtune.evaluation.recall import class_f1, class_precision, class_recall, recall_hard_easy
 
 _TRIED = 4096
 """Samples that metrics are tried on before there are predictions, at most, where classes are few."""
@@ -64,6 +64,10 @@ class MemberSummary:
     """From the members' averaged softmax."""
     recall: Floats
     """(M, K) per member and class; NaN for a class without samples."""
+    precision: Floats
+    """(M, K) likewise; NaN, too, where a member never predicts a class."""
+    f1: Floats
+    """(M, K) likewise; 0 where a member never predicts a class that has samples."""
 
 
 def evaluate_members(
@@ -96,20 +100,24 @@ def evaluate_members(
         temperatures = [fit_temperature(one, held_labels) for one in held_logits]
         temperatures.append(fit_temperature(averaged_softmax(held_logits), held_labels))
 
-    def judged(one: Floats, temperature: float | None) -> tuple[dict[str, float], Floats]:
+    def judged(one: Floats, temperature: float | None) -> tuple[dict[str, float], list[Floats]]:
         predictions = Predictions.of(one, labels)
-        return _figures(predictions, hard_classes, temperature), class_recall(predictions)
+        by_class = [of(predictions) for of in (class_recall, class_precision, class_f1)]
+        return _figures(predictions, hard_classes, temperature), by_class
 
     # One predictor at a time: float64 predictions and what is derived from them take many times the logits' memory.
-    members, recall = zip(*map(judged, stack, temperatures[:-1]), strict=True)
+    members, by_class = zip(*map(judged, stack, temperatures[:-1]), strict=True)
     ensemble, _ = judged(averaged_softmax(stack), temperatures[-1])
+    recall, precision, f1 = np.stack(by_class, axis=1)
     values = {name: np.array([figures[name] for figures in members]) for name in members[0]}
     return MemberSummary(
         members=members,
         member_mean={name: float(v.mean()) for name, v in values.items()},
         member_std={name: float(v.std(ddof=1)) if len(v) > 1 else 0.0 for name, v in values.items()},
         ensemble=ensemble,
-        recall=np.stack(recall),
+        recall=recall,
+        precision=precision,
+        f1=f1,
     )
 
 

@@ -29,9 +29,11 @@ class Record:
     per_class: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     """By class name: ``size`` in training, the ``weight`` of each of its losses, the ``offset`` that losses subtract
     from its logit and what predictions add to it ``posthoc``, its ``hardness`` (mean score in training, by the
-    treatment's estimator; None if it uses no scores); ``recall`` on held-out and ``test_recall`` on test samples, with
-    their ``_std`` over members, ``test_ece`` and ``test_overconfidence`` (mean confidence minus recall), means over
-    members; None for a class without samples, of which the test split has ``test_size`` (not in earlier sweeps)."""
+    treatment's estimator; None if it uses no scores); ``recall`` on held-out and ``test_recall``, ``test_precision``
+    and ``test_f1`` on test samples, with their ``_std`` over members, ``test_ece`` and ``test_overconfidence`` (mean
+    confidence minus recall), means over members; None for a class without samples, of which the test split has
+    ``test_size``. Precision is None, too, if a member never predicts the class: a mean over the others would be of
+    other members than recall's. Earlier sweeps lack ``test_size``, precision and F1."""
     members: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Each member's figures by full name, in the order of the members; member i shares its seed in every trial."""
     left_out: Mapping[str, Sequence[float]] = field(default_factory=dict)

@@ -118,6 +118,10 @@ def record_of(number: int, result: Result, split: Split, bounds: Mapping[str, tu
         "test_size": np.bincount(split.test.labels, minlength=split.num_classes),
         "test_recall": result.test.recall.mean(axis=0),
         "test_recall_std": _std(result.test.recall),
+        "test_precision": result.test.precision.mean(axis=0),
+        "test_precision_std": _std(result.test.precision),
+        "test_f1": result.test.f1.mean(axis=0),
+        "test_f1_std": _std(result.test.f1),
         "test_ece": result.diagnostics.class_ece,
         "test_overconfidence": result.diagnostics.class_overconfidence,
     }

@@ -41,12 +41,14 @@ def test_per_class_figures_agree_with_scikit_learn_where_classes_have_samples(pa
     ours = predicted(labels, guesses, 5)
     assert np.array_equal(ours.confusion, confusion_matrix(labels, guesses, labels=range(5)))
     _, recalls, f1, support = precision_recall_fscore_support(labels, guesses, labels=range(5), zero_division=0)
+    precisions, *_ = precision_recall_fscore_support(labels, guesses, labels=range(5), zero_division=np.nan)
     present = support > 0
     for values, reference in (
         (recall.class_recall(ours), recalls),
+        (recall.class_precision(ours), precisions),  # NaN for a class that is never predicted
         (recall.class_f1(ours), f1),
     ):
-        assert np.allclose(values[present], reference[present])
+        assert np.allclose(values[present], reference[present], equal_nan=True)
         assert np.isnan(values[~present]).all()
     assert recall.macro_f1(ours) == pytest.approx(f1[present].mean())
     assert recall.balanced_accuracy(ours) == pytest.approx(recalls[present].mean())
