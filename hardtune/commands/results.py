@@ -102,7 +102,7 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
     flags.add_argument("--figure", type=Path, metavar="FILE", help="also plot it (.png, .pdf or .svg)")
     flags.add_argument("--table", type=Path, metavar="FILE", help="also write it as a table (.md, .tex or .csv)")
     flags.add_argument("--csv", type=Path, metavar="FILE.csv", help="write all data of each trial")
-    rows = ["trial", "member", "class", "corruption"]
+    rows = ["trial", "member", "class", "class-member", "corruption"]
     flags.add_argument("--by", choices=rows, help="what a row of the CSV is (default: trial)")
 
 

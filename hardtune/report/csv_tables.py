@@ -45,6 +45,25 @@ def by_class(records: Sequence[Record]) -> list[Row]:
     ]
 
 
+def by_class_member(records: Sequence[Record]) -> list[Row]:
+    """A row per class and member of each trial, as a mixed model takes it: its recall on ``test_size`` test images.
+
+    Without classes that have no test images; ``test_size`` is empty where an earlier sweep did not count them.
+    """
+    return [
+        {
+            **_named(record),
+            "class": name,
+            "member": member,
+            "test_size": record.per_class[name].get("test_size"),
+            "test_recall": recall,
+        }
+        for record in records
+        for name, recalls in record.recalls.items()
+        for member, recall in enumerate(recalls["members"])
+    ]
+
+
 def by_corruption(records: Sequence[Record]) -> list[Row]:
     """A row per kind and severity of corruption of each trial for which they were measured."""
     return [{**_named(record), **figures} for record in records for figures in record.corruptions]
@@ -54,6 +73,7 @@ TABLES: Mapping[str, Callable[[Sequence[Record]], list[Row]]] = {
     "trial": by_trial,
     "member": by_member,
     "class": by_class,
+    "class-member": by_class_member,
     "corruption": by_corruption,
 }
 """By what a row stands for."""

@@ -500,7 +500,7 @@ def test_sweeps_that_differ_in_their_seed_are_compared_together(command, sweeps,
         assert (said in err, code) == (True, 2), err
 
 
-def test_everything_is_in_tables_by_trial_member_and_class(results, tmp_path):
+def test_everything_is_in_tables_by_trial_member_class_and_both(results, tmp_path):
     def table(*flags):
         results("pets", "--csv", tmp_path / "it.csv", *flags)
         with (tmp_path / "it.csv").open(newline="") as file:
@@ -522,6 +522,15 @@ def test_everything_is_in_tables_by_trial_member_and_class(results, tmp_path):
         ("0", "cat", "12", "5"),
         ("0", "dog", "30", "9"),
     ]
+    rows = table("--by", "class-member")
+    assert [(row["trial"], row["class"], row["member"], row["test_size"]) for row in rows[6:]] == [
+        (str(trial), name, str(member), size)
+        for trial in range(3)
+        for name, size in (("dog", "9"), ("cat", "5"))
+        for member in range(3)
+    ]
+    assert [float(row["test_recall"]) for row in rows[6:9]] == pytest.approx([0.88, 0.89, 0.902])
+    assert list(rows[0])[:4] == list(by_class[0])[:4] == ["sweep", "trial", "treatment", "state"]
 
 
 def test_reliability_of_several_trials_is_drawn_and_every_point_is_in_a_file(command, sweeps, tmp_path):
@@ -576,7 +585,7 @@ def test_figures_under_each_corruption_can_be_had_by_kind_and_severity(command, 
 @pytest.mark.parametrize(
     "flags",
     [
-        *(("--csv", "--by", one) for one in ("trial", "member", "class")),
+        *(("--csv", "--by", one) for one in ("trial", "member", "class", "class-member")),
         ("--table",),
         ("--table", "--compare"),
         ("--table", "--classes"),
