@@ -68,7 +68,15 @@ def _table(rows: Sequence[Row], data: str, members: int, note: str) -> Table:
     spread = f"mean × 100 ± standard deviation (n - 1) over {n} {rows[0]['over']}"
     table.title = f"{data}: {spread if n > 1 else 'figures × 100'}"
     table.caption = " ".join(
-        said for said in (_apart(rows, members, n), "↓ lower is better, ↑ higher.", _measured(metrics), note) if said
+        said
+        for said in (
+            _apart(rows, members, n),
+            "↓ lower is better, ↑ higher.",
+            _measured(metrics),
+            "± says nothing of other test images." * (n > 1),
+            note,
+        )
+        if said
     )
     table.add_column("treatment", overflow="fold", min_width=15)
     lines: dict[object, list[str]] = {}

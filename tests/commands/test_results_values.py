@@ -97,7 +97,7 @@ def test_each_cell_is_the_mean_and_standard_deviation_over_members(values, tmp_p
     assert "82.30 1.23" in out, "of the ensemble, and the held-out one, without ±"
     assert "digits: mean × 100 ± standard deviation (n - 1) over 3 members" in out
     assert "one ensemble (of 3 networks), so its figures have no ±. Not × 100: temperature." in out
-    assert "unless they say otherwise" in out
+    assert "unless they say otherwise. ± says nothing of other test images." in out
     assert "accuracy ↑" in out
     assert not re.search("temperature [↑↓]", out)
 
