@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from hardtune.evaluation.comparison import Difference, holm, paired_difference
 from hardtune.report.comparison import Row, found_out, tried
@@ -97,13 +98,17 @@ def _samples(row: Row, of: str = "") -> str:
 
 
 def class_tables(rows: Sequence[Row], note: str = "") -> list[Table]:
-    """A table for each treatment, with a line for each class; recalls are times 100. ``note``: readers must see it."""
+    """A table for each treatment, with a line for each class; recalls are times 100. ``note``: readers must see it.
+
+    A star is for what is significant after Holm's correction, which guards against gains that are none but may hide
+    harm: so a dagger is for any other interval, uncorrected, that is wholly on one side of 0.
+    """
     made = []
     for trial in dict.fromkeys(row["trial"] for row in rows):
         lines = [row for row in rows if row["trial"] == trial]
         made.append(_table(lines))
     samples = "samples are those in training (× the weight of their losses, ± the shift of their logit, if any)"
-    made[-1].caption = _caption(rows, samples, note)
+    made[-1].caption = f"{made[-1].caption} {_caption(rows, samples, note)}"
     return made
 
 
@@ -116,7 +121,8 @@ def class_table(rows: Sequence[Row], note: str = "") -> Table:
     table = plain_table(
         f"Against {first['reference']}: recall × 100, difference ± 95 % interval, paired over {paired_over(first)}"
     )
-    table.caption = _caption(rows, f"columns are {'; '.join(treatments.values())}", note)
+    columns = f"columns are {'; '.join(treatments.values())}"
+    table.caption = f"{_worst(rows)} {_caption(rows, columns, note)}"
     table.add_column("class")
     counted = ["test images"] if _counts_tests(rows) else []
     for heading in (*counted, f"{first['reference_trial']} ↑", *map(str, treatments)):
@@ -124,7 +130,7 @@ def class_table(rows: Sequence[Row], note: str = "") -> Table:
     places = decimals(rows)
     for name in dict.fromkeys(row["class"] for row in rows):
         line = {row["trial"]: row for row in rows if row["class"] == name}
-        cells, any_of = [difference_cell(line[trial], places) for trial in treatments], next(iter(line.values()))
+        cells, any_of = [_difference_cell(line[trial], places) for trial in treatments], next(iter(line.values()))
         table.add_row(name, *_tests(any_of, rows), f"{100 * any_of['reference_mean']:.{places}f}", *cells)
     return table
 
@@ -139,11 +145,43 @@ def _tests(row: Row, rows: Sequence[Row]) -> list[str]:
 
 
 def _caption(rows: Sequence[Row], told: str, note: str) -> str:
-    return (
+    says = (
         f"Recall on the test split, of classes that are hard for {rows[0]['reference']} first; {told}. * significant "
         f"after Holm's correction for {rows[0]['of']:,} differences, each class of all treatments that were tried; "
-        f"{_covers(rows)}, and not corrected. {note}"
-    ).strip()
+        f"† not, but its interval is wholly on one side of 0; {_covers(rows)}, and not corrected."
+    )
+    return " ".join(filter(None, (says, _sides(rows), note)))
+
+
+def _difference_cell(row: Row, places: int) -> Text:
+    return difference_cell(row, places, "†" if _side(row) else " ")
+
+
+def _side(row: Row) -> int:
+    """Which side of 0 the whole interval is on, not corrected: 1 above, -1 below, 0 neither."""
+    return 0 if row["low"] is None else (row["low"] > 0) - (row["high"] < 0)
+
+
+def _sides(rows: Sequence[Row]) -> str:
+    """How many classes seem to gain and to lose, and how many would by chance."""
+    if rows[0]["members"] == 1:
+        return ""
+    sides = [_side(row) for row in rows]
+    return (
+        f"Intervals wholly below 0: {sides.count(-1)} of {len(rows):,}, above 0: {sides.count(1)}; chance alone would "
+        f"give about {0.025 * len(rows):,.1f} of each (2.5 %)."
+    )
+
+
+def _worst(rows: Sequence[Row]) -> str:
+    """The class that each recalls least, which a treatment may change."""
+    first, places = rows[0], decimals(rows)  # rows begin with the reference's
+    worst = [(first["class"], first["reference_mean"], first["reference_trial"])]
+    for trial in dict.fromkeys(row["trial"] for row in rows):
+        least = min((row for row in rows if row["trial"] == trial), key=lambda row: row["mean"])
+        worst.append((least["class"], least["mean"], trial))
+    named = (f"{name} {100 * recall:.{places}f} ({trial})" for name, recall, trial in worst)
+    return f"Worst class: {', '.join(named)}."
 
 
 def _covers(rows: Sequence[Row]) -> str:
@@ -158,7 +196,7 @@ def _table(rows: Sequence[Row]) -> Table:
         f"{first['treatment']}, against {first['reference']}: recall × 100 ± 95 % interval, paired over "
         f"{paired_over(first)}"
     )
-    table.caption = ""
+    table.caption = _worst(rows)
     table.add_column("class", overflow="fold", min_width=12)
     sides = (first["reference_trial"], str(first["trial"]))
     counted = ["test\nimages"] if _counts_tests(rows) else []
@@ -168,7 +206,7 @@ def _table(rows: Sequence[Row]) -> Table:
     for row in rows:
         recalls = (f"{100 * row[which]:.{places}f}" for which in ("reference_mean", "mean"))
         samples = (_samples(row, "reference_"), _samples(row), *_tests(row, rows))
-        table.add_row(row["class"], *samples, *recalls, difference_cell(row, places))
+        table.add_row(row["class"], *samples, *recalls, _difference_cell(row, places))
     return table
 
 
@@ -187,7 +225,7 @@ def class_figure(rows: Sequence[Row], title: str, path: Path, note: str = "") ->
         f"{title}: recall of each class × 100 minus that of {rows[0]['reference']} (in brackets"
         f"{', of n test images' if _counts_tests(rows) else ''}), with 95 % intervals; "
         f"green is better, red worse after Holm's correction for {rows[0]['of']:,} differences, dotted is unbounded; "
-        f"{_covers(rows)}, and not corrected. {note}"
+        f"{_covers(rows)}, and not corrected."
     )
     grid = figure.subplots(deep, wide, squeeze=False, sharex=True)
     for axes in grid.flat[len(trials) :]:
@@ -205,6 +243,7 @@ def class_figure(rows: Sequence[Row], title: str, path: Path, note: str = "") ->
         axes.set_title(textwrap.fill(lines[0]["treatment"], 34), fontsize=7)
     left, right = grid[0, 0].get_xlim()  # all panels'
     grid[0, 0].set_xlim(max(left, -100), min(right, 100))  # no difference is larger, though an interval may be
-    fit(figure, grid, [says.strip()], PANEL_WIDTH, [0.17 * max(len(classes), 6)] * deep)
+    told = " ".join(filter(None, (says, _sides(rows), note)))
+    fit(figure, grid, [told], PANEL_WIDTH, [0.17 * max(len(classes), 6)] * deep)
     path.parent.mkdir(parents=True, exist_ok=True)
     save(figure, path, dpi=150)

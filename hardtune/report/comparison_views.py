@@ -110,11 +110,14 @@ def _table(rows: Sequence[Row], note: str) -> Table:
     return table
 
 
-def difference_cell(row: Row, places: int) -> Text:
-    """A row's difference × 100 with its interval, to so many decimal places: ``+1.23 ±0.45 *``, coloured by verdict."""
+def difference_cell(row: Row, places: int, mark: str = " ") -> Text:
+    """A row's difference × 100 with its interval, to so many decimal places: ``+1.23 ±0.45 *``, coloured by verdict.
+
+    ``mark``: what is there instead of the star if the difference is not significant.
+    """
     if row["low"] == row["high"] == 0:  # in each network: an interval would claim to know it of other images
         return Text("equal  ")
-    star = "*" if row["verdict"] != "open" else " "
+    star = "*" if row["verdict"] != "open" else mark
     colour = {"better": "green", "worse": "red"}.get(row["verdict"], "")
     reach = "∞" if row["low"] is None else f"{half_width(row):.{places}f}"
     difference = round(100 * row["difference"], places) + 0.0  # else what rounds to nothing could be -0.0

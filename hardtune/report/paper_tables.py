@@ -21,6 +21,7 @@ SYMBOLS = {
     "↓": r"$\downarrow$",
     "↑": r"$\uparrow$",
     "±": r"$\pm$",
+    "†": r"$\dagger$",
     "×": r"$\times$",
     "∞": r"$\infty$",
     "α": r"$\alpha$",

@@ -275,7 +275,7 @@ def test_or_as_csv_with_all_that_is_known_of_each_row(results, tmp_path, flags, 
 
 def test_signs_that_latex_would_misread_are_escaped():
     assert _escaped("label_smoothing α=0.5 & 5% -0.1 a-b") == r"label\_smoothing $\alpha$=0.5 \& 5\% $-$0.1 a-b"
-    assert _escaped("+1.93 ±∞") == r"+1.93 $\pm$$\infty$"
+    assert _escaped("+1.93 ±∞ †") == r"+1.93 $\pm$$\infty$ $\dagger$"
     assert _escaped("[cat] *|") == r"{[}cat] {*}\textbar{}", "else, after a line break, they are its arguments"
 
 

@@ -80,6 +80,32 @@ def test_holms_correction_is_for_each_class_of_all_that_was_tried():
     assert {row["of"] for row in both} == {6}
 
 
+def test_what_only_the_correction_takes_for_chance_is_marked_and_counted(tmp_path):
+    """Correction guards against false gains, and may hide that a class is hurt."""
+    trials = [HELPED, record(1, 0.55, 0.45, 1.0), record(2, 0.5, 0.9, 1.0)]
+    rows = class_rows(trials, CONTROLS, among=300_000)
+    assert [row["verdict"] for row in rows] == ["open"] * 4 + ["worse"] + ["open"] * 4
+    written = tmp_path / "it.tex"
+    for made in ([class_table(rows)], class_tables(rows)):
+        write_tables(made, written)
+        tex = written.read_text()
+        marks = re.findall(r"(\\dagger|{\*})\$? (?:&|\\\\)", tex)
+        assert sorted(marks) == [r"\dagger"] * 3 + ["{*}"], "none where 0 is inside"
+        assert "Intervals wholly below 0: 2 of 9, above 0: 2; chance alone would give about 0.2 of each" in tex
+        assert r"$\dagger$ not, but its interval is wholly on one side of 0" in tex
+        assert tex.isascii()
+
+
+def test_the_worst_class_is_told_of_each_treatment_and_may_be_another():
+    rows = class_rows([HELPED, record(1, 0.55, 0.45, 1.0)], CONTROLS, among=2)
+    assert [table.caption.partition(". ")[0].rstrip(".") for table in class_tables(rows)] == [
+        "Worst class: cat 50.01 (control), cat 59.99 (0)",
+        "Worst class: cat 50.01 (control), dog 44.98 (1)",
+    ]
+    both = class_table(rows).caption
+    assert both.startswith("Worst class: cat 50.01 (control), cat 59.99 (0), dog 44.98 (1). ")
+
+
 def test_a_table_says_how_many_samples_a_class_had_and_what_they_counted():
     said = printed(class_tables(class_rows([HELPED], CONTROLS, among=1), "Beware."))
     title = "0: aum α=1 shift random/reweight, against control: recall × 100 ± 95 % interval"
@@ -131,7 +157,9 @@ def test_tables_and_the_figure_say_how_many_test_images_a_class_has(tmp_path, mo
     class_figure(rows, "pets", tmp_path / "it.png")
     labels = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]
     assert labels == ["cat (50, n=60)", "dog (90, n=1,200)", "elk (100, n=2)"]
-    assert "(in brackets, of n test images)" in " ".join(drawn[0].get_suptitle().split())
+    title = " ".join(drawn[0].get_suptitle().split())
+    assert "(in brackets, of n test images)" in title
+    assert "Intervals wholly below 0: 1 of 3, above 0: 1;" in title
 
 
 def test_a_difference_that_rounds_to_nothing_has_no_minus():
@@ -160,6 +188,7 @@ def test_one_network_bounds_nothing():
     assert "paired over 1 member" in said
     assert "±∞" in said
     assert "since one network bounds nothing, and not corrected" in said
+    assert "chance alone" not in said
 
 
 def test_a_class_whose_few_images_are_all_gained_is_no_discovery(tmp_path):
