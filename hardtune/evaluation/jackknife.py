@@ -28,8 +28,8 @@ def left_out(
 ) -> dict[str, list[float]]:
     """Every metric's mean over members with each part of the images left out in turn, (P,).
 
-    Of ``recall_hard_easy`` it is the mean of absolute values, which comparisons are of. The parts depend on the labels
-    alone, so those of two treatments can be paired. There are ``PARTS`` of them, or as many as images.
+    The parts depend on the labels alone, so those of two treatments can be paired. There are ``PARTS`` of them, or as
+    many as images.
 
     Beside the logits, takes 10 to 15 times the memory of one member's in float32, with temperatures 20 to 25.
 
@@ -56,8 +56,7 @@ def left_out(
             kept = part != one
             some = figures_of(whole.take(kept), hard_classes, None if scaled is None else scaled.take(kept), failed)
             for name, value in some.items():
-                judged = abs(value) if name == "recall_hard_easy" else value
-                sums.setdefault(name, np.zeros(count))[one] += judged / len(stack)
+                sums.setdefault(name, np.zeros(count))[one] += value / len(stack)
     for error in failed.values():
         said = f"without a part of the images, {error}, so its intervals are over seeds alone"
         warnings.warn(said, HardtuneWarning, stacklevel=2)

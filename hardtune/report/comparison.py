@@ -115,8 +115,8 @@ def compared(
     for a single member, which has no spread); ``images_share`` is the part of its squared half-width that images
     account for (None if it does not cover them); ``p_adjusted`` is Holm's over the comparison's treatments (``of`` is
     their number), and the ``verdict`` is ``better`` or ``worse`` if it is below 0.05, else ``open``. Unfinished trials
-    are left out, but those that racing stopped count in Holm's correction. ``recall_hard_easy`` counts by its absolute
-    value: hard classes recalled more often than easy ones are just as unequal.
+    are left out, but those that racing stopped count in Holm's correction. ``recall_hard_easy`` counts by the
+    absolute value of its mean: hard classes recalled more often than easy ones are just as unequal.
 
     Args:
         metrics: as for :func:`figures_of_members`.
@@ -141,7 +141,8 @@ def compared(
         theirs = judged(metric, reference.members[metric])
         left_out = {}
         if all(metric in record.left_out for record in (reference, *others)):  # else some would look surer than others
-            left_out = {str(r.number): np.subtract(r.left_out[metric], reference.left_out[metric]) for r in others}
+            whole = judged(metric, reference.left_out[metric])
+            left_out = {str(r.number): judged(metric, r.left_out[metric]) - whole for r in others}
         ours = {str(r.number): judged(metric, r.members[metric]) for r in others}
         differences = compare(ours, theirs, left_out=left_out, confidence=confidence, given_up=given_up)
         for record in others:
@@ -185,9 +186,12 @@ def found_out(difference: Difference, better: Better) -> Row:
 
 
 def judged(metric: str, figures: Sequence[float]) -> NDArray[np.float64]:
-    """The figures (M,) as they are compared: absolute values of the one that is best near 0."""
+    """The figures (M,) or (P,) as they are compared: of the one that is best at 0, negated if their mean is below it.
+
+    So their mean is the absolute value of the mean. That of absolute values would have more of chance in it.
+    """
     values = np.asarray(figures, np.float64)
-    return np.abs(values) if metric.endswith("/recall_hard_easy") else values
+    return -values if metric.endswith("/recall_hard_easy") and values.mean() < 0 else values
 
 
 def check_comparison(comparison: Comparison, treatments: Sequence[Treatment], measured: Collection[str]) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from hardtune.errors import InputError
-from hardtune.report.comparison import judged
 from hardtune.report.records import Record
 from hardtune.report.sweeps import SCORES, Kept
 from hardtune.report.table import of_ensemble
@@ -134,10 +133,7 @@ def _mean(number: int, records: Sequence[Record]) -> Record:
         per_class={name: _class([one.per_class[name] for one in records]) for name in records[-1].per_class},
         metrics={name: float(np.mean([one.metrics[name] for one in records])) for name in _in_all(records, "metrics")},
         members={
-            **{
-                name: [float(judged(name, one.members[name]).mean()) for one in records]
-                for name in _in_all(records, "members")
-            },
+            **{name: [float(np.mean(one.members[name])) for one in records] for name in _in_all(records, "members")},
             **{
                 name: [one.metrics[name] for one in records]
                 for name in filter(of_ensemble, _in_all(records, "metrics"))

@@ -18,7 +18,7 @@ def value_rows(
     """A row for each metric and record: its ``mean`` and standard deviation ``std`` (n - 1) over ``n`` of ``over``.
 
     ``std`` is None where n is 1, as of an ensemble's figures in one sweep. As in comparisons, ``recall_hard_easy``
-    counts by its absolute value.
+    counts by the absolute value of its mean.
 
     Args:
         better: Which way members' figures are better, from :func:`~hardtune.report.comparison.figures_of_members`.

@@ -13,7 +13,7 @@ from rich.console import Console
 from hardtune import Treatment
 from hardtune.errors import InputError
 from hardtune.evaluation import METRICS
-from hardtune.evaluation.comparison import compare
+from hardtune.evaluation.comparison import compare, paired_difference
 from hardtune.report.comparison import (
     Comparison,
     better,
@@ -77,6 +77,20 @@ def test_hard_classes_that_are_recalled_more_often_than_easy_ones_are_as_unequal
     assert [row["verdict"] for row in rows] == ["worse", "open"]
     assert rows[0]["difference"] == pytest.approx(0.95 / 3 - 0.11)
     assert rows[1]["difference"] == pytest.approx(0)
+
+
+def test_hard_and_easy_classes_that_differ_by_chance_alone_do_not_in_the_mean_over_networks():
+    name = "test/recall_hard_easy"
+    figures = ([0.02, -0.03, 0.02], [-0.30, -0.33, -0.32])
+    parts = ([0.01, -0.01, 0.02], [-0.31, -0.33, -0.31])  # the mean over networks without each part of the images
+    control, turned = (
+        dataclasses.replace(one, members={name: values}, left_out={name: without})
+        for one, values, without in zip(RECORDS, figures, parts, strict=False)
+    )
+    (row,) = compared([control, turned], Comparison((METHOD,), metrics=(name,)))
+    by_hand = paired_difference(-np.array(figures[1]), figures[0], left_out=-np.array(parts[1]) - np.array(parts[0]))
+    assert row["reference_mean"] == pytest.approx(0.01 / 3)
+    assert (row["difference"], row["low"], row["high"]) == (by_hand.mean, by_hand.low, by_hand.high)
 
 
 def test_a_figure_that_members_lack_is_not_paired_by_a_single_number():

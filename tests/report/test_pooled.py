@@ -73,7 +73,7 @@ def test_each_sweep_is_one_replication_of_the_difference(three):
     assert [(one.number, one.treatment) for one in found] == [(CONTROL, Treatment()), (0, METHOD), (1, OTHER)]
     np.testing.assert_allclose(found[1].members["test/accuracy"], [0.82, 0.84, 0.89])
     np.testing.assert_allclose(found[1].left_out["test/accuracy"], 0.85 + np.array([-0.001, 0.0, 0.001]))
-    np.testing.assert_allclose(found[1].members["test/recall_hard_easy"], [0.1, 0.1, 0.1])
+    np.testing.assert_allclose(found[1].members["test/recall_hard_easy"], [0.1, -0.1, 0.1])
     (row,) = compared(found, Comparison((METHOD,), metrics=("final/accuracy",)), over="sweeps")
     by_hand = ttest_rel([0.82, 0.84, 0.89], [0.8, 0.81, 0.82])
     assert (row["members"], row["over"]) == (3, "sweeps")
