@@ -57,20 +57,30 @@ def balanced_accuracy(predictions: Predictions) -> float:
 def recall_gap(predictions: Predictions) -> float:
     """Population standard deviation of recall over classes: HBR v1's headline (arXiv 2504.07031).
 
-    Chance widens it where classes have few samples, the more so the lower accuracy is: see :func:`recall_gap_excess`.
+    Chance widens it where classes have few samples, the more so the lower accuracy is, and so hides a part of what a
+    treatment changes: see :func:`recall_gap_excess`.
     """
     return float(_present_recall(predictions).std())
 
 
 @metric("recall_gap_excess", better="min")
 def recall_gap_excess(predictions: Predictions) -> float:
-    """The recall gap without what chance adds: sqrt(max(0, gap² - chance²)), chance by :func:`gap_by_chance` (ours).
+    """The recall gap without what chance adds, as on endlessly many samples: sqrt(max(0, gap² - chance²)) (ours).
 
-    On average, gap² is the variance between classes plus chance². Between equally good classes it is often 0 and never
-    below, so above 0 on average, but less than the gap: of 10 classes, by about a quarter of the gap by chance.
+    chance² = (K - 1)/K mean r (1 - r) / (n - 1) over K classes, r the recall of one on its n samples. Without the
+    maximum, the square is right on average, however unequal n and r are. Classes of a single sample are left out of the
+    gap, too, since one sample cannot tell how much chance there is in it; 0 without at least two other classes.
+
+    Between equally good classes it is 0 in more than half of all cases and never below, so above 0 on average: by a
+    quarter of the gap by chance of 10 classes, and a seventh of that of 100.
     """
-    chance = gap_by_chance(class_recall(predictions), predictions.confusion.sum(axis=1))
-    return math.sqrt(max(0.0, recall_gap(predictions) ** 2 - chance**2))
+    sizes = predictions.confusion.sum(axis=1)
+    several = sizes > 1
+    if not several.any():
+        return 0.0
+    recall, n = class_recall(predictions)[several], sizes[several]
+    chance = (1 - 1 / len(n)) * (recall * (1 - recall) / (n - 1)).mean()
+    return math.sqrt(max(0.0, recall.var() - chance))
 
 
 @metric("recall_range", better="min")

@@ -20,15 +20,15 @@ def with_recalls(recalls):
     return predicted(labels, np.where(hits, labels, (labels + 1) % k), k)
 
 
-def drawn(recalls, seed):
-    """Predictions of 54 samples a class, each right with the probability of its class."""
-    labels = np.repeat(np.arange(len(recalls)), 54)
+def drawn(recalls, seed, sizes=54):
+    """Predictions of so many samples a class, each right with the probability of its class."""
+    labels = np.repeat(np.arange(len(recalls)), sizes)
     hit = np.random.default_rng(seed).random(len(labels)) < recalls[labels]
     return predicted(labels, np.where(hit, labels, (labels + 1) % len(recalls)), len(recalls))
 
 
 def gaps(predictions):
-    names = ("recall_gap", "recall_range", "recall_topk_gap", "recall_mad", "worst_recall", "recall_gap_excess")
+    names = [name for name in METRICS if "recall" in name]
     return {name: METRICS[name].compute(predictions) for name in names}
 
 
@@ -102,12 +102,21 @@ def test_the_excess_of_the_gap_is_the_true_gap_whatever_the_accuracy():
         assert excess == pytest.approx(recalls.var(), rel=0.05)
 
 
-def test_the_excess_of_the_gap_goes_by_how_many_samples_each_class_has():
-    labels = np.repeat([0, 1, 3], [200, 20, 20])  # class 2 has none
-    wrong = np.isin(np.arange(240), [0, 1, 200, 201, 202, 203, 204, 205])  # recalls of 0.99, 0.7 and 1
-    found = gaps(predicted(labels, np.where(wrong, 2, labels), 4))
-    chance = 2 / 3 * (232 / 240) * (8 / 240) * np.mean([1 / 200, 1 / 20, 1 / 20])
+def test_the_excess_of_the_gap_is_the_true_gap_where_small_classes_are_hard():
+    recalls, sizes = np.linspace(0.95, 0.6, 10), np.geomspace(500, 10, 10).round().astype(int)
+    found = [gaps(drawn(recalls, seed, sizes)) for seed in range(400)]
+    assert np.mean([each["recall_gap"] ** 2 for each in found]) > 1.35 * recalls.var()
+    assert np.mean([each["recall_gap_excess"] ** 2 for each in found]) == pytest.approx(recalls.var(), rel=0.05)
+
+
+def test_the_excess_of_the_gap_leaves_out_classes_without_two_samples():
+    labels = np.repeat([0, 1, 3, 4], [200, 20, 20, 1])  # class 2 has none
+    wrong = np.isin(np.arange(241), [0, 1, 200, 201, 202, 203, 204, 205, 240])  # recalls of 0.99, 0.7, 1 and 0
+    found = gaps(predicted(labels, np.where(wrong, 2, labels), 5))
+    chance = 2 / 3 * np.mean([0.99 * 0.01 / 199, 0.7 * 0.3 / 19, 0])
     assert found["recall_gap_excess"] == pytest.approx(np.sqrt(np.var([0.99, 0.7, 1]) - chance))
+    assert gaps(predicted([0, 1, 1], [1, 1, 1], 3))["recall_gap_excess"] == 0, "one class has two"
+    assert gaps(predicted([0, 1], [1, 1], 3))["recall_gap_excess"] == 0, "none has"
 
 
 def test_without_samples_there_is_no_gap_by_chance():
@@ -129,7 +138,8 @@ def test_a_class_without_samples_is_left_out_of_the_gaps():
 
 def test_one_class_alone_has_no_gap():
     found = gaps(predicted([1, 1], [1, 0], num_classes=3))
-    assert [value for name, value in found.items() if name != "worst_recall"] == [0] * 5
+    assert found.pop("worst_recall") == 0.5
+    assert set(found.values()) == {0}
 
 
 @pytest.mark.parametrize("hard", [[0, 1], np.array([True, True, False, False])])
