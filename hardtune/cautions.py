@@ -87,7 +87,8 @@ def chance_in_the_gap(gap: float, recall: NDArray[np.floating], split: Split) ->
     return (
         f"if all classes were recognised equally well, their recall gap on {len(split.held_out):,} held-out samples "
         f"would still be about {chance:.3f}, and the control's is {gap:.3f}: what the search finds fairer may be luck, "
-        "so hold out more (--recipe validation=…), and see what --confirm says of it"
+        "so hold out more (--recipe validation=…), see what --confirm says of it, and compare test/recall_gap_excess, "
+        "the gap without chance"
     )
 
 

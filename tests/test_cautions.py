@@ -190,6 +190,7 @@ def test_a_gap_that_is_mostly_chance_is_told_and_no_other():
     split = load("digits").hold_out(0.3, 0)  # some 38 of each class
     said = chance_in_the_gap(0.03, np.full(10, 0.98), split)
     assert "recall gap on 378 held-out samples would still be about 0.022, and the control's is 0.030" in said
+    assert said.endswith("and compare test/recall_gap_excess, the gap without chance")
     assert chance_in_the_gap(0.05, np.full(10, 0.98), split) == ""
     assert chance_in_the_gap(0.03, np.full(10, 0.98), load("digits").hold_out("test", 0)) == ""
     gone = np.array([0.9] * 9 + [np.nan])  # a class without held-out samples
