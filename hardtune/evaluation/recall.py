@@ -96,7 +96,7 @@ def recall_topk_gap(predictions: Predictions) -> float:
     k is a tenth of the classes, at least 2 and at most half of them: HBR's 2 of 10 and 10 of 100 (the rule is ours).
     """
     recall = np.sort(_present_recall(predictions))
-    k = max(1, min(max(2, len(recall) // 10), len(recall) // 2))
+    k = _tenth(recall)
     return float(recall[-k:].mean() - recall[:k].mean())
 
 
@@ -109,8 +109,20 @@ def recall_mad(predictions: Predictions) -> float:
 
 @metric("worst_recall", better="max")
 def worst_recall(predictions: Predictions) -> float:
-    """Recall of the worst class."""
+    """Recall of the worst class: of many classes mostly of the unluckiest, see :func:`recall_bottom_k`."""
     return float(_present_recall(predictions).min())
+
+
+@metric("recall_bottom_k", better="max")
+def recall_bottom_k(predictions: Predictions) -> float:
+    """Mean recall of the k worst classes, k as in :func:`recall_topk_gap` (ours).
+
+    Chance lowers it, too, since it chooses the classes, but it varies less than the worst recall does: of 100 classes
+    with recalls around 0.72 ± 0.075 and 50 samples each, the worst one's is 0.53, and 0.46 ± 0.04 is found, mostly of
+    another class; the ten worst have 0.59, and 0.55 ± 0.02 is found.
+    """
+    recall = np.sort(_present_recall(predictions))
+    return float(recall[: _tenth(recall)].mean())
 
 
 @metric("macro_f1", better="max")
@@ -121,6 +133,8 @@ def macro_f1(predictions: Predictions) -> float:
 
 def recall_hard_easy(predictions: Predictions, hard_classes: Sequence[int] | ArrayLike) -> float:
     """Δhe: mean recall of the easy classes minus that of the hard ones (HBR); 0 if either group is empty.
+
+    A treatment that spoils an easy class brings it nearer to 0, so look at :func:`recall_bottom_k` beside it.
 
     Args:
         hard_classes: Labels of the hard ones, or a boolean mask (K,). In HBR, whose classes are equally large, those
@@ -157,6 +171,10 @@ def gap_by_chance(recall: NDArray[np.floating], sizes: NDArray[np.integer]) -> f
         raise InputError("a recall gap needs samples, and no class has any")
     p = recall[sizes > 0] @ n / n.sum()
     return float(np.sqrt((len(n) - 1) / len(n) * p * (1 - p) * np.mean(1 / n)))
+
+
+def _tenth(recall: Floats) -> int:
+    return max(1, min(max(2, len(recall) // 10), len(recall) // 2))
 
 
 def _mask(classes: ArrayLike, num_classes: int) -> NDArray[np.bool_]:

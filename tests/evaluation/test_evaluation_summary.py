@@ -28,8 +28,8 @@ from hardtune.evaluation.metric import CALIBRATION
 
 PROMISED = {
     "accuracy", "balanced_accuracy", "recall_gap", "recall_gap_excess", "recall_range", "recall_topk_gap", "recall_mad",
-    "worst_recall", "macro_f1", "nll", "brier", "ece", "ece_adaptive", "ece_classwise", "aurc", "eaurc",
-    "accuracy_at_80", "accuracy_at_90", "accuracy_at_95", "misclassification_auroc",
+    "worst_recall", "recall_bottom_k", "macro_f1", "nll", "brier", "ece", "ece_adaptive", "ece_classwise", "aurc",
+    "eaurc", "accuracy_at_80", "accuracy_at_90", "accuracy_at_95", "misclassification_auroc",
 }  # fmt: skip
 
 
@@ -45,8 +45,8 @@ def test_every_promised_metric_is_there_and_says_which_way_is_better():
     logits, labels = ensemble()
     assert set(evaluate(logits[0], labels)) == set(METRICS) == PROMISED
     assert {name for name in METRICS if METRICS[name].better == "max"} == {
-        "accuracy", "balanced_accuracy", "worst_recall", "macro_f1", "accuracy_at_80", "accuracy_at_90",
-        "accuracy_at_95", "misclassification_auroc",
+        "accuracy", "balanced_accuracy", "worst_recall", "recall_bottom_k", "macro_f1", "accuracy_at_80",
+        "accuracy_at_90", "accuracy_at_95", "misclassification_auroc",
     }  # fmt: skip
 
 

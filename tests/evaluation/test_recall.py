@@ -62,13 +62,15 @@ def test_gaps_of_hbrs_cifar10_baseline_are_those_of_its_figure():
     assert found["recall_topk_gap"] == pytest.approx((0.98 + 0.97) / 2 - (0.89 + 0.92) / 2)
     assert found["recall_gap"] == pytest.approx(np.std([89, 92, 94, 96, 96, 97, 97, 97, 97, 98]) / 100)
     assert found["worst_recall"] == pytest.approx(0.89)
+    assert found["recall_bottom_k"] == pytest.approx((0.89 + 0.92) / 2)
 
 
 @pytest.mark.parametrize(("classes", "k"), [(2, 1), (3, 1), (4, 2), (10, 2), (20, 2), (30, 3), (100, 10)])
-def test_the_topk_gap_takes_two_classes_of_ten_and_ten_of_a_hundred(classes, k):
+def test_the_best_and_worst_are_two_classes_of_ten_and_ten_of_a_hundred(classes, k):
     recalls = np.linspace(0, 1, classes).round(2)
-    expected = recalls[-k:].mean() - recalls[:k].mean()
-    assert recall.recall_topk_gap(with_recalls(recalls)) == pytest.approx(expected)
+    found = gaps(with_recalls(recalls[::-1]))
+    assert found["recall_bottom_k"] == pytest.approx(recalls[:k].mean())
+    assert found["recall_topk_gap"] == pytest.approx(recalls[-k:].mean() - recalls[:k].mean())
 
 
 def test_mean_absolute_deviation_is_from_the_mean():
@@ -138,7 +140,7 @@ def test_a_class_without_samples_is_left_out_of_the_gaps():
 
 def test_one_class_alone_has_no_gap():
     found = gaps(predicted([1, 1], [1, 0], num_classes=3))
-    assert found.pop("worst_recall") == 0.5
+    assert found.pop("worst_recall") == found.pop("recall_bottom_k") == 0.5
     assert set(found.values()) == {0}
 
 
