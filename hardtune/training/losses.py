@@ -120,13 +120,7 @@ class CorrectnessRanking(Loss):
 
     def __init__(self, num_samples: int, num_classes: int, device: torch.device | str = "cpu") -> None:
         super().__init__(num_samples, num_classes, device)
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            warnings.warn(
-                "loss 'crl' keeps a history of the samples that its own rank sees, so under DDP it is incomplete: "
-                "train on one rank, or choose another loss",
-                HardtuneWarning,
-                stacklevel=2,
-            )
+        _warn_of_other_ranks("crl")
         # Whole numbers below 2^24 are exact in float32, whatever order the device adds them in.
         self.register_buffer("correct", torch.zeros(num_samples, device=device))
         self.register_buffer("seen", torch.zeros(num_samples, device=device))
@@ -144,6 +138,55 @@ class CorrectnessRanking(Loss):
                 self.correct.index_add_(0, ids, (logits.argmax(dim=1) == labels).to(self.correct.dtype))
                 self.seen.index_add_(0, ids, torch.ones_like(seen))
         return cross_entropy(logits, labels) + ranking
+
+
+@LOSSES.register("class_dro")
+class ClassDRO(Loss):
+    """Group DRO with classes as groups (Sagawa et al., ICLR 2020, arXiv 1911.08731, Algorithm 1): Σ_c q_c L_c.
+
+    L_c is the mean cross-entropy of a batch's samples of class c. The weights q start equal; before each step, every
+    q_c is multiplied by exp(η L_c), η = 0.01 as in the authors' code, and all are divided by their sum, so that they
+    move to the classes with the largest losses. Each of B samples, n_c of them of class c, has B q_c / n_c times its
+    cross-entropy, whose mean is that sum. As in the authors' code, a class that the batch has no sample of counts as
+    one with a loss of 0: its weight changes by the division alone, and its part of Σ q_c is missing from the mean.
+
+    Batches are those of the training data, where Algorithm 1 draws all groups equally often; the adjustment by
+    C / sqrt(group size), which the paper has as an option, is left out. In evaluation mode the weights stay.
+
+    Each process has weights of its own, and warns with ``HardtuneWarning`` as ``crl`` does.
+    """
+
+    step = 0.01
+
+    log_q: Tensor
+
+    def __init__(self, num_samples: int, num_classes: int, device: torch.device | str = "cpu") -> None:
+        super().__init__(num_samples, num_classes, device)
+        _warn_of_other_ranks("class_dro")
+        # As logarithms: the weights of easy classes become too small for a float32, and may have to come back.
+        self.register_buffer("log_q", torch.full((num_classes,), -math.log(num_classes), device=device))
+
+    def forward(self, logits: Tensor, labels: Tensor, ids: Tensor) -> Tensor:
+        labels = of_one_class(labels)
+        losses = cross_entropy(logits, labels)
+        # (B, K), to be summed over: a GPU's index_add_ adds fractions in any order.
+        own = labels[:, None] == torch.arange(len(self.log_q), device=labels.device)
+        sizes = own.sum(dim=0).clamp(min=1)
+        if self.training:
+            means = torch.where(own, losses.detach()[:, None], 0).sum(dim=0) / sizes
+            self.log_q.add_(means, alpha=self.step)
+            self.log_q.sub_(self.log_q.logsumexp(dim=0))
+        return (self.log_q.exp() * len(labels) / sizes)[labels] * losses
+
+
+def _warn_of_other_ranks(name: str) -> None:
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        warnings.warn(
+            f"loss {name!r} remembers only what its own rank sees, so under DDP its memory is incomplete: train on one "
+            "rank, or choose another loss",
+            HardtuneWarning,
+            stacklevel=3,
+        )
 
 
 def regularised(per_sample: Tensor, logits: Tensor, s: Tensor, entropy_weight: float | Tensor) -> Tensor:

@@ -344,7 +344,8 @@ def test_evened_out_losses_are_weighted_by_inverse_frequency_and_logits_adjusted
         for how in ("reweight", "adjust")
     )
     np.testing.assert_allclose(weighted.class_weights, sizes.mean() / sizes)
-    # Menon et al. 2021 add the log of the classes' shares to the logits in training, which a constant does not change.
+    # Menon et al. 2021 add the log of the classes' shares to the logits in training, and Ren et al. 2020 (Balanced
+    # Softmax) that of their sizes: a constant changes nothing.
     added = np.log(sizes / sizes.sum()) + adjusted.class_offsets
     np.testing.assert_allclose(added, added.mean(), rtol=1e-6)
 

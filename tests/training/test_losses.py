@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch.nn import functional as F
 
 from hardtune.errors import InputError
-from hardtune.training.losses import LOSSES, Focal, Loss, check_loss, entropy, regularised
+from hardtune.training.losses import LOSSES, ClassDRO, Focal, Loss, check_loss, entropy, regularised
 
 every_loss = pytest.mark.parametrize("name", LOSSES)
 
@@ -86,14 +86,9 @@ def test_state_lies_in_buffers_that_keep_their_place(name):
 def test_gradients_are_those_of_finite_differences(name):
     logits, labels, ids = batch()
     ready = loss_of(name)
-    ready(*batch(seed=1))  # gives crl a history
-    state = {key: value.clone() for key, value in ready.state_dict().items()}
-
-    def mean_loss(z):
-        ready.load_state_dict(state)
-        return ready(z, labels, ids).mean()
-
-    assert torch.autograd.gradcheck(mean_loss, (logits,))
+    ready(*batch(seed=1))  # gives crl a history, and class_dro unequal weights
+    ready.eval()  # which no evaluation changes
+    assert torch.autograd.gradcheck(lambda z: ready(z, labels, ids).mean(), (logits,))
 
 
 # Each loss against its formula
@@ -190,35 +185,88 @@ def test_crl_pulls_confidence_towards_the_order_of_past_correctness():
     assert gradient[0, 0] < 0 < gradient[1, 0]  # descending raises the confidence of 0 and lowers that of 1
 
 
-def test_crl_learns_nothing_from_what_it_is_only_evaluated_on():
-    loss = loss_of("crl")
+@pytest.mark.parametrize("name", ["crl", "class_dro"])
+def test_a_loss_learns_nothing_from_what_it_is_only_evaluated_on(name):
+    loss = loss_of(name)
     loss(*batch(seed=1))
     history = {key: value.clone() for key, value in loss.state_dict().items()}
     evaluated = loss.eval()(*batch(seed=2))
     assert all(torch.equal(value, history[key]) for key, value in loss.state_dict().items())
-    assert torch.equal(loss.train()(*batch(seed=2)), evaluated)
+    trained = loss.train()(*batch(seed=2))
+    assert torch.equal(trained, evaluated) == (name == "crl"), "class_dro weighs a batch by its own losses, too"
+    assert any(not torch.equal(value, history[key]) for key, value in loss.state_dict().items())
 
 
-def test_crl_goes_on_where_its_saved_state_left_off():
-    first, second = loss_of("crl"), loss_of("crl")
+@pytest.mark.parametrize("name", ["crl", "class_dro"])
+def test_a_loss_goes_on_where_its_saved_state_left_off(name):
+    first, second = loss_of(name), loss_of(name)
     first(*batch(seed=1))
     second.load_state_dict(first.state_dict())
     assert torch.equal(first(*batch(seed=2)), second(*batch(seed=2)))
+
+
+def algorithm_1(batches, num_classes, step=0.01):
+    """Sagawa et al. 2020, group by group: what each batch minimises, and the weights in the end."""
+    q, found = np.full(num_classes, 1 / num_classes), []
+    for logits, labels, _ in batches:
+        p, labels, means = logits.softmax(1).numpy(), labels.numpy(), np.zeros(num_classes)
+        for group in np.unique(labels):
+            means[group] = np.mean([-np.log(p[i, group]) for i in np.flatnonzero(labels == group)])
+            q[group] *= np.exp(step * means[group])
+        q /= q.sum()
+        found.append(q @ means)
+    return found, q
+
+
+def test_class_dro_is_algorithm_1_with_classes_as_groups():
+    batches = [tuple(part.detach() for part in batch(b=12, k=7, seed=seed)) for seed in range(40)]
+    assert any(len(labels.unique()) < 7 for _, labels, _ in batches), "some batches lack a class"
+    loss = loss_of("class_dro", 12, 7)
+    found = [loss(*one).mean().item() for one in batches]
+    expected, weights = algorithm_1(batches, 7)
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert loss.log_q.exp().tolist() == pytest.approx(list(weights), rel=1e-5)
+    assert np.ptp(weights) > 0.02
+
+
+def test_class_dro_weighs_the_samples_of_a_class_alike():
+    logits, labels, ids = batch(b=64)
+    loss = loss_of("class_dro", 64)
+    ratio = loss(logits, labels, ids) / loss_of("cross_entropy", 64)(logits, labels, ids)
+    expected = 64 * loss.log_q.exp() / torch.bincount(labels)
+    assert torch.allclose(ratio, expected[labels].double())
+
+
+def test_class_dro_is_cross_entropy_while_no_class_is_harder_and_then_moves_to_the_hardest(monkeypatch):
+    monkeypatch.setattr(ClassDRO, "step", 10)
+    loss, plain = loss_of("class_dro", 9, 3), loss_of("cross_entropy", 9, 3)
+    labels, ids = torch.arange(9) % 3, torch.arange(9)
+    learned = 2 * F.one_hot(labels, 3).float()
+    assert torch.allclose(loss(learned, labels, ids), plain(learned, labels, ids))
+    for hardest in (1, 2):  # although the others' weights have become too small for a float32, and must come back
+        logits = learned * (labels != hardest)[:, None]
+        for _ in range(100 * hardest):
+            mean = loss(logits, labels, ids).mean().item()
+        assert loss.log_q.exp()[hardest] > 0.999
+        assert mean == pytest.approx(math.log(3)), "that class's mean"
 
 
 # The entropy term
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_crl_warns_that_each_of_several_ranks_has_a_history_of_its_own(ranks, monkeypatch):
+def test_a_loss_with_a_memory_warns_that_each_of_several_ranks_has_its_own(ranks, monkeypatch):
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "get_world_size", lambda: ranks)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for name in LOSSES:
             loss_of(name)
-    expected = ["loss 'crl' keeps a history of the samples that its own rank sees, so under DDP it is incomplete: "
-                "train on one rank, or choose another loss"]  # fmt: skip
+    expected = [
+        f"loss {name!r} remembers only what its own rank sees, so under DDP its memory is incomplete: train on one "
+        "rank, or choose another loss"
+        for name in ("crl", "class_dro")
+    ]
     assert [str(warning.message) for warning in caught] == (expected if ranks == 2 else [])
 
 
@@ -360,7 +408,7 @@ def test_labels_may_be_of_any_integer_type(name):
         assert torch.equal(loss_of(name)(logits, labels.to(dtype), ids), expected)
 
 
-@pytest.mark.parametrize("name", ["focal", "adaptive_focal", "crl"])
+@pytest.mark.parametrize("name", ["focal", "adaptive_focal", "crl", "class_dro"])
 def test_a_loss_of_one_label_a_sample_says_that_soft_ones_are_not_for_it(name):
     logits, _, ids = batch()
     with pytest.raises(InputError, match=r"needs labels of whole numbers .*: soft labels are for 'cross_entropy' and"):
