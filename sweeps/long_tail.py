@@ -11,12 +11,14 @@ treatments), and compared by paired confidence intervals, on the test split, whi
 classes count the same: random samples are removed and repeated, or only repeated, or losses weighted (by inverse class
 frequency), or logits shifted (Menon et al., arXiv 2007.07314), in training or, post hoc, only those of the control's
 predictions. By hardness (AUM), the hardest class gets twice what the easiest gets, as in sweeps/resampling.py, for its
-size, or of equal sizes. Four questions:
+size, or of equal sizes. Group DRO with classes as groups (`class_dro`; Sagawa et al., ICLR 2020) takes neither, and
+weighs classes by their losses while it trains. Five questions:
 
 1. Is either fairer than leaving the tail as it is (the control), and what does it cost?
 2. Is hardness as good as size, which takes no scoring ensemble?
 3. Are both better than size alone?
 4. Are weights or logits better than samples?
+5. Does it take sizes or scores at all, or do losses tell which classes need more weight?
 
 For results, see docs/results/long_tail.md.
 """
@@ -48,7 +50,21 @@ def sweep(data: str = "digits") -> Sweep:
     repeats = dataclasses.replace(by_size, undersample="none")
     harder = dataclasses.replace(by_hardness, alpha=2.0)
     calmer = dataclasses.replace(logits, entropy_weight=0.2, entropy_estimator="rmd_balanced")
-    treatments = (by_size, by_hardness, by_both, logits, logits_by_both, afterwards, weights, repeats, harder, calmer)
+    by_loss = Treatment(loss="class_dro")
+    rivals = (by_hardness, harder, by_both, weights, logits, afterwards, by_loss)
+    treatments = (
+        by_size,
+        by_hardness,
+        by_both,
+        logits,
+        logits_by_both,
+        afterwards,
+        weights,
+        repeats,
+        harder,
+        calmer,
+        by_loss,
+    )
     metrics = ("test/recall_gap", "test/worst_recall", "test/accuracy", "test/ece")
     return Sweep(
         name=f"long_tail-{data_name(data)}",
@@ -58,7 +74,7 @@ def sweep(data: str = "digits") -> Sweep:
         space=treatments,
         comparisons=[
             Comparison(treatments, metrics=metrics),
-            Comparison((by_hardness, harder, by_both, weights, logits, afterwards), reference=by_size, metrics=metrics),
+            Comparison(rivals, reference=by_size, metrics=metrics),
             Comparison((logits_by_both, afterwards, calmer), reference=logits, metrics=metrics),
         ],
     )

@@ -7,7 +7,7 @@
 No search: each treatment is trained once, as an ensemble with one member per seed (member i has the same seed in all
 treatments), and compared by paired confidence intervals. The method gives hard classes more samples and easy ones fewer
 (Pukowski & Osmani, arXiv 2504.07031). Class sizes follow the policy `shift`: at alpha = 1 the hardest class is twice as
-large as the easiest, at alpha = 2 about five times. Three questions:
+large as the easiest, at alpha = 2 about five times. Four questions:
 
 1. Is it, or one of its parts, fairer than the unmodified data (the control), and what does that cost?
 2. Does hardness matter? `reversed` applies the same amount of resampling in reverse, and `random/random` removes random
@@ -15,6 +15,8 @@ large as the easiest, at alpha = 2 about five times. Three questions:
 3. Does it take other samples? `reweight` leaves all as they are, and lets their losses count for as much instead;
    `adjust` lets the odds of their labels, by a shift of the logits (Menon et al., arXiv 2007.07314), and `posthoc`
    shifts only those of the control's predictions, which takes no training at all.
+4. Does it take scores? Group DRO with classes as groups (`class_dro`; Sagawa et al., ICLR 2020) has none, and weighs
+   classes by their losses while it trains.
 
 For results, see docs/results/resampling.md.
 """
@@ -43,6 +45,7 @@ def sweep(data: str = "digits") -> Sweep:
     heavier = dataclasses.replace(repeats, oversample="reweight")
     logits = dataclasses.replace(method, undersample="adjust", oversample="adjust")
     afterwards = dataclasses.replace(method, undersample="posthoc", oversample="posthoc")
+    by_loss = Treatment(loss="class_dro")
     resampled = (
         method,
         dataclasses.replace(method, alpha=2.0),
@@ -59,12 +62,12 @@ def sweep(data: str = "digits") -> Sweep:
         name=f"resampling-{data_name(data)}",
         data=data,
         recipe={"digits": on_digits, "cifar10": on_cifar10}.get(data, Recipe()),
-        space=(*resampled, weights, heavier, logits, afterwards),
+        space=(*resampled, weights, heavier, logits, afterwards, by_loss),
         comparisons=[
             Comparison(resampled, metrics=fairness + price),
             Comparison((by_lot, wrong_way), reference=method, metrics=fairness + price),
-            Comparison((weights, heavier, logits, afterwards), metrics=fairness + price),
-            Comparison((weights, logits, afterwards), reference=by_lot, metrics=fairness + price),
+            Comparison((weights, heavier, logits, afterwards, by_loss), metrics=fairness + price),
+            Comparison((weights, logits, afterwards, by_loss), reference=by_lot, metrics=fairness + price),
             Comparison((heavier,), reference=repeats, metrics=fairness + price),
         ],
     )

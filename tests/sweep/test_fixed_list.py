@@ -173,6 +173,7 @@ def test_resampling_compares_the_method_with_its_parts_and_with_the_wrong_way_ro
     assert sizes["0"]["size"] > 2 * sizes["9"]["size"]
     rows = json.loads((folder / "comparison.json").read_text())
     tried = Counter(row["treatment"] for row in rows if row["metric"] == "test/recall_gap")
-    assert len(tried) == 12, "none failed, and a smoke run leaves them apart"
+    assert len(tried) == 13, "none failed, and a smoke run leaves them apart"
     assert tried["aum α=1 reversed easiest/random"] == 2, "against the control, and against the method"
+    assert tried["class_dro"] == 2, "against the control, and against resampling"
     assert {row["members"] for row in rows} == {2}
