@@ -4,6 +4,7 @@ import contextlib
 import io
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,9 @@ import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
+from hardtune.sweep import cluster
+from hardtune.sweep.tracking_uri import make_database
+
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -26,13 +30,21 @@ class Script:
     """Runs sweep scripts with their results in ``storage``."""
 
     home: Path
+    database: Path | None
+    """MLflow's that the storage begins with; None for a storage that the sweep makes."""
 
     @property
     def storage(self) -> Path:
         return self.home / "results"
 
+    def _make_storage(self) -> None:
+        if self.database is not None and not self.storage.exists():
+            self.storage.mkdir()
+            shutil.copy(self.database, self.storage / "mlflow.db")
+
     def start(self, *arguments: str) -> subprocess.Popen:
         script, *flags = arguments
+        self._make_storage()
         environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
         return subprocess.Popen(
             [sys.executable, str(ROOT / "sweeps" / script), "--storage", str(self.storage), *flags],
@@ -55,6 +67,7 @@ class Script:
     def here(self, *arguments: str, code: int = 0) -> str:
         """As ``run``, but in this process, where no signal has to reach it: a new one imports for 10 s and more."""
         script, *flags = arguments
+        self._make_storage()
         path = str(ROOT / "sweeps" / script)
         said, err = io.StringIO(), io.StringIO()
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said), contextlib.redirect_stderr(err):
@@ -97,15 +110,30 @@ class Script:
         return client, client.search_runs([client.get_experiment_by_name(experiment).experiment_id], max_results=1000)
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's, as a sweep makes it, once for all tests of something else: its migrations take 2 s and more."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    make_database(f"sqlite:///{path}")
+    return path
+
+
 @pytest.fixture
-def script(tmp_path: Path) -> Iterator[Script]:
-    return Script(tmp_path)
+def script(tmp_path: Path, empty_database: Path) -> Script:
+    return Script(tmp_path, empty_database)
 
 
 @pytest.fixture(scope="module")
-def shared_script(tmp_path_factory: pytest.TempPathFactory) -> Script:
+def shared_script(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Script:
     """One for a module's tests that look at the same sweep."""
-    return Script(tmp_path_factory.mktemp("sweep"))
+    return Script(tmp_path_factory.mktemp("sweep"), empty_database)
+
+
+@pytest.fixture(scope="module")
+def ray_here() -> Iterator[None]:
+    """One Ray for a module's tests; sweeps that start their own are for other modules."""
+    with cluster.connected(None):
+        yield
 
 
 @pytest.fixture

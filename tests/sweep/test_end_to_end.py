@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def smoke(shared_script):
     """The output of ``digits.py --smoke``, run twice: on all cores, and in this process."""
+    shared_script.database = None  # a newcomer has none
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_OVERRIDE_RESOURCES", raising=False)
         first = shared_script.run("digits.py", "--smoke")

@@ -1,10 +1,7 @@
 """What a trial broke on is in its record, in a line; whether it is tried again, and what the exit code says."""
 
 import io
-import os
-import signal
 import time
-from pathlib import Path
 
 import optuna
 import pytest
@@ -26,46 +23,20 @@ from hardtune.sweep.trials import schedule
 OBJECTIVES = {"final/accuracy": "max"}
 
 
-def tried(tmp_path, monkeypatch, trial, trials):
-    """The records of trials that are each tried once."""
+def test_a_trial_that_ray_kills_for_its_memory_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.001")  # of a Ray of its own
     monkeypatch.setattr(searching, "MAX_ERRORS", 1)
     storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/study.db")
     search = StudySearch({"alpha": tune.uniform(0, 2)}, OBJECTIVES, study_name="any", storage=storage, seed=0)
     tracker = Tracker(f"sqlite:///{tmp_path}/mlflow.db", "any", "any-1", tmp_path)
+    standing = Standing([Record(CONTROL, Treatment(), "finished", {"final/accuracy": 0.8})], OBJECTIVES, 1)
     view = View("any", OBJECTIVES, Console(file=io.StringIO()))
-    control = Record(CONTROL, Treatment(), "finished", {"final/accuracy": 0.8})
-    recorder = Recorder(
-        tmp_path / "trials", tracker, view, Standing([control], OBJECTIVES, 3), 0, waits_again=search.waits_again
-    )
+    recorder = Recorder(tmp_path / "trials", tracker, view, standing, 0, waits_again=search.waits_again)
     with cluster.connected(None):
         share = cluster.share(1, 0, cluster.nodes())
-        interrupted = schedule(trial, search, tmp_path, share, trials=trials, slots=1, recorder=recorder)
-    tracker.close(patience=0)
-    assert not interrupted
-    return records.read_all(tmp_path / "trials")
-
-
-def test_the_error_is_told_from_the_death_of_a_worker(tmp_path, monkeypatch):
-    def trial(config):
-        with (tmp_path / "tries").open("a") as tries:
-            tries.write(f"{config['number']}\n")
-        if config["number"] == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
-        try:
-            Path("/no/such/file").read_bytes()
-        except OSError as error:
-            raise RuntimeError("CUDA error: an illegal memory access\nFor debugging, do this.\n\nOr that.") from error
-
-    raised, died = tried(tmp_path, monkeypatch, trial, trials=2)
-    assert (tmp_path / "tries").read_text().split() == ["0", "1"], "as often as the search hands it out"
-    assert raised.reason == "RuntimeError: CUDA error: an illegal memory access"
-    assert died.reason.startswith("its worker died: The actor died unexpectedly")
-    assert {(record.state, record.again) for record in (raised, died)} == {("failed", True)}
-
-
-def test_a_trial_that_ray_kills_for_its_memory_says_so(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAY_memory_usage_threshold", "0.001")
-    (killed,) = tried(tmp_path, monkeypatch, lambda config: time.sleep(60), trials=1)
+        sleep = lambda config: time.sleep(60)  # noqa: E731
+        assert not schedule(sleep, search, tmp_path, share, trials=1, slots=1, recorder=recorder)
+    (killed,) = records.read_all(tmp_path / "trials")
     assert killed.reason.startswith("its worker died: 1 worker(s) were killed due to the node running low on memory")
     assert (killed.state, killed.again) == ("failed", True)
 

@@ -4,44 +4,12 @@ import os
 import re
 import signal
 
-import optuna
 import pytest
 from ray import tune
 
 from hardtune import Recipe
 from hardtune.sweep import Sweep, cluster, engine, main, parser
-from hardtune.sweep.search import FINISHED, StudySearch
 from hardtune.sweep.sigterm import _give_up, left_ray, stop_at_sigterm
-from hardtune.sweep.trials import schedule
-
-OBJECTIVES = {"final/accuracy": "max"}
-
-
-class Presses(tune.Callback):
-    """Ctrl-C when a trial has ended and the next has not been proposed."""
-
-    def on_trial_complete(self, iteration, trials, trial, **info):
-        signal.raise_signal(signal.SIGINT)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_here():
-    with cluster.connected(None):
-        yield
-
-
-@pytest.mark.parametrize(("recorder", "interrupted", "ended"), [(Presses(), True, 1), (tune.Callback(), False, 3)])
-def test_between_two_trials_it_is_no_less_heard_than_within_one(tmp_path, recorder, interrupted, ended):
-    def trial(config):
-        tune.report({FINISHED: True, "final/accuracy": 0.5})
-
-    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/study.db")
-    search = StudySearch({"alpha": tune.uniform(0, 2)}, OBJECTIVES, study_name="any", storage=storage, seed=0)
-    before = signal.getsignal(signal.SIGINT)
-    share = cluster.share(1, 0, cluster.nodes())
-    assert schedule(trial, search, tmp_path, share, trials=3, slots=1, recorder=recorder) is interrupted
-    assert (search.count_done(), search.count_open()) == (ended, 0)
-    assert signal.getsignal(signal.SIGINT) is before, "the next Ctrl-C would be lost"
 
 
 def test_sigterm_is_heard_where_a_shells_background_ignores_ctrl_c():

@@ -19,19 +19,12 @@ from hardtune.errors import HardtuneWarning, InputError
 from hardtune.hardness.estimators import ESTIMATORS, estimator
 from hardtune.needs import Needs
 from hardtune.scoring import encoded
-from hardtune.sweep import cluster
 from hardtune.sweep.cluster import Share
 from hardtune.sweep.counter import Counter, counter_in
 from hardtune.sweep.live import View
 from hardtune.sweep.prepare import _groups, prepare_on_cluster
 
 RECIPE = Recipe(model="small_cnn", epochs=1, members=1, encoder="pixels", validation=0.5, crop_padding=1)
-
-
-@pytest.fixture(scope="module")
-def ray_here():
-    with cluster.connected(None):
-        yield
 
 
 def test_images_are_encoded_once_and_one_is_told_how_far_it_is(ray_here, tmp_path):
@@ -133,10 +126,9 @@ def test_an_estimator_that_fails_does_so_before_the_ensemble_is_trained(ray_here
     ("what", "settings"),
     [
         ("resolved_on_cluster(recipe, Share(1, 0))", {"RAY_task_oom_retries": "0"}),
-        # As often as without a setting, but without the minutes in between.
         (
             "prepare_on_cluster(split, recipe, Needs(), Store(sys.argv[1]), Share(1, 0), on_member=lambda *_: None)",
-            {"RAY_task_oom_retry_delay_base_ms": "1"},
+            {"RAY_task_oom_retries": "2", "RAY_task_oom_retry_delay_base_ms": "1"},
         ),
     ],
     ids=["choices", "ensemble"],

@@ -21,6 +21,8 @@ from hardtune.sweep import Sweep, cluster, engine
 from hardtune.sweep.definition import Place
 from hardtune.sweep.live import View
 
+pytestmark = pytest.mark.usefixtures("ray_here")
+
 # Workers do not have this module to import.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
@@ -37,12 +39,6 @@ def prepared():
     few = Samples(images[:100], samples.labels[:100])
     dataset = Dataset("noise", samples, few, tuple("abcdefghij"), (0.5,) * 3, (0.25,) * 3)
     return Prepared(dataset.hold_out("test", 0), features=np.zeros((50_000, 128), np.float32))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_here():
-    with cluster.connected(None):
-        yield
 
 
 def own_memory():
