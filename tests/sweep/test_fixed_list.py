@@ -7,11 +7,12 @@ from collections import Counter
 
 import optuna
 import pytest
+import ray
 from mlflow import MlflowClient
 
 from hardtune import Recipe, Treatment
 from hardtune.errors import InputError
-from hardtune.sweep import Comparison, Sweep, main, parser
+from hardtune.sweep import Comparison, Sweep, engine, main, parser
 from hardtune.sweep.search import FINISHED, StudySearch
 from hardtune.sweep.space import corners, numbered, proposer
 
@@ -119,13 +120,28 @@ def test_mlflow_has_the_comparison_on_the_parent_and_every_trials_diagnostics(sm
         assert len(child.data.metrics) < 250
 
 
-def test_a_finished_list_resumes_to_the_same_comparison_without_training(smoke, shared_script):
+def test_a_finished_list_resumes_to_the_same_comparison_without_training_and_is_held_until_all_is_in_mlflow(
+    smoke, shared_script, monkeypatch
+):
     (folder,) = shared_script.sweeps()
     before, networks = (folder / "comparison.json").read_text(), stored(shared_script)
+    conclude, refused = engine._conclude, []
+
+    def concluding(sweep, ledger, *rest):
+        assert not ray.is_initialized(), "its nodes are free by then"
+        try:
+            with ledger.held():
+                pass
+        except InputError as error:
+            refused.append(str(error))
+        return conclude(sweep, ledger, *rest)
+
+    monkeypatch.setattr(engine, "_conclude", concluding)
     shared_script.here("reliability.py", "--smoke", "--resume")
     assert shared_script.sweeps() == [folder]
     assert (folder / "comparison.json").read_text() == before
     assert stored(shared_script) == networks
+    assert len(refused) == 1, "a second driver would change what the first tells MLflow"
 
 
 def stored(script):

@@ -203,21 +203,3 @@ def test_ones_own_use_of_tune_afterwards_is_as_it_would_have_been():
         assert os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] == "1"
         assert logging.getLogger("ray.tune").level == logging.CRITICAL
     assert (dict(os.environ), logging.getLogger("ray.tune").level) == before
-
-
-@pytest.mark.slow
-def test_a_sweep_is_held_until_all_of_it_is_in_mlflow(tmp_path, monkeypatch):
-    conclude, refused = engine._conclude, []
-
-    def concluding(sweep, ledger, *rest):
-        assert not ray.is_initialized(), "its nodes are free by then"
-        try:
-            with ledger.held():
-                pass
-        except InputError as error:
-            refused.append(str(error))
-        return conclude(sweep, ledger, *rest)
-
-    monkeypatch.setattr(engine, "_conclude", concluding)
-    run(ANY, smoke=True, storage=tmp_path)
-    assert len(refused) == 1, "a second driver would change what the first tells MLflow"
