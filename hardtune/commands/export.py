@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
     from hardtune.report.sweeps import find
     from hardtune.training.worker import configure_process
 
-    subject = subject_of(argparse.Namespace(**{**vars(options), "recipe": []}))
+    subject = subject_of(options, recipe=[])
     kept = find(subject.storage, options.sweep or subject.name)
     record = _trial(kept, options.trial)
     treatment = record.treatment

@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(f"--each must be at least 1, got {options.each}")
     if options.figure is not None:
         make_room_for(options.figure)  # report problems with it before anything is trained
-    subject = subject_of(options)  # a script may register estimators
+    subject = subject_of(options, options.recipe)  # a script may register estimators
     needs = Needs.of_scores([name])
     subject, device = with_scores(subject, needs, device=options.device, score=options.score)
     everything = available(subject, device)

@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
 
     if options.figure is not None:
         make_room_for(options.figure)  # report problems with it before anything is trained
-    subject = subject_of(options)
+    subject = subject_of(options, options.recipe)
     given = {name: getattr(options, name) for name in RESAMPLING if getattr(options, name) is not None}
     if given or subject.sweep is None:
         asked = [Treatment(**{**subject.fixed, **given})]

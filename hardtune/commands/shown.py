@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,14 +106,14 @@ def _shown(question: Question) -> Shown:
         return _curve(question, options.curve)
     chosen = sweep.is_search or options.objectives
     if any(value is not None for value in (options.compare, options.against, options.metrics if chosen else None)):
-        return _comparisons(question, [_compared(question)])
+        return _comparisons(question, [_compared(question, options.compare)])
     if chosen:
         return _front(question, objectives)
     families = sweep.comparisons
     if options.metrics is not None:
         families = [replace(one, metrics=_metrics(question)) for one in families]
     own = [compared(question.records, one, sweep.metrics, over=question.over) for one in families]
-    return _comparisons(question, [family for family in own if family] or [_compared(question)])
+    return _comparisons(question, [family for family in own if family] or [_compared(question, options.compare)])
 
 
 def _front(question: Question, objectives: Mapping[str, str]) -> Shown:
@@ -164,9 +163,8 @@ def _classes(question: Question) -> Shown:
 def _curve(question: Question, field: str) -> Shown:
     found = curves(question.records, field)
     chosen = [record.number for curve in found for record in curve.trials.values() if not record.is_control]
-    options = argparse.Namespace(**{**vars(question.options), "compare": list(dict.fromkeys(chosen))})
-    lines = curve_rows(found, field, _compared(replace(question, options=options)))
-    against = question.control.number if options.against is None else options.against
+    lines = curve_rows(found, field, _compared(question, list(dict.fromkeys(chosen))))
+    against = question.control.number if question.options.against is None else question.options.against
     starts = [next((at for at, one in curve.trials.items() if one.number == against), None) for curve in found]
     once, note = each_once(lines), question.note
     return Shown(
@@ -240,10 +238,10 @@ def _asked(question: Question, flag: str, named: Sequence[int] | None) -> tuple[
     return reference, list(others.values())[::-1]
 
 
-def _compared(question: Question) -> list[Row]:
+def _compared(question: Question, named: Sequence[int] | None) -> list[Row]:
     """The named trials compared with the control or another, or those on the front or of the sweep's list."""
     sweep, found, control = question.sweep, question.records, question.control
-    reference, chosen = _asked(question, "--compare", question.options.compare)
+    reference, chosen = _asked(question, "--compare", named)
     comparison = Comparison(tuple(tried(found)), reference.treatment, _metrics(question))
     found_out = compared(found, comparison, sweep.metrics, over=question.over)
     asked = {record.treatment.canonical() for record in chosen}

@@ -71,7 +71,8 @@ def run(options: argparse.Namespace) -> int:
     estimators: list[str] = options.estimator or ["aum"]
     if options.figure is not None:
         make_room_for(options.figure)  # report problems with it before anything is trained
-    subject = subject_of(options, **({} if options.members is None else {"scoring_members": options.members}))
+    more = {} if options.members is None else {"scoring_members": options.members}
+    subject = subject_of(options, options.recipe, **more)
     _check(estimators, options)  # now, since a script may register estimators
     if subject.recipe.scoring_members < 2:
         raise InputError("one member cannot disagree with itself: give --members 2 or more")

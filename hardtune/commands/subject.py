@@ -8,7 +8,7 @@ import inspect
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -90,8 +90,8 @@ def add_subject_flags(flags: argparse.ArgumentParser) -> None:
     )
 
 
-def subject_of(options: argparse.Namespace, **recipe: Any) -> Subject:
-    """The subject that the flags name; ``recipe`` are further changes to its recipe.
+def subject_of(options: argparse.Namespace, recipe: Sequence[str], **more: Any) -> Subject:
+    """The subject that the flags name, with changes to its recipe: ``name=value`` pairs, and ``more``.
 
     Raises:
         InputError: there is no such script or no sweep in it, or something is wrong with data, pool or recipe.
@@ -107,7 +107,7 @@ def subject_of(options: argparse.Namespace, **recipe: Any) -> Subject:
     if data is None:
         raise InputError("name a sweep script, such as sweeps/digits.py, or a data set (--data digits)")
     base = sweep.recipe if sweep is not None else Recipe()
-    changed = dataclasses.replace(base, **{**recipe_changes(options.recipe), **recipe})
+    changed = dataclasses.replace(base, **{**recipe_changes(recipe), **more})
     size = options.image_size
     if size is None and sweep is not None:
         size = sweep.image_size

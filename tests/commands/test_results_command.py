@@ -379,9 +379,18 @@ def test_trials_may_be_compared_with_one_of_them(results):
     assert "2: aum" in both
 
 
-def test_what_a_number_of_the_treatments_changes_is_a_curve_against_it(results, tmp_path):
+def test_what_a_number_of_the_treatments_changes_is_a_curve_against_it(results, tmp_path, monkeypatch):
     asked = ("pets", "--curve", "alpha", "--metrics", "test/recall_gap", "test/accuracy")
-    out = results(*asked, "--figure", tmp_path / "it.pdf", "--table", tmp_path / "it.csv")
+    read_all, ended = records.read_all, []
+
+    def of_a_running_sweep(folder):  # in which another trial ends after each look
+        found = read_all(folder) + ended
+        ended.append(finished(4, Treatment(alpha=3.5, policy="shift"), 0.3, 0.6, 0.8))
+        return found
+
+    with monkeypatch.context() as running:
+        running.setattr(records, "read_all", of_a_running_sweep)
+        out = results(*asked, "--figure", tmp_path / "it.pdf", "--table", tmp_path / "it.csv")
     assert re.findall(r"^ *(\d): aum", out, re.MULTILINE) == ["0", "2"]
     assert "focal" not in out
     assert "for all 3 treatments that were tried" in " ".join(out.split()), "as when they are picked by --compare"
