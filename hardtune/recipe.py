@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
-from hardtune.errors import InputError
+from hardtune.errors import InputError, unknown
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,9 @@ class Recipe:
                 raise InputError(f"{name} must be a whole number of at least {least}, got {getattr(self, name)!r}")
         if not self.learning_rate > 0:
             raise InputError(f"learning_rate must be above 0, got {self.learning_rate!r}")
-        if self.budget not in ("epochs", "steps"):
-            raise InputError(f"unknown budget {self.budget!r}: choose from epochs, steps")
-        if self.optimiser not in ("adamw", "sgd"):
-            raise InputError(f"unknown optimiser {self.optimiser!r}: choose from adamw, sgd")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise unknown(name, getattr(self, name), choices)
         if self.optimiser == "adamw" and self.learning_rate > 0.05:
             raise InputError(
                 f"learning_rate {self.learning_rate:g} is one for SGD: AdamW needs one of at most 0.05, usually 0.001"
@@ -92,12 +91,6 @@ class Recipe:
         for name, low, high in (("momentum", 0, 1), ("weight_decay", 0, 1), ("decay", 0, 1), ("warmup", 0, 1)):
             if not low <= getattr(self, name) < high:
                 raise InputError(f"{name} must be in [{low}, {high}), got {getattr(self, name)!r}")
-        if self.schedule not in ("steps", "linear", "cosine"):
-            raise InputError(f"unknown schedule {self.schedule!r}: choose from cosine, linear, steps")
-        if self.precision not in ("auto", "float32", "bfloat16"):
-            raise InputError(f"unknown precision {self.precision!r}: choose from auto, bfloat16, float32")
-        if self.layout not in ("auto", "channels_first", "channels_last"):
-            raise InputError(f"unknown layout {self.layout!r}: choose from auto, channels_first, channels_last")
         if isinstance(self.compile, str) and self.compile != "auto":
             raise InputError(f"compile must be true, false or 'auto', got {self.compile!r}")
         if any(not 0 < point < 1 for point in self.milestones):
@@ -117,6 +110,14 @@ class Recipe:
         ignored |= {name for name in ("budget", "optimiser") if getattr(self, name) == getattr(Recipe, name)}
         return {k: v for k, v in dataclasses.asdict(used).items() if k not in ignored}
 
+
+_CHOICES = {
+    "budget": ("epochs", "steps"),
+    "optimiser": ("sgd", "adamw"),
+    "schedule": ("steps", "linear", "cosine"),
+    "precision": ("auto", "float32", "bfloat16"),
+    "layout": ("auto", "channels_last", "channels_first"),
+}
 
 _KINDS = {
     "str": "a name",

@@ -22,6 +22,7 @@ from hardtune.errors import InputError
         ({"optimiser": "adam"}, "unknown optimiser 'adam': choose from adamw, sgd"),
         ({"optimiser": "adamw"}, "learning_rate 0.1 is one for SGD: AdamW needs one of at most 0.05, usually 0.001"),
         ({"schedule": "exponential"}, "choose from cosine, linear, steps"),
+        ({"layout": "nchw"}, "unknown layout 'nchw': choose from auto, channels_first, channels_last"),
         ({"milestones": (0.5, 60)}, "fractions of the run"),
         ({"validation": 1.0}, "between 0 and 1"),
         ({"validation": "train"}, "validation must be between 0 and 1, 'val', or 'test' to hold none out, got"),
