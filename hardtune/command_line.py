@@ -81,6 +81,23 @@ def add_storage_flag(flags: argparse._ActionsContainer) -> None:
     )
 
 
+def add_database_flags(flags: argparse._ActionsContainer) -> None:
+    """``--tracking-uri`` and ``--study-storage``."""
+    flags.add_argument(
+        "--tracking-uri",
+        default=os.environ.get("MLFLOW_TRACKING_URI") or None,
+        metavar="URI",
+        help="an MLflow server (http://host:5000) or database (also: MLFLOW_TRACKING_URI; default: sqlite in the "
+        "storage)",
+    )
+    flags.add_argument(
+        "--study-storage",
+        default=os.environ.get("OPTUNA_STORAGE") or None,
+        metavar="URL",
+        help="a shared database for Optuna's study (also: OPTUNA_STORAGE; default: sqlite in the sweep's folder)",
+    )
+
+
 def folder(text: str) -> Path | str:
     """A flag's folder; empty text stays empty, to be rejected later: ``Path`` would make it the current folder."""
     return Path(text) if text else text

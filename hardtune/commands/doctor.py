@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hardtune.command_line import add_image_size_flag, default_storage, folder, plain_console
+from hardtune.command_line import add_database_flags, add_image_size_flag, add_storage_flag, plain_console
 
 if TYPE_CHECKING:
     from hardtune.sweep.health import Finding
@@ -32,25 +32,8 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
         metavar="ADDR",
         help="the running Ray cluster to check (auto, host:6379; also: RAY_ADDRESS; default: Ray started here)",
     )
-    flags.add_argument(
-        "--storage",
-        type=folder,
-        default=default_storage(),
-        metavar="DIR",
-        help="where results would be kept (also: HARDTUNE_STORAGE; default: %(default)s)",
-    )
-    flags.add_argument(
-        "--tracking-uri",
-        default=os.environ.get("MLFLOW_TRACKING_URI") or None,
-        metavar="URI",
-        help="where MLflow would record (also: MLFLOW_TRACKING_URI; default: sqlite in the storage)",
-    )
-    flags.add_argument(
-        "--study-storage",
-        default=os.environ.get("OPTUNA_STORAGE") or None,
-        metavar="URL",
-        help="the database of Optuna's study (also: OPTUNA_STORAGE; default: sqlite in the sweep's folder)",
-    )
+    add_storage_flag(flags)
+    add_database_flags(flags)
     flags.add_argument("--data", metavar="NAME", help="also check for this data set: its name, or a folder's path")
     add_image_size_flag(flags)
     flags.add_argument("--data-dir", type=Path, metavar="DIR", help="where its files are (also: HARDTUNE_DATA)")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hardtune import disk
-from hardtune.command_line import add_data_flags, add_recipe_flag, recipe_changes, run_and_exit
+from hardtune.command_line import add_data_flags, add_database_flags, add_recipe_flag, recipe_changes, run_and_exit
 from hardtune.errors import InputError
 from hardtune.report.sweeps import Kept, kept
 from hardtune.store import local_folder
@@ -94,19 +94,7 @@ def parser(doc: str | None) -> argparse.ArgumentParser:
     )
     where = flags.add_argument_group("where")
     add_data_flags(where)
-    where.add_argument(
-        "--tracking-uri",
-        default=os.environ.get("MLFLOW_TRACKING_URI") or None,
-        metavar="URI",
-        help="an MLflow server (http://host:5000) or database (also: MLFLOW_TRACKING_URI; default: sqlite in the "
-        "storage)",
-    )
-    where.add_argument(
-        "--study-storage",
-        default=os.environ.get("OPTUNA_STORAGE") or None,
-        metavar="URL",
-        help="a shared database for Optuna's study (also: OPTUNA_STORAGE; default: sqlite in the sweep's folder)",
-    )
+    add_database_flags(where)
     where.add_argument(
         "--address",
         default=os.environ.get("RAY_ADDRESS") or os.environ.get("RAY_API_SERVER_ADDRESS") or None,
