@@ -245,5 +245,4 @@ def class_figure(rows: Sequence[Row], title: str, path: Path, note: str = "") ->
     grid[0, 0].set_xlim(max(left, -100), min(right, 100))  # no difference is larger, though an interval may be
     told = " ".join(filter(None, (says, _sides(rows), note)))
     fit(figure, grid, [told], PANEL_WIDTH, [0.17 * max(len(classes), 6)] * deep)
-    path.parent.mkdir(parents=True, exist_ok=True)
     save(figure, path, dpi=150)

@@ -163,7 +163,6 @@ def comparison_figure(families: Sequence[Sequence[Row]], title: str, path: Path,
         headed = metrics
         panels[0].set_ylabel(textwrap.fill(f"minus {rows[0]['reference']}", 20), fontsize=7)
     fit(figure, grid, told, PANEL_WIDTH, [0.3 * height for height in heights])
-    path.parent.mkdir(parents=True, exist_ok=True)
     save(figure, path, dpi=150)
 
 

@@ -68,7 +68,6 @@ def curve_figure(
     fit(figure, grid, [says, told], PANEL_WIDTH, [PANEL_HEIGHT] * deep)
     if len(shown) > 1:
         name_lines(figure, grid[0, 0])
-    path.parent.mkdir(parents=True, exist_ok=True)
     save(figure, path, dpi=150)
 
 

@@ -37,7 +37,6 @@ def diagnostics_figure(record: Record, path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
         draw(axes, record)
-    path.parent.mkdir(parents=True, exist_ok=True)
     fast = {"pil_kwargs": {"compress_level": 1}} if path.suffix == ".png" else {}  # others do not take it
     save(figure, path, dpi=110, **fast)
 

@@ -25,10 +25,14 @@ one_at_a_time = threading.Lock()
 
 
 def save(figure: Figure, path: Path, **options: Any) -> None:
-    """``figure.savefig``, with letters that matplotlib's font lacks in another, and in PDFs as publishers take them."""
+    """``figure.savefig``, with letters that matplotlib's font lacks in another, and in PDFs as publishers take them.
+
+    Makes the folder that ``path`` is in.
+    """
     from matplotlib import rc_context
 
     find_letters(figure)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with rc_context({"pdf.fonttype": 42}):  # matplotlib's default is Type 3, which many checks of papers refuse
         figure.savefig(path, **options)
 

@@ -106,7 +106,6 @@ def pareto_figure(
         data = "held-out" if held_out else "test"
         said = f"{errors}: ± one standard error over members,\nwhich does not cover the choice of {data} images"
         figure.supxlabel(said, fontsize=7, color="#6b747c")
-    path.parent.mkdir(parents=True, exist_ok=True)
     save(figure, path, dpi=150)
 
 

@@ -102,7 +102,6 @@ def overlaid_figure(records: Sequence[Record], title: str, path: Path, note: str
     )
     fit(figure, grid, [says.strip()], PANEL_WIDTH, [PANEL_HEIGHT] * 2)
     name_lines(figure, grid[0, 0])
-    path.parent.mkdir(parents=True, exist_ok=True)
     save(figure, path, dpi=150)
 
 
