@@ -201,6 +201,17 @@ def _parse(text: str, kind: str) -> Any:
         return text
 
 
+def add_figure_flag(flags: argparse._ActionsContainer, folder: str, beside: str = "CSV") -> None:
+    """``--figure`` of a command that draws one anyway, and writes more ``beside`` it."""
+    flags.add_argument(
+        "--figure",
+        type=Path,
+        metavar="FILE",
+        help=f"where to write the figure (.png, .pdf or .svg), with the {beside} next to it (default: in the storage's "
+        f"folder {folder})",
+    )
+
+
 def make_room_for(path: Path, what: str = "figure") -> None:
     """Make the folder for a figure or table; ``InputError`` if that fails, or if the name is not valid for one."""
     suffixes, choices = {

@@ -20,9 +20,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
-from hardtune.command_line import make_room_for, plain_console, show_path
+from hardtune.command_line import add_figure_flag, make_room_for, plain_console, show_path
 from hardtune.commands.subject import add_subject_flags, available, subject_of, with_scores
 from hardtune.errors import InputError
 
@@ -39,13 +38,7 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
     flags.add_argument(
         "--each", type=int, default=10, metavar="N", help="samples per class in the picture (default: %(default)s)"
     )
-    flags.add_argument(
-        "--figure",
-        type=Path,
-        metavar="FILE",
-        help="where to write the picture (.png, .pdf or .svg), with the CSV next to it (default: in the storage's "
-        "folder hardest)",
-    )
+    add_figure_flag(flags, "hardest")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -22,10 +22,9 @@ import inspect
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hardtune.command_line import make_room_for, plain_console, show_path
+from hardtune.command_line import add_figure_flag, make_room_for, plain_console, show_path
 from hardtune.commands.subject import add_subject_flags, subject_of, with_scores
 from hardtune.errors import InputError
 from hardtune.treatment import RESAMPLING, Treatment
@@ -50,13 +49,7 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
                 metavar="X" if number else "NAME",
                 help=f"{means} (default: what the script's space fixes, or {field.default})",
             )
-    flags.add_argument(
-        "--figure",
-        type=Path,
-        metavar="FILE",
-        help="where to write the figure (.png, .pdf or .svg), with the CSV next to it (default: in the storage's "
-        "folder plans)",
-    )
+    add_figure_flag(flags, "plans")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -16,10 +16,9 @@ Scores are read from the store if a sweep computed them; --score computes them h
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hardtune.command_line import make_room_for, plain_console, show_path
+from hardtune.command_line import add_figure_flag, make_room_for, plain_console, show_path
 from hardtune.commands.subject import Subject, add_subject_flags, available, subject_of, with_scores
 from hardtune.errors import InputError
 
@@ -50,13 +49,7 @@ def add_flags(flags: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--draws", type=int, default=20, metavar="N", help="ensemble pairs per size (default: %(default)s)"
     )
-    flags.add_argument(
-        "--figure",
-        type=Path,
-        metavar="FILE",
-        help="where to write the figure (.png, .pdf or .svg), with the others next to it (default: in the storage's "
-        "folder stability)",
-    )
+    add_figure_flag(flags, "stability", beside="others")
 
 
 def run(options: argparse.Namespace) -> int:
