@@ -7,12 +7,10 @@ import dataclasses
 import os
 import shlex
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hardtune import disk
 from hardtune.command_line import add_data_flags, add_database_flags, add_recipe_flag, recipe_changes, run_and_exit
 from hardtune.errors import InputError
 from hardtune.report.sweeps import Kept, kept
@@ -21,9 +19,8 @@ from hardtune.sweep.confirm import confirming
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.live import View
 from hardtune.sweep.passwords import hidden
-from hardtune.sweep.shown import run_and_show
+from hardtune.sweep.shown import CannotGoOn, run_and_show
 from hardtune.sweep.sigterm import stop_at_sigterm
-from hardtune.warned import pass_on
 
 if TYPE_CHECKING:
     from hardtune.sweep.engine import Outcome
@@ -146,36 +143,23 @@ def _run(sweep: Sweep, options: argparse.Namespace, started: float) -> int:
         job.check_paths(options, sys.argv[1:] if hand_over else None)
         if hand_over:
             return job.run_as_job(options.address, Path(sys.argv[0]), sys.argv[1:], sweep.name)
-    confirmation = None
+    search, says = None, ""
     if options.confirm is not None:
         storage = local_folder(options.storage)
         confirmation = confirming(sweep, storage, recipe_changes(options.recipe), options.confirm or None)
-        sweep = confirmation.sweep
+        sweep, search, says = confirmation.sweep, confirmation.search, confirmation.says
     stop_at_sigterm(f"stopped, and Ray does not answer; finished networks are kept: {_again()}")
     view = View(f"hardtune · {sweep.name}", sweep.objectives)
-    pass_on(view.say)
     try:
-        if confirmation is not None:
-            view.say(confirmation.says)
-        return _run_here(sweep, options, view, started, None if confirmation is None else confirmation.search)
-    except Exception as error:
-        said = disk.trouble(error, f"it writes to {options.storage}, and to {tempfile.gettempdir()} for a while")
-        if said is None or view.folder is None:
-            raise
-        print(f"error: the sweep cannot go on: {said}\n{_again()}", file=sys.stderr)
+        outcome = run_and_show(sweep, place_of(options, search), view, _again(), says)
+    except CannotGoOn as error:
+        print(f"error: {error}\n{_again()}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         if view.folder is not None or (options.resume and kept(local_folder(options.storage), sweep.name)):
             raise
         print("\nstopped before the sweep began", file=sys.stderr)  # so there is nothing to resume
         return 130
-
-
-def _run_here(
-    sweep: Sweep, options: argparse.Namespace, view: View, started: float, confirms: Kept | None = None
-) -> int:
-    """Run the sweep from this process, show what it found, and return the exit code."""
-    outcome = run_and_show(sweep, place_of(options, confirms), view, _again())
     view.console.print(f"took {time.monotonic() - started:.0f} s", highlight=False)
     if outcome.interrupted:
         view.whole(f"finished networks are kept: {_again()}")

@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import tempfile
 import threading
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hardtune import disk
 from hardtune.errors import InputError, unknown
 from hardtune.recipe import Recipe
 from hardtune.registry import read_cells_again
@@ -22,8 +20,7 @@ from hardtune.sweep.cli import parser, place_of
 from hardtune.sweep.confirm import confirming
 from hardtune.sweep.definition import Sweep
 from hardtune.sweep.live import View
-from hardtune.sweep.shown import run_and_show
-from hardtune.warned import pass_on
+from hardtune.sweep.shown import CannotGoOn, run_and_show
 
 
 def run(
@@ -70,23 +67,22 @@ def run(
 _ONE_AT_A_TIME = threading.Lock()
 
 
-def _options(sweep: Sweep, given: dict[str, Any]) -> argparse.Namespace:
-    """The arguments as the command line has them; ``InputError`` for what is none."""
+def _options(sweep: Sweep, arguments: Mapping[str, Any]) -> argparse.Namespace:
+    """The arguments as the command line has them, with flags' defaults for None; ``InputError`` for a wrong one."""
     if not isinstance(sweep, Sweep):
         raise InputError(f"run() takes a Sweep, got {sweep!r:.80}")
+    given = {name: value for name, value in arguments.items() if value is not None}
     for name, kinds, what in _ARGUMENTS:
-        if given[name] is not None and not isinstance(given[name], kinds):
+        if name in given and not isinstance(given[name], kinds):
             raise InputError(f"{name} must be {what}, got {given[name]!r:.80}")
-    for name in given["recipe"] or {}:
+    for name in given.get("recipe", {}):
         if name not in Recipe.__dataclass_fields__:
             raise unknown("field of the recipe", name, Recipe.__dataclass_fields__)
     try:
-        options = parser(None).parse_args([])
+        options = parser(None).parse_args([], argparse.Namespace(**given))
     except SystemExit as error:  # after saying it; of what else is there is only the environment to be wrong
         raise InputError("an environment variable that stands for a flag has no valid value") from error
-    named = ("smoke", "resume", "storage", "tracking_uri", "study_storage", "address", "concurrent")
-    vars(options).update({name: given[name] for name in named if given[name] is not None})
-    options.data_dir = None if given["data_dir"] is None else Path(given["data_dir"])
+    options.data_dir = None if options.data_dir is None else Path(options.data_dir)
     if (options.address or "").startswith(("http://", "https://")):
         raise InputError(
             f"{options.address} is a job server, which takes scripts: run one with --address {options.address}, or "
@@ -130,16 +126,10 @@ def _run(
         sweep, search, says = confirmation.sweep, confirmation.search, confirmation.says
     view = View(f"hardtune · {sweep.name}", sweep.objectives)
     with warnings.catch_warnings():
-        pass_on(view.say)
-        if says:
-            view.say(says)
         try:
-            outcome = run_and_show(sweep, place_of(options, search), view, "go on with resume=True")
-        except Exception as error:
-            said = disk.trouble(error, f"it writes to {options.storage}, and to {tempfile.gettempdir()} for a while")
-            if said is None or view.folder is None:
-                raise
-            raise OSError(f"the sweep cannot go on: {said}; when it can, resume=True goes on") from error
+            outcome = run_and_show(sweep, place_of(options, search), view, "go on with resume=True", says)
+        except CannotGoOn as error:
+            raise OSError(f"{error}; when it can, resume=True goes on") from error
         except KeyboardInterrupt:
             if view.folder is None and not options.resume:  # there is nothing to resume
                 raise

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
+import tempfile
 from typing import TYPE_CHECKING
 
+from hardtune import disk
 from hardtune.command_line import default_storage
 from hardtune.report.comparison_views import tables
 from hardtune.report.pareto import front
@@ -14,22 +16,37 @@ from hardtune.report.table import render, show_table
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.live import View
 from hardtune.sweep.passwords import without_password
+from hardtune.warned import pass_on
 
 if TYPE_CHECKING:
     from hardtune.sweep.engine import Outcome
 
 
-def run_and_show(sweep: Sweep, place: Place, view: View, again: str) -> Outcome:
+class CannotGoOn(OSError):
+    """A disk that is full, broken or read-only stopped a sweep that had begun."""
+
+
+def run_and_show(sweep: Sweep, place: Place, view: View, again: str, says: str = "") -> Outcome:
     """``run_sweep`` in its view, and below it what it found, what went wrong, and where to look further.
 
-    ``again``: how one continues, said if there is a reason to.
+    ``says`` comes first; ``again`` is how one continues, said if there is a reason to. From here on, no warnings but
+    hardtune's own are shown. ``CannotGoOn`` if a disk stops the sweep.
     """
-    with view:
-        # Imported late, so that --help and a mistyped flag answer at once.
-        from hardtune.sweep.engine import run_sweep
+    pass_on(view.say)
+    if says:
+        view.say(says)
+    try:
+        with view:
+            # Imported late, so that --help and a mistyped flag answer at once.
+            from hardtune.sweep.engine import run_sweep
 
-        outcome = run_sweep(sweep, place, view)
-    _show(outcome, sweep, place, view)
+            outcome = run_sweep(sweep, place, view)
+        _show(outcome, sweep, place, view)
+    except Exception as error:
+        said = disk.trouble(error, f"it writes to {place.storage}, and to {tempfile.gettempdir()} for a while")
+        if said is None or view.folder is None:
+            raise
+        raise CannotGoOn(f"the sweep cannot go on: {said}") from error
     broken = sum(record.again for record in outcome.records)
     if broken and not outcome.interrupted:
         trials = "a trial" if broken == 1 else f"{broken} trials"

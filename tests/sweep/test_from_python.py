@@ -13,6 +13,7 @@ import ray
 from nbclient import NotebookClient
 
 from hardtune import InputError, Recipe, Treatment
+from hardtune.errors import HardtuneWarning
 from hardtune.recipe import ON_DIGITS
 from hardtune.report.sweeps import Kept
 from hardtune.sweep import Sweep, engine, run, trials
@@ -86,23 +87,30 @@ def test_what_is_wrong_is_said_before_anything_runs(tmp_path):
     assert not ray.is_initialized()
 
 
-def test_it_runs_what_it_is_given_where_the_environment_says_and_leaves_warnings_as_they_were(tmp_path, monkeypatch):
+def test_it_runs_what_it_is_given_where_the_environment_says_and_leaves_warnings_as_they_were(
+    tmp_path, monkeypatch, capsys
+):
     given = []
 
     def interrupted(sweep, place, view):
         given.append((sweep, place))
+        warnings.warn("a file is damaged", HardtuneWarning, stacklevel=1)
+        warnings.warn("a library's, which nobody needs to read", stacklevel=1)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(engine, "run_sweep", interrupted)
     monkeypatch.setenv("HARDTUNE_STORAGE", str(tmp_path))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    monkeypatch.setenv("OPTUNA_STORAGE", "sqlite:///the-environments.db")
     before = warnings.showwarning, list(warnings.filters)
     with pytest.raises(KeyboardInterrupt):
-        run(ANY, smoke=True, recipe={"members": 3}, data_dir="data")
+        run(ANY, smoke=True, recipe={"members": 3}, data_dir="data", study_storage="sqlite:///mine.db")
     assert (warnings.showwarning, warnings.filters) == before
+    assert capsys.readouterr().out == "hardtune · any-smoke\na file is damaged\n"
     ((sweep, place),) = given
     assert (sweep.name, sweep.recipe.members, sweep.recipe.epochs) == ("any-smoke", 3, 1)
     assert (place.storage, place.tracking_uri, place.data_dir) == (tmp_path, "http://mlflow:5000", Path("data"))
+    assert place.study_storage == "sqlite:///mine.db"
     assert place.subset
     assert not place.resume
 
@@ -116,7 +124,7 @@ def test_an_interrupt_stops_the_notebook_too_and_its_results_are_there(tmp_path,
     with pytest.raises(KeyboardInterrupt, match="go on with resume=True"):
         run(ANY, storage=tmp_path)
 
-    def while_it_scores(sweep, place, view, again):
+    def while_it_scores(sweep, place, view, *_):
         view.begin(tmp_path)
         raise KeyboardInterrupt
 
@@ -176,11 +184,11 @@ def test_a_search_that_run_returned_can_be_confirmed_as_it_is(tmp_path, monkeypa
 
 
 def test_a_full_disk_is_named_with_the_way_on(tmp_path, monkeypatch):
-    def full(sweep, place, view, again):
+    def full(sweep, place, view):
         view.begin(tmp_path / "sweep")
         raise RuntimeError("a worker's") from OSError(errno.ENOSPC, "No space left on device", "weights")
 
-    monkeypatch.setattr("hardtune.sweep.from_python.run_and_show", full)
+    monkeypatch.setattr(engine, "run_sweep", full)
     with pytest.raises(OSError, match=r"the sweep cannot go on: .*No space left on device: .*resume=True goes on"):
         run(ANY, storage=tmp_path)
 
