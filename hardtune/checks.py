@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from hardtune.data import Split
+from hardtune.data.split import by_class
 from hardtune.errors import InputError, blamed
 from hardtune.evaluation import check_metrics
 from hardtune.evaluation.corruptions import corrupt
@@ -19,7 +20,7 @@ from hardtune.recipe import Recipe
 from hardtune.rehearsal import rehearse
 from hardtune.resampling.class_plan import ClassPlan
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request
-from hardtune.resampling.plan import by_class, check_feasible, preview
+from hardtune.resampling.plan import check_feasible, preview
 from hardtune.resampling.policies import check_policy
 from hardtune.resampling.prune import PRUNERS, check_pruning
 from hardtune.training.features import last_linear
@@ -122,7 +123,7 @@ def _check_sources(split: Split, treatment: Treatment, every_class: bool) -> Non
         any_draw = np.random.default_rng(0)
         kept[PRUNERS[treatment.prune](unknown_scores, split.train.labels, treatment.prune_rate, any_draw)] = True
     reasons = {}
-    members = by_class(np.arange(len(split.train)), split.train.labels, split.num_classes)
+    members = by_class(split.train.labels, split.num_classes)
     for label, (name, own) in enumerate(zip(split.classes, members, strict=True)):
         pruned = own if treatment.prune_rate > 0 else own[:0]  # at most
         request = Request(name, label, 1, own[kept[own]], pruned, split.train, unknown_scores, features, unjudged)

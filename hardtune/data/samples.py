@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hardtune.errors import InputError, blamed
+from hardtune.read_only import read_only
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,9 +45,7 @@ class Samples:
             raise InputError(f"labels must be below 2^63, got {self.labels.max()}")
         object.__setattr__(self, "labels", self.labels.astype(np.int64, copy=False))
         for name in ("images", "labels"):
-            shared = np.ascontiguousarray(getattr(self, name)).view()
-            shared.flags.writeable = False
-            object.__setattr__(self, name, shared)
+            object.__setattr__(self, name, read_only(np.ascontiguousarray(getattr(self, name))))
 
     @classmethod
     def of_labels(cls, labels: ArrayLike) -> Samples:

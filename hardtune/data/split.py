@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hardtune.data.samples import Samples
 from hardtune.errors import InputError, classes_have
+from hardtune.read_only import read_only
 
 _BYTES = 2**24
 """Of images that are hashed at a time."""
@@ -127,9 +128,9 @@ class Split:
 
 
 def by_class(labels: NDArray[np.int64], num_classes: int) -> list[NDArray[np.int64]]:
-    """The rows of each class, ascending."""
+    """The rows of each class, ascending; read-only."""
     ends = np.cumsum(np.bincount(labels, minlength=num_classes))
-    return np.split(np.argsort(labels, kind="stable"), ends[:-1])
+    return np.split(read_only(np.argsort(labels, kind="stable")), ends[:-1])
 
 
 def stratified(

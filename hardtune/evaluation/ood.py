@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from hardtune.errors import InputError, blamed
 from hardtune.evaluation.metric import Better
-from hardtune.evaluation.predictions import Floats, checked_labels, checked_logits, log_softmax, read_only, remedy
+from hardtune.evaluation.predictions import Floats, checked_labels, checked_logits, log_softmax, remedy
 from hardtune.hardness.within_classes import ROUNDING, chunks, within_classes
+from hardtune.read_only import read_only
 from hardtune.registry import Registry
 
 _TOO_LARGE = "the features are too large for their distances to be computed: divide them by their largest"

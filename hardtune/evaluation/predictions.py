@@ -7,12 +7,12 @@ import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hardtune.errors import HardtuneWarning, InputError, blamed
+from hardtune.read_only import read_only
 
 Floats = NDArray[np.float64]
 
@@ -130,13 +130,6 @@ class Predictions:
     def _of_predicted(self, values: Floats) -> Floats:
         """Those (N,) of the predicted classes, of values (N, K)."""
         return np.asarray(np.take_along_axis(values, self.predicted[:, None], axis=1)[:, 0])
-
-
-def read_only(array: NDArray[Any]) -> NDArray[Any]:
-    """A view that cannot be written to."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
 
 
 def log_softmax(logits: Floats) -> Floats:

@@ -21,6 +21,7 @@ from hardtune.errors import InputError, blamed
 from hardtune.hardness.features import as_labelled, as_labels
 from hardtune.hardness.kmeans import centre_distance
 from hardtune.hardness.mahalanobis import mahalanobis, relative_mahalanobis
+from hardtune.read_only import read_only
 from hardtune.registry import Registry
 
 FeatureScores = Callable[[NDArray[np.floating], NDArray[np.int64], int, int], NDArray[np.floating]]
@@ -181,10 +182,8 @@ def feature_scores(
     if not isinstance(seed, Integral) or seed < 0:
         raise InputError(f"seed must be a whole number of at least 0, got {seed!r}")
     features, labels = as_labelled(features, labels, num_classes)
-    features, labels = features.view(), labels.view()
-    features.flags.writeable = labels.flags.writeable = False  # others are scored by them as well
     with blamed(f"estimator {name!r} fails on features {features.shape}"):
-        return _scores(name, compute(features, labels, num_classes, seed), len(labels))
+        return _scores(name, compute(read_only(features), read_only(labels), num_classes, seed), len(labels))
 
 
 def data_scores(name: str, split: Split) -> NDArray[np.float32]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.data.samples import Samples, class_names
+from hardtune.data.split import by_class
 from hardtune.errors import ContractError, InputError, blamed, classes_named
+from hardtune.hardness.estimators import class_hardness
+from hardtune.read_only import read_only
 from hardtune.resampling.arrays import as_arrays
 from hardtune.resampling.class_plan import ClassPlan
 from hardtune.resampling.counts import class_counts
@@ -181,7 +183,6 @@ def _draft(
         raise InputError(f"train must be Samples, {such}, got {type(train).__name__}")
     classes = class_names(classes)
     scores, features = as_arrays(scores, features, len(train))
-    train, scores, features, pool = map(_read_only, (train, scores, features, pool))
     PRUNERS[treatment.prune], UNDERSAMPLERS[treatment.undersample]  # raises if there is none
     oversample = OVERSAMPLERS[treatment.oversample]
     treatment = treatment.canonical()
@@ -200,18 +201,19 @@ def _draft(
         seen = np.zeros(len(train), np.float32) if scores is None else scores
         rng = np.random.default_rng([seed, len(classes)])  # none of the classes' own
         kept = pruned_to(treatment.prune, seen, train.labels, treatment.prune_rate, rng)
-    members = by_class(kept, train.labels, len(classes))
-    pruned = by_class(np.setdiff1d(np.arange(len(train)), kept, assume_unique=True), train.labels, len(classes))
+    gone = np.setdiff1d(np.arange(len(train)), kept, assume_unique=True)
+    members, pruned = (
+        [read_only(some[rows]) for rows in by_class(train.labels[some], len(classes))] for some in (kept, gone)
+    )
     sizes = np.array([len(indices) for indices in members])
     if (sizes == 0).any():
-        gone = int(np.argmin(sizes))
-        why = "pruning removes all of them" if len(pruned[gone]) else "there are none"
-        raise InputError(f"class {classes[gone]!r} has no training samples: {why}")
+        empty = int(np.argmin(sizes))
+        why = "pruning removes all of them" if len(pruned[empty]) else "there are none"
+        raise InputError(f"class {classes[empty]!r} has no training samples: {why}")
     hardness = None
     if treatment.needs_scores:
         assert scores is not None
-        total = np.bincount(train.labels, weights=scores, minlength=len(classes))
-        hardness = total / np.bincount(train.labels, minlength=len(classes))
+        hardness = class_hardness(scores, train.labels, len(classes))
     targets = sizes
     if treatment.resamples:
         targets = class_counts(
@@ -251,7 +253,7 @@ def pruned_to(
 ) -> NDArray[np.int64]:
     """The indices that stay by the pruning ``name``, checked, as it may be a user's."""
     with blamed(f"pruning {name!r} fails"):
-        kept = PRUNERS[name](_read_only(scores), _read_only(labels), rate, rng)
+        kept = PRUNERS[name](read_only(scores), read_only(labels), rate, rng)
     return _checked(kept, len(labels), f"pruning {name!r}")
 
 
@@ -268,21 +270,3 @@ def _checked(stay: Any, among: int, what: str, exactly: int | None = None) -> ND
     if exactly is not None and len(positions) != exactly:
         raise ContractError(f"{what} must keep {exactly} of {among} samples, and kept {len(positions)}")
     return positions.astype(np.int64)
-
-
-def by_class(indices: NDArray[np.int64], labels: NDArray[np.int64], num_classes: int) -> list[NDArray[np.int64]]:
-    """The ascending ``indices`` of each class, by one sort rather than one pass per class."""
-    own = labels[indices]
-    members = _read_only(indices[np.argsort(own, kind="stable")])
-    return np.split(members, np.cumsum(np.bincount(own, minlength=num_classes))[:-1])
-
-
-def _read_only(value: Any) -> Any:
-    """Read-only views of the arrays, so that no plug-in can change them for others."""
-    if isinstance(value, np.ndarray):
-        value = value.view()
-        value.flags.writeable = False
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        value = dataclasses.replace(value, **{field.name: _read_only(getattr(value, field.name)) for field in fields})
-    return value

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.errors import ContractError, HardtuneWarning, InputError, blamed
+from hardtune.read_only import read_only
 from hardtune.registry import Registry
 
 Floats = NDArray[np.float64]
@@ -99,10 +100,8 @@ def _weights(scores: NDArray[np.floating], scale: str, temperature: float) -> ND
         raise InputError(f"scores must be finite, and {np.count_nonzero(~np.isfinite(values))} of them are not")
     if not isinstance(temperature, Real) or not 0 < temperature < math.inf:
         raise InputError(f"temperature must be a finite number above 0, got {temperature!r}")
-    values = values.view()
-    values.flags.writeable = False
     with blamed(f"entropy scale {scale!r} fails"):
-        scaled = np.asarray(SCALES[scale](values), np.float64)
+        scaled = np.asarray(SCALES[scale](read_only(values)), np.float64)
     if scaled.shape != values.shape:
         raise ContractError(f"entropy scale {scale!r} must give {values.shape} numbers, got {scaled.shape}")
     if not np.isfinite(scaled).all():

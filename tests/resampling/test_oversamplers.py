@@ -244,3 +244,10 @@ def test_a_pool_with_the_wrong_shapes_is_refused():
             Pool(*wrong)
     with pytest.raises(InputError, match=r"one confidence for each image, got \(3,\)"):
         Pool(images, labels, np.zeros(3))
+
+
+def test_a_pool_has_the_very_arrays_of_its_samples_which_are_so_sent_to_workers_once():
+    samples = Samples(np.zeros((2, 4, 4, 3), np.uint8), np.array([0, 1]))
+    pool = Pool(samples.images, samples.labels)
+    assert pool.images is samples.images
+    assert pool.labels is samples.labels

@@ -614,13 +614,13 @@ def test_an_oversampler_cannot_change_the_samples_of_all_others(monkeypatch):
     shown = []
     keep = Oversampler(lambda r, rng: shown.append(r) or Added(rng.choice(r.members, r.add)), lambda request: None)
     monkeypatch.setitem(OVERSAMPLERS._entries, "mine", keep)
-    pool = Pool(POOL.images.copy(), POOL.labels)
-    plan(train=TRAIN.take(np.arange(N)), scores=SCORES.copy(), features=FEATURES.copy(), pool=pool, oversample="mine",
-         alpha=1.0)  # fmt: skip
+    images = POOL.images.copy()
+    plan(train=TRAIN.take(np.arange(N)), scores=SCORES.copy(), features=FEATURES.copy(), alpha=1.0,
+         pool=Pool(images, POOL.labels), oversample="mine")  # fmt: skip
     for r in shown:
         arrays = (r.members, r.holdout, r.train.images, r.train.labels, r.scores, r.features, r.pool.images)
         assert not any(array.flags.writeable for array in arrays)
-    assert pool.images.flags.writeable, "whose they are may do so"
+    assert images.flags.writeable, "whose they are may do so"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hardtune.data.samples import Samples
 from hardtune.errors import ContractError, InputError
+from hardtune.read_only import read_only
 from hardtune.registry import Registry
 
 
@@ -34,6 +35,7 @@ class Pool:
             given = getattr(self, name)
             if not isinstance(given, np.ndarray) and not (given is None and "confidence" in name):
                 raise InputError(f"the {name} of a pool must be a numpy array, got {type(given).__name__}")
+            object.__setattr__(self, name, None if given is None else read_only(given))
         images, labels = self.images, self.labels
         fits = images.dtype == np.uint8 and images.ndim == 4 and labels.shape == images.shape[:1]
         if not fits or labels.dtype.kind not in "iu":
