@@ -110,8 +110,7 @@ def _check_sources(split: Split, treatment: Treatment, every_class: bool) -> Non
     features = unknown_scores[:, None]
     unjudged = None
     if split.pool is not None:
-        confidence = np.zeros(len(split.pool))
-        unjudged = Pool(split.pool.images, split.pool.labels, confidence, np.zeros(split.num_classes))
+        unjudged = Pool(split.pool, np.zeros(len(split.pool)), np.zeros(split.num_classes))
     if not treatment.needs_scores:
         rows = preview(treatment, split.train, split.classes, scores=None, features=features, pool=unjudged)
         check_feasible({row.name: row.infeasible for row in rows})

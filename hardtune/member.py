@@ -144,7 +144,7 @@ def _pool_for(prepared: Prepared, treatment: Treatment) -> Pool | None:
     """The pool, judged only for who asks for that: a network's identity has no judgement that it did not ask for."""
     if needs_judged_pool(treatment) or prepared.pool is None:
         return prepared.pool
-    return Pool(prepared.pool.images, prepared.pool.labels)
+    return Pool(prepared.pool.samples)
 
 
 def posthoc_of(prepared: Prepared, treatment: Treatment) -> NDArray[np.float32]:

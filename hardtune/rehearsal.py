@@ -109,7 +109,7 @@ def _resample(split: Split, treatment: Treatment, field: str) -> None:
     pool = None
     if split.pool is not None:
         confidence = (rng.random(len(split.pool)), rng.random(split.num_classes)) if needs == "judged pool" else ()
-        pool = Pool(split.pool.images, split.pool.labels, *confidence)
+        pool = Pool(split.pool, *confidence)
     make_plan(
         tried,
         train,

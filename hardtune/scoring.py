@@ -18,7 +18,7 @@ from hardtune.recipe import Recipe
 from hardtune.resampling.oversamplers import Pool
 from hardtune.resampling.policies import POLICIES
 from hardtune.scoring_member import finding_identities, findings_of, score_member
-from hardtune.store import Store, digest
+from hardtune.store import Store
 
 Scores = dict[str, NDArray[np.float32]]
 
@@ -88,9 +88,7 @@ def gather(split: Split, recipe: Recipe, needs: Needs, store: Store, *, device: 
         InputError: a needed member or the features are missing.
     """
     scores: Scores = {}
-    pool = (
-        None if split.pool is None else Pool(split.pool.images, split.pool.labels, fingerprint=split.pool.fingerprint)
-    )
+    pool = None if split.pool is None else Pool(split.pool)
     if needs.ensemble:
         members = [
             findings_of(split, recipe, needs, member, store, device=device) for member in range(recipe.scoring_members)
@@ -177,5 +175,4 @@ def _judged(pool: Samples, members: Sequence[Mapping[str, NDArray[Any]]]) -> Poo
     """The pool with the ensemble's confidence in its images, and in the real ones of each class."""
     confidence = ensemble_scores([member["pool_confidence"] for member in members])
     by_class = np.mean([member["class_confidence"] for member in members], axis=0)
-    fingerprint = f"{pool.fingerprint}-{digest(confidence, by_class)}"
-    return Pool(pool.images, pool.labels, confidence, by_class, fingerprint)
+    return Pool(pool, confidence, by_class)

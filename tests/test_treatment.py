@@ -143,7 +143,7 @@ def test_who_looks_at_no_score_is_known(registry):
     """Such treatments need no scoring ensemble to even classes out: what they draw does not depend on scores."""
     pixels = np.random.default_rng(0).integers(0, 256, (60, 2, 2, 1), np.uint8)
     train = Samples(pixels, np.repeat([0, 1], 30))
-    pool = Pool(pixels, train.labels, np.linspace(0, 1, 60), np.array([0.3, 0.7]))
+    pool = Pool(train, np.linspace(0, 1, 60), np.array([0.3, 0.7]))
 
     def drawn(name, scores):
         if registry is UNDERSAMPLERS:

@@ -9,6 +9,7 @@ from hardtune.data import Samples
 from hardtune.errors import InputError
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request
 from hardtune.resampling.oversamplers.repeat import rank_weights
+from hardtune.store import digest
 
 LABEL = 1
 
@@ -23,8 +24,7 @@ def request(add=40, **changes):
     labels = np.repeat(np.arange(3), 100)
     train = Samples(read_only(rng.integers(0, 256, (300, 4, 4, 3), dtype=np.uint8)), read_only(labels))
     pool = Pool(
-        images=read_only(rng.integers(0, 256, (360, 4, 4, 3), dtype=np.uint8)),
-        labels=read_only(np.arange(360) % 3),
+        Samples(rng.integers(0, 256, (360, 4, 4, 3), dtype=np.uint8), np.arange(360) % 3),
         confidence=read_only(rng.random(360)),
         class_confidence=read_only(np.array([0.9, 0.5, 0.7])),
     )
@@ -223,31 +223,30 @@ def test_a_pool_that_was_not_judged_or_is_of_another_size_is_said():
     half_judged = dataclasses.replace(asked.pool, class_confidence=None)
     assert OVERSAMPLERS["pool_hard"].infeasible(request(pool=half_judged)) is None
     assert "real images of each class" in OVERSAMPLERS["pool_mean"].infeasible(request(pool=half_judged))
-    larger = dataclasses.replace(asked.pool, images=np.zeros((360, 8, 8, 3), np.uint8))
+    larger = dataclasses.replace(asked.pool, samples=Samples(np.zeros((360, 8, 8, 3), np.uint8), asked.pool.labels))
     assert "(8, 8, 3)" in OVERSAMPLERS["pool_random"].infeasible(request(pool=larger))
 
 
-def test_a_pool_with_the_wrong_shapes_is_refused():
-    images, labels = np.zeros((2, 4, 4, 3), np.uint8), np.zeros(2, np.int64)
-    for wrong in (
-        (images.astype(float), labels),
-        (images[..., 0], labels),
-        (images, labels[:1]),
-        (images, labels + 0.5),
-    ):
-        with pytest.raises(InputError, match="uint8"):
-            Pool(*wrong)
-    with pytest.raises(InputError, match="the labels of a pool must be at least 0, got -1"):
-        Pool(images, labels - 1)
-    for name, wrong in (("labels", (images, [0, 1])), ("confidence", (images, labels, [0.5, 0.5]))):
-        with pytest.raises(InputError, match=f"the {name} of a pool must be a numpy array, got list"):
-            Pool(*wrong)
+def test_a_pool_of_anything_but_samples_and_a_confidence_for_each_is_refused():
+    samples = Samples(np.zeros((2, 4, 4, 3), np.uint8), np.array([0, 1]))
+    with pytest.raises(InputError, match=r"a pool must be of Samples\(images, labels\), got ndarray"):
+        Pool(samples.images, samples.labels)
+    with pytest.raises(InputError, match="the confidence of a pool must be a numpy array, got list"):
+        Pool(samples, [0.5, 0.5])
     with pytest.raises(InputError, match=r"one confidence for each image, got \(3,\)"):
-        Pool(images, labels, np.zeros(3))
+        Pool(samples, np.zeros(3))
 
 
 def test_a_pool_has_the_very_arrays_of_its_samples_which_are_so_sent_to_workers_once():
     samples = Samples(np.zeros((2, 4, 4, 3), np.uint8), np.array([0, 1]))
-    pool = Pool(samples.images, samples.labels)
+    pool = Pool(samples)
     assert pool.images is samples.images
     assert pool.labels is samples.labels
+
+
+def test_networks_of_a_pool_are_stored_by_its_samples_and_by_what_judged_them():
+    samples, by_class = Samples(np.zeros((2, 4, 4, 3), np.uint8), np.array([0, 1])), np.full(2, 0.5)
+    one, same, other = (Pool(samples, np.array(given), by_class) for given in ([0.1, 0.2], [0.1, 0.2], [0.1, 0.3]))
+    assert Pool(samples).fingerprint == samples.fingerprint
+    assert one.fingerprint == same.fingerprint == f"{samples.fingerprint}-{digest(np.array([0.1, 0.2]), by_class)}"
+    assert one.fingerprint != other.fingerprint

@@ -1,5 +1,6 @@
 """From a treatment to a training set, and the same per class beforehand."""
 
+import dataclasses
 import warnings
 
 import numpy as np
@@ -32,8 +33,7 @@ TRAIN = Samples(read_only(RNG.integers(0, 256, (N, 4, 4, 1), dtype=np.uint8)), L
 SCORES = read_only((-np.array([8.0, 5.0, 4.0, 3.0])[LABELS] + RNG.normal(size=N)).astype(np.float32))  # AUM, negated
 FEATURES = read_only(RNG.normal(size=(N, 6)).astype(np.float32))
 POOL = Pool(
-    read_only(RNG.integers(0, 256, (2000, 4, 4, 1), dtype=np.uint8)),
-    read_only(np.arange(2000) % 4),
+    Samples(RNG.integers(0, 256, (2000, 4, 4, 1), dtype=np.uint8), np.arange(2000) % 4),
     read_only(RNG.random(2000)),
     read_only(np.full(4, 0.5)),
 )
@@ -605,9 +605,9 @@ def test_features_and_confidences_that_are_not_numbers_are_an_error():
         plan(alpha=1.0, oversample="smote_encoder", features=features)
     for bad in ({"confidence": np.full(2000, np.nan)}, {"class_confidence": np.full(4, np.inf)}):
         with pytest.raises(InputError, match="the confidences in a pool contain NaN or infinity"):
-            Pool(**{**vars(POOL), **bad})
+            dataclasses.replace(POOL, **bad)
     with pytest.raises(InputError, match="a pool has a label 3, and the confidence of 3 classes"):
-        Pool(POOL.images, POOL.labels, POOL.confidence, np.full(3, 0.5))
+        Pool(POOL.samples, POOL.confidence, np.full(3, 0.5))
 
 
 def test_an_oversampler_cannot_change_the_samples_of_all_others(monkeypatch):
@@ -616,7 +616,7 @@ def test_an_oversampler_cannot_change_the_samples_of_all_others(monkeypatch):
     monkeypatch.setitem(OVERSAMPLERS._entries, "mine", keep)
     images = POOL.images.copy()
     plan(train=TRAIN.take(np.arange(N)), scores=SCORES.copy(), features=FEATURES.copy(), alpha=1.0,
-         pool=Pool(images, POOL.labels), oversample="mine")  # fmt: skip
+         pool=Pool(Samples(images, POOL.labels)), oversample="mine")  # fmt: skip
     for r in shown:
         arrays = (r.members, r.holdout, r.train.images, r.train.labels, r.scores, r.features, r.pool.images)
         assert not any(array.flags.writeable for array in arrays)

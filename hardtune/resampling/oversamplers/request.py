@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -13,46 +14,53 @@ from hardtune.data.samples import Samples
 from hardtune.errors import ContractError, InputError
 from hardtune.read_only import read_only
 from hardtune.registry import Registry
+from hardtune.store import digest
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pool:
     """Synthetic images that a user supplies, such as HBR's from diffusion models, judged by the scoring ensemble."""
 
-    images: NDArray[np.uint8]
-    """(P, H, W, C), the size of the training images."""
-    labels: NDArray[np.int64]
-    """(P,): the class that each was made for."""
+    samples: Samples
+    """P images, the size of the training images, and the class that each was made for."""
     confidence: NDArray[np.floating] | None = None
     """(P,): the scoring ensemble's mean softmax probability of that class, unaugmented; ``pool_random`` needs none."""
     class_confidence: NDArray[np.floating] | None = None
     """(K,): the same, averaged over the real training images of each class; ``pool_mean`` needs it."""
-    fingerprint: str = ""
-    """Hash of all of these, for storing what is made from the pool."""
 
     def __post_init__(self) -> None:
-        for name in ("images", "labels", "confidence", "class_confidence"):
+        if not isinstance(self.samples, Samples):
+            raise InputError(f"a pool must be of Samples(images, labels), got {type(self.samples).__name__}")
+        for name in ("confidence", "class_confidence"):
             given = getattr(self, name)
-            if not isinstance(given, np.ndarray) and not (given is None and "confidence" in name):
+            if given is None:
+                continue
+            if not isinstance(given, np.ndarray):
                 raise InputError(f"the {name} of a pool must be a numpy array, got {type(given).__name__}")
-            object.__setattr__(self, name, None if given is None else read_only(given))
-        images, labels = self.images, self.labels
-        fits = images.dtype == np.uint8 and images.ndim == 4 and labels.shape == images.shape[:1]
-        if not fits or labels.dtype.kind not in "iu":
-            raise InputError(
-                "a pool needs images uint8 (P, H, W, C) and labels of whole numbers (P,), "
-                f"got {images.dtype} {images.shape} and {labels.dtype} {labels.shape}"
-            )
-        if len(labels) and labels.min() < 0:
-            raise InputError(f"the labels of a pool must be at least 0, got {labels.min()}")
+            if not np.isfinite(given).all():
+                raise InputError("the confidences in a pool contain NaN or infinity")
+            object.__setattr__(self, name, read_only(given))
         if self.confidence is not None and self.confidence.shape != self.labels.shape:
             raise InputError(f"a pool needs one confidence for each image, got {self.confidence.shape}")
-        for confidence in (self.confidence, self.class_confidence):
-            if confidence is not None and not np.isfinite(confidence).all():
-                raise InputError("the confidences in a pool contain NaN or infinity")
         classes = 0 if self.class_confidence is None else len(self.class_confidence)
         if classes and len(self.labels) and self.labels.max() >= classes:
             raise InputError(f"a pool has a label {self.labels.max()}, and the confidence of {classes} classes")
+
+    @property
+    def images(self) -> NDArray[np.uint8]:
+        """(P, H, W, C)."""
+        return self.samples.images
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(P,)."""
+        return self.samples.labels
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all of these, for storing what is made from the pool."""
+        judged = [given for given in (self.confidence, self.class_confidence) if given is not None]
+        return f"{self.samples.fingerprint}-{digest(*judged)}" if judged else self.samples.fingerprint
 
 
 @dataclass(frozen=True)
