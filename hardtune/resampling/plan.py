@@ -19,14 +19,12 @@ from hardtune.read_only import read_only
 from hardtune.resampling.arrays import as_arrays
 from hardtune.resampling.class_plan import ClassPlan
 from hardtune.resampling.counts import class_counts
+from hardtune.resampling.keeping import KEEPING
 from hardtune.resampling.oversamplers import OVERSAMPLERS, Pool, Request, checked_added
 from hardtune.resampling.policies import check_policy, check_scores, textbook_direction
 from hardtune.resampling.prune import PRUNERS
 from hardtune.resampling.undersample import UNDERSAMPLERS
 from hardtune.treatment import Treatment
-
-_KEEPING = ("none", "reweight", "adjust", "posthoc")
-"""The under- and oversamplings that leave a class the samples it has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,7 +229,7 @@ def _draft(
     for label, name in enumerate(classes):
         size, target = int(sizes[label]), int(targets[label])
         how = treatment.undersample if target < size else treatment.oversample
-        moved = 0 if how in _KEEPING else target - size
+        moved = 0 if how in KEEPING else target - size
         dropped, added = max(-moved, 0), max(moved, 0)
         weight = target / size if how == "reweight" else 1.0
         offset, posthoc = (math.log(target / size) if how == name else 0.0 for name in ("adjust", "posthoc"))

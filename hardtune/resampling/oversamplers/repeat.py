@@ -6,38 +6,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hardtune.errors import InputError, blamed
+from hardtune.resampling.keeping import KEEPING
 from hardtune.resampling.oversamplers.request import Added, Request, oversampler
 
 
-@oversampler("none")
-def none(request: Request, rng: np.random.Generator) -> Added:
-    """Nothing: hard classes keep what they have (in HBR's code they vanish), and the training set shrinks."""
+def add_nothing(request: Request, rng: np.random.Generator) -> Added:
+    """Add nothing: :data:`~hardtune.resampling.keeping.KEEPING` says what happens instead, by the name."""
     return Added()
 
 
-@oversampler("reweight")
-def reweight(request: Request, rng: np.random.Generator) -> Added:
-    """Nothing, but the class's samples count more in the loss: as much as if it had gained them (ours)."""
-    return Added()
-
-
-@oversampler("adjust")
-def adjust(request: Request, rng: np.random.Generator) -> Added:
-    """Nothing, but its logit is lowered in training, by the log of its growth: the class needs a larger margin.
-
-    Logit adjustment (Menon et al. 2021, arXiv 2007.07314), with ratios that follow from hardness (ours).
-    """
-    return Added()
-
-
-@oversampler("posthoc")
-def posthoc(request: Request, rng: np.random.Generator) -> Added:
-    """Nothing, and training is as if nothing were asked; predictions multiply the class's odds by its growth.
-
-    Post-hoc logit adjustment (Menon et al. 2021, arXiv 2007.07314), with ratios that follow from hardness (ours), of
-    logits calibrated by a temperature.
-    """
-    return Added()
+for _name in KEEPING:
+    oversampler(_name)(add_nothing)
 
 
 @oversampler("random")
