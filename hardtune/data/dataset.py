@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from hardtune.data.samples import Samples, channel_statistics, class_names
 from hardtune.data.split import Split, stratified
 from hardtune.errors import InputError, classes_have
+from hardtune.numeric import is_number
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +139,7 @@ class Dataset:
             return self._split(np.arange(len(self.train)), self.test, np.arange(0))
         if validation == "val":
             held = self._own_validation()
-        elif not isinstance(validation, Real) or not 0 < validation < 1:
+        elif not is_number(validation) or not 0 < validation < 1:
             raise InputError(
                 f"validation must be between 0 and 1, 'val', or 'test' to hold none out, got {validation!r}"
             )

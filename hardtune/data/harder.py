@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from numbers import Real
 
 import numpy as np
 
@@ -16,13 +15,14 @@ from hardtune.data.dataset import Dataset
 from hardtune.data.samples import Samples
 from hardtune.data.split import by_class
 from hardtune.errors import InputError
+from hardtune.numeric import is_number
 
 
 def check_harder(imbalance: float, label_noise: float) -> None:
     """Raise ``InputError`` for what :func:`long_tailed` or :func:`with_label_noise` would refuse of any data."""
-    if isinstance(imbalance, bool) or not isinstance(imbalance, Real) or not 1 <= imbalance < math.inf:
+    if not is_number(imbalance) or not 1 <= imbalance < math.inf:
         raise InputError(f"imbalance is how many times as large the first class is as the last, got {imbalance!r}")
-    if isinstance(label_noise, bool) or not isinstance(label_noise, Real) or not 0 <= label_noise < 1:
+    if not is_number(label_noise) or not 0 <= label_noise < 1:
         raise InputError(f"label_noise is a share of the training samples, from 0 to below 1, got {label_noise!r}")
 
 

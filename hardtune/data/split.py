@@ -6,13 +6,13 @@ import dataclasses
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.data.samples import Samples
 from hardtune.errors import InputError, classes_have
+from hardtune.numeric import is_number
 from hardtune.read_only import read_only
 
 _BYTES = 2**24
@@ -150,7 +150,7 @@ def stratified(
     Raises ``InputError`` for a share outside (0, 1), and classes with fewer than 2 samples; ``what`` calls these, and
     ``or_else`` ends it by another way out.
     """
-    if not isinstance(share, Real) or not 0 < share < 1:
+    if not is_number(share) or not 0 < share < 1:
         raise InputError(f"the share of every class must be between 0 and 1, got {share!r}")
     members = by_class(labels, len(classes))
     none, single = ([name for name, own in zip(classes, members, strict=True) if len(own) == size] for size in (0, 1))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from hardtune.errors import InputError
 from hardtune.evaluation.metric import metric
 from hardtune.evaluation.predictions import Floats, Predictions, checked_labels, checked_logits
+from hardtune.numeric import whole
 
 BINS = 15
 TEMPERATURES = (0.01, 100.0)
@@ -120,8 +120,7 @@ class Reliability:
         Raises:
             InputError: Confidence outside 0..1 or of other samples, or bins that are no whole number of at least 1.
         """
-        if isinstance(bins, bool) or not isinstance(bins, Integral) or bins < 1:
-            raise InputError(f"bins must be a whole number of at least 1, got {bins!r}")
+        bins = whole(bins, "bins")
         if np.shape(confidence) != np.shape(correct):
             got = f"{np.shape(confidence)} and {np.shape(correct)}"
             raise InputError(f"confidence and correctness must be of the same samples (N,), got {got}")

@@ -6,7 +6,6 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,6 +13,7 @@ from numpy.typing import ArrayLike
 from hardtune.errors import InputError, blamed, unknown
 from hardtune.evaluation.jackknife import jackknife_error
 from hardtune.evaluation.predictions import remedy
+from hardtune.numeric import is_number, whole
 
 _LARGEST = 1e150
 """Figures whose squares can be summed."""
@@ -112,7 +112,7 @@ def paired_difference(
 
 
 def _check_confidence(confidence: float) -> None:
-    if not isinstance(confidence, Real) or not 0 < confidence < 1:
+    if not is_number(confidence) or not 0 < confidence < 1:
         raise InputError(f"confidence must be a number between 0 and 1, got {confidence!r}")
 
 
@@ -183,13 +183,12 @@ def compare(
     for name in parts:
         if name not in treatments:  # its interval would cover members alone, and so look surer than it is
             raise unknown("treatment in left_out", name, map(str, treatments))
-    if isinstance(given_up, bool) or not isinstance(given_up, Integral) or given_up < 0:
-        raise InputError(f"given_up must be a whole number of at least 0, got {given_up!r}")
+    given_up = whole(given_up, "given_up", least=0)
     found = {
         name: paired_difference(values, control, left_out=parts.get(name), confidence=confidence)
         for name, values in treatments.items()
     }
-    adjusted = holm([difference.p_value for difference in found.values()] + [1.0] * int(given_up))[: len(found)]
+    adjusted = holm([difference.p_value for difference in found.values()] + [1.0] * given_up)[: len(found)]
     return {
         name: dataclasses.replace(difference, p_adjusted=p)
         for (name, difference), p in zip(found.items(), adjusted, strict=True)
@@ -209,9 +208,7 @@ def least_significant(members: int, comparisons: int, *, confidence: float = 0.9
     """
     from scipy.special import stdtrit
 
-    for name, count in (("members", members), ("comparisons", comparisons)):
-        if isinstance(count, bool) or not isinstance(count, Integral) or count < 1:
-            raise InputError(f"{name} must be a whole number of at least 1, got {count!r}")
+    members, comparisons = whole(members, "members"), whole(comparisons, "comparisons")
     _check_confidence(confidence)
     if members < 2:
         return math.inf

@@ -6,12 +6,12 @@ import math
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hardtune.errors import HardtuneWarning, InputError, blamed
+from hardtune.numeric import is_number
 from hardtune.read_only import read_only
 
 Floats = NDArray[np.float64]
@@ -77,7 +77,7 @@ class Predictions:
 
     def at(self, temperature: float) -> Predictions:
         """Those of the logits divided by the temperature; an InputError unless it is a finite number above 0."""
-        if isinstance(temperature, bool) or not isinstance(temperature, Real) or not 0 < temperature < math.inf:
+        if not is_number(temperature) or not 0 < temperature < math.inf:
             raise InputError(f"temperature must be a finite number above 0, got {temperature!r}")
         with np.errstate(over="ignore"):
             divided = self.log_probabilities / max(float(temperature), _COLDEST)

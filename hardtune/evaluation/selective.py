@@ -6,13 +6,13 @@ Confidence is the largest softmax probability; ties are broken at random, in exp
 from __future__ import annotations
 
 import math
-from numbers import Real
 
 import numpy as np
 
 from hardtune.errors import InputError
 from hardtune.evaluation.metric import metric
 from hardtune.evaluation.predictions import Floats, Predictions
+from hardtune.numeric import is_number
 
 
 def risk_coverage(predictions: Predictions) -> tuple[Floats, Floats]:
@@ -38,7 +38,7 @@ def eaurc(predictions: Predictions) -> float:
 
 def accuracy_at(predictions: Predictions, coverage: float) -> float:
     """Accuracy on the ceil(coverage · N) most confident samples; an InputError for a coverage outside (0, 1]."""
-    if isinstance(coverage, bool) or not isinstance(coverage, Real) or not 0 < coverage <= 1:
+    if not is_number(coverage) or not 0 < coverage <= 1:
         raise InputError(f"coverage must be a share of the samples, above 0 and at most 1, got {coverage!r}")
     _, share_correct = predictions.ranked
     # Rounded first: 0.07 * 100 is 7.000000000000001, whose ceiling is 8.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -36,12 +35,6 @@ def _fits(given: Tensor, name: str) -> bool:
     if name == "logits":
         return given.is_floating_point()
     return not (given.is_floating_point() or given.is_complex() or (name == "ids" and given.dtype == torch.bool))
-
-
-def check_count(number: int, name: str) -> None:
-    """Raise ``InputError`` unless it is a whole number of at least 1."""
-    if isinstance(number, bool) or not isinstance(number, Integral) or number < 1:
-        raise InputError(f"{name} must be a whole number of at least 1, got {number!r}")
 
 
 def check_range(values: Tensor, count: int, name: str) -> None:

@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hardtune.errors import InputError, blamed
-from hardtune.hardness.batch import check_batch, check_count, check_fits, check_range, check_state
+from hardtune.hardness.batch import check_batch, check_fits, check_range, check_state
 from hardtune.hardness.ranks import all_or_none, check_ranks, first_ranks, merge, warn_of_a_part
 from hardtune.hardness.sums import (
     SEEN,
@@ -52,6 +52,7 @@ from hardtune.hardness.sums import (
     warn_of_other_labels,
     warn_of_probabilities,
 )
+from hardtune.numeric import whole
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -94,9 +95,8 @@ class Dynamics:
         early_epoch: int | None = None,
         group: ProcessGroup | None = None,
     ) -> None:
-        check_count(num_samples, "num_samples")
-        if early_epoch is not None:
-            check_count(early_epoch, "early_epoch")
+        num_samples = whole(num_samples, "num_samples")
+        early_epoch = None if early_epoch is None else whole(early_epoch, "early_epoch")
         with blamed(f"dynamics cannot be kept on device {str(device)!r}, but on 'cpu' they can"):
             torch.empty(1, device=device)
         self.num_samples = num_samples

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -21,6 +20,7 @@ from hardtune.errors import InputError, blamed
 from hardtune.hardness.features import as_labelled, as_labels
 from hardtune.hardness.kmeans import centre_distance
 from hardtune.hardness.mahalanobis import mahalanobis, relative_mahalanobis
+from hardtune.numeric import whole
 from hardtune.read_only import read_only
 from hardtune.registry import Registry
 
@@ -179,8 +179,7 @@ def feature_scores(
     if compute is None:
         valid = ", ".join(sorted(e.name for e in ESTIMATORS.values() if e.from_features))
         raise InputError(f"estimator {name!r} is not computed from features: choose from {valid}")
-    if not isinstance(seed, Integral) or seed < 0:
-        raise InputError(f"seed must be a whole number of at least 0, got {seed!r}")
+    seed = whole(seed, "seed", least=0)
     features, labels = as_labelled(features, labels, num_classes)
     with blamed(f"estimator {name!r} fails on features {features.shape}"):
         return _scores(name, compute(read_only(features), read_only(labels), num_classes, seed), len(labels))

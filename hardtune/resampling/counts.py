@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.errors import ContractError, HardtuneWarning, InputError, blamed
+from hardtune.numeric import is_number
 from hardtune.resampling.policies import POLICIES, alike
 
 FLOOR = 0.1
@@ -87,9 +87,9 @@ def class_counts(
         raise InputError(f"the hardness of class {names[int(np.argmin(np.isfinite(hardness)))]!r} is not finite")
     if (sizes < 1).any():
         raise InputError(f"class {names[int(np.argmin(sizes))]!r} has no samples to resample")
-    if not isinstance(alpha, Real) or not 0 <= alpha < math.inf:
+    if not is_number(alpha) or not 0 <= alpha < math.inf:
         raise InputError(f"alpha must be a finite number of at least 0, got {alpha!r}")
-    if not isinstance(balance, Real) or not 0 <= balance <= 1:
+    if not is_number(balance) or not 0 <= balance <= 1:
         raise InputError(f"balance must be from 0 to 1, got {balance!r}")
 
     total = int(sizes.sum())

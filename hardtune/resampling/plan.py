@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from hardtune.data.samples import Samples, class_names
 from hardtune.data.split import by_class
 from hardtune.errors import ContractError, InputError, blamed, classes_named
 from hardtune.hardness.estimators import class_hardness
+from hardtune.numeric import whole
 from hardtune.read_only import read_only
 from hardtune.resampling.arrays import as_arrays
 from hardtune.resampling.class_plan import ClassPlan
@@ -92,8 +92,7 @@ def make_plan(
         InputError: an unknown name, scores that are not finite, a policy or ``low_is_hard`` that does not fit the
             estimator, a ratio that does not exist, a seed below 0, or a class for which it cannot be done.
     """
-    if not isinstance(seed, Integral) or seed < 0:
-        raise InputError(f"seed must be a whole number of at least 0, got {seed!r}")
+    seed = whole(seed, "seed", least=0)
     draft = _draft(treatment, train, classes, scores, low_is_hard, features, pool, seed)
     check_feasible({row.name: row.infeasible for row in draft.rows})
     treatment = draft.treatment

@@ -9,7 +9,6 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from ray.tune.search.sample import Categorical
 from hardtune.data import DATASETS
 from hardtune.data.harder import check_harder
 from hardtune.errors import InputError
+from hardtune.numeric import is_number, whole
 from hardtune.recipe import Recipe
 from hardtune.report.comparison import Comparison
 from hardtune.report.sweeps import Kept
@@ -111,7 +111,7 @@ class Sweep:
             if not isinstance(comparison, Comparison):
                 raise InputError(f"comparisons has Comparisons in it, got {comparison!r}")
         for name, tolerance in self.tolerances.items():
-            if isinstance(tolerance, bool) or not isinstance(tolerance, Real) or not 0 <= tolerance < math.inf:
+            if not is_number(tolerance) or not 0 <= tolerance < math.inf:
                 raise InputError(
                     f"how much worse {name} may be than the control's must be a number of at least 0, got {tolerance!r}"
                 )
@@ -137,19 +137,16 @@ class Sweep:
             )
         for name in ("trials", "members_at_once", "image_size"):
             count = getattr(self, name)
-            if name != "trials" and count is None:
-                continue
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise InputError(f"{name} must be a whole number of at least 1, got {count!r}")
+            if name == "trials" or count is not None:
+                object.__setattr__(self, name, whole(count, name))
         check_harder(self.imbalance, self.label_noise)
         for name in ("imbalance", "label_noise"):  # numpy's numbers are no JSON
             object.__setattr__(self, name, float(getattr(self, name)))
         cpus = self.cpus_per_trial
-        if isinstance(cpus, bool) or not isinstance(cpus, Real) or not 0 < cpus < math.inf:
+        if not is_number(cpus) or not 0 < cpus < math.inf:
             raise InputError(f"cpus_per_trial must be a number above 0, got {cpus!r}")
         gpus = 0 if self.gpus_per_trial is None else self.gpus_per_trial
-        number = isinstance(gpus, Real) and not isinstance(gpus, bool)
-        if not number or not 0 <= gpus < math.inf or (gpus > 1 and gpus % 1):  # as Ray has it
+        if not is_number(gpus) or not 0 <= gpus < math.inf or (gpus > 1 and gpus % 1):  # as Ray has it
             raise InputError(f"gpus_per_trial must be a share of a GPU or a whole number of them, got {gpus!r}")
         if not isinstance(self.objectives, Mapping):
             raise InputError(
@@ -273,9 +270,8 @@ class Place:
     """Use a few samples of a few classes only."""
 
     def __post_init__(self) -> None:
-        many = self.concurrent
-        if many is not None and (isinstance(many, bool) or not isinstance(many, int) or many < 1):
-            raise InputError(f"--concurrent must be a whole number of at least 1, got {many!r}")
+        if self.concurrent is not None:
+            object.__setattr__(self, "concurrent", whole(self.concurrent, "--concurrent"))
 
 
 def _shifted(space: Space) -> Space:

@@ -6,12 +6,12 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hardtune.errors import ContractError, HardtuneWarning, InputError, blamed
+from hardtune.numeric import is_number
 from hardtune.read_only import read_only
 from hardtune.registry import Registry
 
@@ -98,7 +98,7 @@ def _weights(scores: NDArray[np.floating], scale: str, temperature: float) -> ND
         raise InputError(f"scores must be one number per sample, got an array of shape {values.shape}")
     if not np.isfinite(values).all():
         raise InputError(f"scores must be finite, and {np.count_nonzero(~np.isfinite(values))} of them are not")
-    if not isinstance(temperature, Real) or not 0 < temperature < math.inf:
+    if not is_number(temperature) or not 0 < temperature < math.inf:
         raise InputError(f"temperature must be a finite number above 0, got {temperature!r}")
     with blamed(f"entropy scale {scale!r} fails"):
         scaled = np.asarray(SCALES[scale](read_only(values)), np.float64)

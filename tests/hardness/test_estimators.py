@@ -276,7 +276,7 @@ def test_the_ensemble_score_of_a_tensor_is_that_of_its_array():
     np.testing.assert_array_equal(ensemble_scores(torch.tensor(members)), ensemble_scores(members))
 
 
-@pytest.mark.parametrize("seed", [None, -1, 0.5])
+@pytest.mark.parametrize("seed", [None, -1, 0.5, True])
 def test_features_are_not_scored_without_a_seed(seed):
     features = np.random.default_rng(0).normal(size=(20, 3))
     with pytest.raises(InputError, match=f"seed must be a whole number of at least 0, got {seed}"):

@@ -326,7 +326,7 @@ def test_what_has_no_counts_is_an_error(hardness, sizes, alpha, policy, message)
         class_counts(np.array(hardness), np.array(sizes), alpha, policy)
 
 
-@pytest.mark.parametrize("alpha", ["1", None, 1e308])
+@pytest.mark.parametrize("alpha", ["1", None, True, 1e308])
 def test_an_alpha_that_is_no_number_or_overflows_is_an_error(alpha):
     says = r"alpha must be a finite number of at least 0, got|alpha=1e\+308 is too large to compute counts with"
     with pytest.raises(InputError, match=says):

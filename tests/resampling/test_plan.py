@@ -377,7 +377,7 @@ def test_what_are_no_numbers_is_not_taken_for_scores(given, says):
         plan(scores=given, alpha=1.0)
 
 
-@pytest.mark.parametrize("seed", [-1, 0.5, None])
+@pytest.mark.parametrize("seed", [-1, 0.5, None, True])
 def test_a_seed_is_a_whole_number_of_at_least_0(seed):
     with pytest.raises(InputError, match=f"seed must be a whole number of at least 0, got {seed}"):
         plan(seed=seed, alpha=1.0)

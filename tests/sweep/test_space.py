@@ -200,5 +200,6 @@ def test_paths_may_be_paths():
 
 
 def test_numbers_of_numpy_are_pythons():
-    sweep = Sweep("any", "digits", Recipe(), [Treatment(alpha=1.0)], imbalance=np.int64(4), label_noise=np.float32(0.5))
-    assert json.dumps([sweep.imbalance, sweep.label_noise]) == "[4.0, 0.5]"
+    numpys = {"imbalance": np.int64(4), "label_noise": np.float32(0.5), "members_at_once": np.int64(2)}
+    sweep = Sweep("any", "digits", Recipe(), [Treatment(alpha=1.0)], **numpys)
+    assert json.dumps([sweep.imbalance, sweep.label_noise, sweep.members_at_once]) == "[4.0, 0.5, 2]"

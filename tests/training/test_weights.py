@@ -192,6 +192,7 @@ def test_the_summary_is_what_numpy_says():
         ({"scores": np.arange(3.0), "temperature": float("nan")}, "temperature"),
         ({"scores": np.arange(3.0), "temperature": float("inf")}, "temperature"),
         ({"scores": np.arange(3.0), "temperature": "1"}, "temperature must be a finite number above 0, got '1'"),
+        ({"scores": np.arange(3.0), "temperature": True}, "temperature must be a finite number above 0, got True"),
         ({"scores": np.arange(3.0) * 1j}, "scores must be an array of numbers: .* complex or masked"),
         ({"scores": np.ma.array([1.0, 2], mask=[1, 0])}, "scores must be an array of numbers: .* complex or masked"),
     ],
