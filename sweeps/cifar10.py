@@ -14,7 +14,7 @@ CLIP ViT-B-32 weights are downloaded once (about 600 MB), or read from a file:
 
 from ray import tune
 
-from hardtune import Recipe
+from hardtune import Recipe, Treatment
 from hardtune.sweep import Sweep, main
 
 sweep = Sweep(
@@ -28,6 +28,7 @@ sweep = Sweep(
         "alpha": tune.choice([0.0, 1.0, 3.0, 5.0]),
         "entropy_weight": tune.choice([0.0, 0.1, 0.2, 0.3]),
     },
+    first=[Treatment(alpha=1.0), Treatment(entropy_weight=0.2)],  # each paper's method alone
     racing=0.01,
     trials=48,
 )

@@ -77,6 +77,8 @@ class Sweep:
     ``hardtune.evaluation.racing``). 0 trains every ensemble whole. Only for searches whose objectives are all means
     over members (``final/…``), at least 0 (``min``) or at most 1 (``max``). Members already in training are finished
     (``members_at_once``)."""
+    first: Sequence[Treatment] = ()
+    """Treatments in the space that a search tries before it proposes any: a paper's, say, or the best known so far."""
     trials: int = 24
     """Treatments to try besides the control; a list is tried in full."""
     cpus_per_trial: float = 1
@@ -101,7 +103,7 @@ class Sweep:
                 "space maps fields of Treatment to search spaces or values, or is a function of an Optuna trial or a "
                 f"list of Treatments, got {self.space!r}"
             )
-        for name in ("no_worse_than_control", "corruptions", "severities", "comparisons"):
+        for name in ("no_worse_than_control", "corruptions", "severities", "comparisons", "first"):
             several = getattr(self, name)
             if name == "no_worse_than_control" and isinstance(several, Mapping):
                 continue
@@ -110,6 +112,11 @@ class Sweep:
         for comparison in self.comparisons:
             if not isinstance(comparison, Comparison):
                 raise InputError(f"comparisons has Comparisons in it, got {comparison!r}")
+        for treatment in self.first:
+            if not isinstance(treatment, Treatment) or treatment.is_control:
+                raise InputError(f"first has Treatments in it that change something, got {str(treatment)!r}")
+        if self.first and isinstance(self.space, Sequence):
+            raise InputError("first is for searches: a list of treatments is tried in its own order")
         for name, tolerance in self.tolerances.items():
             if not is_number(tolerance) or not 0 <= tolerance < math.inf:
                 raise InputError(
@@ -230,6 +237,7 @@ class Sweep:
             imbalance=min(self.imbalance, 4.0),
             recipe=recipe,
             space=_shifted(self.space),
+            first=tuple(map(_shift, self.first)),
             severities=self.severities[-1:],
             comparisons=[
                 dataclasses.replace(c, reference=_shift(c.reference), treatments=tuple(map(_shift, c.treatments)))

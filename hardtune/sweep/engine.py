@@ -52,7 +52,7 @@ from hardtune.sweep.notes import (
 from hardtune.sweep.prepare import control_members, prepare_on_cluster, resolved_on_cluster
 from hardtune.sweep.provenance import kept_start
 from hardtune.sweep.sigterm import left_ray
-from hardtune.sweep.space import corners
+from hardtune.sweep.space import corners, placed
 from hardtune.sweep.tracking import Tracker
 from hardtune.sweep.tracking_uri import check_experiment, check_tracking, default_uri
 from hardtune.sweep.trials import direction, run_trials
@@ -219,6 +219,8 @@ def _check(sweep: Sweep) -> tuple[list[Treatment], Needs]:
     treatments = corners(sweep.space)
     for treatment in treatments:
         check_names(treatment)
+    for treatment in sweep.first:
+        placed(sweep.space, treatment)
     names = metric_names()
     for name in (*sweep.objectives, *sweep.tolerances):
         if name.startswith(UNSEEN):

@@ -10,7 +10,7 @@ import functools
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,8 @@ class StudySearch(OptunaSearch):
     no longer full, say, tries it again.
 
     A new trial's treatment differs from all earlier ones and the control, as equal treatments train the same networks
-    and nothing is learned, and it is feasible. TPE alone repeats treatments where there are few choices; and it never
+    and nothing is learned, and it is feasible, unless it is one of ``first``, the suggested values of each trial that
+    begins the study. TPE alone repeats treatments where there are few choices; and it never
     hears of trials that fail, so that it prefers infeasible treatments the more, the better it knows all others. So
     values of its proposal are redrawn at random, one after another, until the treatment is new and feasible; a space
     without any such repeats feasible ones. ``suggest`` adds the space's fixed values, which ``OptunaSearch`` drops, and
@@ -70,6 +71,7 @@ class StudySearch(OptunaSearch):
         storage: optuna.storages.BaseStorage,
         seed: int,
         adopt: bool = False,
+        first: Sequence[Mapping[str, Any]] = (),
         feasible: Callable[[Treatment], bool] = lambda treatment: True,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -88,7 +90,7 @@ class StudySearch(OptunaSearch):
         # A resumed study keeps the order of objectives that it began with, whatever the script's is now.
         self._objectives: list[str] = self.study.user_attrs.get(ORDER) or names
         self.study.set_user_attr(ORDER, self._objectives)
-        self._seed, self._feasible = seed, feasible
+        self._seed, self._feasible, self._first = seed, feasible, first
         self.proposed, self.redrawn = 0, 0
         """How many trials this process proposed, and of how many TPE's own treatment had been tried."""
         self._draw_for(len(self.study.get_trials(deepcopy=False)))
@@ -139,6 +141,8 @@ class StudySearch(OptunaSearch):
         """Add a trial to the study, with parameters for a treatment not tried yet; returns its id there."""
         number = len(self.study.get_trials(deepcopy=False))
         self._draw_for(number)
+        if number < len(self._first):
+            return self._add(self._draft(number, dict(self._first[number]), self._random)[0])
         draft, treatment = self._draft(number, {}, self.study.sampler)
         self.proposed += 1
         self.redrawn += bool(draft.params) and treatment in self._tried
@@ -160,10 +164,13 @@ class StudySearch(OptunaSearch):
             draft, treatment = self._draft(number, kept, self._random)
         else:
             draft = spare
+        return self._add(draft)
+
+    def _add(self, draft: _Draft) -> int:
         self.study.add_trial(
             optuna.create_trial(state=TrialState.RUNNING, params=draft.params, distributions=draft.distributions)
         )
-        return self.study.get_trials(deepcopy=False)[number]._trial_id
+        return self.study.get_trials(deepcopy=False)[draft.number]._trial_id
 
     def _draw_for(self, number: int) -> None:
         """Draw as for this trial, whatever was drawn before: a resumed sweep goes on as if never interrupted."""

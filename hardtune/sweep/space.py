@@ -11,6 +11,7 @@ import itertools
 import logging
 import math
 import random
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -67,6 +68,30 @@ def count(space: Space) -> int | None:
         return None
     points = (dict(zip(values, point, strict=True)) for point in itertools.product(*values.values()))
     return len({treatment_of(point).canonical() for point in points} - {Treatment()})
+
+
+def placed(space: Space, treatment: Treatment) -> dict[str, Any]:
+    """What a search suggests where it proposes this treatment, by field.
+
+    Raises:
+        InputError: it never does.
+    """
+    trial = optuna.trial.FixedTrial(dataclasses.asdict(treatment))
+    missing = f"first has {str(treatment)!r}, which the space does not have"
+    with warnings.catch_warnings(), blamed(missing):
+        warnings.filterwarnings("error", "The value .* is out of the range")  # Optuna's
+        if callable(space):
+            fixed = space(trial)
+        else:
+            assert isinstance(space, Mapping)  # of a list, nothing comes first
+            fixed = {name: value for name, value in space.items() if not isinstance(value, Domain)}
+            searched = {name: value for name, value in space.items() if isinstance(value, Domain)}
+            for name, distribution in OptunaSearch.convert_search_space(searched).items():
+                trial._suggest(name, distribution)
+    there = treatment_of(point_of(trial.params, fixed))
+    if there.canonical() != treatment.canonical():
+        raise InputError(f"{missing}: with these values it has {str(there)!r}")
+    return dict(trial.params)
 
 
 def without_effect(space: Space) -> list[str]:

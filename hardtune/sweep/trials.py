@@ -34,7 +34,7 @@ from hardtune.sweep.prepare import MAX_RETRIES, outcome
 from hardtune.sweep.racing import Racing
 from hardtune.sweep.recorder import Recorder
 from hardtune.sweep.search import StudySearch
-from hardtune.sweep.space import proposer, treatment_of
+from hardtune.sweep.space import placed, proposer, treatment_of
 from hardtune.sweep.tracking import Tracker
 from hardtune.sweep.trainable import TrialContext, carry_out, record_of, trainable
 from hardtune.treatment import Treatment
@@ -60,6 +60,7 @@ def run_trials(
         storage=study,
         seed=sweep.recipe.seed,
         adopt=place.resume,
+        first=[placed(sweep.space, treatment) for treatment in sweep.first],
         feasible=Feasible(prepared),
     )
     search.study.set_user_attr(OWNER, ledger.owner)

@@ -12,7 +12,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from hardtune.evaluation.metric import METRICS, UNSEEN
 from hardtune.sweep.search import FAILED, FINISHED, SHORTFALL, StudySearch, _sampler_seed
-from hardtune.sweep.space import corners, count
+from hardtune.sweep.space import corners, count, numbered, placed
 from hardtune.sweep.trials import direction
 from hardtune.treatment import Treatment
 from hardtune.trial import metric_names
@@ -43,6 +43,28 @@ def test_a_finished_trial_is_complete_with_its_figures(tmp_path):
     searcher.on_trial_complete("a", GOOD)
     assert state(searcher, 0) == TrialState.COMPLETE
     assert searcher.study.trials[0].values == [0.1, 0.9]
+
+
+@pytest.mark.parametrize("define_by_run", [False, True])
+def test_what_comes_first_is_tried_first_also_after_a_kill_and_then_the_search_goes_on(tmp_path, define_by_run):
+    space = SPACE
+    if define_by_run:
+
+        def space(trial):
+            trial.suggest_float("alpha", 0, 2)
+            trial.suggest_categorical("estimator", ["aum", "el2n"])
+            return {"policy": "shift"}
+
+    mine = [Treatment(alpha=alpha, estimator="el2n", policy="shift") for alpha in (1.5, 0.5)]
+    first = [placed(space, treatment) for treatment in mine]
+    assert numbered(search(tmp_path, space, first=first).suggest("a")) == (0, mine[0])
+    resumed = search(tmp_path, space, first=first, adopt=True)
+    found = [numbered(resumed.suggest(name)) for name in "abcd"]
+    assert found[:2] == [*enumerate(mine)]
+    assert len({treatment for _, treatment in found}) == 4
+    resumed.on_trial_complete("a", GOOD)
+    assert resumed.study.trials[0].params == {"alpha": 1.5, "estimator": "el2n"}
+    assert state(resumed, 0) == TrialState.COMPLETE
 
 
 def test_a_seed_may_be_as_large_as_a_recipes(tmp_path):

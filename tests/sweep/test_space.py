@@ -1,6 +1,7 @@
 """A space is checked at its corners, before anything is spent."""
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from ray import tune
 from hardtune import Recipe, Treatment
 from hardtune.errors import InputError
 from hardtune.sweep import Sweep
-from hardtune.sweep.space import MAX_CORNERS, at_an_end, corners, count, numbered, proposer, without_effect
+from hardtune.sweep.space import MAX_CORNERS, at_an_end, corners, count, numbered, placed, proposer, without_effect
 
 
 def test_corners_are_every_choice_at_both_ends_of_every_range():
@@ -22,6 +23,66 @@ def test_corners_are_every_choice_at_both_ends_of_every_range():
 def test_fixed_values_are_in_every_corner():
     found = corners({"policy": "shift", "alpha": tune.uniform(1, 2)})
     assert {treatment.policy for treatment in found} == {"shift"}
+
+
+def conditional(trial):
+    if trial.suggest_categorical("oversample", ["random", "holdout"]) == "holdout":
+        return {"policy": "shift", "alpha": 1.0, "prune": "class", "prune_rate": 0.5}
+    trial.suggest_float("alpha", 0, 2)
+    return {"policy": "shift"}
+
+
+@pytest.mark.parametrize(
+    ("space", "treatment", "suggested"),
+    [
+        (
+            {"policy": "shift", "alpha": tune.uniform(0, 2), "estimator": tune.choice(["aum", "el2n"])},
+            Treatment(policy="shift", alpha=1.5, estimator="el2n"),
+            {"alpha": 1.5, "estimator": "el2n"},
+        ),
+        ({"alpha": tune.randint(1, 4)}, Treatment(alpha=3), {"alpha": 3}),
+        (conditional, Treatment(policy="shift", alpha=0.5), {"oversample": "random", "alpha": 0.5}),
+        (
+            conditional,
+            Treatment(policy="shift", alpha=1, oversample="holdout", prune="class", prune_rate=0.5),
+            {"oversample": "holdout"},
+        ),
+    ],
+)
+def test_a_treatment_of_a_space_has_a_place_there(space, treatment, suggested):
+    assert placed(space, treatment) == suggested
+
+
+@pytest.mark.parametrize(
+    ("space", "treatment", "says"),
+    [
+        ({"alpha": tune.uniform(0, 2)}, Treatment(alpha=2.5), "the value 2.5 of the parameter 'alpha' is out of"),
+        ({"alpha": tune.choice([1.0, 2.0])}, Treatment(alpha=1.5), "'1.5' not in (1.0, 2.0)"),
+        ({"alpha": tune.randint(1, 4)}, Treatment(alpha=4), "the value 4"),
+        ({"alpha": tune.uniform(0, 2)}, Treatment(alpha=1, policy="shift"), "with these values it has 'aum α=1 easi"),
+        (conditional, Treatment(policy="shift", alpha=2.5), "the value 2.5 of the parameter 'alpha' is out of"),
+        (conditional, Treatment(policy="shift", alpha=0.5, oversample="holdout"), "with these values it has 'aum pru"),
+    ],
+)
+def test_one_that_a_space_does_not_have_is_told(space, treatment, says):
+    missing = re.escape(f"first has '{treatment}', which the space does not have: ")
+    with pytest.raises(InputError, match=f"(?i){missing}.*{re.escape(says)}"):
+        placed(space, treatment)
+
+
+@pytest.mark.parametrize(
+    ("first", "says"),
+    [
+        ([Treatment()], "first has Treatments in it that change something, got 'control'"),
+        (["aum"], "first has Treatments in it that change something, got 'aum'"),
+        (Treatment(alpha=1), "first must be a list, got Treatment"),
+    ],
+)
+def test_what_cannot_come_first_is_told(first, says):
+    with pytest.raises(InputError, match=says):
+        Sweep("s", "digits", Recipe(), {"alpha": tune.uniform(0, 2)}, first=first)
+    with pytest.raises(InputError, match="first is for searches"):
+        Sweep("s", "digits", Recipe(), [Treatment(alpha=1)], first=[Treatment(alpha=1)])
 
 
 def test_a_huge_space_is_sampled():
@@ -184,6 +245,9 @@ def test_a_smoke_run_tries_the_policies_that_a_space_has_but_for_the_papers():
     assert tried({"alpha": alpha}) == tried({"alpha": alpha, "policy": "paper"}) == {"shift"}
     assert tried({"alpha": alpha, "policy": "reversed"}) == {"reversed"}
     assert tried({"alpha": 1.0, "policy": tune.choice(["paper", "reversed", "shift"])}) == {"reversed", "shift"}
+
+    first = Sweep("small", "digits", Recipe(), {"alpha": alpha}, first=[Treatment(alpha=0.7)]).smoke()
+    assert placed(first.space, first.first[0]) == {"alpha": 0.7}
 
     def suggested(trial):
         trial.suggest_categorical("policy", ["paper", "reversed"])
