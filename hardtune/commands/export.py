@@ -165,7 +165,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _trial(kept: Kept, wanted: str | None) -> Record:
-    there = {"control" if record.is_control else str(record.number): record for record in kept.records}
+    there = {str(record.trial): record for record in kept.records}
     if not there:
         raise InputError(f"sweep {kept.id} has no results yet: not even its control is trained")
     choices = f"choose from {', '.join(there)}"

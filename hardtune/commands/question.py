@@ -12,7 +12,7 @@ from hardtune.evaluation.metric import UNSEEN
 from hardtune.report.comparison import figures_of_members
 from hardtune.report.pareto import check_objective
 from hardtune.report.pooled import alike, pooled
-from hardtune.report.records import Record
+from hardtune.report.records import Record, control_of
 from hardtune.report.sweeps import Kept, kept
 
 
@@ -56,7 +56,7 @@ class Question:
 
     @property
     def control(self) -> Record:
-        return next(record for record in self.records if record.is_control)
+        return control_of(self.records)
 
     @cached_property
     def finished(self) -> dict[int, Record]:

@@ -20,8 +20,8 @@ from hardtune.report.figure import pareto_figure
 from hardtune.report.overlaid import curve_points, curves_table, overlaid_figure
 from hardtune.report.paper_tables import write_tables
 from hardtune.report.pareto import front
-from hardtune.report.pooled import by_treatment, unlike
-from hardtune.report.records import Record
+from hardtune.report.pooled import unlike
+from hardtune.report.records import Record, by_treatment
 from hardtune.report.standing import kept_off_front, saved_by_stopping
 from hardtune.report.table import mean_of, members_like, of_ensemble, on_test, render, rows
 from hardtune.report.values import value_rows, value_tables
@@ -177,7 +177,7 @@ def _curve(question: Question, field: str) -> Shown:
 
 def _diagnostics(question: Question, named: Sequence[str]) -> Shown:
     sweep, note = question.sweep, question.note
-    there = {"control" if one.is_control else str(one.number): one for one in question.records if one.curves}
+    there = {str(one.trial): one for one in question.records if one.curves}
     chooses = sweep.is_search or question.options.objectives
     best = front(question.records, question.objectives) if chooses else question.records
     chosen = named or ["control", *(str(one.number) for one in best if not one.is_control and one.curves)]

@@ -17,7 +17,7 @@ from hardtune.report.comparison import Row, found_out, tried
 from hardtune.report.comparison_views import PANEL_WIDTH, covers, decimals, difference_cell, draw_intervals, paired_over
 from hardtune.report.drawing import save
 from hardtune.report.fitting import fit
-from hardtune.report.records import Record
+from hardtune.report.records import Record, control_of
 from hardtune.report.table import plain_table
 
 PANELS_A_ROW = 4
@@ -30,7 +30,7 @@ def against_control(found: Sequence[Record], chosen: Sequence[Record]) -> list[R
 
     Empty if there is nothing to compare, or if there are too many classes.
     """
-    control = next(record for record in found if record.is_control)
+    control = control_of(found)
     others = {record.treatment.canonical(): record for record in reversed(chosen) if record.state == "finished"}
     others.pop(control.treatment.canonical(), None)
     records = list(others.values())[::-1]
@@ -58,7 +58,7 @@ def class_rows(records: Sequence[Record], reference: Record, *, among: int, over
     return [
         {
             "reference": str(reference.treatment) if reference.is_control else _named(reference),
-            "reference_trial": "control" if reference.is_control else str(reference.number),
+            "reference_trial": str(reference.trial),
             "trial": record.number,
             "treatment": _named(record),
             "class": name,

@@ -14,7 +14,7 @@ from hardtune.errors import InputError, unknown
 from hardtune.evaluation.comparison import Difference, compare
 from hardtune.evaluation.metric import CALIBRATION, CORRUPTION_METRICS, METRICS, Better, directions
 from hardtune.evaluation.ood import OOD_FIGURES, OOD_SCORES
-from hardtune.report.records import Record
+from hardtune.report.records import Record, by_treatment
 from hardtune.report.table import members_like, on_test
 from hardtune.treatment import Treatment
 
@@ -124,10 +124,7 @@ def compared(
             which may be compared by figures of their ensembles, too.
         confidence: of intervals, if not 95 %, and of verdicts.
     """
-    found: dict[Treatment, Record] = {}
-    for record in records:
-        if record.state == "finished":
-            found.setdefault(record.treatment.canonical(), record)  # one that was tried twice counts once
+    found = by_treatment(records)
     reference = found.get(comparison.reference.canonical())
     others = [found[key] for key in dict.fromkeys(t.canonical() for t in comparison.treatments) if key in found]
     others = [record for record in others if record is not reference]

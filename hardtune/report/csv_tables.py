@@ -89,5 +89,4 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
 
 
 def _named(record: Record) -> Row:
-    trial = "control" if record.is_control else record.number
-    return {"trial": trial, "treatment": str(record.treatment), "state": record.state}
+    return {"trial": record.trial, "treatment": str(record.treatment), "state": record.state}

@@ -10,7 +10,7 @@ from typing import Any
 
 from hardtune.errors import InputError
 from hardtune.report.comparison import Row
-from hardtune.report.records import Record
+from hardtune.report.records import Record, by_treatment
 from hardtune.treatment import NUMBERS, Treatment
 
 SIGNS = {"alpha": "α", "entropy_weight": "λ", "temperature": "T"}
@@ -51,10 +51,7 @@ def curves(records: Sequence[Record], field: str) -> list[Curve]:
 
 
 def _curves(records: Sequence[Record], field: str) -> list[Curve]:
-    found: dict[Treatment, Record] = {}
-    for record in records:
-        if record.state == "finished":
-            found.setdefault(record.treatment.canonical(), record)
+    found = by_treatment(records)
     alike: dict[Treatment, dict[float, Record]] = {}
     for treatment, record in found.items():
         rest = _at(treatment, field, getattr(Treatment, field))

@@ -102,7 +102,7 @@ def make_room(folder: Path, kept: Kept, record: Record) -> None:
         about = json.loads((folder / "model.json").read_text()) if "model.json" in there else {}
     except (OSError, ValueError) as error:
         raise InputError(f"cannot write to {folder}: {error}") from error
-    if there and (about.get("sweep"), about.get("trial")) != (kept.id, _trial(record)):
+    if there and (about.get("sweep"), about.get("trial")) != (kept.id, record.trial):
         raise InputError(f"there are other files in {folder}: name a new folder with --out")
 
 
@@ -227,7 +227,7 @@ def write_about(
     height, width, channels = split.train.images.shape[1:]
     about = {
         "sweep": kept.id,
-        "trial": _trial(record),
+        "trial": record.trial,
         "state": record.state,
         "treatment": dataclasses.asdict(record.treatment),
         "recipe": dataclasses.asdict(recipe),
@@ -262,10 +262,6 @@ def write_about(
         known = "\n".join(f"- `{member['file']}`: {member['compared']}." for member in members)
         text += NETWORKS.replace("{members}", known)
     durable.write(folder / "README.md", text)
-
-
-def _trial(record: Record) -> str | int:
-    return "control" if record.is_control else record.number
 
 
 def _figures(record: Record, kept: Kept) -> str:

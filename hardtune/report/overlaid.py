@@ -36,7 +36,7 @@ def curve_points(records: Sequence[Record]) -> list[Row]:
     """
     rows: list[Row] = []
     for record in records:
-        trial = {"trial": "control" if record.is_control else record.number, "treatment": str(record.treatment)}
+        trial = {"trial": record.trial, "treatment": str(record.treatment)}
         for of in WHOSE:
             curve = record.curves[of]
             point = {**trial, "of": of, "curve": "reliability"}

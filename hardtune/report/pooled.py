@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from hardtune.errors import InputError
-from hardtune.report.records import Record
+from hardtune.report.records import Record, by_treatment
 from hardtune.report.sweeps import SCORES, Kept
 from hardtune.report.table import of_ensemble
 from hardtune.treatment import Treatment
@@ -115,15 +115,6 @@ def pooled(sweeps: Sequence[Kept]) -> list[Record]:
         else Record(record.number, record.treatment, "stopped", reason="it did not finish in each sweep")
         for treatment, record in {treatment: record for found in each for treatment, record in found.items()}.items()
     ]
-
-
-def by_treatment(records: Sequence[Record]) -> dict[Treatment, Record]:
-    """The finished trials, of a treatment that was tried twice the first."""
-    found: dict[Treatment, Record] = {}
-    for record in records:
-        if record.state == "finished":
-            found.setdefault(record.treatment.canonical(), record)
-    return found
 
 
 def _mean(number: int, records: Sequence[Record]) -> Record:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,25 @@ class Record:
     @property
     def is_control(self) -> bool:
         return self.number == CONTROL
+
+    @property
+    def trial(self) -> str | int:
+        """What tables and files call it: ``control``, or its number."""
+        return "control" if self.is_control else self.number
+
+
+def control_of(records: Iterable[Record]) -> Record:
+    """The control's, which is among them."""
+    return next(record for record in records if record.is_control)
+
+
+def by_treatment(records: Sequence[Record]) -> dict[Treatment, Record]:
+    """The finished trials, of a treatment that was tried twice the first."""
+    found: dict[Treatment, Record] = {}
+    for record in records:
+        if record.state == "finished":
+            found.setdefault(record.treatment.canonical(), record)
+    return found
 
 
 def write(folder: Path, record: Record) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from hardtune.report.hypervolume import hypervolume, with_negative_costs
 from hardtune.report.pareto import front
-from hardtune.report.records import Record
+from hardtune.report.records import Record, control_of
 from hardtune.treatment import Treatment
 
 
@@ -20,7 +20,7 @@ class Standing:
             members: The size of a whole ensemble.
         """
         self._objectives, self._members = objectives, members
-        self._control = next(record for record in records if record.is_control)
+        self._control = control_of(records)
         self._front = [self._control]
         self._trained: dict[Treatment, int] = {}
         self._stopped: set[Treatment] = set()

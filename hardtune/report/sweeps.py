@@ -17,7 +17,7 @@ from hardtune.recipe import Recipe
 from hardtune.report import records
 from hardtune.report.comparison import Comparison
 from hardtune.report.pareto import front
-from hardtune.report.records import Record
+from hardtune.report.records import Record, control_of
 from hardtune.report.table import render, rows
 from hardtune.treatment import Treatment
 
@@ -88,8 +88,7 @@ class Kept:
 
         if not self.has_results:
             return f"{self.id}: no results yet"
-        control = next(record for record in self.records if record.is_control)
-        lines = rows(self.front, control, self.objectives)
+        lines = rows(self.front, control_of(self.records), self.objectives)
         title = f"Pareto front of {self.id}"
         return markdown(render(lines, self.objectives, title, self.selection_note, searched=self.is_search))
 

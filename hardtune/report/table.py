@@ -62,7 +62,7 @@ def rows(front: Sequence[Record], control: Record, objectives: Mapping[str, str]
     on_front = {record.number for record in front}
     return [
         {
-            "trial": "control" if record.is_control else record.number,
+            "trial": record.trial,
             "treatment": str(record.treatment),
             "pareto": record.number in on_front,
             **{name: record.metrics[name] for name in objectives},

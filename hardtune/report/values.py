@@ -31,7 +31,7 @@ def value_rows(
             figures = judged(metric, each)
             rows.append(
                 {
-                    "trial": "control" if record.is_control else record.number,
+                    "trial": record.trial,
                     "treatment": str(record.treatment),
                     "metric": metric,
                     "better": better.get(members_like(metric)),

@@ -11,7 +11,7 @@ from hardtune.evaluation.metric import Better
 from hardtune.report.comparison import Comparison, Row, compared, tried
 from hardtune.report.levelling import GAPS, levelling_down
 from hardtune.report.pareto import front
-from hardtune.report.records import Record
+from hardtune.report.records import Record, control_of
 from hardtune.report.table import label, members_like, of_ensemble, on_test
 
 
@@ -35,7 +35,7 @@ def verdict(
     chosen = {record.number: record for record in front(records, objectives) if not record.is_control}
     if not chosen:
         return "The control alone is on the front." if tried(records) else ""
-    control = next(record for record in records if record.is_control)
+    control = control_of(records)
     twins = (members_like(on_test(name) or "") for name in objectives)
     names = tuple(dict.fromkeys(name for name in twins if name in control.members))
     single = "single networks' " * any(map(of_ensemble, objectives))

@@ -31,7 +31,7 @@ from hardtune.report.drawing import one_at_a_time
 from hardtune.report.figure import pareto_figure
 from hardtune.report.paper_tables import markdown
 from hardtune.report.pareto import check_objective, front
-from hardtune.report.records import Record
+from hardtune.report.records import Record, control_of
 from hardtune.report.sweeps import selection_note
 from hardtune.report.table import render, rows
 from hardtune.report.verdict import verdict
@@ -155,7 +155,7 @@ def _conclude(sweep: Sweep, ledger: Ledger, tracker: Tracker, uri: str, interrup
     """The front, its table and figure, on disk and in MLflow."""
     found = ledger.records
     best = front(found, sweep.objectives)
-    table = rows(best, next(record for record in found if record.is_control), sweep.objectives)
+    table = rows(best, control_of(found), sweep.objectives)
     unwritten: dict[Path, str] = {}
 
     def leave(name: str, write: Callable[[Path], object]) -> list[Path]:

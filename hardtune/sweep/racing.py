@@ -15,7 +15,7 @@ from hardtune.evaluation.racing import Verdict, judge, learn_noise
 from hardtune.report import records
 from hardtune.report.hypervolume import REFERENCE, relative_costs, with_negative_costs
 from hardtune.report.pareto import front
-from hardtune.report.records import Record
+from hardtune.report.records import Record, control_of
 from hardtune.sweep.search import FINISHED, SHORTFALL
 from hardtune.sweep.space import numbered
 from hardtune.treatment import Treatment
@@ -49,7 +49,7 @@ class Racing(FIFOScheduler):
         self._costs: dict[Treatment, NDArray[np.float64]] = {}
         """The objectives as relative costs, (M, O) per treatment; NaN where there is no member yet."""
         former = records.read_all(folder)
-        self._control = next(record for record in former if record.is_control)
+        self._control = control_of(former)
         for name in with_negative_costs(self._control, objectives):
             raise InputError(
                 f"racing counts in units of what the control costs, which is its value where an objective is minimised "

@@ -22,7 +22,7 @@ from mlflow.tracking.context.registry import resolve_tags
 
 from hardtune import disk
 from hardtune.errors import in_a_line
-from hardtune.report.records import CONTROL, Record
+from hardtune.report.records import Record
 from hardtune.sweep.artifacts import FilesRefused, Rows, log_diagnostics, log_tables
 from hardtune.sweep.moved import mend_locations
 from hardtune.sweep.passwords import scrubbed
@@ -148,7 +148,7 @@ class Tracker:
             run = self._child(record)
             self._client.set_tag(run.id, "reason", record.reason)
             self._client.set_terminated(run.id, "FAILED")
-            del self._runs[_tag(record.number)]  # it has not ended: the next call for it looks it up and reopens it
+            del self._runs[str(record.trial)]  # it has not ended: the next call for it looks it up and reopens it
 
         self._queue.put(close)
 
@@ -178,7 +178,7 @@ class Tracker:
         Interrupted trials are KILLED until a resumed sweep reopens them. ``note``: Markdown that describes the sweep.
         ``charted``: what the charts that :meth:`links` leads to are of, beside the control; MLflow shows ten runs.
         """
-        on_front, on_charts = ({_tag(record.number) for record in some or ()} for some in (front, charted))
+        on_front, on_charts = ({str(record.trial) for record in some or ()} for some in (front, charted))
 
         def close() -> None:
             if note:
@@ -193,7 +193,7 @@ class Tracker:
             if not run.state:
                 self._client.set_terminated(run.id, "KILLED")
             elif front is not None:
-                shown = trial in on_charts or trial == _tag(CONTROL)
+                shown = trial in on_charts or trial == "control"
                 tags = [RunTag(PARETO_TAG, str(trial in on_front).lower()), RunTag(CHART_TAG, str(shown).lower())]
                 self._client.log_batch(run.id, tags=tags)
 
@@ -288,7 +288,7 @@ class Tracker:
         tags = {"mlflow.parentRunId": self._parent, "control": str(record.treatment.is_control).lower()}
         tags[NOTE_TAG] = "changes nothing, for comparison" if record.is_control else str(record.treatment)
         name = "control" if record.is_control else f"trial {record.number}"
-        return self._run(_tag(record.number), name, tags, dataclasses.asdict(record.treatment))
+        return self._run(str(record.trial), name, tags, dataclasses.asdict(record.treatment))
 
     def _run(self, trial: str, name: str, tags: Mapping[str, str], parameters: Mapping[str, Any]) -> _Run:
         """The run of a trial (or of ``_SWEEP``): known, found or created; reopened unless its trial has ended."""
@@ -320,10 +320,6 @@ def _members(record: Record) -> list[dict[str, float]]:
     figures = {name: values for name, values in record.members.items() if name.startswith("final/")}
     names = [name.replace("final/", "members/", 1) for name in figures]
     return [dict(zip(names, member, strict=True)) for member in zip(*figures.values(), strict=True)]
-
-
-def _tag(number: int) -> str:
-    return "control" if number == CONTROL else str(number)
 
 
 def _now() -> int:
