@@ -26,7 +26,6 @@ from hardtune.data import Dataset, Samples
 from hardtune.errors import InputError
 from hardtune.evaluation import (
     CORRUPTION_METRICS,
-    METRICS,
     Diagnostics,
     MemberSummary,
     diagnose,
@@ -238,12 +237,6 @@ def _corrupted_left_out(members: Sequence[Answers]) -> dict[str, list[float]]:
     if not each or not len(each[0]):
         return {}
     return dict(zip(CORRUPTION_METRICS, np.stack(each).mean(axis=0, dtype=np.float64).T.tolist(), strict=True))
-
-
-def metric_names() -> set[str]:
-    """Every name that ``Result.metrics`` of a sweep's trial always has; objectives are those not of the test split."""
-    groups = ("final", "final_std", "ensemble", "test", "test_std", "test_ensemble")
-    return {f"{group}/{name}" for group in groups for name in (*METRICS, "recall_hard_easy")}
 
 
 def run(

@@ -13,12 +13,13 @@ from hardtune.errors import DivergedError, HardtuneWarning, InputError
 from hardtune.evaluation import METRICS, Metric, averaged_softmax, class_recall, evaluate, fit_temperature, metric
 from hardtune.member import Prepared, epochs_of, identity, plan_for, train_member, train_network, weights_for
 from hardtune.needs import Needs, needed_scores, needs_of
+from hardtune.report.metric_names import always_measured
 from hardtune.scoring import prepare
 from hardtune.scoring_member import score_member
 from hardtune.sweep.trainable import TrialContext, carry_out
 from hardtune.training.losses import LOSSES, Loss, entropy
 from hardtune.training.models import MODELS
-from hardtune.trial import metric_names, run_trial
+from hardtune.trial import run_trial
 
 RECIPE = Recipe(
     model="small_cnn",
@@ -166,7 +167,7 @@ def test_a_trial_that_is_stopped_trains_no_more_members(prepared, tmp_path):
 def test_every_figure_is_finite_and_named_as_objectives_name_it(prepared):
     metrics = run_trial(TREATMENT, prepared, RECIPE).metrics()
     assert all(np.isfinite(value) for value in metrics.values())
-    assert metric_names() <= metrics.keys()
+    assert always_measured() <= metrics.keys()
 
 
 def test_a_metric_that_these_data_break_is_named_before_anything_is_trained(monkeypatch, tmp_path):

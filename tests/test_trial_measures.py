@@ -12,13 +12,12 @@ from hardtune.answers import corruption_pairs
 from hardtune.checks import class_plans
 from hardtune.errors import InputError
 from hardtune.evaluation import Predictions, class_recall, evaluate_members
-from hardtune.evaluation.metric import UNSEEN
 from hardtune.evaluation.ood import OOD_SCORES, ood_metrics
 from hardtune.evaluation.recall import class_f1
 from hardtune.hardness.estimators import class_hardness
 from hardtune.member import plan_for, trained_on, weights_for
 from hardtune.needs import Needs, needs_of
-from hardtune.report.comparison import figures_of_members
+from hardtune.report.metric_names import UNSEEN, always_measured, figures_of_members
 from hardtune.report.records import CONTROL, Record
 from hardtune.scoring import hard_classes, prepare
 from hardtune.scoring_member import score_member
@@ -26,7 +25,7 @@ from hardtune.sweep import Sweep
 from hardtune.sweep.trainable import record_of
 from hardtune.sweep.trials import limits_of
 from hardtune.training.weights import entropy_weights
-from hardtune.trial import metric_names, run_trial
+from hardtune.trial import run_trial
 
 RECIPE = Recipe(
     model="small_cnn",
@@ -207,7 +206,7 @@ def test_comparisons_may_be_of_exactly_the_figures_that_members_have(result):
 def test_nothing_measured_with_the_test_split_can_be_searched_by_its_name(result):
     searched = {name for name in result.metrics() if not name.startswith(UNSEEN)}
     assert {name.partition("/")[0] for name in searched} == {"final", "final_std", "ensemble", "weights"}
-    assert "final/recall_hard_easy" in metric_names()
+    assert "final/recall_hard_easy" in always_measured()
 
 
 def weights_of(prepared, treatment, member):

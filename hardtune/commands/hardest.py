@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     from hardtune.needs import Needs
     from hardtune.report.hardest import class_table, finding_table, write_csv
     from hardtune.report.hardest_figure import hardest_figure
-    from hardtune.report.table import show_table
+    from hardtune.report.tables import show_table
     from hardtune.scoring import gather
 
     name: str = options.estimator

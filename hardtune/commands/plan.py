@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     from hardtune.rehearsal import rehearse
     from hardtune.report.plans import plan_table, sweep_table, write_csv
     from hardtune.report.plans_figure import plan_figure, sweep_figure
-    from hardtune.report.table import show_table
+    from hardtune.report.tables import show_table
     from hardtune.scoring import gather
     from hardtune.sweep.space import ASKED, corners
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from hardtune.errors import InputError, unknown
-from hardtune.evaluation.metric import UNSEEN
-from hardtune.report.comparison import figures_of_members
+from hardtune.report.metric_names import UNSEEN, figures_of_members, is_spread
 from hardtune.report.pareto import check_objective
 from hardtune.report.pooled import alike, pooled
 from hardtune.report.records import Record, control_of
@@ -75,7 +74,7 @@ class Question:
     @property
     def figures(self) -> list[str]:
         """The names of the control's figures but their standard deviations over members."""
-        return [name for name in self.control.metrics if not name.partition("/")[0].endswith("_std")]
+        return [name for name in self.control.metrics if not is_spread(name)]
 
     @cached_property
     def objectives(self) -> Mapping[str, str]:

@@ -117,7 +117,7 @@ def run(options: argparse.Namespace) -> int:
     from hardtune.commands.shown import shown
     from hardtune.report.csv_tables import TABLES, write_csv
     from hardtune.report.sweeps import find, kept
-    from hardtune.report.table import show_table
+    from hardtune.report.tables import show_table
 
     console = plain_console()
     storage = local_folder(options.storage)
@@ -173,7 +173,7 @@ def _written(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def _list(there: Sequence[Kept], storage: Path, console: Console) -> None:
-    from hardtune.report.table import plain_table, show_table
+    from hardtune.report.tables import plain_table, show_table
 
     if not there:
         console.print(f"no sweep left anything in {storage}", soft_wrap=True)

@@ -11,19 +11,20 @@ from rich.table import Table
 from hardtune.commands.question import Question
 from hardtune.errors import InputError, unknown
 from hardtune.report.classes import class_figure, class_rows, class_table, class_tables
-from hardtune.report.comparison import Comparison, Row, compared, figures_of_members, metrics_of, tried
+from hardtune.report.comparison import Comparison, Row, compared, metrics_of, tried
 from hardtune.report.comparison_views import comparison_figure, tables
 from hardtune.report.csv_tables import write_csv
 from hardtune.report.curves import curve_rows, curves, each_once
 from hardtune.report.curves_figure import curve_figure
-from hardtune.report.figure import pareto_figure
+from hardtune.report.front_figure import pareto_figure
+from hardtune.report.front_table import render, rows
+from hardtune.report.metric_names import figures_of_members, mean_of, members_like, of_ensemble, on_test
 from hardtune.report.overlaid import curve_points, curves_table, overlaid_figure
 from hardtune.report.paper_tables import write_tables
 from hardtune.report.pareto import front
 from hardtune.report.pooled import unlike
 from hardtune.report.records import Record, by_treatment
 from hardtune.report.standing import kept_off_front, saved_by_stopping
-from hardtune.report.table import mean_of, members_like, of_ensemble, on_test, render, rows
 from hardtune.report.values import value_rows, value_tables
 from hardtune.report.verdict import verdict
 

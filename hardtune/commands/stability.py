@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     from hardtune.needs import Needs
     from hardtune.report.stability import comparison_tables, stability_table, verdict, write_csv
     from hardtune.report.stability_figure import comparison_figure, stability_figure
-    from hardtune.report.table import show_table
+    from hardtune.report.tables import show_table
     from hardtune.scoring import gather
 
     estimators: list[str] = options.estimator or ["aum"]

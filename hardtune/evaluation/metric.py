@@ -25,8 +25,6 @@ class Metric:
 
 METRICS: Registry[Metric] = Registry("metric")
 """Everything that :func:`hardtune.evaluation.evaluate` computes."""
-UNSEEN = ("test", "ood", "corruptions")
-"""Name prefixes of metrics that are measured with the test split: the search never sees them."""
 CORRUPTION_METRICS = ("accuracy", "ece")
 """Those measured under each corruption."""
 CALIBRATION = ("nll", "brier", "ece", "ece_adaptive", "ece_classwise")

@@ -18,7 +18,7 @@ from hardtune.report.comparison_views import PANEL_WIDTH, covers, decimals, diff
 from hardtune.report.drawing import save
 from hardtune.report.fitting import fit
 from hardtune.report.records import Record, control_of
-from hardtune.report.table import plain_table
+from hardtune.report.tables import plain_table
 
 PANELS_A_ROW = 4
 MOST_CLASSES = 100

@@ -10,17 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hardtune.errors import InputError, unknown
+from hardtune.errors import InputError
 from hardtune.evaluation.comparison import Difference, compare
-from hardtune.evaluation.metric import CALIBRATION, CORRUPTION_METRICS, METRICS, Better, directions
-from hardtune.evaluation.ood import OOD_FIGURES, OOD_SCORES
+from hardtune.evaluation.metric import Better
+from hardtune.report.metric_names import better, figures_of_members, members_like, on_test
 from hardtune.report.records import Record, by_treatment
-from hardtune.report.table import members_like, on_test
 from hardtune.treatment import Treatment
 
 Row = dict[str, Any]
-GROUPS = ("final", "test", "ood", "corruptions")
-"""Prefixes of the names of members' figures."""
 METRICS_A_TABLE = 4
 """As many as fit in 80 columns."""
 
@@ -38,45 +35,6 @@ class Comparison:
         for name in ("treatments", "metrics"):
             if isinstance(getattr(self, name), (str, Treatment)):
                 raise InputError(f"a comparison's {name} must be a tuple, got {getattr(self, name)!r}")
-
-
-def figures_of_members(
-    groups: Collection[str] = GROUPS, *, scaled: bool = True, metrics: Mapping[str, Better] | None = None
-) -> dict[str, Better]:
-    """The figures of each member that a comparison may use, by full name, and which way each is better.
-
-    Args:
-        groups: What is measured, of ``final``, ``test``, ``ood`` and ``corruptions``.
-        scaled: Whether there are held-out samples besides the test split, to fit temperatures on.
-        metrics: A sweep's metrics and which way each is better, if not those registered here.
-
-    >>> figures_of_members(["corruptions"])
-    {'corruptions/accuracy': 'max', 'corruptions/ece': 'min'}
-    """
-    judged: dict[str, Better] = {**(metrics or directions()), "recall_hard_easy": "min"}
-    after_scaling = {f"{name}_scaled": METRICS[name].better for name in CALIBRATION if scaled}
-    figures = {
-        "final": judged,
-        "test": judged | after_scaling,
-        "ood": {f"{score}_{name}": way for score in (*OOD_SCORES, "mahalanobis") for name, way in OOD_FIGURES.items()},
-        "corruptions": {name: METRICS[name].better for name in CORRUPTION_METRICS},
-    }
-    return {f"{group}/{name}": way for group in GROUPS if group in groups for name, way in figures[group].items()}
-
-
-def better(metric: str, metrics: Mapping[str, Better] | None = None) -> Better:
-    """``min`` or ``max``: which way a member's figure is better; ``metrics`` as for :func:`figures_of_members`.
-
-    >>> better("test/ece_scaled"), better("ood/msp_auroc"), better("corruptions/accuracy")
-    ('min', 'max', 'max')
-
-    Raises:
-        InputError: members have no such figure.
-    """
-    known = figures_of_members(metrics=metrics)
-    if metric not in known:
-        raise unknown("figure of a member", metric, known)
-    return known[metric]
 
 
 def metrics_of(

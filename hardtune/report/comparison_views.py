@@ -16,7 +16,8 @@ from hardtune.evaluation.comparison import least_significant
 from hardtune.report.comparison import METRICS_A_TABLE, Row
 from hardtune.report.drawing import save
 from hardtune.report.fitting import fit
-from hardtune.report.table import HELD_OUT, label, plain_table
+from hardtune.report.metric_names import heading
+from hardtune.report.tables import plain_table
 
 Line = tuple[int | None, str]
 """A treatment's trial and its description."""
@@ -223,16 +224,3 @@ def _magnitude(reach: float) -> int:
 def half_width(row: Row) -> float:
     """Half the width of a row's interval, times 100."""
     return math.inf if row["low"] is None else 50 * (row["high"] - row["low"])
-
-
-def heading(metric: str) -> str:
-    """What a column or panel of the metric is headed by; of the test split unless it says otherwise.
-
-    >>> heading("test/ece"), heading("final/ece"), heading("test_ensemble/ece"), heading("ensemble/ece")
-    ('ECE', 'held-out ECE', 'ensemble ECE', 'held-out ensemble ECE')
-    """
-    group, _, name = metric.partition("/")
-    measured = {"test": "final", "test_ensemble": "ensemble"}.get(group, group)
-    words = label(f"{measured}/{name}")
-    words = words.replace("adaptive", "adapt.").replace("misclassification", "errors'")
-    return f"held-out {words}" if group in HELD_OUT else words

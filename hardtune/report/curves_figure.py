@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from hardtune.report.comparison import Row
-from hardtune.report.comparison_views import PANEL_WIDTH, coverage, half_width, heading, paired_over
+from hardtune.report.comparison_views import PANEL_WIDTH, coverage, half_width, paired_over
 from hardtune.report.curves import SIGNS
 from hardtune.report.drawing import COLOURS, save
 from hardtune.report.fitting import fit, name_lines
-from hardtune.report.table import label
+from hardtune.report.metric_names import heading, label
 
 MARKERS = "osD^vPX"
 """Of another number than the colours, so that few curves look alike; and for those who see no colours."""

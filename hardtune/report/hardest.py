@@ -14,7 +14,7 @@ from hardtune import csv_files
 from hardtune.errors import InputError
 from hardtune.evaluation.ood import ood_metrics
 from hardtune.hardness.estimators import class_hardness
-from hardtune.report.table import plain_table
+from hardtune.report.tables import plain_table
 
 SHARE = 0.1
 """The hardest share of all samples, whose classes are counted."""

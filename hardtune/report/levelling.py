@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from hardtune.report.metric_names import label
 from hardtune.report.records import Record
-from hardtune.report.table import label
 
 GAPS = ("recall_gap", "recall_gap_excess", "recall_range", "recall_topk_gap", "recall_mad")
 """Metrics that become smaller, too, where every class does worse, if strong ones do by more."""

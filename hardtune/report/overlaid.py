@@ -12,7 +12,7 @@ from hardtune.report.diagnostics import FIFTHS
 from hardtune.report.drawing import COLOURS, STYLES, save
 from hardtune.report.fitting import fit, name_lines
 from hardtune.report.records import Record
-from hardtune.report.table import plain_table
+from hardtune.report.tables import plain_table
 
 Row = dict[str, Any]
 WHOSE = {"members": "networks", "ensemble": "ensemble"}

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.table import Table
 
 from hardtune import csv_files
-from hardtune.report.table import plain_table
+from hardtune.report.tables import plain_table
 from hardtune.resampling.class_plan import ClassPlan
 from hardtune.treatment import Treatment
 

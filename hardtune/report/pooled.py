@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from hardtune.errors import InputError
+from hardtune.report.metric_names import of_ensemble
 from hardtune.report.records import Record, by_treatment
 from hardtune.report.sweeps import SCORES, Kept
-from hardtune.report.table import of_ensemble
 from hardtune.treatment import Treatment
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from hardtune import csv_files
 from hardtune.hardness.stability import Agreement, Stability, pruned_overlap, rank_correlations
-from hardtune.report.table import plain_table
+from hardtune.report.tables import plain_table
 
 ENOUGH = 0.95
 """The rank correlation between two ensembles for which :func:`verdict` counts the members needed."""

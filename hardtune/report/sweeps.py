@@ -16,9 +16,9 @@ from hardtune.evaluation.metric import Better, directions
 from hardtune.recipe import Recipe
 from hardtune.report import records
 from hardtune.report.comparison import Comparison
+from hardtune.report.front_table import render, rows
 from hardtune.report.pareto import front
 from hardtune.report.records import Record, control_of
-from hardtune.report.table import render, rows
 from hardtune.treatment import Treatment
 
 STAMP = r"-\d{8}-\d{6}(-\d+)?"

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 
 from hardtune.report.comparison import METRICS_A_TABLE, Row, judged
-from hardtune.report.comparison_views import heading, places
+from hardtune.report.comparison_views import places
+from hardtune.report.metric_names import heading, members_like, of_ensemble
 from hardtune.report.records import Record
-from hardtune.report.table import members_like, of_ensemble, plain_table
+from hardtune.report.tables import plain_table
 
 
 def value_rows(
@@ -21,7 +22,7 @@ def value_rows(
     counts by the absolute value of its mean.
 
     Args:
-        better: Which way members' figures are better, from :func:`~hardtune.report.comparison.figures_of_members`.
+        better: Which way members' figures are better, from :func:`~hardtune.report.metric_names.figures_of_members`.
         over: As in :func:`~hardtune.report.comparison.compared`.
     """
     rows: list[Row] = []

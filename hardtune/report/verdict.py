@@ -10,9 +10,9 @@ import numpy as np
 from hardtune.evaluation.metric import Better
 from hardtune.report.comparison import Comparison, Row, compared, tried
 from hardtune.report.levelling import GAPS, levelling_down
+from hardtune.report.metric_names import label, members_like, of_ensemble, on_test
 from hardtune.report.pareto import front
 from hardtune.report.records import Record, control_of
-from hardtune.report.table import label, members_like, of_ensemble, on_test
 
 
 def verdict(

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from hardtune.errors import InputError
 from hardtune.recipe import Recipe
-from hardtune.report.comparison import Comparison, figures_of_members, metrics_of
+from hardtune.report.comparison import Comparison, metrics_of
+from hardtune.report.metric_names import figures_of_members
 from hardtune.report.sweeps import Kept, kept
 from hardtune.sweep.definition import Sweep
 

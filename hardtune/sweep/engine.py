@@ -20,20 +20,20 @@ from hardtune.checks import check_names, check_trials
 from hardtune.data import Dataset, Samples, Split, check_ood, check_pool, harder, load, load_pool
 from hardtune.data.decoding import listed_in
 from hardtune.errors import InputError, in_a_line, unknown
-from hardtune.evaluation.metric import UNSEEN
 from hardtune.hardness.encoders import check_encoder
 from hardtune.member import Prepared
 from hardtune.needs import Needs, needs_of
 from hardtune.report.classes import against_control, class_figure
-from hardtune.report.comparison import Row, check_comparison, compared, figures_of_members
+from hardtune.report.comparison import Row, check_comparison, compared
 from hardtune.report.comparison_views import comparison_figure
 from hardtune.report.drawing import one_at_a_time
-from hardtune.report.figure import pareto_figure
+from hardtune.report.front_figure import pareto_figure
+from hardtune.report.front_table import render, rows
+from hardtune.report.metric_names import UNSEEN, always_measured, direction, figures_of_members, is_spread
 from hardtune.report.paper_tables import markdown
 from hardtune.report.pareto import check_objective, front
 from hardtune.report.records import Record, control_of
 from hardtune.report.sweeps import selection_note
-from hardtune.report.table import render, rows
 from hardtune.report.verdict import verdict
 from hardtune.store import Store, local_folder
 from hardtune.sweep import cluster
@@ -55,10 +55,9 @@ from hardtune.sweep.sigterm import left_ray
 from hardtune.sweep.space import corners, placed
 from hardtune.sweep.tracking import Tracker
 from hardtune.sweep.tracking_uri import check_experiment, check_tracking, default_uri
-from hardtune.sweep.trials import direction, run_trials
+from hardtune.sweep.trials import run_trials
 from hardtune.training.models import MODELS
 from hardtune.treatment import Treatment
-from hardtune.trial import metric_names
 
 
 @dataclass(frozen=True)
@@ -221,14 +220,14 @@ def _check(sweep: Sweep) -> tuple[list[Treatment], Needs]:
         check_names(treatment)
     for treatment in sweep.first:
         placed(sweep.space, treatment)
-    names = metric_names()
+    names = always_measured()
     for name in (*sweep.objectives, *sweep.tolerances):
         if name.startswith(UNSEEN):
             raise InputError(f"{name!r} cannot be an objective: the search must not see the test split")
         if name not in names:
             raise unknown("metric", name, (known for known in names if not known.startswith(UNSEEN)))
         check_objective(name)
-        if name.startswith("final_std/") and sweep.recipe.members < 2:
+        if is_spread(name) and sweep.recipe.members < 2:
             raise InputError(f"{name!r} is 0 for every trial of 1 network: it needs recipe.members to be at least 2")
         given, known = sweep.objectives.get(name), direction(name, {})
         if given not in (None, known):

@@ -15,8 +15,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.text import Text
 
 from hardtune.command_line import plain_console
+from hardtune.report.metric_names import label
 from hardtune.report.records import Record
-from hardtune.report.table import label
 
 QUIET_SECONDS = 15.0
 """Interval between printed lines when the output is not a terminal."""

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from hardtune import disk
 from hardtune.command_line import default_storage
 from hardtune.report.comparison_views import tables
+from hardtune.report.front_table import render
 from hardtune.report.pareto import front
 from hardtune.report.standing import kept_off_front, saved_by_stopping
 from hardtune.report.sweeps import selection_note
-from hardtune.report.table import render, show_table
+from hardtune.report.tables import show_table
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.live import View
 from hardtune.sweep.passwords import without_password

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from hardtune.member import Prepared
 from hardtune.report import records
-from hardtune.report.comparison import better
+from hardtune.report.metric_names import direction
 from hardtune.report.records import CONTROL, Record
 from hardtune.report.standing import Standing
 from hardtune.store import Store
@@ -242,16 +242,3 @@ def limits_of(sweep: Sweep, control: Record) -> dict[str, tuple[str, float]]:
 
 def _name(trial: Any) -> str:
     return f"trial-{trial.config['number']:05d}-{trial.trial_id}"
-
-
-def direction(metric: str, objectives: Mapping[str, str]) -> str:
-    """``min`` or ``max``: which way a trial's figure is better, on held-out samples.
-
-    >>> direction("ensemble/accuracy_at_90", {}), direction("final_std/accuracy", {})
-    ('max', 'min')
-    """
-    if metric in objectives:
-        return objectives[metric]
-    group, _, name = metric.partition("/")
-    # An ensemble is judged as its members are; the less they differ, the better.
-    return "min" if group == "final_std" else better(f"final/{name}")

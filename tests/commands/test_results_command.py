@@ -20,7 +20,7 @@ from hardtune.report.comparison import Comparison
 from hardtune.report.paper_tables import _escaped, _literal, write_tables
 from hardtune.report.records import CONTROL, Record
 from hardtune.report.sweeps import find
-from hardtune.report.table import plain_table
+from hardtune.report.tables import plain_table
 from hardtune.sweep import Sweep
 from hardtune.sweep.ledger import open_ledger
 

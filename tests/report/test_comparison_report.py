@@ -14,14 +14,9 @@ from hardtune import Treatment
 from hardtune.errors import InputError
 from hardtune.evaluation import METRICS
 from hardtune.evaluation.comparison import compare, paired_difference
-from hardtune.report.comparison import (
-    Comparison,
-    better,
-    check_comparison,
-    compared,
-    figures_of_members,
-)
+from hardtune.report.comparison import Comparison, check_comparison, compared
 from hardtune.report.comparison_views import comparison_figure, tables
+from hardtune.report.metric_names import better, figures_of_members
 from hardtune.report.records import CONTROL, Record
 
 METHOD = Treatment(entropy_weight=0.3)

@@ -18,12 +18,13 @@ from hardtune import Treatment
 from hardtune.errors import InputError
 from hardtune.report import records
 from hardtune.report.csv_tables import by_trial
-from hardtune.report.figure import pareto_figure
+from hardtune.report.front_figure import pareto_figure
+from hardtune.report.front_table import render, rows
+from hardtune.report.metric_names import on_test
 from hardtune.report.pareto import check_objective, front, pareto_mask
 from hardtune.report.records import CONTROL, Record
 from hardtune.report.standing import kept_off_front
 from hardtune.report.sweeps import selection_note
-from hardtune.report.table import on_test, render, rows
 
 OBJECTIVES = {"final/recall_gap": "min", "final/accuracy": "max"}
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from hardtune import Treatment
+from hardtune.report.metric_names import on_test
 from hardtune.report.records import CONTROL, Record
-from hardtune.report.table import on_test
 from hardtune.report.verdict import verdict
 
 OBJECTIVES = {"final/recall_gap": "min", "final/accuracy": "max"}

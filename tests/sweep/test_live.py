@@ -16,9 +16,9 @@ from rich.console import Console
 from hardtune import Recipe, Treatment
 from hardtune.report import records
 from hardtune.report.comparison import Comparison, compared
+from hardtune.report.front_table import rows
 from hardtune.report.records import CONTROL, Record
 from hardtune.report.standing import Standing
-from hardtune.report.table import rows
 from hardtune.sweep import Sweep, engine, live, main, parser
 from hardtune.sweep.definition import Place
 from hardtune.sweep.engine import Outcome

@@ -10,12 +10,11 @@ from optuna.trial import TrialState
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 
-from hardtune.evaluation.metric import METRICS, UNSEEN
+from hardtune.evaluation.metric import METRICS
+from hardtune.report.metric_names import UNSEEN, always_measured, direction
 from hardtune.sweep.search import FAILED, FINISHED, SHORTFALL, StudySearch, _sampler_seed
 from hardtune.sweep.space import corners, count, numbered, placed
-from hardtune.sweep.trials import direction
 from hardtune.treatment import Treatment
-from hardtune.trial import metric_names
 
 OBJECTIVES = {"final/recall_gap": "min", "final/accuracy": "max"}
 SPACE = {"alpha": tune.uniform(0, 2), "estimator": tune.choice(["aum", "el2n"]), "policy": "shift"}
@@ -360,7 +359,7 @@ def test_trials_that_fall_short_of_the_control_are_infeasible_to_the_sampler(tmp
 
 
 def test_what_must_be_no_worse_than_the_controls_is_judged_by_its_own_metric():
-    for name in metric_names():
+    for name in always_measured():
         group, _, figure = name.partition("/")
         if not name.startswith(UNSEEN) and figure in METRICS:
             assert direction(name, {}) == ("min" if group == "final_std" else METRICS[figure].better), name

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from hardtune.report.drawing import save
+from hardtune.report.metric_names import HELD_OUT, label, on_test
 from hardtune.report.records import Record
-from hardtune.report.table import HELD_OUT, label, on_test
 
 PANELS_A_ROW = 3
 TRIAL = "trial"
