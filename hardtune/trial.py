@@ -42,6 +42,7 @@ from hardtune.member import Prepared, plan_for, stored_member, trained_on, weigh
 from hardtune.needs import needs_of
 from hardtune.recipe import Recipe
 from hardtune.registry import read_cells_again
+from hardtune.resampling.class_plan import ClassPlan
 from hardtune.scoring import is_encoded, prepare
 from hardtune.store import Store
 from hardtune.training.parallel import in_parallel
@@ -68,16 +69,8 @@ class Result:
     treatment: Treatment
     held_out: MemberSummary
     test: MemberSummary
-    class_counts: NDArray[np.int64]
-    """(K,) samples of each class in one epoch."""
-    class_weights: NDArray[np.float32]
-    """(K,) what each of their losses counts; 1 unless the treatment reweights classes."""
-    class_offsets: NDArray[np.float32]
-    """(K,) what losses subtract from their logits; 0 unless the treatment adjusts logits."""
-    class_posthoc: NDArray[np.float32]
-    """(K,) the logarithm of what multiplies their odds in predictions; 0 unless the treatment is post hoc."""
-    class_hardness: NDArray[np.float64]
-    """(K,) mean score of their training samples, by the treatment's estimator; NaN if it uses no scores."""
+    classes: tuple[ClassPlan, ...]
+    """What the treatment did to each class: ``count`` samples in one epoch, the ``weight`` of their losses, …."""
     weights: WeightSummary | None
     """Summary of the entropy weights s that the first member trains with; None if the entropy term is off."""
     diagnostics: Diagnostics
@@ -182,7 +175,6 @@ def run_trial(
         if on_member is not None:
             newest = evaluate(answers.held_out, split.held_out.labels, hard_classes=hard)
             on_member(Progress(member + 1, recipe.members, trained, newest))
-    classes = class_plans(prepared, treatment)
     held_out = np.stack([answers.held_out for answers in members])
     test = np.stack([answers.test for answers in members])
     # Temperatures are fitted on held-out samples; under the papers' protocol there are none besides the test.
@@ -203,11 +195,7 @@ def run_trial(
         treatment=treatment,
         held_out=evaluate_members(held_out, split.held_out.labels, hard_classes=hard),
         test=tested,
-        class_counts=np.array([row.count for row in classes]),
-        class_weights=np.array([row.weight for row in classes], np.float32),
-        class_offsets=np.array([row.offset for row in classes], np.float32),
-        class_posthoc=np.array([row.posthoc for row in classes], np.float32),
-        class_hardness=np.array([row.hardness for row in classes], np.float64),
+        classes=class_plans(prepared, treatment),
         weights=_summary(prepared, recipe, treatment),
         diagnostics=diagnose(test, split.test.labels),
         held_out_logits=held_out,
@@ -306,6 +294,10 @@ def run(
 
 
 def _mean_and_std(values: ArrayLike) -> tuple[float, float]:
-    """Over members (ddof = 1); the std of one member is 0."""
     figures = np.asarray(values, np.float64)
-    return float(figures.mean()), float(figures.std(ddof=1)) if len(figures) > 1 else 0.0
+    return float(figures.mean()), float(std_over_members(figures))
+
+
+def std_over_members(figures: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The sample standard deviation over members, of figures (M, …): (…), 0 for a single member."""
+    return np.asarray(figures.std(axis=0, ddof=1 if len(figures) > 1 else 0))

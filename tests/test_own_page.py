@@ -42,7 +42,7 @@ def test_all_of_it_is_trained_with(registered):
     data = load("noise")
     result = run(treatment, data, RECIPE)
     assert 0 <= result.held_out.member_mean["geometric_recall"] <= 1
-    assert result.class_counts.sum() == round(0.8 * (1 - RECIPE.validation) * len(data.train))
+    assert sum(row.count for row in result.classes) == round(0.8 * (1 - RECIPE.validation) * len(data.train))
 
 
 def test_all_of_it_goes_to_workers_and_is_part_of_the_keys(registered):

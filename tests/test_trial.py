@@ -348,19 +348,20 @@ def test_post_hoc_the_controls_networks_predict_as_if_hard_classes_had_more_samp
     control = run_trial(Treatment(), prepared, RECIPE, store)
     result = run_trial(treatment, prepared, RECIPE, store, on_member=lambda progress: trained.append(progress.trained))
     assert trained == [False, False], "they are the control's"
+    posthoc = np.array([row.posthoc for row in result.classes], np.float32)
     rows = plan_for(prepared, RECIPE, treatment, 0).classes
-    np.testing.assert_allclose(np.exp(result.class_posthoc), [row.target / row.size for row in rows], rtol=1e-6)
-    assert result.class_posthoc.min() < 0 < result.class_posthoc.max()
+    np.testing.assert_allclose(np.exp(posthoc), [row.target / row.size for row in rows], rtol=1e-6)
+    assert posthoc.min() < 0 < posthoc.max()
     held_out = prepared.split.held_out.labels
     temperatures = [fit_temperature(logits, held_out) for logits in control.held_out_logits]
-    shift = np.float32(temperatures)[:, None, None] * result.class_posthoc
+    shift = np.float32(temperatures)[:, None, None] * posthoc
     for part in ("test_logits", "held_out_logits"):
         np.testing.assert_array_equal(getattr(result, part), getattr(control, part) + shift)
     calibrated, tempered = (
         torch.from_numpy(one.test_logits[0] / np.float32(temperatures[0])).softmax(1) for one in (control, result)
     )
     odds = (tempered[:, 1] / tempered[:, 0]) / (calibrated[:, 1] / calibrated[:, 0])
-    np.testing.assert_allclose(odds, np.exp(result.class_posthoc[1] - result.class_posthoc[0]), rtol=1e-3)
+    np.testing.assert_allclose(odds, np.exp(posthoc[1] - posthoc[0]), rtol=1e-3)
     own = evaluate(result.test_logits[1], prepared.split.test.labels, hard_classes=prepared.hard_classes)
     assert result.test.members[1].items() >= own.items()
     again = run_trial(Treatment(), prepared, RECIPE, store)
@@ -370,11 +371,12 @@ def test_post_hoc_the_controls_networks_predict_as_if_hard_classes_had_more_samp
 def test_post_hoc_may_be_one_half_of_an_exchange(prepared, tmp_path):
     half, none = (Treatment(alpha=1.0, policy="shift", oversample=how) for how in ("posthoc", "none"))
     ours, theirs = (run_trial(one, prepared, RECIPE, Store(tmp_path)) for one in (half, none))
-    assert list(ours.class_counts) == list(theirs.class_counts)
-    assert ours.class_posthoc.min() == 0 < ours.class_posthoc.max()
+    assert [row.count for row in ours.classes] == [row.count for row in theirs.classes]
+    posthoc = np.array([row.posthoc for row in ours.classes])
+    assert posthoc.min() == 0 < posthoc.max()
     added = ours.test_logits - theirs.test_logits
     np.testing.assert_allclose(added, np.broadcast_to(added[:, :1], added.shape), atol=1e-4)
-    assert ((added > 0) == (ours.class_posthoc > 0)).all()
+    assert ((added > 0) == (posthoc > 0)).all()
 
 
 def test_post_hoc_without_held_out_samples_no_temperature_is_fitted(tmp_path):
@@ -384,7 +386,8 @@ def test_post_hoc_without_held_out_samples_no_temperature_is_fitted(tmp_path):
     scored = prepare(split, recipe, needs_of([TREATMENT]), Store(tmp_path))
     treatment = Treatment(alpha=1.0, policy="shift", undersample="posthoc", oversample="posthoc")
     control, result = (run_trial(one, scored, recipe, Store(tmp_path)) for one in (Treatment(), treatment))
-    np.testing.assert_array_equal(result.test_logits, control.test_logits + result.class_posthoc)
+    posthoc = np.array([row.posthoc for row in result.classes], np.float32)
+    np.testing.assert_array_equal(result.test_logits, control.test_logits + posthoc)
 
 
 def test_temperatures_are_fitted_on_held_out_samples_and_reported_for_the_test(prepared, split):
@@ -469,18 +472,19 @@ def test_the_papers_protocol_measures_on_the_test_split_and_holds_nothing_out():
     dataset = load("digits").subset(classes=3, train=20, test=10, seed=0)
     recipe = dataclasses.replace(RECIPE, validation="test", members=1)
     result = run(Treatment(), dataset, recipe)
-    assert result.class_counts.tolist() == [20, 20, 20]
+    assert [row.count for row in result.classes] == [20, 20, 20]
     metrics = result.metrics()
     assert metrics["final/accuracy"] == metrics["test/accuracy"]
     assert "test/ece_scaled" not in metrics
+    assert metrics["final_std/accuracy"] == 0, "of a single member"
 
 
 def test_alpha_moves_samples_from_easy_to_hard_classes(prepared):
     scores = prepared.scores["aum"]
     labels = prepared.split.train.labels
     hardness = [scores[labels == k].mean() for k in range(10)]
-    counts = run_trial(TREATMENT, prepared, RECIPE).class_counts
-    assert counts.sum() == len(labels)
+    counts = [row.count for row in run_trial(TREATMENT, prepared, RECIPE).classes]
+    assert sum(counts) == len(labels)
     assert counts[np.argmax(hardness)] > counts[np.argmin(hardness)]
     assert len(plan_for(prepared, RECIPE, Treatment(), 0).indices) == len(labels)
 

@@ -53,13 +53,11 @@ def evaluate(
 
 @dataclass(frozen=True, eq=False)
 class MemberSummary:
-    """The figures of an ensemble: each member's, their mean and spread, and those of the ensemble as one predictor."""
+    """The figures of an ensemble: each member's, their mean, and those of the ensemble as one predictor."""
 
     members: tuple[dict[str, float], ...]
     member_mean: dict[str, float]
     """What HBR reports: mean over members, never a vote."""
-    member_std: dict[str, float]
-    """Sample standard deviation over members (ddof = 1); 0 for a single member."""
     ensemble: dict[str, float]
     """From the members' averaged softmax."""
     recall: Floats
@@ -109,11 +107,9 @@ def evaluate_members(
     members, by_class = zip(*map(judged, stack, temperatures[:-1]), strict=True)
     ensemble, _ = judged(averaged_softmax(stack), temperatures[-1])
     recall, precision, f1 = np.stack(by_class, axis=1)
-    values = {name: np.array([figures[name] for figures in members]) for name in members[0]}
     return MemberSummary(
         members=members,
-        member_mean={name: float(v.mean()) for name, v in values.items()},
-        member_std={name: float(v.std(ddof=1)) if len(v) > 1 else 0.0 for name, v in values.items()},
+        member_mean={name: float(np.mean([figures[name] for figures in members])) for name in members[0]},
         ensemble=ensemble,
         recall=recall,
         precision=precision,

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from ray import tune
 
 from hardtune.data import Split
@@ -24,7 +23,7 @@ from hardtune.sweep.search import FAILED, FINISHED, SHORTFALL, WARNING
 from hardtune.sweep.space import numbered
 from hardtune.training.worker import configure_process
 from hardtune.treatment import Treatment
-from hardtune.trial import Progress, Result, run_trial
+from hardtune.trial import Progress, Result, run_trial, std_over_members
 from hardtune.warned import collected
 
 
@@ -108,20 +107,20 @@ def record_of(number: int, result: Result, split: Split, bounds: Mapping[str, tu
     """The record of a finished trial."""
     metrics = result.metrics()
     columns = {
-        "size": result.class_counts,
-        "weight": result.class_weights,
-        "offset": result.class_offsets,
-        "posthoc": result.class_posthoc,
-        "hardness": result.class_hardness,
+        "size": np.array([row.count for row in result.classes]),
+        "weight": np.array([row.weight for row in result.classes], np.float32),  # as exact as in training
+        "offset": np.array([row.offset for row in result.classes], np.float32),
+        "posthoc": np.array([row.posthoc for row in result.classes], np.float32),
+        "hardness": np.array([row.hardness for row in result.classes], np.float64),
         "recall": result.held_out.recall.mean(axis=0),
-        "recall_std": _std(result.held_out.recall),
+        "recall_std": std_over_members(result.held_out.recall),
         "test_size": np.bincount(split.test.labels, minlength=split.num_classes),
         "test_recall": result.test.recall.mean(axis=0),
-        "test_recall_std": _std(result.test.recall),
+        "test_recall_std": std_over_members(result.test.recall),
         "test_precision": result.test.precision.mean(axis=0),
-        "test_precision_std": _std(result.test.precision),
+        "test_precision_std": std_over_members(result.test.precision),
         "test_f1": result.test.f1.mean(axis=0),
-        "test_f1_std": _std(result.test.f1),
+        "test_f1_std": std_over_members(result.test.f1),
         "test_ece": result.diagnostics.class_ece,
         "test_overconfidence": result.diagnostics.class_overconfidence,
     }
@@ -154,11 +153,6 @@ def record_of(number: int, result: Result, split: Split, bounds: Mapping[str, tu
         shortfall=max(behind, default=0.0),
         warning=result.warning,
     )
-
-
-def _std(figures: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The standard deviation over members, of figures (M, K): (K,), 0 for a single member."""
-    return figures.std(axis=0, ddof=1 if len(figures) > 1 else 0)
 
 
 def report_member(progress: Progress, warning: str) -> None:
