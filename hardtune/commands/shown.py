@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -86,25 +87,13 @@ def _shown(question: Question) -> Shown:
                 f"--metrics takes names alone, and their directions are known: leave '=' out of {metric!r}"
             )
     objectives = question.objectives  # what is wrong with them comes before what is wrong with trials
-    if options.values is not None:
-        for name in ("objectives", "compare", "classes", "curve", "diagnostics", "against", "figure"):
-            if vars(options)[name] is not None:
-                raise InputError(f"--values is a table of figures as they are: leave --{name} out")
-        return _values(question, options.values)
-    if options.diagnostics is not None:
-        for name in ("compare", "classes", "curve", "against", "metrics", "pool"):
-            if vars(options)[name] is not None:
-                raise InputError(f"--diagnostics shows trials of one sweep as they are: leave --{name} out")
-        return _diagnostics(question, options.diagnostics)
-    if options.classes is not None:
-        for name in ("compare", "metrics", "curve"):
-            if vars(options)[name] is not None:
-                raise InputError(f"--classes compares recall class by class: leave --{name} out")
-        return _classes(question)
-    if options.curve is not None:
-        if options.compare is not None:
-            raise InputError("--curve compares all trials that are on one: leave --compare out")
-        return _curve(question, options.curve)
+    for flag, (says, others, answer) in _ON_ITS_OWN.items():
+        asked = vars(options)[flag]
+        if asked is not None:
+            for other in others:
+                if vars(options)[other] is not None:
+                    raise InputError(f"--{flag} {says}: leave --{other} out")
+            return answer(question, asked)
     chosen = sweep.is_search or options.objectives
     if any(value is not None for value in (options.compare, options.against, options.metrics if chosen else None)):
         return _comparisons(question, [_compared(question, options.compare)])
@@ -149,8 +138,8 @@ def _comparisons(question: Question, families: Sequence[Sequence[Row]]) -> Shown
     )
 
 
-def _classes(question: Question) -> Shown:
-    reference, chosen = _asked(question, "--classes", question.options.classes)
+def _classes(question: Question, named: Sequence[int]) -> Shown:
+    reference, chosen = _asked(question, "--classes", named)
     others = [treatment for treatment in tried(question.records) if treatment != reference.treatment.canonical()]
     found, note = class_rows(chosen, reference, among=len(others), over=question.over), question.note
     return Shown(
@@ -266,3 +255,21 @@ def _metrics(question: Question) -> tuple[str, ...]:
         if members_like(metric) not in figures_of_members(metrics=known):
             raise InputError(f"the sweep does not say which way {metric} is better, so it cannot be compared")
     return metrics
+
+
+_ON_ITS_OWN: Mapping[str, tuple[str, Sequence[str], Callable[[Question, Any], Shown]]] = {
+    "values": (
+        "is a table of figures as they are",
+        ("objectives", "compare", "classes", "curve", "diagnostics", "against", "figure"),
+        _values,
+    ),
+    "diagnostics": (
+        "shows trials of one sweep as they are",
+        ("compare", "classes", "curve", "against", "metrics", "pool"),
+        _diagnostics,
+    ),
+    "classes": ("compares recall class by class", ("compare", "metrics", "curve"), _classes),
+    "curve": ("compares all trials that are on one", ("compare",), _curve),
+}
+"""Flags that ask for another answer than the front or comparisons: what it is, flags that mean nothing beside it, and
+the answer to what is asked by it."""
