@@ -58,7 +58,8 @@ def run(options: argparse.Namespace) -> int:
     from hardtune.checks import check_names, check_sources
     from hardtune.needs import needs_of
     from hardtune.rehearsal import rehearse
-    from hardtune.report.plans import plan_table, sweep_table, write_csv
+    from hardtune.report.csv_tables import write_csv
+    from hardtune.report.plans import plan_rows, plan_table, sweep_table
     from hardtune.report.plans_figure import plan_figure, sweep_figure
     from hardtune.report.tables import show_table
     from hardtune.scoring import gather
@@ -100,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
     show_table(console, (plan_table if one else sweep_table)(plans, title))  # first: the disk may take no files
     make_room_for(figure)
     (plan_figure if one else sweep_figure)(plans, title, figure)
-    write_csv(plans, figure.with_suffix(".csv"))
+    write_csv(plan_rows(plans), figure.with_suffix(".csv"))
     for label, path in (("figure", figure), ("table", figure.with_suffix(".csv"))):
         show_path(console, label, path)
     return 0 if all(plan.feasible for plan in plans) else 1

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
-from hardtune import csv_files
 from hardtune.report.tables import plain_table
 from hardtune.resampling.class_plan import ClassPlan
 from hardtune.treatment import Treatment
@@ -137,18 +135,19 @@ def merge(plans: Sequence[Planned]) -> list[tuple[str, Planned]]:
     return [(_label(group), group[0]) for group in same.values()]
 
 
-def write_csv(plans: Sequence[Planned], path: Path) -> None:
-    """A line for each class of each plan."""
-    with csv_files.opened(path) as file:
-        lines = csv.writer(file)
-        counts = ("size", "pruned", "dropped", "added", "target", "count", "weight", "offset", "posthoc")
-        fields = ("hardness", *counts, "source", "infeasible")
-        lines.writerow(["treatment", "class", *fields])
-        for plan in plans:
-            if plan.problem:
-                lines.writerow([str(plan.treatment), *[""] * len(fields), plan.problem])
-            for row in plan.classes:
-                lines.writerow([str(plan.treatment), row.name, *(getattr(row, field) for field in fields)])
+def plan_rows(plans: Sequence[Planned]) -> list[dict[str, Any]]:
+    """A row for each class of each plan, and one for a plan that has a problem instead."""
+    counts = ("size", "pruned", "dropped", "added", "target", "count", "weight", "offset", "posthoc")
+    fields = ("hardness", *counts, "source", "infeasible")
+    rows: list[dict[str, Any]] = []
+    for plan in plans:
+        treatment = str(plan.treatment)
+        if plan.problem:
+            rows.append({"treatment": treatment, "class": "", **dict.fromkeys(fields), "infeasible": plan.problem})
+        for row in plan.classes:
+            each = {field: getattr(row, field) for field in fields}
+            rows.append({"treatment": treatment, "class": row.name, **each})
+    return rows
 
 
 def _label(group: Sequence[Planned]) -> str:
