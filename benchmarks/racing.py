@@ -29,7 +29,6 @@ from __future__ import annotations
 import argparse
 import csv
 import itertools
-import json
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -48,6 +47,7 @@ from hardtune.report import records
 from hardtune.report.hypervolume import REFERENCE, relative_costs
 from hardtune.report.pareto import pareto_mask
 from hardtune.report.records import CONTROL, Record
+from hardtune.report.sweeps import Kept
 from hardtune.treatment import Treatment
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -73,7 +73,7 @@ class Recorded:
 
 def read_records(folder: Path) -> Recorded:
     """The finished trials of a sweep's folder."""
-    objectives = json.loads((folder / "sweep.json").read_text())["objectives"]
+    objectives = Kept(folder).objectives
     if not all(name.startswith("final/") for name in objectives):
         sys.exit(f"error: only means over members (final/…) can be replayed, and {folder} has {', '.join(objectives)}")
     finished = [record for record in records.read_all(folder / "trials") if record.state == "finished"]

@@ -110,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
     if options.members and theirs != device:
         console.print(f"the sweep trained on {theirs}, and this is {device}: networks will be like its own, not equal")
     # As many threads as a trial of the sweep had: another number would change the rounding of sums.
-    configure_process(kept.content["about"]["cpus_per_trial"])
+    configure_process(kept.cpus_per_trial)
     recipe = subject.recipe
     training_files, test_files = files_of(subject.data)
     stored = _stored(prepared, subject, treatment, theirs)
@@ -178,7 +178,7 @@ def _trial(kept: Kept, wanted: str | None) -> Record:
 
 def _as_it_was(subject: Subject, kept: Kept, options: argparse.Namespace) -> Subject:
     """The subject with the sweep's own resolved recipe; ``InputError`` if the sweep's data differ."""
-    if subject.dataset.fingerprint != kept.content.get("data"):
+    if subject.dataset.fingerprint != kept.data_fingerprint:
         raise InputError(
             f"{kept.id} used other data than {subject.data} is here: give the --data, --data-dir and --image-size "
             "that it had (sweeps with --smoke cannot be exported)"
@@ -201,7 +201,6 @@ def _check(subject: Subject, kept: Kept, treatment: Treatment, options: argparse
 
     from hardtune.checks import check_names, check_sources
     from hardtune.needs import named_in, needs_of, needs_pool
-    from hardtune.report.sweeps import SCORES
     from hardtune.sweep.ledger import check_same_code, own_scores
     from hardtune.training.models import MODELS
 
@@ -217,14 +216,14 @@ def _check(subject: Subject, kept: Kept, treatment: Treatment, options: argparse
     named = ((MODELS, subject.recipe.model), *named_in(treatment.canonical()))
     check_same_code(kept, named, "this would be another network")
     for name, scores in own_scores(needs_of([treatment]), subject.split).items():
-        if SCORES in kept.content and (kept.content[SCORES] or {}).get(name) != scores:
+        if kept.own_scores is not None and kept.own_scores.get(name) != scores:
             raise InputError(
                 f"the scores that your estimator {name!r} gives are not what they were when {kept.id} ran, so this "
                 "would be another network"
             )
     check_sources(subject.split, [treatment], every_class=False)
     pool = subject.split.pool
-    if needs_pool(treatment) and pool is not None and pool.fingerprint != kept.content.get("pool"):
+    if needs_pool(treatment) and pool is not None and pool.fingerprint != kept.pool_fingerprint:
         raise InputError(f"{kept.id} had another pool of synthetic images: give the --pool that it had")
     if options.device == "cuda" and not torch.cuda.is_available():
         raise InputError("torch sees no GPU here: leave --device cuda out, or export where there is one")

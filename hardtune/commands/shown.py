@@ -112,7 +112,7 @@ def _front(question: Question, objectives: Mapping[str, str]) -> Shown:
     title = f"{'Pareto front' if len(objectives) > 1 else 'Best'} of {sweep.id}"
     note = question.note
     lines = rows(best, question.control, objectives)
-    worse = kept_off_front(found, list(sweep.content.get("no_worse_than_control", ())))
+    worse = kept_off_front(found, sweep.no_worse_than_control)
     saved = saved_by_stopping(found, objectives, sweep.recipe.members)
     # By other objectives than the search's nothing was chosen, and of a list nothing was either.
     chose = sweep.is_search and not question.options.objectives and not sweep.selection_note
@@ -195,7 +195,7 @@ def _values(question: Question, named: Sequence[int | str]) -> Shown:
     chosen = [control, *(question.finished[number] for number in numbers)]
     chosen = chosen if named else list(by_treatment(question.records).values())
     lines = value_rows(chosen, metrics, figures_of_members(metrics=known), over=question.over)
-    data, members = sweep.content["about"]["data"], sweep.recipe.members
+    data, members = sweep.data, sweep.recipe.members
     return Shown(
         lines,
         value_tables(lines, data, members, note),

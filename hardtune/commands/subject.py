@@ -195,7 +195,7 @@ def with_scores(subject: Subject, needs: Needs, *, device: str | None, score: bo
 def _where_scores_may_be(subject: Subject) -> str:
     mine = json.loads(json.dumps(dataclasses.asdict(subject.recipe)))  # as sweeps keep theirs
     of_this_name = kept(subject.storage, subject.name)
-    same_data = [one for one in of_this_name if one.content["data"] == subject.split.dataset_fingerprint]
+    same_data = [one for one in of_this_name if one.data_fingerprint == subject.split.dataset_fingerprint]
     if of_this_name and not same_data and subject.sweep is not None:  # else it may be the name of a data set alone
         return (
             f"{of_this_name[-1].id} used other data than {subject.data} is here, so give the --data, --data-dir and "
@@ -212,7 +212,7 @@ def _where_scores_may_be(subject: Subject) -> str:
 def _differing(mine: Mapping[str, Any], former: Kept) -> dict[str, Any]:
     """What other scores come from in a former sweep's recipe, which is settled where ``mine`` is."""
     settled = {name: value for name, value in former.settled.items() if mine.get(name) != "auto"}
-    theirs = {**former.content["recipe"], **settled}
+    theirs = {**former.asked_recipe, **settled}
     differ = {name: value for name, value in theirs.items() if name in mine and value != mine[name]}
     return differ if set(differ) - {"budget", "members", "scoring_members"} else {}  # of which scores are the same
 

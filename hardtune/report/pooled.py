@@ -91,13 +91,11 @@ def _finished(sweep: Kept) -> int:
 
 
 def _but_seed(sweep: Kept) -> dict[str, object]:
-    apart = ["about", "owner"]
-    if isinstance(
-        sweep.recipe.validation, float
-    ):  # another seed trains on other samples, so scores of one's own differ, too
-        apart.append(SCORES)
-    content = {name: value for name, value in sweep.content.items() if name not in apart}
-    return {**content, "recipe": {**content["recipe"], "seed": None}, "settled": sweep.settled}
+    described = {**sweep.described, "recipe": {**sweep.asked_recipe, "seed": None}, "settled": sweep.settled}
+    if isinstance(sweep.recipe.validation, float):
+        # Another seed trains on other samples, so scores of one's own differ, too.
+        described.pop(SCORES, None)
+    return described
 
 
 def pooled(sweeps: Sequence[Kept]) -> list[Record]:

@@ -23,8 +23,8 @@ from hardtune.treatment import Treatment
 
 STAMP = r"-\d{8}-\d{6}(-\d+)?"
 """What an id has after the sweep's name."""
-SCORES = "scores of one's own"
-"""Where a sweep's description has a digest of them, by estimator."""
+VERSIONS, CODE, SCORES = "version of hardtune", "plug-ins", "scores of one's own"
+"""Keys of a sweep's description that are phrases, since messages name them."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Kept:
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """The sweep's description, from ``hardtune.sweep.ledger``."""
+        """All of ``sweep.json``, which ``hardtune.sweep.ledger`` writes and the properties below read."""
         content: dict[str, Any] = json.loads((self.folder / "sweep.json").read_text())
         if "recipe" in content:  # that of an earlier version had no choice
             content["recipe"].setdefault("budget", Recipe.budget)
@@ -93,9 +93,56 @@ class Kept:
         return markdown(render(lines, self.objectives, title, self.selection_note, searched=self.is_search))
 
     @property
+    def described(self) -> dict[str, Any]:
+        """What must match for two sweeps to be the same one."""
+        return {name: value for name, value in self.content.items() if name not in ("about", "owner")}
+
+    @property
+    def data(self) -> str:
+        """The data's name or path."""
+        name: str = self.content["about"]["data"]
+        return name
+
+    @property
+    def data_fingerprint(self) -> str | None:
+        return self.content.get("data")
+
+    @property
+    def pool_fingerprint(self) -> str | None:
+        """That of its synthetic images, if it had any."""
+        return self.content.get("pool")
+
+    @property
+    def cpus_per_trial(self) -> float:
+        cpus: float = self.content["about"]["cpus_per_trial"]
+        return cpus
+
+    @property
+    def training_version(self) -> int:
+        """That of training, ``hardtune.member.VERSION``, by which its networks were trained."""
+        version: int = self.content[VERSIONS][0]
+        return version
+
+    @property
+    def plug_in_code(self) -> dict[str, str]:
+        """A digest of each piece of code of one's own, by what it is."""
+        code: dict[str, str] = self.content[CODE]
+        return code
+
+    @property
+    def own_scores(self) -> dict[str, str] | None:
+        """A digest of the scores of each estimator of one's own; None if an earlier version did not record them."""
+        return self.content[SCORES] or {} if SCORES in self.content else None
+
+    @property
     def objectives(self) -> dict[str, str]:
         objectives: dict[str, str] = self.content["objectives"]
         return objectives
+
+    @property
+    def no_worse_than_control(self) -> list[str]:
+        """The metrics in which a trial must not be worse than the control to be on the front."""
+        return list(self.content.get("no_worse_than_control", ()))
 
     @property
     def metrics(self) -> dict[str, Better]:
@@ -104,10 +151,16 @@ class Kept:
         return directions() | own
 
     @property
+    def asked_recipe(self) -> dict[str, Any]:
+        """Its recipe as it was given, by field, in JSON's types."""
+        fields: dict[str, Any] = self.content["recipe"]
+        return fields
+
+    @property
     def recipe(self) -> Recipe:
         """Its recipe, with what it left to the device resolved."""
         choices = {name: value for name, value in self.settled.items() if name != "device"}
-        return Recipe(**self.content["recipe"] | choices)
+        return Recipe(**self.asked_recipe | choices)
 
     @property
     def settled(self) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def confirming(sweep: Sweep, storage: Path, changes: Mapping[str, Any], wanted: 
             seed is the search's own, or code of one's own that these treatments name is not what the search had.
     """
     from hardtune import member
-    from hardtune.sweep.ledger import VERSIONS, check_same_code
+    from hardtune.sweep.ledger import check_same_code
 
     if sweep.treatments is not None:
         raise InputError("--confirm is for searches, and this sweep tries a list of treatments, chosen by nobody")
@@ -65,7 +65,7 @@ def confirming(sweep: Sweep, storage: Path, changes: Mapping[str, Any], wanted: 
     treatments = [record.treatment for record in best]
     if not treatments:
         raise InputError(f"nothing on the front of {search.id} but its control, so there is nothing to confirm")
-    asked = Recipe(**search.content["recipe"])
+    asked = Recipe(**search.asked_recipe)
     recipe = dataclasses.replace(asked, **{"seed": asked.seed + 1, **changes})
     if recipe.seed == asked.seed:
         raise InputError(f"--confirm takes another seed than the search's, so another than {asked.seed}")
@@ -91,7 +91,7 @@ def confirming(sweep: Sweep, storage: Path, changes: Mapping[str, Any], wanted: 
     there, here = (", ".join(map(str, numbers)) for numbers in ([one.number for one in best], range(len(best))))
     numbered = f"there {there} of {len(trials)} trials, here {here}"
     said = f"confirming {many} on the front of {search.id} ({numbered}) with seed {recipe.seed}: other {anew}"
-    then = search.content[VERSIONS][0]
+    then = search.training_version
     if then != member.VERSION:  # no reason to refuse: the control is trained anew, too
         said += f" (note: hardtune, too, trains otherwise than when it ran, by version {member.VERSION}, not {then})"
     return Confirmation(confirmation, search, said)

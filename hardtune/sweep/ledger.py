@@ -24,14 +24,14 @@ from hardtune.hardness.estimators import ESTIMATORS, data_scores
 from hardtune.needs import Needs
 from hardtune.recipe import Recipe
 from hardtune.registry import Registry, plug_in_code
-from hardtune.report.sweeps import SCORES, Kept, kept
+from hardtune.report.sweeps import CODE, SCORES, VERSIONS, Kept, kept
 from hardtune.store import digest
 from hardtune.sweep.definition import Space, Sweep, data_name
 from hardtune.sweep.versions import ALL, versions
 from hardtune.training.choices import LEFT_TO_THE_DEVICE
 from hardtune.training.worker import threads
 
-VERSIONS, OOD, CORRUPTIONS, CODE = "version of hardtune", "out-of-distribution images", "corruptions", "plug-ins"
+OOD, CORRUPTIONS = "out-of-distribution images", "corruptions"
 _NOTHING = Needs()
 _READ_OTHERWISE = "edited, or read otherwise by another version of hardtune or Python"
 
@@ -129,7 +129,7 @@ def check_same_code(former: Kept, named: Iterable[tuple[Registry[Any], str]], so
     """Raise ``InputError`` if code of one's own among the named is not what a former sweep had, ``so`` what follows."""
     for registry, name in named:
         for what, now in registry.code(name).items():
-            if former.content[CODE].get(what) != now:
+            if former.plug_in_code.get(what) != now:
                 raise InputError(f"your {what} is not what it was when {former.id} ran, so {so}")
 
 
@@ -139,7 +139,7 @@ def _data(split: Split) -> dict[str, str | None]:
 
 def _check_threads(former: Kept, sweep: Sweep) -> None:
     """Raise ``InputError`` if it trained on CPUs with another number of threads, which changes how sums are rounded."""
-    began = former.content["about"]["cpus_per_trial"]
+    began = former.cpus_per_trial
     then, now = threads(began), threads(sweep.cpus_per_trial)
     if then != now and former.settled.get("device") == "cpu":
         raise InputError(
