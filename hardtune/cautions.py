@@ -75,6 +75,27 @@ def copies_that_matter(split: Split, treatments: Sequence[Treatment]) -> list[Co
     return [copies for copies in found if _many(copies)]
 
 
+def never_recognised(recall: NDArray[np.floating], split: Split, epochs: int) -> str:
+    """A sentence if there are classes of which none of the control's networks recognises any sample; else empty.
+
+    Then no treatment can be told from another by such a class, and training may have been too short: a few epochs of
+    a small data set are a few steps. A class counts from ``FEW`` predictions on, over its samples and the networks.
+
+    Args:
+        recall: (M, K), of each network and class on held-out samples; NaN for a class without samples.
+    """
+    sizes = np.bincount(split.held_out.labels, minlength=split.num_classes)
+    none = np.flatnonzero((recall == 0).all(axis=0) & (len(recall) * sizes >= FEW))
+    if len(none) == 0:
+        return ""
+    such = f"{split.classes[none[0]]!r}{' for one' if len(none) > 1 else ''}"
+    return (
+        f"the control recognises no {'test' if split.chooses_on_test else 'held-out'} sample of {len(none)} of "
+        f"{split.num_classes} classes ({such}), so figures may be of too short a training rather than of hardness: "
+        f"train longer than {epochs} epochs of {len(split.train):,} samples (--recipe epochs=…)"
+    )
+
+
 def chance_in_the_gap(gap: float, recall: NDArray[np.floating], split: Split) -> str:
     """A sentence if at least half of the control's recall ``gap`` on held-out samples may be chance; else empty.
 

@@ -14,6 +14,7 @@ from hardtune.cautions import (
     chance_in_the_ece,
     chance_in_the_gap,
     copies_that_matter,
+    never_recognised,
 )
 from hardtune.data import Dataset, Samples, with_label_noise
 from hardtune.evaluation.recall import gap_by_chance
@@ -184,6 +185,17 @@ def test_what_is_said_of_small_classes_is_what_estimators_call_them(name, called
     features = rng.normal(size=(8, 128))[labels] * 1.5 + rng.normal(size=(len(labels), 128))
     hardness = class_hardness(feature_scores(name, features.astype(np.float32), labels, 8, seed=0), labels, 8)
     assert (hardness[0] > hardness[6:].mean()) == (called == "easy"), hardness
+
+
+def test_classes_that_no_network_of_the_control_recognises_are_told_and_no_others():
+    split = of_sizes((100, 60, 20), BALANCED).hold_out(0.2, 0)  # holds out 20, 12 and 4
+    recall = np.array([[0.9, 0.0, 0.0], [0.8, 0.0, 0.0], [0.7, 0.0, 0.0]])
+    said = never_recognised(recall, split, epochs=5)
+    assert "no held-out sample of 2 of 3 classes ('dog' for one)" in said
+    assert said.endswith("train longer than 5 epochs of 144 samples (--recipe epochs=…)")
+    assert "1 of 3 classes ('dog')" in never_recognised(recall[:2], split, epochs=5)  # 'elk' had 8 predictions
+    recall[2, 1:] = 0.25, np.nan
+    assert never_recognised(recall, split, epochs=5) == ""
 
 
 def test_a_gap_that_is_mostly_chance_is_told_and_no_other():

@@ -13,6 +13,7 @@ from hardtune.cautions import (
     chance_in_the_gap,
     copies_that_matter,
     known_files,
+    never_recognised,
 )
 from hardtune.checks import preview_plan
 from hardtune.data import Split
@@ -77,6 +78,13 @@ def say_if_hardness_may_be_chance(
 ) -> None:
     """Say by which estimators classes are about equally hard, which a subset may be too small to tell."""
     for caution in () if place.subset else chance_in_hardness(prepared.split, prepared.scores, treatments):
+        view.say(f"note: {caution}")
+
+
+def say_if_classes_are_not_learned(sweep: Sweep, split: Split, control: Result, place: Place, view: View) -> None:
+    """Say that the control's networks do not recognise whole classes, as after too few epochs of few samples."""
+    caution = "" if place.subset else never_recognised(control.held_out.recall, split, sweep.recipe.epochs)
+    if caution:
         view.say(f"note: {caution}")
 
 

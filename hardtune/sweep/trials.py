@@ -29,7 +29,12 @@ from hardtune.sweep.databases import OWNER
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.ledger import Ledger
 from hardtune.sweep.live import View
-from hardtune.sweep.notes import Feasible, say_if_objectives_may_be_chance, say_what_was_redrawn
+from hardtune.sweep.notes import (
+    Feasible,
+    say_if_classes_are_not_learned,
+    say_if_objectives_may_be_chance,
+    say_what_was_redrawn,
+)
 from hardtune.sweep.prepare import MAX_RETRIES, outcome
 from hardtune.sweep.racing import Racing
 from hardtune.sweep.recorder import Recorder
@@ -222,11 +227,12 @@ def _control(
 ) -> Record:
     """The control's figures: its members are the scoring ensemble's, so nothing is trained.
 
-    One is told what of them may be chance.
+    One is told if they hardly learned, and what of the figures may be chance.
     """
     result = run_trial(Treatment(), prepared, sweep.recipe, store, device=share.device)
     record = record_of(CONTROL, result, prepared.split, bounds={})
     records.write(ledger.trials, record)
+    say_if_classes_are_not_learned(sweep, prepared.split, result, place, view)
     say_if_objectives_may_be_chance(sweep, prepared.split, result, place, view)
     return record
 
