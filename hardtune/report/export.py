@@ -22,9 +22,11 @@ from hardtune.member import Prepared, epochs_of, plan_for, weights_for
 from hardtune.recipe import Recipe
 from hardtune.report.records import Record
 from hardtune.report.sweeps import Kept
+from hardtune.report.table import label
 from hardtune.treatment import Treatment
 
-SHOWN = {"accuracy": "accuracy ↑", "recall_gap": "recall gap ↓", "ece": "ECE ↓"}
+SHOWN = {"final/accuracy": "max", "final/recall_gap": "min", "final/ece": "min"}
+"""What the ``README.md`` has beside the sweep's own objectives, if these are others."""
 
 README = """\
 # {title}
@@ -266,7 +268,12 @@ def write_about(
 
 def _figures(record: Record, kept: Kept) -> str:
     """A table of what the sweep measured, or why it did not."""
-    names = {name: title for name, title in SHOWN.items() if f"final/{name}" in record.metrics}
+    ways = {**kept.objectives, **SHOWN}
+    names = {
+        name.removeprefix("final/"): f"{label(name)} {'↓' if way == 'min' else '↑'}"
+        for name, way in ways.items()
+        if name.startswith("final/") and name in record.metrics
+    }
     if not names:
         reason = f" ({record.reason})" if record.reason else ""
         return f"The sweep has no figures of it: the trial {record.state}{reason}."

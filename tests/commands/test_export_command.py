@@ -44,7 +44,8 @@ def swept(tmp_path_factory, script, storage):
     shutil.copytree(storage / "store", folder / "store")
     store = Store(folder / "store")
     sweep = load_sweep(script)
-    sweep = dataclasses.replace(sweep, recipe=dataclasses.replace(sweep.recipe, members=2))
+    recipe = dataclasses.replace(sweep.recipe, members=2)
+    sweep = dataclasses.replace(sweep, recipe=recipe, objectives={"final/worst_recall": "max", "final/ece": "min"})
     data = load("digits")
     few = data.subset(classes=10, train=12, test=6, seed=0).hold_out(0.3, 0)
     open_ledger(dataclasses.replace(sweep, name="few"), few, folder, resume=False)
@@ -116,7 +117,9 @@ def test_a_trials_networks_come_home_as_the_sweep_had_them(export, swept, monkey
         assert about["members"][member]["accuracy"]["test"] == pytest.approx(accuracy)
     mean = np.mean([member["accuracy"]["held_out"] for member in about["members"]])
     assert about["figures"]["final/accuracy"] == pytest.approx(mean)
-    assert f"{mean:.4f}" in (folder / "README.md").read_text()
+    text = (folder / "README.md").read_text()
+    assert f"{mean:.4f}" in text
+    assert "networks | worst recall ↑ | ECE ↓ | accuracy ↑ | recall gap ↓ |" in text, "the sweep's objectives first"
 
 
 def test_predictions_come_home_without_training_and_lead_to_the_sweeps_figures(export, swept, tmp_path, monkeypatch):
