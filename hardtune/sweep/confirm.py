@@ -87,7 +87,8 @@ def confirming(sweep: Sweep, storage: Path, changes: Mapping[str, Any], wanted: 
     if isinstance(recipe.validation, float):
         anew = f"held-out samples, {anew}"
     elif not scaled:
-        anew += ", on the test split as before"
+        before = search.recipe.validation == "test"
+        anew += ", on the test split as before" if before else ", trained on all training samples"
     there, here = (", ".join(map(str, numbers)) for numbers in ([one.number for one in best], range(len(best))))
     numbered = f"there {there} of {len(trials)} trials, here {here}"
     said = f"confirming {many} on the front of {search.id} ({numbered}) with seed {recipe.seed}: other {anew}"

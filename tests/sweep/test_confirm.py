@@ -54,7 +54,7 @@ def test_the_front_of_the_latest_search_is_tried_with_the_next_seed_and_the_sear
     assert f"the 2 treatments on the front of {latest.id} ({numbered}) with seed 4: other held" in confirmation.says
     assert confirming(SEARCH, tmp_path, {"seed": 9}).sweep.recipe.seed == 9
     on_test = confirming(SEARCH, tmp_path, {"validation": "test"})
-    assert on_test.says.endswith("other scores and networks, on the test split as before")
+    assert on_test.says.endswith("other scores and networks, trained on all training samples")
     own_split = confirming(SEARCH, tmp_path, {"validation": "val"})
     assert own_split.says.endswith("other scores and networks")
     with pytest.raises(InputError, match="takes another seed than the search's, so another than 3"):
