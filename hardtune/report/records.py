@@ -18,15 +18,15 @@ CONTROL = -1
 
 @dataclass(frozen=True)
 class Record:
-    """The outcome of one trial."""
+    """The outcome of one trial; as a text its treatment and state, without figures, which would fill screens."""
 
     number: int
     treatment: Treatment
     state: str
     """``finished``, ``stopped`` (by a scheduler, so its figures cover only part of its ensemble) or ``failed``."""
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict, repr=False)
     """By full name, such as ``final/accuracy``; complete only if the state is ``finished``."""
-    per_class: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    per_class: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict, repr=False)
     """By class name: ``size`` in training, the ``weight`` of each of its losses, the ``offset`` that losses subtract
     from its logit and what predictions add to it ``posthoc``, its ``hardness`` (mean score in training, by the
     treatment's estimator; None if it uses no scores); ``recall`` on held-out and ``test_recall``, ``test_precision``
@@ -34,21 +34,21 @@ class Record:
     confidence minus recall), means over members; None for a class without samples, of which the test split has
     ``test_size``. Precision is None, too, if a member never predicts the class: a mean over the others would be of
     other members than recall's. Earlier sweeps lack ``test_size``, precision and F1."""
-    members: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    members: Mapping[str, Sequence[float]] = field(default_factory=dict, repr=False)
     """Each member's figures by full name, in the order of the members; member i shares its seed in every trial."""
-    left_out: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    left_out: Mapping[str, Sequence[float]] = field(default_factory=dict, repr=False)
     """Means over members by full name, on test samples (for ``ood/…``, and those out of distribution) with each part of
     them left out in turn: how much a figure depends on the images."""
-    recalls: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    recalls: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict, repr=False)
     """By class name, recall on its test samples: of each of the ``members``, and their mean with each part of the
     samples ``left_out`` in turn. Without classes that have no test samples."""
-    curves: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    curves: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict, repr=False)
     """For ``members`` and ``ensemble``, on test samples: the reliability diagram's ``confidence``, ``accuracy`` and
     ``share`` of samples per non-empty bin, and the ``risk`` at coverages of 1 %, 2 %, … 100 %."""
-    corruptions: Sequence[Mapping[str, Any]] = ()
+    corruptions: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
     """A row for each measured corruption: ``kind``, ``severity``, ``accuracy`` and ``ece`` with their ``_std``
     over members."""
-    weight_histogram: Sequence[int] = ()
+    weight_histogram: Sequence[int] = field(default=(), repr=False)
     """Training samples by entropy weight s, in 20 bins over [0, 1]; empty if the entropy term is off."""
     warning: str = ""
     """What the trial cannot show, and what went wrong in training, in a sentence each; empty if nothing."""

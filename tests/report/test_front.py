@@ -64,6 +64,11 @@ def test_a_front_is_never_empty_and_ignores_the_order_of_rows(values):
     np.testing.assert_array_equal(pareto_mask(values[::-1], directions)[::-1], mask)
 
 
+def test_a_record_as_a_text_is_a_line_and_not_all_of_its_figures():
+    text = str(Record(3, Treatment(alpha=0.5), "finished", {"test/ece": 0.123}, curves={"ensemble": {"risk": [0.456]}}))
+    assert [part in text for part in ("number=3", "alpha=0.5", "0.123", "0.456")] == [True, True, False, False]
+
+
 def test_only_finished_trials_can_be_on_the_front():
     found = [
         record(CONTROL, 0.2, 0.8),
