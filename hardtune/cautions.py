@@ -234,7 +234,7 @@ def _other_shares(split: Split) -> str:
 def _called_by_their_size(split: Split, estimators: Collection[str]) -> str:
     sizes = np.bincount(split.train.labels, minlength=split.num_classes)
     used = BY_SIZE.keys() & estimators
-    if not used or sizes.max() <= UNEQUAL * sizes.min():
+    if not used or sizes.max() < UNEQUAL * sizes.min():
         return ""
     called = " and ".join(f"{name!r} calls samples of small classes {BY_SIZE[name]}" for name in sorted(used))
     return (

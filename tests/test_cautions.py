@@ -172,9 +172,9 @@ def test_copies_in_a_folder_of_images_are_named_by_their_files():
     ],
 )
 def test_an_estimator_is_warned_of_where_it_ranks_classes_by_their_size(treatment, told):
-    split = of_sizes((3000, 300, 200), (30, 20, 15)).hold_out("test", 0)
+    split = of_sizes((2000, 300, 200), (30, 20, 15)).hold_out("test", 0)
     said = said_of(split, [Treatment(), dataclasses.replace(treatment, balance=float(treatment.alpha > 0))])
-    assert [sentence.startswith("classes have 200 to 3,000 training samples") for sentence in said] == [True] * told
+    assert [sentence.startswith("classes have 200 to 2,000 training samples") for sentence in said] == [True] * told
 
 
 @pytest.mark.parametrize(("name", "called"), BY_SIZE.items())
