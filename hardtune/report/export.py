@@ -20,9 +20,9 @@ from hardtune.data import Split
 from hardtune.errors import InputError
 from hardtune.member import Prepared, epochs_of, plan_for, weights_for
 from hardtune.recipe import Recipe
+from hardtune.report.metric_names import label
 from hardtune.report.records import Record
 from hardtune.report.sweeps import Kept
-from hardtune.report.table import label
 from hardtune.treatment import Treatment
 
 SHOWN = {"final/accuracy": "max", "final/recall_gap": "min", "final/ece": "min"}
