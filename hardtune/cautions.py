@@ -37,17 +37,20 @@ def cautions(
     treatments: Sequence[Treatment],
     copies: Sequence[Copies],
     files: Files = ((), ()),
+    *,
+    choosing: bool = True,
 ) -> list[str]:
     """A sentence for each thing that makes figures of these treatments on these data less telling than they look.
 
     Args:
         copies: :func:`copies_that_matter`.
         files: of the data set's whole training and test split, by which copies are named.
+        choosing: whether treatments are chosen by figures on held-out samples, as by a search.
     """
     found = [_few(split, split.test, "test", "add test images")]
-    if not split.chooses_on_test:
+    if choosing and not split.chooses_on_test:
         found.insert(0, _few(split, split.held_out, "held-out", "hold out more (--recipe validation=…)"))
-    found += [_there_twice(one, split.classes, files) for one in copies]
+    found += [_there_twice(one, split.classes, files) for one in copies if choosing or one.other.part != "held-out"]
     if not split.chooses_on_test:
         found += [_mislabelled(split), _other_shares(split)]
     used = set().union(*map(needed_scores, treatments))

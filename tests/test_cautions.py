@@ -31,8 +31,8 @@ def of_sizes(train, test):
     return Dataset("d", samples(train), samples(test), ("cat", "dog", "elk"))
 
 
-def said_of(split, treatments, **files):
-    return cautions(split, treatments, copies_that_matter(split, treatments), **files)
+def said_of(split, treatments, **how):
+    return cautions(split, treatments, copies_that_matter(split, treatments), **how)
 
 
 BALANCED, METHOD = (100, 100, 100), Treatment(entropy_weight=0.1)
@@ -48,6 +48,7 @@ def test_few_held_out_samples_of_a_class_are_told_with_the_fewest():
     assert said.startswith("1 of 3 classes has fewer than 10 held-out samples ('elk' has 6), so recall there")
     assert said.endswith("is mostly chance: hold out more (--recipe validation=…)")
     assert said_of(of_sizes((100, 100, 60), (100, 100, 60)).hold_out("test", 0), [METHOD]) == []
+    assert said_of(of_sizes((100, 100, 60), (100, 100, 60)).hold_out(0.1, 0), [METHOD], choosing=False) == []
 
 
 @pytest.mark.parametrize(
@@ -114,6 +115,7 @@ def test_test_images_that_the_search_sees_are_told():
     trained, seen = said_of(split, [METHOD])
     assert trained.startswith(f"{60 - held} of 300 test images are trained on, too")
     assert seen.startswith(f"{held} of 300 test images are held-out ones, too, by which treatments are chosen")
+    assert said_of(split, [METHOD], choosing=False) == [trained], "a list's are compared on the test split"
 
 
 def test_wrong_labels_of_held_out_samples_are_told_and_nothing_is_promised_of_their_recall():

@@ -81,7 +81,7 @@ def decode(
             if image.shape[:2] != size:
                 raise InputError(
                     f"images differ in size: {files[i]} is {_by(image.shape)}, but {first} is {_by(size)} "
-                    "(--image-size N brings a data set's images to one; in Python: image_size=N)"
+                    "(width x height; --image-size N brings a data set's images to one; in Python: image_size=N)"
                 )
             images[i] = image
             colour |= has_colour
@@ -132,7 +132,7 @@ def _unreadable(files: Sequence[tuple[str, str]], of: int = 1) -> UnreadableErro
 
 
 def _by(shape: tuple[int, ...]) -> str:
-    return f"{shape[0]}x{shape[1]}"
+    return f"{shape[1]}x{shape[0]}"
 
 
 def _read(file: str, size: tuple[int, int] | None) -> tuple[NDArray[np.uint8], bool]:

@@ -45,7 +45,11 @@ def curves(records: Sequence[Record], field: str) -> list[Curve]:
     found = _curves(records, field)
     if not found:
         others = [name for name in NUMBERS if _curves(records, name)]
-        instead = f": choose from {', '.join(others)}" if others else ", nor in another number"
+        instead = (
+            f": choose from {', '.join(others)}"
+            if others
+            else ", nor in another number, as a search's seldom do: try a list of treatments"
+        )
         raise InputError(f"no two finished trials differ in {field} alone{instead}")
     return found
 

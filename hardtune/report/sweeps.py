@@ -224,14 +224,16 @@ def _begun(id: str) -> tuple[str, int]:
 def find(storage: Path, wanted: str) -> Kept:
     """The sweep of this id, or the latest of this name; one without results only if there is no other.
 
+    The path of a sweep's folder, which a sweep prints, is as good as its id.
+
     Raises:
         InputError: there is none.
     """
-    there = kept(storage)
+    there, name = kept(storage), Path(wanted).name
     for sweep in there:
-        if sweep.id == wanted:
+        if sweep.id == name:
             return sweep
-    named = kept(storage, wanted)
+    named = kept(storage, name)
     if named:
         return next((sweep for sweep in reversed(named) if sweep.has_results), named[-1])
     choices = f"choose from {', '.join(sweep.id for sweep in there)}" if there else "no sweep left anything there"

@@ -61,7 +61,7 @@ def say_what_is_doubtful(sweep: Sweep, split: Split, treatments: Sequence[Treatm
     """Say what makes figures on these data less telling than they look, and list copies of images in ``folder``."""
     found = copies_that_matter(split, treatments)
     files = known_files(split, sweep.data) if found else ((), ())
-    for caution in cautions(split, treatments, found, files):
+    for caution in cautions(split, treatments, found, files, choosing=sweep.treatments is None):
         view.say(f"note: {caution}")
     if found:
         path = folder / "copies.csv"

@@ -627,7 +627,8 @@ def test_a_sweep_that_has_just_begun_hides_no_finished_one_of_its_name(tmp_path)
     assert find(tmp_path, "pets").id == second.id, "there is nothing better"
     records.write(first.trials, finished(CONTROL, Treatment(), 0.2, 0.80, 0.6))
     assert find(tmp_path, "pets").id == first.id
-    assert find(tmp_path, second.id).id == second.id
+    for path in ("", f"{tmp_path}/sweeps/", "sweeps/"):  # as it was printed
+        assert find(tmp_path, f"{path}{second.id}").id == second.id
 
 
 def test_a_folder_that_was_renamed_is_named_since_no_sweep_is_found_in_it(tmp_path):
@@ -645,6 +646,7 @@ def test_a_folder_that_was_renamed_is_named_since_no_sweep_is_found_in_it(tmp_pa
     [
         (["cats"], "there is no sweep 'cats' in .*: choose from .*pets-"),
         (["fresh"], "sweep fresh-.* has no results yet"),
+        (["anywhere/sweeps/cats"], "there is no sweep 'anywhere/sweeps/cats' in .*: choose from .*pets-"),
         (["pets", "--objectives", "test/zeal"], "unknown figure 'test/zeal': choose from .*test/nll"),
         (["pets", "--objectives", "test_std/nll"], "unknown figure 'test_std/nll'"),
         (["pets", "--objectives", "test/mine"], "say which way test/mine is better: test/mine=min or test/mine=max"),

@@ -246,7 +246,9 @@ def test_progress_reaches_the_number_of_images(tmp_path: Path):
 def test_different_sizes_name_the_file_unless_an_image_size_brings_them_to_one(tmp_path: Path):
     write_classes(tmp_path, {"a": 5, "b": 5}, shape=(4, 6, 3))
     write(tmp_path / "b" / "large.png", np.full((40, 60, 3), 200, dtype=np.uint8))
-    with pytest.raises(InputError, match=r"large\.png is 40x60, but .*a/000\d\.png is 4x6 \(--image-size N "):
+    with pytest.raises(
+        InputError, match=r"large\.png is 60x40, but .*a/000\d\.png is 6x4 \(width x height; --image-size N "
+    ):
         load(str(tmp_path))
     assert load(str(tmp_path), image_size=(8, 12)).train.images.shape[1:] == (8, 12, 3)
     everything = load(str(tmp_path), image_size=4)
@@ -335,7 +337,7 @@ def test_the_size_that_others_differ_from_is_that_of_an_image_that_can_be_read(t
         write_classes(tmp_path / split, {"a": 3, "b": 3}, shape=(4, 6, 3))
     (tmp_path / "train" / "a" / "0000.png").write_bytes(b"no image")
     write(tmp_path / "train" / "b" / "large.png", np.zeros((40, 60, 3), dtype=np.uint8))
-    with pytest.raises(InputError, match=r"large\.png is 40x60, but .*a/0001\.png is 4x6 "):
+    with pytest.raises(InputError, match=r"large\.png is 60x40, but .*a/0001\.png is 6x4 "):
         load(str(tmp_path))
 
 
