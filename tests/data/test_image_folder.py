@@ -51,6 +51,8 @@ def test_without_splits_a_fifth_of_every_class_is_always_the_same_test_split(tmp
     assert np.bincount(data.train.labels).tolist() == [8, 16]
     assert np.bincount(data.test.labels).tolist() == [2, 4]
     assert data.fingerprint == load(str(tmp_path)).fingerprint
+    numbers = [int(Path(file).stem) for file in listed_files(tmp_path)[1]]
+    assert numbers == [7, 8, 7, 15, 17, 19], "and stays so: another would make other data of all folders"
 
 
 def test_images_stay_with_their_labels_when_many_are_decoded_at_once(tmp_path: Path):
@@ -120,14 +122,13 @@ def test_files_left_out_for_their_suffix_are_counted_and_told_once(tmp_path: Pat
     assert images.startswith("images are .avif, .bmp, ")
 
 
-@pytest.mark.parametrize("layout", ["one folder", "train and test"])
-def test_images_beside_the_class_folders_are_counted_and_told(tmp_path: Path, layout: str):
-    splits = ("train", "test") if layout == "train and test" else (".",)
+@pytest.mark.parametrize("splits", [(".",), ("train", "test"), ("train", "val", "test")], ids=len)
+def test_images_beside_the_class_folders_are_counted_and_told(tmp_path: Path, splits: tuple[str, ...]):
     for split in splits:
         write_classes(tmp_path / split, {"a": 5, "b": 5})
         for name in ("none_of_them.png", "._none_of_them.png", "classes.csv"):
             (tmp_path / split / name).write_bytes(b"a photo, who knows")
-    some = "2 images are" if len(splits) == 2 else "1 image is"
+    some = "1 image is" if len(splits) == 1 else f"{len(splits)} images are"
     first = tmp_path / splits[0] / "none_of_them.png"
     with pytest.warns(HardtuneWarning, match=rf"^{some} in no class's folder.* left out \({re.escape(str(first))}\)$"):
         data = load(str(tmp_path))
@@ -234,6 +235,12 @@ def test_a_validation_split_that_is_a_link_to_another_or_empty_adds_nothing(tmp_
     (tmp_path / "validation").mkdir()
     assert load(str(tmp_path)).fingerprint == alone.fingerprint
     assert load(str(tmp_path)).val is None
+
+    write_classes(tmp_path / "validation", {"cat": 1})
+    (tmp_path / "valid").unlink()
+    (tmp_path / "valid").symlink_to(tmp_path / "validation")
+    with pytest.warns(HardtuneWarning, match=r"^\S*/valid became a part"):
+        assert len(load(str(tmp_path)).val) == 1, "the two are one"
 
 
 def test_progress_reaches_the_number_of_images(tmp_path: Path):

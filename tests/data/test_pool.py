@@ -44,10 +44,14 @@ def test_a_pools_images_may_lie_in_folders_below_their_class(tmp_path):
     assert flat.fingerprint == deep.fingerprint
 
 
-def test_a_pools_images_beside_the_class_folders_are_told(tmp_path):
+def test_a_pools_files_of_other_suffixes_and_images_beside_the_class_folders_are_told(tmp_path):
     folder = as_folder(tmp_path / "pool")
     (folder / "3-made.png").write_bytes(b"an image, who knows")
-    with pytest.warns(HardtuneWarning, match=r"1 image is in no class's folder, but beside these, .*3-made\.png"):
+    (folder / "3" / "made.heic").write_bytes(b"another")
+    with (
+        pytest.warns(HardtuneWarning, match=r"1 image is in no class's folder, but beside these, .*3-made\.png"),
+        pytest.warns(HardtuneWarning, match=r"1 file is left out for its suffix, 1 \.heic"),
+    ):
         assert len(load_pool(folder, DIGITS)) == len(IMAGES)
 
 
@@ -66,6 +70,12 @@ def test_an_npz_file_may_be_written_in_the_usual_ways(tmp_path, arrays):
     np.testing.assert_array_equal(pool.labels, LABELS)
 
 
+def test_a_pool_may_be_given_from_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    as_npz(tmp_path / "pool.npz", images=IMAGES, labels=LABELS)
+    assert len(load_pool("~/pool.npz", DIGITS)) == len(IMAGES)
+
+
 def test_a_class_may_be_missing_from_the_pool(tmp_path):
     hard = LABELS == 8
     pool = load_pool(as_folder(tmp_path, IMAGES[hard], LABELS[hard]), DIGITS)
@@ -82,7 +92,7 @@ def test_what_is_missing_is_said(tmp_path):
 def test_a_class_that_the_data_have_not_is_named_with_those_they_have(tmp_path):
     folder = as_folder(tmp_path / "pool", name=lambda label: "seven" if label == 7 else str(label))
     with pytest.raises(InputError, match="class 'seven', which the data have not: they have 0, 1, 2"):
-        load_pool(folder, DIGITS)
+        load_pool(folder, DIGITS, progress=lambda *_: pytest.fail("images are read first"))
     for labels, wrong in ((LABELS + 1, "10"), (LABELS - 1, "-1"), (np.char.add("d", LABELS.astype(str)), "d0")):
         with pytest.raises(InputError, match=f"class '{wrong}', which the data have not"):
             load_pool(as_npz(tmp_path / "pool.npz", images=IMAGES, labels=labels), DIGITS)
@@ -103,6 +113,7 @@ def test_images_of_another_size_or_number_of_channels_are_refused(tmp_path):
         ({"images": IMAGES / 255, "labels": LABELS}, "must have images uint8"),
         ({"images": IMAGES, "labels": LABELS[1:]}, "and 59 labels"),
         ({"images": IMAGES, "labels": LABELS.astype(float)}, "must be class numbers or names"),
+        ({"images": IMAGES, "labels": np.eye(10, dtype=int)[LABELS]}, "must be class numbers or names"),
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, r"\(0, 8, 8, 1\)"),
     ],
 )

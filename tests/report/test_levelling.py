@@ -36,6 +36,13 @@ def test_where_only_the_stronger_classes_lose_it_is_levelling_down():
     assert levelling_down([nobody_loses], CONTROLS, GAP).startswith("Levelling down: not trial 3")
 
 
+@pytest.mark.parametrize(("test", "down"), [((60, 70.06, 87, 89), True), ((60, 70, 89.95, 94), False)])
+def test_changes_that_round_to_nothing_in_tenths_of_a_point_are_none(test, down):
+    said = levelling_down([record(3, test)], CONTROLS, GAP)
+    assert said.startswith(f"Levelling down{', if not by chance: ' if down else ': not '}trial 3")
+    assert "0.0 points" in said
+
+
 @pytest.mark.parametrize(
     ("down", "up", "which"),
     [
@@ -57,6 +64,14 @@ def test_which_classes_are_weaker_is_told_by_other_images_than_what_they_gain():
     unlucky = record(CONTROL, (60, 70, 90, 72), held_out=(70, 70, 90, 90))  # foxes, on these test images
     said = levelling_down([record(0, (60, 70, 82, 76))], unlucky, GAP)
     assert "weaker classes, by held-out recall: +0.0 points; others: -2.0" in said
+
+
+def test_a_class_without_samples_in_a_split_is_on_neither_side():
+    trials = [record(3, DOWN), CONTROLS]
+    for one in trials:
+        one.per_class["emu"] = {"recall": 0.1, "test_recall": None}
+        one.per_class["gnu"] = {"recall": None, "test_recall": one.number / 100}
+    assert "+0.0 points; others: -4.0" in levelling_down(trials[:1], trials[1], GAP)
 
 
 def test_it_is_silent_without_a_smaller_gap_or_recalls_that_tell_classes_apart():

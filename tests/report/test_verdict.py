@@ -105,6 +105,7 @@ def test_how_a_smaller_gap_came_about_follows_where_a_gap_is_an_objective():
     said = verdict(found, OBJECTIVES)
     assert said.startswith("On the test split significantly better than the control: trial 0 (recall gap); worse than")
     assert ".) Levelling down, if not by chance: trial 0, the only one with a smaller recall gap (the" in said
+    assert ".) Levelling down" in verdict(found, dict(reversed(OBJECTIVES.items()))), "whichever objective it is"
     assert "Levelling" not in verdict(found, {"final/accuracy": "min"})
 
 
@@ -149,9 +150,13 @@ def test_a_metric_of_ones_own_is_judged_in_its_direction():
     found[1].members["test/mine"][0] += 0.001  # a difference without any spread bounds nothing
     said = verdict(found, {"final/mine": "max"}, {"mine": "max"})
     assert said.startswith("On the test split significantly better than the control: trial 0 (mine). (")
+    found[1].members["test/mine"][0] += 3
+    assert "the mine would have had to rise by" in verdict(found, {"final/mine": "max"}, {"mine": "max"})
 
 
 def test_it_says_whether_test_images_are_counted():
     left_out = {f"test/{name.partition('/')[2]}": [0.2 + 0.001 * part for part in range(20)] for name in OBJECTIVES}
     found = [dataclasses.replace(one, left_out=left_out) for one in (CONTROLS, record(0, (0.19, 0.81)))]
     assert "(Paired over 5 networks and test images.)" in verdict(found, OBJECTIVES)
+    partly = [dataclasses.replace(one, left_out={"test/recall_gap": left_out["test/recall_gap"]}) for one in found]
+    assert "(Paired over 5 networks.)" in verdict(partly, OBJECTIVES), "not for every objective"
