@@ -89,7 +89,7 @@ def _words(it: Any, home: str, seen: dict[int, Any], depth: int = 0) -> Iterator
     if id(it) in seen or depth > _DEEPEST:
         return
     seen[id(it)] = it
-    if isinstance(it, np.ndarray) and it.dtype != object:
+    if isinstance(it, np.ndarray) and it.dtype != object and not isinstance(it, np.ma.MaskedArray):
         yield f"{it.dtype}{it.shape}{hashlib.sha256(_content(it)).hexdigest()}"
     elif isinstance(it, (set, frozenset)):
         yield from sorted("\n".join(_words(part, home, dict(seen), depth + 1)) for part in it)
@@ -113,6 +113,8 @@ def _parts(it: Any, home: str) -> Iterable[Any]:
     if isinstance(it, Mapping):
         factory = [it.default_factory] if isinstance(it, defaultdict) else []
         return () if it is os.environ else [*it.items(), *factory]
+    if isinstance(it, np.ma.MaskedArray):
+        return [type(it), it.data, np.ma.getmaskarray(it)]
     if isinstance(it, (list, tuple, np.ndarray)):
         return it
     if isinstance(it, PurePath):
@@ -133,8 +135,10 @@ def _parts(it: Any, home: str) -> Iterable[Any]:
         return [_attribute(it, name) for name in _WRAPPED]
     try:
         torch = sys.modules.get("torch")
-        if torch is not None and isinstance(it, torch.Tensor):  # its pickle has memory addresses
-            content = it.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        # Its pickle has memory addresses; that of a sparse one has dense ones.
+        if torch is not None and isinstance(it, torch.Tensor) and it.layout == torch.strided:
+            plain = it.detach().cpu().resolve_conj().resolve_neg()
+            content = plain.contiguous().flatten().view(torch.uint8).numpy()
             return [type(it), str(it.dtype), tuple(it.shape), content]
         if torch is not None and isinstance(it, torch.jit.ScriptFunction):
             # The function that it was made from; torch's own text of it names helpers, and does not have them.

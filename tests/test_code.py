@@ -400,10 +400,11 @@ def test_what_raises_whatever_it_is_asked_for_is_known_by_its_kind():
     assert code_digest(lambda: evasive) == code_digest(lambda: evasive)
 
 
-def test_a_regular_expression_is_known_by_its_pattern():
-    patterns = [re.compile(pattern) for pattern in ("a+", "a+", "b+")]
-    first, same, other = (code_digest(lambda text, pattern=pattern: pattern.match(text)) for pattern in patterns)
-    assert first == same != other
+def test_a_regular_expression_is_known_by_its_pattern_and_flags():
+    patterns = [re.compile(*pattern) for pattern in (("a+",), ("a+",), ("b+",), ("a+", re.IGNORECASE))]
+    first, same, *others = (code_digest(lambda text, pattern=pattern: pattern.match(text)) for pattern in patterns)
+    assert first == same
+    assert len({first, *others}) == 3
 
 
 def test_what_was_typed_is_known_by_its_instructions(monkeypatch):
@@ -542,6 +543,10 @@ def test_features_and_corrupted_answers_are_made_anew_when_their_code_is_another
 VALUES = {
     "a tensor": ("torch.tensor([1.0, 2.0])", "torch.tensor([1.0, 3.0])"),
     "a tensor's type": ("torch.ones(2)", "torch.ones(2, dtype=torch.float64)"),
+    "a tensor's shape": ("torch.ones(2, 3)", "torch.ones(3, 2)"),
+    "a sparse tensor": ("torch.eye(2).to_sparse()", "2 * torch.eye(2).to_sparse()"),
+    "a conjugate": ("torch.tensor([1j]).conj()", "torch.tensor([2j]).conj()"),
+    "a masked array": ("np.ma.array([1, 2], mask=[0, 1])", "np.ma.array([1, 2], mask=[1, 0])"),
     "a layer": ("nn.CrossEntropyLoss(label_smoothing=0.1)", "nn.CrossEntropyLoss(label_smoothing=0.2)"),
     "a namespace": ("types.SimpleNamespace(a=1)", "types.SimpleNamespace(a=2)"),
     "a library's object": ("collections.deque([1])", "collections.deque([2])"),
@@ -556,6 +561,7 @@ VALUES = {
 }
 USES = """
 import collections, enum, functools, types
+import numpy as np
 import torch
 from torch import nn
 
