@@ -193,7 +193,7 @@ def test_a_network_that_diverges_in_its_last_step_is_said_and_not_stored(plain, 
     assert store.entries() == []
 
 
-def test_what_is_measured_is_part_of_the_identity(shifted):
+def test_what_is_measured_is_part_of_the_identity(shifted, monkeypatch):
     prepared = Prepared(shifted)
 
     def of(recipe=RECIPE, **changes):
@@ -208,6 +208,11 @@ def test_what_is_measured_is_part_of_the_identity(shifted):
     assert of(ood=None)["member"] == of()["member"]
     other_seed = of(dataclasses.replace(RECIPE, seed=1))
     assert other_seed["corruptions"]["seed"] == 1
+    assert other_seed["ood"] != of()["ood"], "of another network"
+    for number in (1, 2):
+        monkeypatch.setitem(CORRUPTIONS._entries, f"mine{number}", lambda images, severity, rng: images)
+    code = of(corruptions=(("mine1", 1), ("mine2", 1), ("fog", 1)))["corruptions"]["code"]
+    assert set(code) == {"corruption mine1", "corruption mine2"}
 
 
 def test_foreign_images_are_hashed_once_for_all_members_and_nodes(shifted, monkeypatch):

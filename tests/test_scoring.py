@@ -16,7 +16,7 @@ from hardtune.hardness.estimators import ESTIMATORS, ensemble_scores, estimator
 from hardtune.member import Prepared, identity, member_seed, plan_arguments, train_network
 from hardtune.needs import Needs, needs_of
 from hardtune.scoring import gather, prepare
-from hardtune.scoring_member import early_epoch, findings_of, is_scored, score_member
+from hardtune.scoring_member import early_epoch, finding_identities, findings_of, is_scored, score_member
 from hardtune.training.fit import build_model
 from hardtune.training.gradients import gradient_norms
 from hardtune.training.images import DeviceImages
@@ -241,6 +241,11 @@ def test_another_pool_is_judged_anew_and_makes_other_networks(split, pool, store
     assert keys[0] != keys[1]
     first, second = (key["used"] for key in keys)
     assert first["aum"] == second["aum"]  # the scores do not depend on the pool
+    judged = [
+        finding_identities(dataclasses.replace(split, pool=each), recipe, Needs(pool=True), 0, "cpu")["pool"]
+        for each in (pool, other)
+    ]
+    assert judged[0] != judged[1]
 
 
 def test_a_pool_in_shared_memory_is_never_written(split, pool):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from hardtune import Recipe, Store, Treatment, load, member, run
+from hardtune import Recipe, Store, Treatment, load, member, run, trial
 from hardtune.errors import DivergedError, HardtuneWarning, InputError
 from hardtune.evaluation import METRICS, Metric, averaged_softmax, class_recall, evaluate, fit_temperature, metric
 from hardtune.member import Prepared, epochs_of, identity, plan_for, train_member, train_network, weights_for
@@ -51,15 +51,18 @@ def prepared(split, store):
     return prepare(split, RECIPE, needs_of([TREATMENT]), store)
 
 
-def test_a_metric_of_ones_own_that_is_not_a_number_fails_the_trial_for_good_in_a_sentence(prepared, store, monkeypatch):
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_metric_of_ones_own_that_is_not_a_number_fails_the_trial_for_good_in_a_sentence(
+    prepared, store, monkeypatch, value
+):
     """It is the same if it is tried again: an error of the input, which a sweep records as the trial's reason."""
     monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))  # forget it afterwards
 
     @metric("odd", better="min")
     def odd(predictions):
-        return float("nan")
+        return value
 
-    with pytest.raises(InputError, match="metric 'odd' is nan, and must be a finite number for any predictions"):
+    with pytest.raises(InputError, match=f"metric 'odd' is {value}, and must be a finite number for any predictions"):
         run_trial(Treatment(), prepared, RECIPE, store)
 
 
@@ -185,6 +188,29 @@ def test_a_model_that_does_not_fit_the_data_is_named_before_anything_is_trained(
     with pytest.raises(InputError, match=r"model 'mine' gives \(2, 1000\) for 2 images of 10 classes; it must give"):
         run(TREATMENT, load("digits"), recipe, store)
     assert not list(store.entries())
+
+
+def test_foreign_images_are_looked_for_where_the_data_are_said_to_be(tmp_path):
+    with pytest.raises(InputError, match=r"data directory '.*nowhere' is not a directory"):
+        run(Treatment(), load("digits"), RECIPE, ood="cifar10", data_dir=tmp_path / "nowhere")
+
+
+def test_a_trial_is_of_the_severities_and_the_pool_as_they_are_given(monkeypatch):
+    data, seen = load("digits"), []
+    pool = data.train.take(np.arange(20))
+    before = pool.fingerprint
+    pool.images.setflags(write=True)
+    pool.images[0] = 255 - pool.images[0]
+
+    def stop(split, *_, **__):
+        seen.append(split)
+        raise InputError("enough")
+
+    monkeypatch.setattr(trial, "check_trials", stop)
+    with pytest.raises(InputError, match="enough"):
+        run(Treatment(), data, RECIPE, pool=pool, corruptions=["fog"], severities=[2])
+    assert seen[0].corruptions == (("fog", 2),)
+    assert seen[0].pool.fingerprint != before, "it was changed in place"
 
 
 def test_members_differ_and_keep_their_seed_across_treatments(prepared, split):

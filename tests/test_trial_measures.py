@@ -156,6 +156,8 @@ def test_each_members_figures_are_kept_for_pairing(result):
     assert {name.partition("/")[0] for name in by_member} == {"final", "test", "ood", "corruptions"}
     metrics = result.metrics()
     assert all(metrics[name] == pytest.approx(np.mean(values)) for name, values in by_member.items())
+    for prefix, summary in (("ensemble", result.held_out), ("test_ensemble", result.test)):
+        assert summary.ensemble == {name: metrics[f"{prefix}/{name}"] for name in summary.ensemble}
 
 
 def test_intervals_over_images_can_be_had_for_every_figure_but_those_of_held_out_samples(result, split):
@@ -165,6 +167,8 @@ def test_intervals_over_images_can_be_had_for_every_figure_but_those_of_held_out
     for name in (*some, "ood/msp_auroc", "ood/mahalanobis_aupr_in", "corruptions/accuracy", "corruptions/ece"):
         assert len(record.left_out[name]) == 20
         assert np.mean(record.left_out[name]) == pytest.approx(result.metrics()[name], abs=0.02)
+    accuracy = result.metrics()["corruptions/accuracy"]  # whose parts, of equal size, average to the whole
+    assert np.mean(record.left_out["corruptions/accuracy"]) == pytest.approx(accuracy, abs=1e-5)
 
 
 def test_recall_of_each_class_is_recorded_by_network_and_without_parts_of_its_images(result, split):

@@ -80,6 +80,8 @@ def test_logits_are_not_taken_for_log_probabilities_in_silence(shift):
     with pytest.raises(InputError, match=r"no log-probabilities: .* Predictions\.of\(logits, labels\)"):
         Predictions(logits, np.arange(50) % 4)
     made = Predictions.of(logits, np.arange(50) % 4)
+    with pytest.raises(InputError, match="no log-probabilities"):
+        Predictions(np.vstack([made.log_probabilities[:1], logits]), np.arange(51) % 4)
     again = Predictions(made.log_probabilities, made.labels)
     assert np.array_equal(again.confidence, made.confidence)
     assert not again.take(again.labels == 4).labels.size

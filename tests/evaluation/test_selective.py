@@ -124,12 +124,15 @@ def test_confidences_that_round_to_one_are_still_told_apart():
 @pytest.mark.parametrize("right", [0, 1])
 def test_the_order_of_the_classes_breaks_no_tie(right):
     """Which decides the last digit of a sum over them."""
-    rng, values = np.random.default_rng(0), np.array([0.0, 1, 3, -2, -1]) * 0.37
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=100)
     logits = np.array([rng.permutation(values) for _ in range(40)])
     labels = logits.argmax(axis=1)
     labels[np.arange(40) % 2 == right] += 1
-    assert len(np.unique(Predictions.of(logits, labels % 5).confidence)) > 1
-    assert selective.misclassification_auroc(Predictions.of(logits, labels % 5)) == 0.5
+    predictions = Predictions.of(logits, labels % 100)
+    assert len(np.unique(predictions.log_probabilities.max(axis=1))) > 1
+    assert selective.misclassification_auroc(predictions) == 0.5
+    assert set(predictions.ranked[1]) == {0.5}
 
 
 @pytest.mark.parametrize("coverage", [80, 0, -0.1, np.nan, True, "0.8"])

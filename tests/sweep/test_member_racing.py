@@ -104,6 +104,7 @@ def test_trials_that_finish_are_rivals_from_then_on_unless_the_sweep_forbids_the
         scheduler = race(record(CONTROL, BAD), record(0, BAD))
         assert report(scheduler, 7, BAD, 1) == TrialScheduler.CONTINUE
         finish(scheduler, 1, GOOD, shortfall)
+        finish(scheduler, 2, BAD)
         assert report(scheduler, 7, BAD, 2) == decision
 
 
@@ -115,7 +116,8 @@ def test_a_resumed_sweep_stops_again_what_was_stopped_and_learns_from_it(race, t
 
 def test_the_members_of_an_equal_treatment_count_and_one_that_has_them_all_costs_nothing_and_goes_on(race, tmp_path):
     twin = Treatment(alpha=9.0)
-    scheduler = race(*KNOWN, record(3, BAD, treatment=twin), record(4, BAD, "stopped", 2, Treatment(alpha=5.5)))
+    stopped = [record(number, BAD, "stopped", members, Treatment(alpha=5.5)) for number, members in ((4, 2), (5, 1))]
+    scheduler = race(*KNOWN, record(3, BAD, treatment=twin), *stopped)
     assert report(scheduler, 7, BAD, 1, alpha=9.0) == TrialScheduler.CONTINUE
     assert report(scheduler, 8, BAD, 1, trained=False, alpha=5.5) == TrialScheduler.STOP
     assert records.read(tmp_path, 8).reason.startswith("stopped after 2 of 4 members")
@@ -251,9 +253,10 @@ def test_figures_that_are_no_numbers_stop_nobody_and_are_no_rivals(race):
     assert report(scheduler, 9, BAD, 1) == TrialScheduler.STOP
 
 
-def test_a_twin_of_a_stopped_trial_stops_however_its_treatment_is_written(race):
+def test_a_twin_of_a_stopped_trial_stops_however_its_treatment_is_written(race, tmp_path):
     odd = {"alpha": 5.5, "temperature": 0.2}  # without entropy the temperature does not matter
     scheduler = race(*KNOWN, record(4, BAD, "stopped", 2, Treatment(**odd)))
     assert report(scheduler, 8, BAD, 1, trained=False, alpha=5.5) == TrialScheduler.STOP
+    assert records.read(tmp_path, 8).reason.startswith("stopped after 2 of 4 members"), "its members count"
     assert report(scheduler, 9, BAD, 1, alpha=6.5, temperature=0.2) == TrialScheduler.STOP
     assert report(scheduler, 10, BAD, 1, trained=False, alpha=6.5) == TrialScheduler.STOP
