@@ -81,6 +81,15 @@ def test_a_metric_of_ones_own_that_counts_the_images_costs_its_own_intervals_the
     assert result.left_out.keys() == {f"test/{name}" for name in judged}
     assert len(result.by_member()["test/in_groups"]) == RECIPE.members
 
+    @metric("large", better="max")
+    def large(predictions):
+        if len(predictions.labels) not in groups:
+            raise MemoryError
+        return 0.5
+
+    with pytest.raises(InputError, match="metric 'large' fails: MemoryError"):  # which is tried again
+        run_trial(Treatment(), prepared, RECIPE, store)
+
 
 @pytest.mark.parametrize(("error", "again"), [(MemoryError(), True), (ValueError("odd"), False)])
 def test_a_trial_that_memory_or_a_disk_failed_is_tried_again_and_another_is_not(
@@ -211,6 +220,13 @@ def test_a_trial_is_of_the_severities_and_the_pool_as_they_are_given(monkeypatch
         run(Treatment(), data, RECIPE, pool=pool, corruptions=["fog"], severities=[2])
     assert seen[0].corruptions == (("fog", 2),)
     assert seen[0].pool.fingerprint != before, "it was changed in place"
+
+
+def test_a_store_that_cannot_be_written_is_said_before_anything_is_trained(monkeypatch, tmp_path):
+    monkeypatch.setattr("hardtune.member.train_network", lambda *_, **__: pytest.fail("trained"))
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="cannot write results"):
+        run(Treatment(), load("digits"), RECIPE, tmp_path / "file")
 
 
 def test_members_differ_and_keep_their_seed_across_treatments(prepared, split):
