@@ -18,6 +18,8 @@ from hardtune.treatment import Treatment
 
 FEW = 10
 """Held-out or test samples of a class, below which one of them moves its recall by more than a tenth."""
+UNSURE = 0.05
+"""The standard error of a class's recall from which on a search by it follows chance more than treatments."""
 UNEQUAL = 10
 """The ratio of class sizes from which on some estimators rank classes by their size (see docs/methods.md)."""
 TAIL = 3
@@ -113,6 +115,29 @@ def chance_in_the_gap(gap: float, recall: NDArray[np.floating], split: Split) ->
         f"would still be about {chance:.3f}, and the control's is {gap:.3f}: what the search finds fairer may be luck, "
         "so hold out more (--recipe validation=…), see what --confirm says of it, and compare test/recall_gap_excess, "
         "the gap without chance"
+    )
+
+
+def chance_in_the_worst_recall(recall: NDArray[np.floating], split: Split) -> str:
+    """A sentence if which samples are held out moves the recall of the control's worst class by ``UNSURE``; else empty.
+
+    By the binomial standard error, of (n p + 1) / (n + 2), since p may be 0.
+
+    Args:
+        recall: (K,), its mean recall p of each class on held-out samples; NaN for a class without any.
+    """
+    if split.chooses_on_test:
+        return ""
+    worst = int(np.nanargmin(recall))
+    n = np.count_nonzero(split.held_out.labels == worst)
+    p = (n * recall[worst] + 1) / (n + 2)
+    error = np.sqrt(p * (1 - p) / n)
+    if error < UNSURE:
+        return ""
+    return (
+        f"the control's worst class is {split.classes[worst]!r}, with a recall of {recall[worst]:.2f} on {n} held-out "
+        f"samples, which has a standard error of {error:.2f} from their choice alone: what the search finds better for "
+        "the worst class may be luck, so hold out more (--recipe validation=…), and see what --confirm says of it"
     )
 
 

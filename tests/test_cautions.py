@@ -13,6 +13,7 @@ from hardtune.cautions import (
     chance_in_hardness,
     chance_in_the_ece,
     chance_in_the_gap,
+    chance_in_the_worst_recall,
     copies_that_matter,
     never_recognised,
 )
@@ -198,6 +199,20 @@ def test_classes_that_no_network_of_the_control_recognises_are_told_and_no_other
     assert "1 of 3 classes ('dog')" in never_recognised(recall[:2], split, epochs=5)  # 'elk' had 8 predictions
     recall[2, 1:] = 0.25, np.nan
     assert never_recognised(recall, split, epochs=5) == ""
+
+
+def test_a_worst_recall_that_a_few_samples_decide_is_told_with_its_class():
+    split = of_sizes((600, 100, 60), (50, 50, 50)).hold_out(0.2, 0)  # 12 of the smallest
+    said = chance_in_the_worst_recall(np.array([0.9, 0.8, 0.25]), split)
+    assert (
+        "worst class is 'elk', with a recall of 0.25 on 12 held-out samples, which has a standard error of 0.13" in said
+    )
+    assert "standard error of 0.07" in chance_in_the_worst_recall(np.array([0.9, 0.8, 0.0]), split), "none is not never"
+    assert chance_in_the_worst_recall(np.array([0.5, 0.8, 0.6]), split) == "", "120 samples are enough"
+    assert "'dog'" in chance_in_the_worst_recall(np.array([0.9, 0.8, np.nan]), split)
+    assert (
+        chance_in_the_worst_recall(np.array([0.9, 0.8, 0.25]), of_sizes(BALANCED, BALANCED).hold_out("test", 0)) == ""
+    )
 
 
 def test_a_gap_that_is_mostly_chance_is_told_and_no_other():

@@ -11,6 +11,7 @@ from hardtune.cautions import (
     chance_in_hardness,
     chance_in_the_ece,
     chance_in_the_gap,
+    chance_in_the_worst_recall,
     copies_that_matter,
     known_files,
     never_recognised,
@@ -21,6 +22,7 @@ from hardtune.data.copies import write_copies
 from hardtune.errors import InputError, in_a_line
 from hardtune.member import Prepared
 from hardtune.needs import FROM_POOL, needs_pool
+from hardtune.report.levelling import GAPS
 from hardtune.resampling.oversamplers import OVERSAMPLERS
 from hardtune.sweep.definition import Place, Sweep
 from hardtune.sweep.live import View
@@ -89,7 +91,7 @@ def say_if_classes_are_not_learned(sweep: Sweep, split: Split, control: Result, 
 
 
 def say_if_objectives_may_be_chance(sweep: Sweep, split: Split, control: Result, place: Place, view: View) -> None:
-    """Say how much of the control's recall gap and ECE may be chance, where a search goes by them.
+    """Say how much of the control's recall gap, worst recall and ECE may be chance, where a search goes by them.
 
     Of ``ece_adaptive`` and ``ece_classwise`` chance makes other shares.
     """
@@ -97,8 +99,11 @@ def say_if_objectives_may_be_chance(sweep: Sweep, split: Split, control: Result,
         return
     found, figures = control.held_out, control.held_out.member_mean
     said = []
-    if any("recall" in name for name in sweep.objectives):
+    asked = {name.partition("/")[2] for name in sweep.objectives}
+    if asked.intersection(GAPS):
         said.append(chance_in_the_gap(figures["recall_gap"], found.recall.mean(axis=0), split))
+    if "worst_recall" in asked:
+        said.append(chance_in_the_worst_recall(found.recall.mean(axis=0), split))
     if "final/ece" in sweep.objectives:  # an ensemble's own is another
         said.append(chance_in_the_ece(figures["ece"], control.held_out_logits, split))
     for caution in filter(None, said):
