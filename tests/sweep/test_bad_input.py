@@ -404,7 +404,7 @@ def test_images_of_different_sizes_name_the_flag_that_brings_them_to_one(capsys,
     data = folder(tmp_path / "images", {"cat": 12, "dog": 12})
     Image.new("L", (9, 9)).save(tmp_path / "images" / "dog" / "3.png")
     line = said(capsys, tmp_path, data=data)
-    assert re.search(r"dog/3\.png is 9x9, but .*cat/\d+\.png is 8x8 \(--image-size N ", line)
+    assert re.search(r"dog/3\.png is 9x9, but .*cat/\d+\.png is 8x8 \(width x height; --image-size N ", line)
     # With it the data are read, and something else is wrong.
     former = another(tmp_path)
     assert f"cannot resume {former}" in said(capsys, tmp_path, data=data, flags=["--image-size", "4", "--resume"])
