@@ -78,6 +78,7 @@ def confirming(sweep: Sweep, storage: Path, changes: Mapping[str, Any], wanted: 
         name=f"{sweep.name}-confirmed",
         recipe=recipe,
         space=treatments,
+        first=(),
         objectives=search.objectives,
         comparisons=[Comparison(tuple(treatments), metrics=metrics)],
         racing=0.0,

@@ -23,6 +23,7 @@ SEARCH = Sweep(
     Recipe(seed=3, members=3),
     {"alpha": tune.uniform(0, 2), "policy": "shift"},
     objectives={"final/ece": "min", "ensemble/accuracy": "max", "final/nll": "min"},
+    first=[Treatment(alpha=1.0, policy="shift")],
     racing=0.0,
     trials=9,
 )
